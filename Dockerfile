@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # Four stages: the dependencies (a layer that only a changed manifest rebuilds), the binary, the list of
-# what it is made of, and an image that holds the binary and little else. `.ci/image` checks this file
+# its parts, and an image that holds the binary and little else. `.ci/image` checks this file
 # without a container engine.
 
 ARG RUST_VERSION=1.95
@@ -22,9 +22,9 @@ COPY src/section/Cargo.toml src/section/
 COPY src/sinks/Cargo.toml src/sinks/
 COPY src/store/Cargo.toml src/store/
 COPY src/telemetry/Cargo.toml src/telemetry/
-# The manifest names them, so they must be there.
+# The manifest names these files, so they must exist.
 COPY benches benches/
-# Empty crates with the real manifests: what is compiled here is everything that is not ours.
+# Empty crates with the real manifests: this compiles only the dependencies.
 RUN mkdir -p actors/src entity/src migration/src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs actors/src/lib.rs entity/src/lib.rs migration/src/lib.rs \
@@ -63,12 +63,12 @@ LABEL org.opencontainers.image.title="Tidings" \
       org.opencontainers.image.revision="${GIT_SHA}" \
       org.opencontainers.image.created="${BUILD_DATE}" \
       org.opencontainers.image.base.name="debian:trixie-slim"
-# The roots that receivers and Git hosts are verified against.
+# The certificate roots for receivers and Git hosts.
 COPY --from=binary /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=binary --chown=65532:65532 --chmod=0700 /image/data /data
 COPY --from=sbom /sbom.cdx.json /usr/share/tidings/sbom.cdx.json
 COPY --from=binary /image/tidings /tidings
-# Everything that is written lies below /data: the root may be mounted read-only. With few
+# All written files are below /data: the root may be mounted read-only. With few
 # arenas, memory that the C libraries (Git, SQLite) free goes back to the system.
 ENV MALLOC_ARENA_MAX=2 \
     TIDINGS__DATA_DIR=/data \

@@ -29,7 +29,7 @@ docs:
 story NAME:
     cargo test --test it {{NAME}}
 
-# Writes the snapshots anew; read the difference before you commit it
+# Writes the snapshots again; read the difference before you commit it
 snapshots:
     UPDATE_EXPECT=1 INSTA_UPDATE=always cargo test --workspace
 

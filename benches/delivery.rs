@@ -25,9 +25,9 @@ use reqwest::Method;
 use support::{figure, rate, repository, settings, timed};
 use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
+    model::round::TreeEnd,
+    model::view::View,
     ports::{BatchSettings, DeliverySettings, Location, Remote, Start, WatchStore},
-    round::TreeEnd,
-    view::View,
 };
 use tidings_entity::id::RepositoryId;
 use url::Url;

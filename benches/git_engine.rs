@@ -26,9 +26,9 @@ use sha2::{Digest, Sha256};
 use support::{figure, git, repository, settings, timed};
 use tidings::app::Adapters;
 use tidings_actors::{
+    model::round::{RoundSpec, TreeEnd},
+    model::view::View,
     ports::{GitSource, Location, Remote},
-    round::{RoundSpec, TreeEnd},
-    view::View,
 };
 use tidings_entity::{
     id::{ObjectId, RepositoryId},

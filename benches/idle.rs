@@ -26,13 +26,13 @@ use served::Served;
 use support::{figure, settings, timed};
 use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
+    model::view::View,
     ports::{
         Clock, DeliverySettings, EndpointAccess, Extent, Location, NewApp, NewWatch, Random, Reach, Ref,
         RefListing, Remote, RepositoryFacts, Selector, SourceStore, Start, Store, WatchStore,
     },
-    secret::Secret,
-    sink::SinkAddress,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, ObjectId, Sha256Hash, SourceId, WatchId},
@@ -169,6 +169,7 @@ async fn app(store: &dyn Store, clock: &dyn Clock, random: &dyn Random, number: 
         id: AppId::new(ulid),
         name: format!("app {number}"),
         email: "bench@example.org".into(),
+        is_from_anyone: false,
         receives_at: SinkAddress::Endpoint("http://127.0.0.1:9".into()),
         website: None,
         description: None,
@@ -202,6 +203,7 @@ fn watch(random: &dyn Random, clock: &dyn Clock, app: &AppId, url: String, commi
         selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
         alias: String::new(),
         sink: None,
+        status: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

@@ -34,13 +34,13 @@ use served::Served;
 use support::{figure, rate, settings};
 use tidings::{app::Adapters, git::address::Address};
 use tidings_actors::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
+    model::view::View,
     ports::{
         AppStore, DeliverySettings, EndpointAccess, Location, NewApp, NewWatch, RefListing, Remote,
         RepositoryFacts, Selector, Start, WatchStore,
     },
-    secret::Secret,
-    sink::SinkAddress,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, RepositoryId, Sha256Hash, WatchId},
@@ -331,6 +331,7 @@ async fn app(adapters: &Adapters, number: usize, base_url: String) -> AppId {
         id: AppId::new(ulid),
         name: format!("app {number}"),
         email: "bench@example.org".into(),
+        is_from_anyone: false,
         receives_at: SinkAddress::Endpoint(base_url),
         website: None,
         description: None,
@@ -364,6 +365,7 @@ async fn watch(adapters: &Adapters, app: AppId, address: &Address, listing: &Ref
         selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
         alias: String::new(),
         sink: None,
+        status: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

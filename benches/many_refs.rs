@@ -69,7 +69,7 @@ async fn restarted(branches: usize) -> Shown {
     let folder = tempfile::tempdir().expect("a folder");
     let host = GitHost::start().await;
     let repository = host.repository("o/many");
-    crowd(&repository, branches);
+    in_flight(&repository, branches);
     let receiver = Receiver::start();
     let data = folder.path().join("data");
     {
@@ -104,7 +104,7 @@ async fn restarted(branches: usize) -> Shown {
 }
 
 /// Branches of which each has a commit and a file of its own beside twenty that all have.
-fn crowd(repository: &Repository, branches: usize) {
+fn in_flight(repository: &Repository, branches: usize) {
     let who = "A <a@example.org> 1700000000 +0000";
     let mut input = format!("commit refs/heads/main\nmark :1\ncommitter {who}\ndata 3\none\n");
     for file in 0..20 {

@@ -43,20 +43,20 @@ async fn main() {
     repository(&path, 1, 10, WATCHES, false);
     let (_server, address) = start(folder.path(), &settings(&folder.path().join("data")));
     let client = Client::builder().no_proxy().build().expect("a client");
-    let (victim, crowd) = (onboard(&client, address).await, onboard(&client, address).await);
-    let ids = Arc::new(watches(&client, address, &crowd, &path).await);
+    let (victim, in_flight) = (onboard(&client, address).await, onboard(&client, address).await);
+    let ids = Arc::new(watches(&client, address, &in_flight, &path).await);
     println!("{} watches are registered", ids.len());
 
     measured(address, &victim).await;
     let quiet = measured(address, &victim).await;
-    let crowd = Arc::new(crowd);
+    let in_flight = Arc::new(in_flight);
     let mut attacks = JoinSet::new();
     for _ in 0..GLOBS {
-        attacks.spawn(send_globs(client.clone(), address, Arc::clone(&crowd), ids[0].clone()));
+        attacks.spawn(send_globs(client.clone(), address, Arc::clone(&in_flight), ids[0].clone()));
     }
     show("64 connections send costly globs", address, &victim, quiet, &mut attacks).await;
     for number in 0..POLLS {
-        attacks.spawn(wait(address, number, Arc::clone(&crowd), ids[number % ids.len()].clone()));
+        attacks.spawn(wait(address, number, Arc::clone(&in_flight), ids[number % ids.len()].clone()));
     }
     show("1,100 requests wait for changes", address, &victim, quiet, &mut attacks).await;
     for number in 0..SILENT {

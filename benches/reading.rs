@@ -3,8 +3,8 @@
 use sha2::{Digest, Sha256};
 use tidings_actors::{
     deliverer::lane::{AHEAD, AHEAD_BYTES},
+    model::round::{Change, RoundSpec, TreeEnd},
     ports::{BlobWanted, Content, GitSource, Remote, Seek},
-    round::{Change, RoundSpec, TreeEnd},
 };
 use tidings_entity::kind::RoundKind;
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tidings::{app::Adapters, git::address::Address};
 use tidings_actors::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
+    model::view::View,
     ports::{
         AppStore, DeliverySettings, EndpointAccess, NewApp, NewWatch, Remote, RepositoryFacts, Selector,
         Start, WatchStore,
     },
-    secret::Secret,
-    sink::SinkAddress,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, RepositoryId, Sha256Hash, WatchId},
@@ -26,6 +26,7 @@ pub(crate) async fn app(adapters: &Adapters, base_url: Option<&str>, delivery: D
         id: id.clone(),
         name: "benchmark".into(),
         email: String::new(),
+        is_from_anyone: false,
         receives_at: SinkAddress::of(base_url.map(Into::into)),
         website: None,
         description: None,
@@ -79,6 +80,7 @@ pub(crate) async fn watch(
         selector,
         alias: String::new(),
         sink: None,
+        status: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

@@ -34,8 +34,8 @@ use sqlx::{Connection, PgConnection};
 use support::{figure, rate, repository, settings, timed};
 use tidings::app::Adapters;
 use tidings_actors::{
+    model::secret::Secret,
     ports::{DeliverySettings, Start},
-    secret::Secret,
 };
 
 /// Watches, each of an app of its own, so that the breaks of one are no other's.

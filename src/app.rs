@@ -13,19 +13,19 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use tidings_actors::{
-    budget::Budget,
-    causes::Causes,
     context::Context,
-    crowds::Crowds,
-    directory::Directory,
     handle::{Handle, Tree},
-    pace::Paces,
-    ports::{Clock, GitError, GitSource, Leases, Meter, Random},
-    scan_slots::ScanSlots,
-    shards::Shards,
-    terms::Terms,
-    turns::Turns,
-    untold::Untold,
+    limits::budget::Budget,
+    limits::in_flight::InFlightLimits,
+    limits::pace::Paces,
+    limits::scan_slots::ScanSlots,
+    limits::turns::Turns,
+    ownership::shards::Shards,
+    ownership::terms::Terms,
+    ports::{Clock, GitError, GitSource, Leases, Meter, Random, StatusBoard},
+    signals::causes::Causes,
+    signals::untold::Untold,
+    supervision::directory::Directory,
 };
 use tokio::sync::watch;
 use url::Url;
@@ -41,17 +41,17 @@ use crate::{
     machine::{MachineRandom, SharedClock},
     secrets::SecretsError,
     settings::{History, Settings},
-    sinks::{Webhooks, print::Printer},
+    sinks::{Webhooks, mail::Mailer, print::Printer},
     store::{OpenError, SqlStore, StartRules},
     telemetry::{self, Metrics, ProcessTracer},
 };
 
-/// Lanes whose rows are read, and rounds that begin or end, at the same time: enough to keep a database busy,
-/// few enough that an app with thousands of branches holds up nobody else's.
+/// Lanes that read rows, and rounds that begin or end, at the same time: enough to keep a database busy, few
+/// enough that an app with thousands of branches does not delay other apps.
 const ROWS: usize = 16;
 
-/// Why the house could not be opened. Nothing was changed but, perhaps, files made that were
-/// missing.
+/// The reason why the data directory or the database could not be opened. Nothing was changed, except that
+/// missing files may have been created.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The data directory cannot be used.
@@ -61,9 +61,9 @@ pub enum StartError {
         why_unusable(.reason)
     )]
     DataDirectory {
-        /// The directory.
+        /// The path of the data directory.
         path: String,
-        /// What the machine says.
+        /// The error of the file system.
         reason: std::io::Error,
     },
     /// Another process has it open.
@@ -72,17 +72,17 @@ pub enum StartError {
          directory in data_dir (TIDINGS__DATA_DIR)"
     )]
     InUse {
-        /// The directory.
+        /// The path of the data directory.
         path: String,
-        /// The other process, as it named itself.
+        /// The other process, by the name that it wrote into the lock.
         owner: String,
     },
-    /// A restore into it did not end.
+    /// A restore into the data directory was cut off.
     #[error("the data directory {path} cannot be used: {what}; {}", .what.remedy())]
     Unfinished {
-        /// The directory.
+        /// The path of the data directory.
         path: String,
-        /// How far it came.
+        /// The step that the restore had reached.
         what: Unfinished,
     },
     /// The keyring cannot be used.
@@ -97,56 +97,57 @@ pub enum StartError {
     /// The mirrors cannot be used.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// The tree did not start.
+    /// The supervision tree could not be started.
     #[error("the supervision tree did not start: {0}")]
     Tree(String),
 }
 
-/// The running house.
+/// The running server: its adapters and its supervision tree.
 pub struct App {
     /// The settings in force.
     pub settings: Arc<Settings>,
-    /// What survives.
+    /// The database: everything that must survive a restart.
     pub store: Arc<SqlStore>,
     /// Git hosts and mirrors.
     pub git: Arc<dyn GitSource>,
-    /// The guarded way out.
+    /// The guarded client for all requests that leave this machine.
     pub egress: Egress,
-    /// The wall clock.
+    /// The wall clock, for moments in rows and bodies.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
+    /// The source of randomness, for jitter, ids and keys.
     pub random: Arc<dyn Random>,
     tree: Tree,
     fatal: watch::Receiver<Option<String>>,
     _claim: Claim,
 }
 
-/// The adapters before the tree runs: `watch` registers its one app in between.
+/// The adapters before the tree runs: `watch` registers its app between the two steps.
 pub struct Adapters {
     /// The settings in force.
     pub settings: Arc<Settings>,
-    /// What survives.
+    /// The database: everything that must survive a restart.
     pub store: Arc<SqlStore>,
     /// Git hosts and mirrors.
     pub git: Arc<dyn GitSource>,
-    /// The guarded way out.
+    /// The guarded client for all requests that leave this machine.
     pub egress: Egress,
-    /// The wall clock.
+    /// The wall clock, for moments in rows and bodies.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
+    /// The source of randomness, for jitter, ids and keys.
     pub random: Arc<dyn Random>,
+    board: Arc<dyn StatusBoard>,
     claim: Claim,
     reached_at: Option<Url>,
 }
 
 impl Adapters {
-    /// The same for a process that others which share its database reach there.
+    /// Sets the address at which other processes that share the database reach this one; `None`: they cannot.
     #[must_use]
     pub fn reached_at(self, url: Option<Url>) -> Self {
         Self { reached_at: url, ..self }
     }
 
-    /// Opens data directory, keyring, database and mirrors.
+    /// Opens the data directory, the keyring, the database and the mirrors.
     ///
     /// # Errors
     /// [`StartError`] says which of them cannot be used, and why.
@@ -174,25 +175,26 @@ impl Adapters {
         served::note(&data_dir)?;
         privacy::tell(&settings);
         let egress = Egress::new(&settings.egress)?;
-        // Polls and deliveries share no connections, and wait for one as long as each may.
+        // Polls and deliveries share no connections, and each waits for a connection within its own limit.
         let to_hosts = Egress::connecting_within(&settings.egress, settings.git.connect_timeout)?;
         let git = Git::new(settings.git.clone(), &data_dir, to_hosts, clock.clone(), random.as_ref())?;
         let git = Arc::new(git);
-        Ok(Self { settings, store, git, egress, clock, random, claim, reached_at: None })
+        Ok(Self { settings, store, board: git.clone(), git, egress, clock, random, claim, reached_at: None })
     }
 
-    /// Starts the tree over these adapters; what goes to the sink `print` is printed by `printer`.
+    /// Starts the tree over these adapters; `printer` prints the changes for sinks of the kind `print`.
     ///
     /// # Errors
-    /// [`StartError::Tree`].
+    /// [`StartError::Tree`] if the tree cannot be started.
     pub async fn start(self, printer: Option<Printer>) -> Result<App, StartError> {
-        let Self { settings, store, git, egress, clock, random, claim, reached_at } = self;
+        let Self { settings, store, git, egress, clock, random, board, claim, reached_at } = self;
         let meter: Arc<dyn Meter> = Arc::new(Metrics::of_process());
         let webhooks =
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
                 .with_traceparent(telemetry::traceparent)
                 .with_meter(meter.clone())
                 .chunked_above(settings.delivery.chunk_threshold as usize)
+                .mailing(Mailer::new(egress.clone(), settings.mail_server()))
                 .keeping_all(settings.delivery.history == History::All)
                 .printing(printer);
         let (sender, fatal) = watch::channel(None);
@@ -210,7 +212,7 @@ impl Adapters {
         };
         let policy = policy::of(&settings, replica);
         let context = Context {
-            crowds: Crowds::default(),
+            in_flight: InFlightLimits::default(),
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
             rows: Turns::new(ROWS),
@@ -220,6 +222,7 @@ impl Adapters {
             store: store.clone(),
             git: git.clone(),
             transport: Arc::new(webhooks),
+            board,
             clock: clock.clone(),
             random: random.clone(),
             meter,
@@ -240,19 +243,19 @@ impl Adapters {
 }
 
 impl App {
-    /// What the front door may ask of the tree.
+    /// The handle through which the HTTP handlers call the tree.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.tree.handle()
     }
 
-    /// Waits for the reason why this process must end although nobody asked: the tree failed too
-    /// often, or another process took over its database.
+    /// Waits for the reason why this process must end by itself: the tree failed too often, or another
+    /// process took over its database.
     pub async fn failed(&mut self) -> String {
         let fatal = async {
             match self.fatal.wait_for(Option::is_some).await {
                 Ok(reason) => reason.clone().unwrap_or_default(),
-                // The sender lives as long as the tree; that arm speaks then.
+                // The sender lives as long as the tree; the other branch reports the end of the tree.
                 Err(_) => std::future::pending().await,
             }
         };
@@ -262,7 +265,7 @@ impl App {
         }
     }
 
-    /// Lets attempts end, settles what was answered, stops the tree, closes the database.
+    /// Lets attempts end, settles answered changes, stops the tree, and closes the database.
     pub async fn stop(self) {
         self.tree.stop(self.settings.delivery.drain_deadline).await;
         self.store.close().await;

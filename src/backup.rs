@@ -1,11 +1,11 @@
-//! Backups: a folder with a copy of the database, the keyring, and a manifest that names both with
-//! their digests. Mirrors are caches and stay out; so does the admin token, which is made anew.
+//! Backups: a folder with a copy of the database, the keyring, and a manifest that names both with their
+//! digests. Mirrors are caches and stay out; so does the admin token, which a start creates again.
 //!
-//! [`take`] works beside a running server, on its data directory: SQLite copies the database as it
-//! is at one moment and holds nobody up. The folder appears under its name when all of it is on disk.
+//! [`take`] works beside a running server, on its data directory: SQLite copies the database as it is at one
+//! moment, without blocking the server. The folder gets its name when all files are on disk.
 //!
-//! [`restore`] fills a data directory that holds nothing yet. After it the next round of each branch is
-//! a complete resync: its app may be ahead of the backup.
+//! [`restore`] fills an empty data directory. After it the next round of each branch is a complete resync:
+//! its app may be ahead of the backup.
 
 mod restore;
 mod take;
@@ -21,7 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tidings_actors::{secret::Secret, time::Timestamp};
+use tidings_actors::{model::secret::Secret, time::Timestamp};
 use tidings_entity::id::Sha256Hash;
 
 use crate::{
@@ -35,7 +35,7 @@ pub use self::{
     take::take,
 };
 
-/// Told what is being done.
+/// Called with the name of each step when it begins.
 pub type Tell<'a> = &'a (dyn Fn(&'static str) + Sync);
 
 /// The form of the folder.
@@ -45,14 +45,14 @@ const KEYRING_PLAIN: &str = "keyring";
 /// No honest manifest or keyring is larger, in bytes.
 const SMALL_FILE_MAX: u64 = 1 << 20;
 
-/// How the keyring goes into a backup.
+/// The form of the keyring in a backup.
 #[derive(Debug)]
 pub enum KeyringForm {
-    /// Under a passphrase.
+    /// The keyring is sealed with this passphrase.
     Sealed(Secret),
-    /// As it is: whoever has the backup has every secret in it.
+    /// The keyring is copied as it is: a person who has the backup can read every secret in it.
     Plain,
-    /// Not at all: it is kept elsewhere.
+    /// The backup has no keyring: the operator keeps it elsewhere.
     LeftOut,
 }
 
@@ -60,37 +60,37 @@ pub enum KeyringForm {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Its name in the folder.
+    /// The name of the file in the folder of the backup.
     pub name: String,
-    /// Its size.
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// SHA-256 of it.
+    /// SHA-256 of the file's content.
     pub sha256: Sha256Hash,
 }
 
-/// What is in a backup.
+/// The manifest of a backup: its files with their digests, and their contents in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The form of the folder.
+    /// The version of the folder's layout.
     pub format: u32,
-    /// The version that made it.
+    /// The version of Tidings that made the backup.
     pub version: String,
-    /// When the copy was begun, in unix milliseconds.
+    /// When the copy was begun, in Unix milliseconds.
     pub taken_at: i64,
-    /// The last step of the database's schema.
+    /// The name of the last schema step that the database has taken.
     pub schema: String,
-    /// The database.
+    /// The file with the copy of the database.
     pub database: File,
-    /// The keyring, where it is in it.
+    /// The file with the keyring; `None`: the backup has no keyring.
     pub keyring: Option<File>,
-    /// The keys that sealed something in the database.
+    /// The ids of the keys that sealed a value in the database.
     pub keys: BTreeSet<String>,
-    /// Registered apps.
+    /// The number of registered apps.
     pub apps: u64,
-    /// Watches.
+    /// The number of watches, paused ones included.
     pub watches: u64,
-    /// Branches that are followed.
+    /// The number of branches that are followed.
     pub cursors: u64,
 }
 
@@ -100,18 +100,18 @@ pub enum BackupError {
     /// A file cannot be read or written.
     #[error("{path} cannot be used: {source}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The error of the file system.
         source: io::Error,
     },
-    /// Something is in the way.
+    /// A file or folder of this name exists already.
     #[error("{0} is there already: nothing is written over it")]
     Exists(PathBuf),
     /// Another backup to the same name is being taken.
     #[error("{0} is being written by another backup: wait for it, or take this one to another name")]
     Busy(PathBuf),
-    /// The restore of another backup is all but done.
+    /// The restore of another backup is complete except for its cleanup.
     #[error(
         "another backup was restored into the data directory {0} and only cleaning up is left: restore that \
          one again to finish it (nothing was changed)"
@@ -123,9 +123,9 @@ pub enum BackupError {
          was changed)"
     )]
     Used {
-        /// The data directory.
+        /// The path of the data directory.
         path: PathBuf,
-        /// What was found in it.
+        /// The files that were found in the data directory.
         found: String,
     },
     /// The folder is no backup, or not whole.
@@ -150,7 +150,7 @@ pub enum BackupError {
     /// The keyring lacks a key that the database needs.
     #[error("the keyring lacks the key {0}, which sealed something in the database")]
     MissingKey(String),
-    /// The backup holds no keyring and none was given, or one was given although it holds one.
+    /// The backup holds no keyring and none was given, or a keyring was given although the backup holds one.
     #[error("{0}")]
     Keyring(&'static str),
     /// The keyring cannot be used.

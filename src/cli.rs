@@ -1,6 +1,5 @@
-//! The command line: one verb a file. Every verb prints for people, or with `--json` for programs;
-//! errors are one line on standard error; exit codes are those of [`Code`]. No verb prints success
-//! without an effect.
+//! The command line: one verb a file. Every verb prints for people, or with `--json` for programs; errors are
+//! one line on standard error; exit codes are those of [`Code`]. No verb reports success if nothing was done.
 
 mod admin;
 mod app;
@@ -17,11 +16,13 @@ mod failure;
 mod folder;
 mod follow;
 mod healthcheck;
+mod hook;
 mod init;
 mod key;
 mod ledger;
 pub mod listen;
 mod listing;
+mod mail;
 mod man;
 mod migrate;
 mod needless;
@@ -31,17 +32,21 @@ mod passphrase;
 mod profile;
 mod progress;
 mod query;
+mod queue;
 mod receipt;
 mod repository;
+mod schedule;
 mod secret_file;
 pub mod serve;
 mod service;
 mod subscription;
+mod task;
 mod token;
 mod usage;
 pub mod verify;
 pub mod watch;
 mod words;
+mod worker;
 
 use std::{
     ffi::OsString,
@@ -74,10 +79,10 @@ const PASSPHRASE_VARIABLE: &str = "TIDINGS_PASSPHRASE";
 const COPY_FROM_VARIABLE: &str = "TIDINGS_COPY_FROM";
 /// Holds the address that a copy writes to.
 const COPY_TO_VARIABLE: &str = "TIDINGS_COPY_TO";
-/// Holds what an app proves itself with to its endpoint.
+/// The environment variable with the secret for requests to an app's endpoint.
 const ENDPOINT_SECRET_VARIABLE: &str = "TIDINGS_ENDPOINT_SECRET";
 
-/// Where profiles lie.
+/// The environment variables that name the folder of the file of profiles.
 const HOME_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "HOME"];
 
 /// Change data capture for Git: every file-level change, signed, in order, never losing one.
@@ -87,7 +92,7 @@ pub struct Cli {
     /// Settings file (TOML); environment variables (TIDINGS__SECTION__KEY) override it
     #[arg(long, global = true, env = "TIDINGS_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON instead of text for people
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -96,9 +101,9 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Run the server
+    /// Run the server until it is told to stop
     Serve(serve::ServeArgs),
-    /// Watch one repository and print its changes, or deliver them
+    /// Watch one repository and print its changes, or send them to a receiver
     Watch(watch::WatchArgs),
     /// Receive deliveries: verify, print, mirror
     Listen(listen::ListenArgs),
@@ -113,19 +118,37 @@ enum Verb {
     /// Watch repositories for an app
     #[command(subcommand)]
     Repository(repository::RepositoryVerb),
-    /// Look at changes that were given up, and send them again
+    /// List dead letters, and send them again
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterVerb),
-    /// Look at what became of deliveries
+    /// List deliveries with their results
     #[command(subcommand)]
     Delivery(delivery::DeliveryVerb),
-    /// Look at what happened to an app: sources that fail, branches that are blocked, changes given up
+    /// Look at the ledger of an app: sources that fail, branches that are blocked, changes that were parked
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
     /// Have entries of the ledger sent somewhere
     #[command(subcommand)]
     Subscription(subscription::SubscriptionVerb),
-    /// Look at hooks that were received, and judge one again
+    /// See whether mails of this server arrive, and send mails of its templates
+    #[command(subcommand)]
+    Mail(mail::MailVerb),
+    /// Manage hooks of an app: addresses at which Git hosts report pushes
+    #[command(subcommand)]
+    Hook(hook::HookVerb),
+    /// Create tasks for workers, list them, and report their results
+    #[command(subcommand)]
+    Task(task::TaskVerb),
+    /// List queues of tasks, and set, pause or purge them
+    #[command(subcommand)]
+    Queue(queue::QueueVerb),
+    /// Create tasks at moments of a clock
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleVerb),
+    /// Run a program for each task of some commands
+    #[command(subcommand)]
+    Worker(worker::WorkerVerb),
+    /// List received hooks, and judge one again
     #[command(subcommand)]
     Receipt(receipt::ReceiptVerb),
     /// Make, list and revoke tokens
@@ -134,7 +157,7 @@ enum Verb {
     /// See and change a running server (token of the staff)
     #[command(subcommand)]
     Admin(admin::AdminVerb),
-    /// Who did what, and whether the log of it is whole (token of the staff)
+    /// Read the audit log, and check that it is whole (token of the staff)
     #[command(subcommand)]
     Audit(audit::AuditVerb),
     /// Bring the database to this version, or back, or into another database
@@ -149,10 +172,10 @@ enum Verb {
     Restore(backup::RestoreArgs),
     /// Write a settings file that names every setting with its default
     Init(init::InitArgs),
-    /// Check the settings and print those in effect, secrets left out; says which open rounds of an older
-    /// version the next start would end by a resync
+    /// Check the settings and print them with secrets left out; also lists open rounds of an older version
+    /// that the next start would end with a resync
     CheckConfig,
-    /// Look for faults in settings, keys, database, disk, clock and egress, and name their remedies
+    /// Check settings, keys, database, disk, clock and egress for faults, and print a remedy for each
     Doctor(doctor::DoctorArgs),
     /// Ask the local server whether it is alive; exit code 0 or 1
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -167,10 +190,10 @@ enum Verb {
     Man,
 }
 
-/// What every verb may need.
+/// The options that every verb gets.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// How to print.
+    /// How results are printed: as text for people or as JSON.
     pub output: Output,
     config: Option<PathBuf>,
     environment: Environment,
@@ -194,7 +217,7 @@ fn is_setting(name: &str) -> bool {
 
 impl Environment {
     fn of_process() -> Self {
-        // Those that miss an underscore among them: reading the settings names them.
+        // Variables with a missing underscore are included: reading the settings names them.
         let ours = |name: &str| name.to_uppercase().starts_with("TIDINGS_") || HOME_VARIABLES.contains(&name);
         let text = |text: OsString| text.to_string_lossy().into_owned();
         let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
@@ -213,10 +236,10 @@ impl Environment {
 }
 
 impl Context {
-    /// The settings.
+    /// Reads the settings from the file, if one is named, and from the variables.
     ///
     /// # Errors
-    /// Every fault in them, code 78.
+    /// Every fault in the settings, with code 78.
     pub fn settings(&self) -> Result<Settings, Failure> {
         Settings::load(self.config.as_deref(), self.environment.0.iter().cloned())
             .map_err(|faults| Failure::of_settings(&faults))
@@ -232,15 +255,15 @@ impl Context {
         Ok(client.with_admin_token_at(self.admin_token_file()))
     }
 
-    /// Where a server with these settings keeps its admin token; `None` where the settings hold it, or
-    /// cannot be read.
+    /// The file in which a server with these settings keeps its admin token; `None`: the token is in the
+    /// settings, or the settings cannot be read.
     fn admin_token_file(&self) -> Option<PathBuf> {
         let settings = self.settings().ok().filter(|settings| settings.server.admin_token.is_none())?;
         Some(settings.data_dir.join(admin_token::FILE_NAME))
     }
 }
 
-/// Reads the command line of this process, does what it says and tells how that went.
+/// Parses the command line of this process, runs the verb and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     match run(std::env::args_os(), Environment::of_process()) {
@@ -292,6 +315,12 @@ async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Delivery(verb) => delivery::run(verb, context).await,
         Verb::Ledger(verb) => ledger::run(verb, context).await,
         Verb::Subscription(verb) => subscription::run(verb, context).await,
+        Verb::Mail(verb) => mail::run(verb, context).await,
+        Verb::Hook(verb) => hook::run(verb, context).await,
+        Verb::Task(verb) => task::run(verb, context).await,
+        Verb::Queue(verb) => queue::run(verb, context).await,
+        Verb::Schedule(verb) => schedule::run(verb, context).await,
+        Verb::Worker(verb) => worker::run(verb, context).await,
         Verb::Receipt(verb) => receipt::run(verb, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,
         Verb::Key(verb) => key::run(verb, context).await,

@@ -1,6 +1,7 @@
-//! `tidings doctor`: what is wrong with this installation and in the way of its work, and what to do about
-//! it. Works with and without a running server, changes nothing, and leaves the machine only where it is
-//! asked to, but to knock at `egress.proxy`.
+//! `tidings doctor`: finds faults of this installation and obstacles to its work, and names a remedy for
+//! each. Works with and without a running server, changes nothing, and sends nothing to other machines unless
+//! a flag asks for it, except connections to `egress.proxy` and
+//! `mail.server`.
 
 mod database;
 mod home;
@@ -13,43 +14,43 @@ use tidings_actors::ports::Clock;
 pub(crate) use self::home::unusable;
 use crate::{secrets::Keyring, settings::Settings};
 
-/// How a thing stands.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// As it should be.
+    /// The check found nothing wrong.
     Ok,
-    /// It works, but somebody should know.
+    /// The thing works now, but an operator should know.
     Warning,
-    /// It does not work, or loses something.
+    /// The thing does not work, or data may be lost.
     Fault,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at; stable.
+    /// The name of the check; stable.
     pub check: &'static str,
     /// Whether something is wrong with it.
     pub status: Status,
     /// The result of the check, in words.
     pub found: String,
-    /// What to do; nothing where nothing is to be done.
+    /// The remedy; `None` if there is nothing to do.
     pub remedy: Option<String>,
 }
 
 impl Finding {
-    /// All is well.
+    /// The finding of a check that found nothing wrong.
     pub fn ok(check: &'static str, found: impl Into<String>) -> Self {
         Self { check, status: Status::Ok, found: found.into(), remedy: None }
     }
 
-    /// Somebody should know.
+    /// The finding of a check that an operator should know about, with a remedy.
     pub fn warning(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { check, status: Status::Warning, found: found.into(), remedy: Some(remedy.into()) }
     }
 
-    /// It does not work.
+    /// The finding of a check that failed, with a remedy.
     pub fn fault(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { check, status: Status::Fault, found: found.into(), remedy: Some(remedy.into()) }
     }
@@ -69,7 +70,11 @@ pub async fn examine(settings: &Settings, judged: &str, asks_hosts: bool, clock:
         work::examine(found, &mut findings);
     }
     network::listen(settings, is_running, &mut findings);
-    if let Some(egress) = network::egress(settings, &mut findings) {
+    let mut of_egress = Vec::new();
+    let egress = network::egress(settings, &mut of_egress);
+    network::mail(settings, egress.as_ref(), &mut findings).await;
+    findings.append(&mut of_egress);
+    if let Some(egress) = egress {
         let (repositories, endpoints) = match &database {
             Some(database) => (&database.repositories[..], &database.endpoints[..]),
             None => (&[][..], &[][..]),

@@ -4,7 +4,7 @@
 //! Each panics where a promise is broken; an error for bad bytes is what is promised.
 
 use tidings_actors::{
-    filter::{Filter, Record, Value, sets},
+    model::filter::{Filter, Record, Value, sets},
     time::Timestamp,
 };
 use tidings_entity::kind::HookProvider;

@@ -1,9 +1,10 @@
-//! The HTTP front door: the only list of routes. A handler parses, calls one verb and replies; everything
-//! that all routes share happens once, in `door/pipeline.rs`. [`document`] is made from [`table`].
+//! The HTTP API: the only list of routes. A handler parses the request, makes one call and replies; work that
+//! all routes share is done once, in `door/pipeline.rs`. [`document`] is made from [`table`].
 
 pub mod admin;
 pub mod apps;
 pub mod bodies;
+mod dashboard;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod document;
@@ -15,9 +16,11 @@ pub mod histories;
 pub mod hooks;
 mod ledger;
 pub mod repositories;
+mod session;
 mod standing;
 pub mod status;
 mod subscriptions;
+mod tasks;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -36,20 +39,20 @@ pub fn table() -> Vec<Route> {
     Served::of(ReplicaRole::All, false).iter().flat_map(|served| served.routes(&state)).collect()
 }
 
-/// Which routes are served at a door.
+/// The routes that a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
     /// All but those of [`Served::Ops`].
     Api,
-    /// Those for who runs the server: health, version, metrics.
+    /// Routes for the operator: health, version and metrics.
     Ops,
-    /// What other replicas hand on.
+    /// Requests that other replicas forward.
     Work,
 }
 
 impl Served {
-    /// What a server of a role serves at its first door, and what beside [`Served::Ops`] where those have a
-    /// door of their own.
+    /// The groups of routes that a server of a role serves at its first door; [`Served::Ops`] is left out if
+    /// those routes have a door of their own.
     #[must_use]
     pub fn of(role: ReplicaRole, has_ops_door: bool) -> &'static [Self] {
         match (role, has_ops_door) {
@@ -69,22 +72,35 @@ impl Served {
             Self::Api => {
                 let of_apps = [
                     apps::routes(&state.onboardings, &state.tests),
-                    repositories::routes(&state.histories, &state.compiling, &state.places, &state.lifecycle),
+                    repositories::routes(
+                        &state.histories,
+                        &state.previews,
+                        &state.compiling,
+                        &state.places,
+                        &state.lifecycle,
+                    ),
                     dead_letters::routes(),
                     deliveries::routes(&state.histories),
                     tokens::routes(),
                     ledger::routes(&state.places, &state.lifecycle),
                     subscriptions::routes(&state.tests),
+                    tasks::routes(&state.lifecycle),
+                    hooks::own::routes(),
+                    hooks::receipts::routes(),
                 ]
                 .concat();
                 [
                     document::docs::routes(table),
+                    dashboard::routes(),
+                    session::routes(&state.sign_ins),
                     hooks::routes(&state.hooks),
-                    hooks::receipts::routes(),
+                    hooks::receipts::staff_routes(),
                     admin::lag::routes(),
                     admin::audit::routes(),
-                    ledger::staff_routes(),
-                    admin::routes(&of_apps),
+                    ledger::staff_routes(&state.places, &state.lifecycle),
+                    deliveries::staff_routes(&state.histories),
+                    tasks::staff_routes(),
+                    admin::routes(&of_apps, &state.measured),
                     admin::keys::routes(),
                     of_apps,
                 ]

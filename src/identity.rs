@@ -1,9 +1,11 @@
-//! Who calls, as far as it must be remembered between requests: when tokens were used last, how often
-//! the staff's door stayed shut, and what each app did of late. All cost few writes, however many
-//! requests come.
+//! The memory about callers between requests: when tokens were last used, how many requests to routes of the
+//! staff were refused, and recent acts of each app. It limits the number of writes, however many requests
+//! come.
 
 pub mod issuer;
 mod keys;
+pub mod login;
+pub(crate) mod pem;
 mod signature;
 
 use std::{collections::HashMap, time::Duration};
@@ -12,38 +14,37 @@ use parking_lot::Mutex;
 use tidings_actors::{ports::AccessToken, time::Timestamp};
 use tidings_entity::id::TokenId;
 
-use self::issuer::Issuer;
+use self::issuer::Issuers;
 use crate::{egress::Egress, settings::IdentitySettings};
 
 /// The last use of a token is written at most this often.
 const USE_WRITTEN_EVERY: Duration = Duration::from_secs(60);
-/// Tokens whose last use is remembered here; beyond that it is forgotten and written once more.
+/// The number of tokens whose last use is remembered; beyond that, a use is forgotten and written once more.
 const TOKENS_REMEMBERED: usize = 100_000;
-/// What comes again and again is written at most this often after the first times: refusals at the
-/// staff's door, and what an app does.
+/// After the first ones, repeated events are written at most this often: refusals at routes of the staff, and
+/// acts of an app.
 pub const WRITTEN_EVERY: Duration = Duration::from_secs(60);
-/// So many of a kind are written one by one before they are counted together.
+/// The number of events of a kind that are written one by one before they are counted together.
 const AT_ONCE: u32 = 10;
-/// Kinds of deeds that are remembered; beyond that those that rest are forgotten.
-const DEEDS_REMEMBERED: usize = 10_000;
+/// Kinds of actions that are counted at once; beyond that, those without recent actions are forgotten.
+const ACTIONS_COUNTED: usize = 10_000;
 
-/// What is remembered between requests.
+/// The memory between requests.
 #[derive(Default)]
 pub struct Identity {
-    /// Whose tokens open the staff's door beside ours.
-    pub issuer: Option<Issuer>,
+    /// The issuers whose tokens open the API as well.
+    pub issuers: Issuers,
     uses: Mutex<HashMap<TokenId, Timestamp>>,
-    refusals: Mutex<Series>,
-    /// By app and action.
-    deeds: Mutex<HashMap<(String, String), Series>>,
+    /// The repeated acts of apps and refusals of callers, by app or caller and action.
+    actions: Mutex<HashMap<(String, String), Series>>,
 }
 
-/// What comes again and again.
+/// Repeated events of one kind.
 #[derive(Default)]
 struct Series {
     /// How many may still be written one by one.
     left: Option<u32>,
-    /// When one was written last.
+    /// When an event was last written.
     written_at: Option<Timestamp>,
     /// How many were not written since.
     unwritten: u64,
@@ -51,11 +52,12 @@ struct Series {
 
 impl Series {
     fn has_rested(&self, now: Timestamp) -> bool {
-        // A clock that was set back begins anew, or nothing would be written until it is where it was.
+        // After a clock was set back the series begins again; otherwise nothing would be written until the
+        // clock has caught up.
         !self.written_at.is_some_and(|at| at.is_within(WRITTEN_EVERY, now))
     }
 
-    /// Whether the next one may be written by itself, and is counted as such.
+    /// Whether the next event may be written by itself; if so, it is counted.
     fn take(&mut self, now: Timestamp) -> bool {
         let left = if self.has_rested(now) { AT_ONCE } else { self.left.unwrap_or(0) };
         if left > 0 {
@@ -66,14 +68,14 @@ impl Series {
 }
 
 impl Identity {
-    /// What is remembered, with the issuer of the settings.
+    /// An empty memory, with the issuers of the settings.
     #[must_use]
     pub fn of(settings: &IdentitySettings, egress: &Egress) -> Self {
-        Self { issuer: Issuer::of(settings, egress), ..Self::default() }
+        Self { issuers: Issuers::of(settings, egress), ..Self::default() }
     }
 
-    /// Whether this use of a token is to be written: a minute after the last one that was, and by one
-    /// of many requests at once.
+    /// Whether this use of a token is to be written: at most once a minute, and by one of several concurrent
+    /// requests.
     pub fn is_use_written(&self, token: &AccessToken, now: Timestamp) -> bool {
         let is_fresh = |at: &Timestamp| at.is_within(USE_WRITTEN_EVERY, now);
         if token.last_used_at.as_ref().is_some_and(is_fresh) {
@@ -90,44 +92,34 @@ impl Identity {
         true
     }
 
-    /// For how many refusals a row of the audit log is to stand that is written now; `None`: none is.
-    pub fn refused(&self, now: Timestamp) -> Option<u64> {
-        let mut refusals = self.refusals.lock();
-        if !refusals.take(now) {
-            refusals.unwritten += 1;
-            return None;
-        }
-        Some(std::mem::take(&mut refusals.unwritten) + 1)
-    }
-
-    /// Whether what an app is about to do is written by itself; otherwise it is to be counted.
+    /// Whether an act of an app gets a row of its own; otherwise it is counted.
     pub fn is_deed_written(&self, app: &str, action: &str, now: Timestamp) -> bool {
-        let mut deeds = self.deeds.lock();
-        if deeds.len() >= DEEDS_REMEMBERED {
-            deeds.retain(|_, series| series.unwritten > 0 || !series.has_rested(now));
+        let mut actions = self.actions.lock();
+        if actions.len() >= ACTIONS_COUNTED {
+            actions.retain(|_, series| series.unwritten > 0 || !series.has_rested(now));
         }
-        deeds.entry((app.to_owned(), action.to_owned())).or_default().take(now)
+        actions.entry((app.to_owned(), action.to_owned())).or_default().take(now)
     }
 
-    /// It failed, and needs no row.
+    /// Takes an act that failed back out of the count of its kind.
     pub fn deed_failed(&self, app: &str, action: &str) {
-        if let Some(series) = self.deeds.lock().get_mut(&(app.to_owned(), action.to_owned())) {
+        if let Some(series) = self.actions.lock().get_mut(&(app.to_owned(), action.to_owned())) {
             series.left = series.left.map(|left| (left + 1).min(AT_ONCE));
         }
     }
 
-    /// Counts a deed; whether it is the first since they were written.
+    /// Counts an action; whether it is the first since the count was written.
     pub fn count_deed(&self, app: &str, action: &str) -> bool {
-        let mut deeds = self.deeds.lock();
-        let series = deeds.entry((app.to_owned(), action.to_owned())).or_default();
+        let mut actions = self.actions.lock();
+        let series = actions.entry((app.to_owned(), action.to_owned())).or_default();
         series.unwritten += 1;
         series.unwritten == 1
     }
 
     /// How many were counted that are written now, together.
     pub fn counted_deeds(&self, app: &str, action: &str) -> u64 {
-        let mut deeds = self.deeds.lock();
-        let series = deeds.get_mut(&(app.to_owned(), action.to_owned()));
+        let mut actions = self.actions.lock();
+        let series = actions.get_mut(&(app.to_owned(), action.to_owned()));
         series.map_or(0, |series| std::mem::take(&mut series.unwritten))
     }
 }
@@ -143,7 +135,8 @@ mod tests {
     fn token(last_used_at: Option<Timestamp>) -> AccessToken {
         AccessToken {
             id: TokenId::new(Ulid::nil()),
-            owner: TokenOwner::Staff(Role::Viewer),
+            owner: TokenOwner::Staff(Some(Role::Viewer)),
+            narrowing: None,
             name: String::new(),
             public_id: String::new(),
             hash: Sha256Hash::of(b""),
@@ -163,16 +156,6 @@ mod tests {
         assert!(written(160_000, None));
         assert!(!written(230_000, Some(Timestamp(200_000))), "another process wrote one");
         assert!(written(20_000, Some(Timestamp(90_000))), "the clock was set back");
-    }
-
-    #[test]
-    fn a_flood_of_refusals_writes_a_row_a_minute_that_counts_them() {
-        let identity = Identity::default();
-        let burst: u64 = (0..1_000).filter_map(|_| identity.refused(Timestamp(0))).sum();
-        assert_eq!(burst, 10);
-        assert_eq!(identity.refused(Timestamp(59_999)), None);
-        assert_eq!(identity.refused(Timestamp(60_000)), Some(992));
-        assert_eq!(identity.refused(Timestamp(60_001)), Some(1));
     }
 
     #[test]

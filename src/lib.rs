@@ -1,6 +1,5 @@
-//! What touches the outside world: storage, Git hosts, receivers, the HTTP front door, settings
-//! and the command line. The decisions live in `tidings-actors`; this crate implements its ports
-//! and starts its tree.
+//! Input and output: storage, Git hosts, receivers, the HTTP API, settings and the command line. The
+//! decisions are in `tidings-actors`; this crate implements its ports and starts its tree.
 
 pub mod app;
 pub mod backup;

@@ -29,22 +29,22 @@ impl Clock for MachineClock {
     }
 }
 
-/// The wall clock of this machine until another one is told, then that one: the moments that replicas
-/// write and sign are those of one clock, however their own ones differ or are moved. Between two looks at
-/// it, the time that passes is counted by a clock that nobody sets. Where none is told, the machine's clock
-/// is believed also when it was set back, and the log says so.
+/// The clock of this process: the wall clock of this machine, until a shared clock is followed. Then all
+/// replicas write and sign moments of one clock, even if their machines' clocks differ or are set. Between
+/// two readings of the shared clock, time is counted by a monotonic clock. If no clock is followed, the
+/// machine's clock is used even after it was set back, and the log says so.
 #[derive(Debug)]
 pub struct SharedClock {
     start: Instant,
-    /// What the machine's clock said last, less the time since `start`; [`UNKNOWN`]: it was not asked yet.
+    /// The machine's last wall clock reading, less the time since `start`; [`UNKNOWN`]: not read yet.
     own: AtomicI64,
-    /// What the followed clock said at `start`, in unix milliseconds; [`UNKNOWN`]: none is followed.
+    /// The followed clock's reading at `start`, in unix milliseconds; [`UNKNOWN`]: no clock is followed.
     base: AtomicI64,
 }
 
-/// No moment.
+/// The value of a moment that is not known.
 const UNKNOWN: i64 = i64::MIN;
-/// A step that is smaller is none: answers travel.
+/// Smaller differences are ignored, because readings take time to travel.
 const STEP_MIN: Duration = Duration::from_millis(50);
 /// A step that is larger is worth a line in the log.
 const STEP_TOLD: Duration = Duration::from_secs(2);

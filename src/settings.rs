@@ -1,10 +1,9 @@
-//! Settings: one struct a section, each in its own file below this one. Parsed once, by
-//! [`Settings::load`]; all faults are reported together, each with its key, its value (never that
-//! of a secret) and where it came from. `config/default.toml` shows every key; a test holds it and
-//! the defaults here equal.
+//! Settings: one struct a section, each in its own file below this one. Parsed once, by [`Settings::load`];
+//! all faults are reported together, each with its key, its value (never that of a secret) and where it came
+//! from. `config/default.toml` shows every key; a test holds it and the defaults here equal.
 //!
-//! An empty text means that the key is not set, because TOML and the environment have no other word
-//! for it: the default stands.
+//! An empty text means that the key is not set, because TOML and the environment have no other way to say
+//! that: the default applies.
 
 mod database;
 mod delivery;
@@ -12,17 +11,20 @@ mod hooks;
 mod housekeeping;
 mod identity;
 mod load;
+mod mail;
 mod onboarding;
+mod roles;
 mod server;
 mod watch;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tidings_actors::model::permission::roles::Roles;
 pub use tidings_egress::settings::EgressSettings;
 use tidings_entity::kind::ReplicaRole;
 pub use tidings_git::settings::GitSettings;
-pub use tidings_section::{Fault, Rate, duration, optional, secret, secrets};
+pub use tidings_section::{Fault, Rate, duration, optional, secret, secrets, word};
 pub use tidings_telemetry::settings::{LogFormat, Ratio, TelemetrySettings};
 
 pub(crate) use self::load::DEFAULTS;
@@ -31,12 +33,15 @@ pub use self::{
     delivery::{DeliverySettings, History},
     hooks::HooksSettings,
     housekeeping::HousekeepingSettings,
-    identity::IdentitySettings,
+    identity::{IdentitySettings, IssuerSettings, Opens},
     load::ENVIRONMENT_PREFIX,
+    mail::{Encryption, MailSettings},
     onboarding::{OnboardingMode, OnboardingSettings},
+    roles::RoleSettings,
     server::ServerSettings,
     watch::WatchSettings,
 };
+use crate::sinks::mail::{MailServer, address::AllowList};
 
 /// Every setting of the system.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,27 +52,31 @@ pub struct Settings {
     /// A keyring that a start copies into a data directory which has none; not set: one is made.
     #[serde(with = "optional")]
     pub keyring_file: Option<PathBuf>,
-    /// Where rows are kept.
+    /// The database that rows are kept in.
     pub database: DatabaseSettings,
-    /// The HTTP front door.
+    /// The HTTP server: listeners, limits and proxies.
     pub server: ServerSettings,
     /// Who may register an app.
     pub onboarding: OnboardingSettings,
     /// Tokens of an external issuer for the staff.
     pub identity: IdentitySettings,
-    /// What may be reached from here.
+    /// Roles of the operator beside viewer, operator and admin, by their names.
+    pub roles: BTreeMap<String, RoleSettings>,
+    /// Where requests may go, and which certificates they trust.
     pub egress: EgressSettings,
-    /// Polling and fetching.
+    /// Scans of Git hosts and fetches from them.
     pub git: GitSettings,
     /// Hooks of Git hosts.
     pub hooks: HooksSettings,
-    /// Bringing changes to apps.
+    /// Deliveries to apps; an app's own settings override these.
     pub delivery: DeliverySettings,
+    /// Section `[mail]`: the mail server for mails of subscriptions.
+    pub mail: MailSettings,
     /// Guards of each watch.
     pub watch: WatchSettings,
-    /// Logs and traces.
+    /// Logs, traces and metrics, and where they are exported.
     pub telemetry: TelemetrySettings,
-    /// What is thrown away, and when.
+    /// How long old rows are kept.
     pub housekeeping: HousekeepingSettings,
 }
 
@@ -80,10 +89,12 @@ impl Default for Settings {
             server: ServerSettings::default(),
             onboarding: OnboardingSettings::default(),
             identity: IdentitySettings::default(),
+            roles: BTreeMap::new(),
             egress: EgressSettings::default(),
             git: GitSettings::default(),
             hooks: HooksSettings::default(),
             delivery: DeliverySettings::default(),
+            mail: MailSettings::default(),
             watch: WatchSettings::default(),
             telemetry: TelemetrySettings::default(),
             housekeeping: HousekeepingSettings::default(),
@@ -92,11 +103,29 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The address of the database: the one that was set, or the SQLite file in the data
-    /// directory. May hold a password.
+    /// The addresses that mails may go to.
+    #[must_use]
+    pub fn mail_allow(&self) -> AllowList {
+        self.mail.allow_list(self.onboarding.mode == OnboardingMode::Open)
+    }
+
+    /// The server that mails go through; `None`: no mail is sent.
+    #[must_use]
+    pub fn mail_server(&self) -> Option<MailServer> {
+        self.mail.as_server(self.onboarding.mode == OnboardingMode::Open)
+    }
+
+    /// The address of the database: the configured one, or the SQLite file in the data directory. It may
+    /// contain a password.
     #[must_use]
     pub fn database_url(&self) -> String {
         self.database.url_in(&self.data_dir)
+    }
+
+    /// The built-in roles and those of the settings.
+    #[must_use]
+    pub fn roles(&self) -> Roles {
+        roles::resolved(&self.roles).unwrap_or_default()
     }
 
     /// All settings as TOML-like JSON, secrets replaced by a word.
@@ -121,11 +150,13 @@ impl Settings {
             faults.push(Fault::new("server.role", message));
         }
         faults.extend(self.onboarding.validate());
-        faults.extend(self.identity.validate());
+        faults.extend(self.identity.validate(&self.roles()));
+        faults.extend(roles::resolved(&self.roles).err().into_iter().flatten());
         faults.extend(self.egress.validate());
         faults.extend(self.git.validate());
         faults.extend(self.hooks.validate());
         faults.extend(self.delivery.validate());
+        faults.extend(self.mail.validate());
         faults.extend(self.telemetry.validate());
         faults.extend(self.housekeeping.validate());
         faults

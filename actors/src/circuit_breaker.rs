@@ -1,11 +1,12 @@
-//! The circuit breaker of one source or endpoint: a thin shell around `breaker`. It exists only
-//! while its thing has failures; a success that closes it ends it. Supervised by `breakers`,
-//! restarted after a failure; its state is a row, so a crash or a restart loses nothing. A database that
-//! does not answer is no failure of its own: what it owes to its row it does two seconds later.
+//! The circuit breaker of one source or endpoint: a thin shell around `breaker`. The actor exists only while
+//! that source or endpoint has failures; a success that closes the breaker ends the actor. Supervised by
+//! `breakers`, restarted after a failure; its state is a row, so a crash or a restart loses nothing. A
+//! database that does not answer does not restart the actor: a write of the row that failed is repeated two
+//! seconds later.
 //!
-//! Its mailbox is bounded by the permits of its thing: one message per attempt or scan that was
-//! allowed. It tells the deliverer or watcher that it guards what changed ([`BreakerNews`]); those
-//! ask it nothing and wait for nothing.
+//! The mailbox is bounded by the permits of the source or endpoint: one message per attempt or scan that was
+//! allowed. The breaker tells the deliverer or watcher that it guards each change of state ([`BreakerNews`]);
+//! the deliverer or watcher sends no questions and waits for no answer.
 
 mod breaker;
 mod guarded;
@@ -24,9 +25,9 @@ use row::OwedToRow;
 
 use crate::{
     context::Context,
-    directory::{BREAKER_WORDS, DerivedPost, Directory, Gauge, Post},
     policy::BreakerPolicy,
     ports::StoreError,
+    supervision::directory::{BREAKER_WORDS, DerivedMailbox, Directory, Gauge, Mailbox},
     tasks::in_time,
     time::Timestamp,
     tree::CIRCUIT_BREAKER,
@@ -34,47 +35,49 @@ use crate::{
 
 /// A probe that brought no answer after this long counts as lost.
 const PROBE_DEADLINE: Duration = Duration::from_secs(120);
-/// How often a deliverer is asked whether it has something to send as a probe, and the database for what
-/// it did not do.
+/// The wait before the breaker asks its deliverer again for something to send as a probe, and before it
+/// repeats a write of its row that failed.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The last error of a breaker that an operator opened. A scan that an app asks for sends no probe of such a
 /// breaker early.
 pub const OPENED_BY_HAND: &str = "opened by hand";
 
-/// What a breaker is told.
+/// Messages to the breaker of one source or endpoint.
 #[derive(Debug)]
 pub enum CircuitBreakerMessage {
-    /// Permitted tries failed; what is known of them is noted.
+    /// Permitted attempts or scans failed; the notes of
+    /// [`signals::failure_counts`](crate::signals::failure_counts) say how many and why.
     Failed,
-    /// A try succeeded.
+    /// A permitted attempt or scan succeeded.
     Succeeded,
-    /// Its thing (re)started and wants to know where it stands.
+    /// The watcher or deliverer (re)started and asks for the present state.
     Subscribed,
-    /// A probe may be due.
+    /// The next probe may be due.
     ProbeDue,
-    /// The same, where its thing had nothing to send before; and what could not be written or read.
+    /// The next probe may be due for a watcher or deliverer that had nothing to send before; or a write or
+    /// read of the row is repeated.
     AskAgain,
-    /// Its thing has something that could go as a probe.
+    /// The watcher or deliverer has something to send as a probe.
     ProbeWanted,
     /// An app or an operator asked for a scan: the next probe is due now.
     ProbeAsked,
-    /// The probe that was permitted did not go: its thing has nothing to send here any more.
+    /// The permitted probe was not sent: the watcher or deliverer has nothing to send here any more.
     ProbeUnused,
-    /// By hand: close.
+    /// A person closed the breaker through the API.
     Reset,
-    /// Another replica changed the row.
+    /// Another replica changed the row of the breaker.
     Changed,
-    /// Another replica works on its source now.
+    /// Another replica works on the source or app now.
     LetGo,
 }
 
-/// What a breaker tells.
+/// The news of a breaker for its listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BreakerNews {
-    /// It is open; `fresh` when it opened just now.
+    /// The breaker is open and rejects requests.
     Opened {
-        /// Whether it opened just now.
+        /// Whether the breaker opened with this failure; `false`: it was open before.
         fresh: bool,
         /// Failures in a row.
         failures: u32,
@@ -83,32 +86,32 @@ pub enum BreakerNews {
     },
     /// A probe is due: is there something that could go?
     ProbeDue,
-    /// One probe may go.
+    /// The breaker is half open: one probe may be sent.
     ProbePermitted,
-    /// It closed.
+    /// The breaker closed: requests flow.
     Closed,
 }
 
 /// Finds the mailbox of the deliverer or the watcher that a breaker guards, if it runs.
-pub type FindListener = fn(&Directory, &Guarded) -> Option<DerivedPost<BreakerNews>>;
+pub type FindListener = fn(&Directory, &Guarded) -> Option<DerivedMailbox<BreakerNews>>;
 
-/// What a breaker is made of. Its key is `endpoint:app_...` or `source:src_...@rep_...`.
+/// The arguments that a breaker starts from. Its key is `endpoint:app_...` or `source:src_...@rep_...`.
 #[derive(Clone)]
 pub struct CircuitBreakerArguments {
-    /// Ports and policies.
+    /// The ports, the policies and the address book.
     pub context: Context,
-    /// Its key.
+    /// The key of the breaker in the directory.
     pub key: String,
-    /// Who hears its news.
+    /// Finds the watcher or deliverer that gets the news of the breaker.
     pub listener: FindListener,
-    /// Its gauge.
+    /// Counts the messages and restarts of the actor.
     pub gauge: Arc<Gauge>,
 }
 
-/// The state.
+/// The state of the actor between two messages.
 pub struct CircuitBreakerState {
     context: Context,
-    post: Post<CircuitBreakerMessage>,
+    mailbox: Mailbox<CircuitBreakerMessage>,
     key: String,
     guarded: Guarded,
     listener: FindListener,
@@ -122,7 +125,7 @@ pub struct CircuitBreakerState {
     last_error: String,
 }
 
-/// The actor.
+/// The actor that keeps one breaker.
 pub struct CircuitBreaker;
 
 #[ractor::async_trait]
@@ -139,7 +142,7 @@ impl Actor for CircuitBreaker {
         let CircuitBreakerArguments { context, key, listener, gauge } = arguments;
         let guarded = Guarded::of(&key).ok_or("a breaker's key has a kind")?;
         let policy = policy_of(&context, guarded.kind());
-        let post = Post::new(myself, gauge);
+        let mailbox = Mailbox::new(myself, gauge);
         Ok(CircuitBreakerState {
             breaker: Breaker::new(policy),
             armed: None,
@@ -151,7 +154,7 @@ impl Actor for CircuitBreaker {
             key,
             last_error: String::new(),
             context,
-            post,
+            mailbox,
         })
     }
 
@@ -171,7 +174,7 @@ impl Actor for CircuitBreaker {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         let done = state.attend(&myself, message).await;
         state.settle(done);
@@ -189,17 +192,17 @@ impl Actor for CircuitBreaker {
 }
 
 impl CircuitBreakerState {
-    /// Shows how it stands.
+    /// Shows the present state in the directory, for the live tree.
     fn say(&self) {
         let [closed, open, half_open] = BREAKER_WORDS;
-        self.post.gauge().say(match self.breaker.state() {
+        self.mailbox.gauge().say(match self.breaker.state() {
             BreakerState::Closed => closed,
             BreakerState::Open { .. } => open,
             BreakerState::HalfOpen { .. } => half_open,
         });
     }
 
-    /// What came of a message. What the database did not do is done in a while.
+    /// Ends the handling of a message: a failed write or read of the row is repeated after [`ASK_AGAIN`].
     fn settle(&mut self, done: Result<(), StoreError>) {
         match done {
             Ok(()) => {}
@@ -230,13 +233,13 @@ impl CircuitBreakerState {
             }
             M::Succeeded | M::Reset => self.on_succeeded(),
             M::Changed => self.is_stale = true,
-            // What it does not know yet it tells when it does.
+            // A breaker with a stale row tells its state later, when `catch_up` has read the row.
             M::Subscribed if !self.is_stale => self.on_subscribed(),
             M::AskAgain => self.asks_again = false,
             M::ProbeUnused => self.owed.give_probe_back(),
             M::Failed | M::Subscribed | M::ProbeDue | M::ProbeWanted | M::ProbeAsked => {}
         }
-        // What failed before this message was sent is counted before it.
+        // Failures that were noted before this message was sent are counted before the message is handled.
         if self.catch_up(myself).await? {
             return Ok(());
         }
@@ -252,14 +255,14 @@ impl CircuitBreakerState {
         Ok(())
     }
 
-    /// What failed before it was not in a row.
+    /// Forgets the failures before the success: they no longer count as failures in a row.
     fn on_succeeded(&mut self) {
-        self.context.directory.notes().forget(&self.key);
+        self.context.directory.failures().forget(&self.key);
         self.owed = OwedToRow::Closing;
     }
 
-    /// Whoever subscribes has just begun: a probe that was permitted before went with the one before it,
-    /// or was told to nobody. It has the permit now, instead of waiting until that probe counts as lost.
+    /// The watcher or deliverer has just started, so a probe that was permitted earlier ended with its
+    /// predecessor. It gets a permit now, instead of waiting until that probe counts as lost.
     fn on_subscribed(&mut self) {
         if self.breaker.state() != BreakerState::Closed {
             self.tell_open(false);
@@ -272,14 +275,14 @@ impl CircuitBreakerState {
     async fn on_probe_due(&mut self, myself: &ActorRef<CircuitBreakerMessage>) -> Result<(), StoreError> {
         self.armed = None;
         if repository_of(&self.key).is_some_and(|repository| !self.context.shards.owns(&repository)) {
-            // Whoever works on the source probes it.
+            // Another replica has the shard of the source: its breaker sends the probe.
             myself.stop(None);
             return Ok(());
         }
         let now = self.context.now();
         let is_due = self.breaker.due().is_some_and(|due| due <= now);
         if is_due && self.guarded.kind() == BreakerKind::Endpoint && !self.context.shards.is_sole() {
-            // Of all replicas one that has something to send takes the probe.
+            // Each replica asks its deliverer; the first replica that has something to send takes the probe.
             self.tell(BreakerNews::ProbeDue);
             self.ask_again();
             return Ok(());
@@ -289,14 +292,15 @@ impl CircuitBreakerState {
 
     fn ask_again(&mut self) {
         if !std::mem::replace(&mut self.asks_again, true) {
-            self.post.send_after(ASK_AGAIN, || CircuitBreakerMessage::AskAgain);
+            self.mailbox.send_after(ASK_AGAIN, || CircuitBreakerMessage::AskAgain);
         }
     }
 
     async fn on_probe_wanted(&mut self, myself: &ActorRef<CircuitBreakerMessage>) -> Result<(), StoreError> {
         let now = self.context.now();
         if self.breaker.due().is_some_and(|due| due <= now) && !self.context.shards.is_sole() {
-            // One probe of all replicas: whose clock is ahead takes it, the others hear how it went.
+            // The row grants one probe for all replicas: the first to write the row sends the probe. The
+            // others read its result.
             let lost_at = now.after(PROBE_DEADLINE);
             let (kind, id) = (self.guarded.kind(), self.guarded.id());
             if !in_time(self.context.store.try_probe(kind, id, now, lost_at)).await? {
@@ -318,19 +322,19 @@ impl CircuitBreakerState {
         self.arm();
     }
 
-    /// Wakes itself when something may happen next.
+    /// Arms a timer for the moment when the next probe is due.
     fn arm(&mut self) {
         if let Some(due) = self.breaker.due()
             && self.armed.is_none_or(|armed| due < armed)
         {
             self.armed = Some(due);
-            self.post.send_after(due.since(self.context.now()), || CircuitBreakerMessage::ProbeDue);
+            self.mailbox.send_after(due.since(self.context.now()), || CircuitBreakerMessage::ProbeDue);
         }
     }
 
     fn tell(&self, news: BreakerNews) {
         if let Some(listener) = (self.listener)(&self.context.directory, &self.guarded) {
-            // One that starts now asks where the breaker stands.
+            // A listener that is just starting is not found here: it asks for the state with `Subscribed`.
             listener.send(news);
         }
     }
@@ -343,18 +347,18 @@ fn policy_of(context: &Context, kind: BreakerKind) -> BreakerPolicy {
     }
 }
 
-/// Tells the breaker with this key how a try went; makes it exist if it must. A success with no
-/// breaker around needs none.
+/// Reports the result of an attempt or a scan to the breaker with this key. A failure starts the breaker if
+/// it does not run; a success without a running breaker is ignored.
 pub fn report(context: &Context, key: &str, outcome: Result<(), (String, Option<Duration>)>) {
     let found = context.directory.find::<CircuitBreakerMessage>(CIRCUIT_BREAKER, key);
     match outcome {
         Ok(()) => {
             if !found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Succeeded)) {
-                context.directory.notes().forget(key);
+                context.directory.failures().forget(key);
             }
         }
         Err((error, retry_after)) => {
-            context.directory.notes().add(key, error, retry_after);
+            context.directory.failures().add(key, error, retry_after);
             if !found.is_some_and(|breaker| breaker.send(CircuitBreakerMessage::Failed)) {
                 context.ensure_breaker(key);
             }

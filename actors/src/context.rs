@@ -1,4 +1,4 @@
-//! What every actor is given: the ports, the policies and the address book.
+//! The context that every actor gets: the ports, the policies and the address book.
 
 use std::sync::Arc;
 
@@ -7,72 +7,75 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::{
-    budget::Budget,
-    causes::Causes,
-    crowds::Crowds,
-    directory::Directory,
-    pace::{Pace, Paces},
+    limits::budget::Budget,
+    limits::in_flight::InFlightLimits,
+    limits::pace::{Pace, Paces},
+    limits::scan_slots::ScanSlots,
+    limits::turns::Turns,
+    ownership::shards::{Hold, Shards},
+    ownership::terms::Terms,
     policy::Policy,
-    ports::{App, Clock, GitSource, Leases, Meter, Random, Signal, Store, Tracer, Transport},
-    scan_slots::ScanSlots,
-    shards::{Hold, Shards},
-    supervisor::SupervisorMessage,
+    ports::{App, Clock, GitSource, Leases, Meter, Random, Signal, StatusBoard, Store, Tracer, Transport},
+    signals::causes::Causes,
+    signals::untold::Untold,
+    supervision::directory::Directory,
+    supervision::supervisor::SupervisorMessage,
     tasks::in_time,
-    terms::Terms,
     time::Timestamp,
     tree::{APPS, BREAKERS, REPOSITORIES},
-    turns::Turns,
-    untold::Untold,
 };
 
 /// The ports, the policies and the address book. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// What survives.
+    /// The database: everything that must survive a restart.
     pub store: Arc<dyn Store>,
     /// Git hosts and mirrors.
     pub git: Arc<dyn GitSource>,
-    /// Receivers.
+    /// Renders changes and sends them to receivers.
     pub transport: Arc<dyn Transport>,
-    /// The wall clock.
+    /// Statuses of commits at Git hosts.
+    pub board: Arc<dyn StatusBoard>,
+    /// The wall clock, for moments in rows and bodies.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
+    /// The source of randomness, for jitter and ids.
     pub random: Arc<dyn Random>,
-    /// What is counted and timed.
+    /// Counts and times the work, for metrics.
     pub meter: Arc<dyn Meter>,
-    /// Places in traces.
+    /// Names the spans of traces across mailboxes and rows.
     pub tracer: Arc<dyn Tracer>,
-    /// What led to what is to be done next.
+    /// Which hook led to which scan, and which scan to which lane, for traces.
     pub causes: Causes,
-    /// The policies.
+    /// The numbers of the settings that actors decide by.
     pub policy: Arc<Policy>,
-    /// Bytes that deliveries may take in memory.
+    /// The memory for rendered bodies, in bytes, shared by all lanes.
     pub budget: Budget,
-    /// How fast apps take requests.
+    /// The request rate of each app.
     pub paces: Paces,
-    /// How many attempts are under way at apps, over all their sinks.
-    pub crowds: Crowds,
-    /// Whose changes are read and rendered next: work for processors and disks.
+    /// The number of attempts in flight at each app, over all its sinks.
+    pub in_flight: InFlightLimits,
+    /// The turns of apps at reading and rendering changes: work for processors and disks.
     pub desks: Turns,
-    /// Whose lanes are read and whose rounds begin and end next: the database is one for all apps.
+    /// The turns of apps at reading lanes and at beginning and ending rounds: all apps share the database.
     pub rows: Turns,
-    /// Which app may wait for much of the budget: one at a time.
+    /// Turns of apps at a large part of the memory budget: one app holds a large part at a time.
     pub heavy: Turns,
-    /// Who sends next, when the whole server has as many attempts in flight as it may.
+    /// The turns of apps at attempts in flight, when the whole server has as many as it may.
     pub outbound: Turns,
-    /// Which app may scan.
+    /// Decides which app may scan next.
     pub scan_slots: ScanSlots,
-    /// Which repositories are worked on here.
+    /// The shards, and so the repositories, that this process works on.
     pub shards: Shards,
-    /// Under which terms the lanes here run.
+    /// The terms (pauses, skips, sinks) that the lanes of this process run under.
     pub terms: Terms,
-    /// What other replicas are still to be told.
+    /// Signals that other replicas have not received yet, because a notification failed.
     pub untold: Untold,
-    /// Who else works on this database; `None`: nobody.
+    /// The leases shared with other replicas; `None`: this process has the database to itself.
     pub leases: Option<Arc<dyn Leases>>,
-    /// Who is running.
+    /// The address book of the running actors.
     pub directory: Directory,
-    /// Why this process must end, once it must: another one took over its database.
+    /// The reason why this process must end, such as another process that took over its database; `None`
+    /// until then.
     pub fatal: watch::Sender<Option<String>>,
 }
 
@@ -83,7 +86,7 @@ impl Context {
         self.clock.now()
     }
 
-    /// Asks the supervisor of breakers that one runs.
+    /// Asks the supervisor of breakers to start the breaker with this key if it does not run.
     pub fn ensure_breaker(&self, key: &str) {
         self.ensure(BREAKERS, key);
     }
@@ -93,13 +96,13 @@ impl Context {
         self.ensure(REPOSITORIES, repository);
     }
 
-    /// The same ports for work on a repository: what it writes changes nothing once another replica
-    /// has taken over. `None`: another has that repository, or nobody knows.
+    /// This context for work on a repository: its writes change nothing once another replica has taken over.
+    /// `None`: another replica has the repository, or this replica's lease is in doubt.
     pub(crate) fn of(&self, repository: &RepositoryId) -> Option<(Self, Hold)> {
         Some(self.under(self.shards.hold(repository)?))
     }
 
-    /// The same for work on the subscriptions of an app.
+    /// This context for work on the subscriptions of an app; `None` as in [`Context::of`].
     pub(crate) fn of_app(&self, app: &AppId) -> Option<(Self, Hold)> {
         Some(self.under(self.shards.hold_app(app)?))
     }
@@ -112,7 +115,7 @@ impl Context {
         (context, hold)
     }
 
-    /// How many attempts of an app this process makes at the same time: its part of what the app takes.
+    /// How many attempts of an app this process makes at the same time: its share of the app's limit.
     #[must_use]
     pub fn in_flight_of(&self, app: &App) -> usize {
         let own = app.delivery.max_concurrent.and_then(|most| usize::try_from(most).ok());
@@ -120,7 +123,7 @@ impl Context {
         most.div_ceil(self.shards.workers())
     }
 
-    /// Does work for processors and disks when it is the turn of its app.
+    /// Does work for processors and disks when the app has its turn at them.
     pub(crate) async fn at_desk<T>(&self, app: &AppId, work: impl Future<Output = T>) -> T {
         let _desk = self.desks.take(app).await;
         work.await
@@ -145,16 +148,16 @@ impl Context {
 
     /// Asks a supervisor that its child with this key runs.
     pub(crate) fn ensure(&self, supervisor: &'static str, key: &str) {
-        // A supervisor that is being restarted is asked again: whoever ensures does so each time
-        // it has work, and the start of the tree ensures everyone who has work.
-        if let Some(post) = self.directory.find::<SupervisorMessage>(supervisor, "") {
-            post.send(SupervisorMessage::Ensure(key.to_owned()));
+        // A supervisor that is restarting misses this message. That costs little: the caller asks again
+        // whenever it has work, and the start of the tree starts each actor that has work.
+        if let Some(mailbox) = self.directory.find::<SupervisorMessage>(supervisor, "") {
+            mailbox.send(SupervisorMessage::Ensure(key.to_owned()));
         }
     }
 
-    /// Tells other replicas, if there are any, that rows changed. What cannot be told now is told as soon as
-    /// this replica reached the database to prolong its leases. Where nobody listens it is lost: whoever
-    /// owns the work looks now and then by itself.
+    /// Notifies other replicas, if there are any, that rows changed. A notification that fails is sent when
+    /// this replica next renews its leases. A notification that no replica listens for is lost; the owner of
+    /// the work also reads the rows from time to time.
     pub(crate) async fn tell_others(&self, signal: Signal) {
         let Some(leases) = &self.leases else { return };
         if let Err(reason) = in_time(leases.tell(&signal)).await {
@@ -163,14 +166,14 @@ impl Context {
         }
     }
 
-    /// Tells other replicas what they could not be told before.
+    /// Sends the notifications to other replicas that failed before.
     pub(crate) async fn tell_untold(&self) {
         for signal in self.untold.take() {
             self.tell_others(signal).await;
         }
     }
 
-    /// Asks for a look at a mirror: nobody watches its repository any more.
+    /// Asks the mirror keeper to look at a mirror whose repository lost its last watch.
     pub(crate) fn look_at_mirror(&self, repository: &RepositoryId) {
         self.git.growth().note(repository);
     }

@@ -1,21 +1,21 @@
 //! Delivers to one sink of an app: owns its lanes, its permits and its retries. Supervised by `apps`,
-//! restarted after a failure, ends when nothing is left to do. What the app takes as a whole (rate, attempts at
-//! once, turns) is shared by the deliverers of all its sinks.
+//! restarted after a failure, ends when nothing is left to do. What the app takes as a whole (rate, attempts
+//! at once, turns) is shared by the deliverers of all its sinks.
 //!
-//! A lane is one cursor's open round in memory ([`lane::Lane`], pure). Everything slow (rows, trees,
-//! bodies, the network) runs in a task of this actor and comes back as one message, so no handler
-//! waits and lanes do not block each other; the tasks end with the actor. Its mailbox is bounded by
-//! the tasks it started; wakes carry no load, they make it read what is pending.
+//! A lane is one cursor's open round in memory ([`lane::Lane`], pure). Everything slow (rows, trees, bodies,
+//! the network) runs in a task of this actor and comes back as one message, so no handler waits and lanes do
+//! not block each other; the tasks end with the actor. Its mailbox is bounded by the tasks it started; a wake
+//! carries no data and makes the deliverer read which cursors are pending.
 //!
-//! How changes leave is a matter of the sink's outlet: they are sent (`attempts`), or lent to consumers that
-//! ask for them (`lending`). The lane is the same in both.
+//! The sink's outlet decides how changes leave: the deliverer sends them (`attempts`), or consumers claim
+//! them (`pulling`). The lane is the same for both.
 //!
-//! A crash loses nothing but what was on its way: every lane is rows. At most [`lane::WINDOW`]
-//! changes of a lane, or one batch, are sent again, with the same ids.
+//! A crash loses only the attempts in flight: every lane is stored in rows. At most [`lane::WINDOW`] changes
+//! of a lane, or one batch, are sent again, with the same ids.
 //!
-//! Invariants: an answer is settled only after it came; nothing of a round is sent before the round
-//! before it ended on disk; while the endpoint's breaker is open only its probe goes out, and probes
-//! take turns over the lanes.
+//! Invariants: a change is settled only after its answer came; nothing of a round is sent before the round
+//! before it ended on disk; while the endpoint's breaker is open only its probe goes out, and probes take
+//! turns over the lanes.
 
 mod answers;
 mod attempts;
@@ -24,17 +24,17 @@ pub mod gate;
 mod healing;
 pub mod lane;
 mod lanes;
-pub mod lending;
 mod looking;
 mod notices;
 pub mod opening;
+pub mod pulling;
 mod rendering;
 pub mod retry;
 mod retry_budget;
 mod running;
 mod sending;
 mod serving;
-mod shelf;
+mod waiting_cursors;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -50,57 +50,58 @@ use tracing::{error, info, warn};
 
 use crate::{
     circuit_breaker::BreakerNews,
-    coalesced::Coalesced,
     context::Context,
-    directory::{Doing, Gauge, Post},
+    model::round::Change,
     ports::{App, AttemptOutcome, Parcel, PrepareError, SinkKey, StoreError},
-    round::Change,
+    signals::coalesced::Coalesced,
+    supervision::directory::{Doing, Gauge, Mailbox},
     tasks::Tasks,
     time::Timestamp,
 };
 pub(crate) use answers::describe;
 use gate::{Gate, Pass};
 use lane::Moment;
-use lending::{Return, Waiting, Wish};
 pub(crate) use looking::{others_of, refresh, refresh_here, wake};
 use opening::{Opening, OpeningError};
+use pulling::{Acknowledgement, PullRequest, Waiting};
 use retry::RetryRules;
 use retry_budget::RetryBudget;
 use running::RunningLane;
-pub use sending::Tray;
+pub use sending::Outcomes;
 pub(crate) use sending::{take_turn, take_turn_under};
 use serving::Way;
-use shelf::Shelf;
+use waiting_cursors::WaitingCursors;
 
 /// A deliverer without work for this long ends.
 const IDLE_END: Duration = Duration::from_secs(30);
-/// How often it looks for pending cursors by itself: the net below lost wakes.
+/// How often the deliverer reads which cursors are pending without a wake, because a wake may be lost.
 const PENDING_CHECK: Duration = Duration::from_secs(60);
 
-/// Which run of a lane a task belongs to; answers of an earlier run are dropped.
+/// The number of a run of a lane. Each task belongs to one run; answers of an earlier run are dropped.
 pub type Generation = u64;
 
-/// The app as it is served at this sink, while there is one, and cursors of all its sinks that may have something
-/// to do.
+/// The app as it is served at this sink, or `None` if there is no such app; and the cursors of all its sinks
+/// that may have something to do.
 type Pending = (Option<Box<App>>, Vec<(SinkKey, CursorId)>);
 
-/// What a deliverer is told.
+/// Messages to the deliverer of one sink.
 #[derive(Debug)]
 pub enum DelivererMessage {
-    /// Rows of this app changed: lanes whose terms changed read their rows again, new ones start.
+    /// Rows of this app changed: lanes with changed terms read their rows again, and lanes that now have work
+    /// start.
     Refresh,
-    /// Rows of this app may have changed, and nobody said so: the same, but what waits goes on waiting.
+    /// Rows of this app may have changed without a hint: the same as a wake-up, but deadlines stay.
     Look,
-    /// These cursors may have something to do; lanes that run anyway need not reload.
+    /// These cursors may have something to do; running lanes need not reload.
     Wake(Vec<CursorId>),
-    /// Work on some repositories is another replica's now, or the terms of some lanes changed: those
-    /// lanes end.
+    /// Another replica works on some of the repositories now, or the terms of some lanes changed: those lanes
+    /// end.
     LetGo,
-    /// Look for pending cursors, as is done now and then.
+    /// The timer of `PENDING_CHECK` fired: read which cursors are pending.
     CheckDue,
     /// End if nothing was pending for a while.
     EndIfIdle,
-    /// What is pending was read.
+    /// Reading the pending cursors ended.
     PendingRead(Result<Result<Pending, StoreError>, String>),
     /// A lane was opened, or not.
     Opened(CursorId, Generation, Result<Result<Opening, OpeningError>, String>),
@@ -110,29 +111,29 @@ pub enum DelivererMessage {
     Due(CursorId),
     /// Waits of the endpoint are over.
     Flow,
-    /// Somebody asks for changes of an app that pulls.
-    Lend(Wish),
+    /// A consumer asks for changes of an app that pulls.
+    Pull(PullRequest),
     /// Changes that were lent come back.
-    Return(Return),
+    Acknowledge(Acknowledgement),
     /// The time of a wish is over.
-    WishEnds,
+    PullTimedOut,
     /// The endpoint's breaker changed.
     Breaker(BreakerNews),
     /// Send nothing new, let attempts end, settle, then reply.
     Drain(RpcReplyPort<()>),
 }
 
-/// What a task of a running lane brought.
+/// The result of a task of a running lane.
 #[derive(Debug)]
 pub enum Step {
     /// Changes were read from the trees.
     Read(Result<Vec<Change>, crate::ports::GitError>),
-    /// Deliveries were rendered, the one at this position and some after it, or it was not.
+    /// Rendering ended for the delivery at this position and perhaps some after it, or it failed.
     Prepared(u64, Result<Vec<Parcel>, PrepareError>),
-    /// Attempts ended; their outcomes lie on the tray.
-    Answered(Tray),
-    /// A stretch ended: what was not sent of these positions goes out another time.
-    Stretched(Pass, Tray, RangeInclusive<u64>),
+    /// Attempts ended; their results are in the outcomes.
+    Answered(Outcomes),
+    /// A pipeline ended: the positions in the range were not sent and are sent later.
+    PipelineEnded(Pass, Outcomes, RangeInclusive<u64>),
     /// A probe was not sent.
     Unprobed(Pass, RangeInclusive<u64>),
     /// A settlement was written.
@@ -141,11 +142,11 @@ pub enum Step {
     Finished(Result<bool, StoreError>),
     /// A notice of the round was answered.
     Noticed(Pass, AttemptOutcome),
-    /// A notice of the round was held back before it went; whether it was a probe.
+    /// A notice of the round was not sent because the lane was halted.
     Unnoticed {
-        /// Which endpoint was to be asked.
+        /// The endpoint that the attempt was meant for.
         pass: Pass,
-        /// Whether its breaker waits for its word.
+        /// Whether the attempt is the probe on whose outcome the breaker waits.
         is_probe: bool,
     },
     /// A consequence for the cursor was written; the lane waits for it.
@@ -166,14 +167,14 @@ impl Step {
     }
 }
 
-/// What a deliverer is made of.
+/// The arguments that a deliverer starts from.
 #[derive(Clone)]
 pub struct DelivererArguments {
-    /// Ports and policies.
+    /// The ports, the policies and the address book.
     pub context: Context,
-    /// The sink that it delivers to.
+    /// The sink that the deliverer sends to.
     pub sink: SinkKey,
-    /// Its gauge.
+    /// Counts the messages and restarts of the actor.
     pub gauge: Arc<Gauge>,
 }
 
@@ -183,13 +184,13 @@ enum Slot {
     Running(Box<RunningLane>),
 }
 
-/// What may have changed since the rows of a lane were read, while the lane is being opened. Of two changes the
-/// greater one counts.
+/// Changes of a lane's rows while the lane is being opened. Of two changes the greater one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Changed {
     Nothing,
-    /// The head moved. A lane with an open round reads the head when the round ends, so the lane goes on. If each
-    /// new head opened the lane again, a lane that opens more slowly than heads move would never send anything.
+    /// The head moved. A lane with an open round reads the head when the round ends, so the lane goes on.
+    /// If each new head opened the lane again, a lane that opens more slowly than heads move would never
+    /// send anything.
     Head,
     /// Any row may have changed: the lane is opened again.
     Rows,
@@ -201,7 +202,7 @@ struct Lane {
     failures: u32,
 }
 
-/// The state: a cache of rows, and what is on its way.
+/// The state of the actor between two messages: a cache of rows, and the attempts in flight.
 pub struct DelivererState {
     context: Context,
     id: AppId,
@@ -209,29 +210,29 @@ pub struct DelivererState {
     app: Option<Arc<App>>,
     way: Way,
     rules: RetryRules,
-    post: Post<DelivererMessage>,
+    mailbox: Mailbox<DelivererMessage>,
     tasks: Tasks,
     lanes: BTreeMap<CursorId, Lane>,
     turns: VecDeque<CursorId>,
-    wishes: Vec<Waiting>,
+    pull_requests: Vec<Waiting>,
     gate: Gate,
     retries: RetryBudget,
     /// Lanes whose next attempt is a retry that the budget cannot pay for yet.
     unpaid: VecDeque<CursorId>,
-    shelf: Shelf,
+    waiting_cursors: WaitingCursors,
     generation: Generation,
     answered: Option<Instant>,
     last_probe: Option<CursorId>,
     flow_armed: Option<Instant>,
     reading_pending: Coalesced,
-    /// It looks once more after a look that failed.
+    /// Whether another look at the rows follows a look that failed.
     looks_again: bool,
     idle_since: Option<Instant>,
     draining: bool,
     drained: Option<RpcReplyPort<()>>,
 }
 
-/// The actor.
+/// The actor that delivers to one sink of an app.
 pub struct Deliverer;
 
 #[ractor::async_trait]
@@ -246,9 +247,9 @@ impl Actor for Deliverer {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let DelivererArguments { context, sink, gauge } = arguments;
-        let post = Post::new(myself, gauge);
-        post.send(DelivererMessage::Refresh);
-        post.send_after(PENDING_CHECK, || DelivererMessage::CheckDue);
+        let mailbox = Mailbox::new(myself, gauge);
+        mailbox.send(DelivererMessage::Refresh);
+        mailbox.send_after(PENDING_CHECK, || DelivererMessage::CheckDue);
         let policy = &context.policy;
         Ok(DelivererState {
             rules: RetryRules {
@@ -260,18 +261,18 @@ impl Actor for Deliverer {
             gate: Gate::new(Timestamp(0), policy.app_in_flight),
             retries: RetryBudget::new(Instant::now()),
             unpaid: VecDeque::new(),
-            shelf: Shelf::default(),
+            waiting_cursors: WaitingCursors::default(),
             draining: context.directory.is_closed(),
             context,
             id: sink.app.clone(),
             sink,
             app: None,
             way: Way::Closed,
-            post,
+            mailbox,
             tasks: Tasks::default(),
             lanes: BTreeMap::new(),
             turns: VecDeque::new(),
-            wishes: Vec::new(),
+            pull_requests: Vec::new(),
             generation: 0,
             answered: None,
             last_probe: None,
@@ -290,7 +291,7 @@ impl Actor for Deliverer {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         use DelivererMessage as M;
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
             M::Refresh => state.on_refresh(),
@@ -304,9 +305,9 @@ impl Actor for Deliverer {
             M::Step(cursor, generation, result) => state.on_step(&cursor, generation, result?),
             M::Due(cursor) => state.on_due(&cursor),
             M::Flow => state.on_flow(),
-            M::Lend(wish) => state.on_wish(wish),
-            M::Return(lease) => state.on_return(lease),
-            M::WishEnds => state.on_wish_ends(),
+            M::Pull(wish) => state.on_pull(wish),
+            M::Acknowledge(lease) => state.on_acknowledgement(lease),
+            M::PullTimedOut => state.on_pull_timed_out(),
             M::Breaker(news) => state.on_breaker(&news),
             M::Drain(reply) => state.on_drain(reply),
         }
@@ -347,17 +348,18 @@ impl DelivererState {
         if !self.is_idle() || !idle_long || self.draining {
             return;
         }
-        if self.reading_pending.is_running() || !self.wishes.is_empty() {
-            self.post.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
+        if self.reading_pending.is_running() || !self.pull_requests.is_empty() {
+            self.mailbox.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
             return;
         }
-        // A wake that is in the mailbox now is not lost: its supervisor sees it and restarts.
+        // A wake that reaches the mailbox now is not lost: the supervisor sees the message and restarts the
+        // actor.
         myself.stop(None);
     }
 
     fn on_check_due(&mut self) {
         self.read_pending();
-        self.post.send_after(PENDING_CHECK, || DelivererMessage::CheckDue);
+        self.mailbox.send_after(PENDING_CHECK, || DelivererMessage::CheckDue);
     }
 
     fn on_pending_read(&mut self, myself: &ActorRef<DelivererMessage>, result: Result<Pending, StoreError>) {
@@ -366,7 +368,7 @@ impl DelivererState {
             Ok((None, _)) => {
                 info!(app.id = %self.id, "{} is gone", self.sink);
                 if self.sink.sink.is_some() {
-                    // Nothing is sent there any more that could close its breaker.
+                    // No more requests go to the removed endpoint, so no answer could close its breaker.
                     self.reset_breaker();
                 }
                 myself.stop(None);
@@ -374,14 +376,17 @@ impl DelivererState {
             Ok((Some(app), cursors)) => {
                 let cursors = self.own_of(cursors);
                 self.take_app(*app);
-                // A net below every wait: what is due opens, what runs looks whether it can go on.
+                // In case a wake or a timer was lost: cursors that are due are opened, and running lanes
+                // check for work.
                 let known: Vec<CursorId> = self.lanes.keys().cloned().collect();
                 for cursor in known {
                     self.on_due(&cursor);
                 }
-                self.forget_unasked(lending::LINGER);
+                self.forget_unasked(pulling::LINGER);
                 let has_none = |cursor: &CursorId| {
-                    !self.lanes.contains_key(cursor) && !self.shelf.rests(cursor) && self.is_wanted(cursor)
+                    !self.lanes.contains_key(cursor)
+                        && !self.waiting_cursors.rests(cursor)
+                        && self.is_wanted(cursor)
                 };
                 let new: Vec<CursorId> = cursors.into_iter().filter(has_none).collect();
                 self.admit(new);
@@ -400,13 +405,13 @@ impl DelivererState {
         }
     }
 
-    /// Stretches end after the attempt that is on its way.
+    /// Ends all pipelines after the attempt that is in flight.
     fn halt(&mut self) {
         self.running_lanes().for_each(RunningLane::halt);
     }
 
-    /// Nothing more goes out for now: stretches end, and what is rendered is dropped, because
-    /// others may need the room.
+    /// Stops sending for now: pipelines end, and rendered deliveries are dropped, because other lanes may
+    /// need their memory.
     fn hold_back(&mut self) {
         self.running_lanes().for_each(RunningLane::hold_back);
     }
@@ -433,13 +438,13 @@ impl DelivererState {
 
     fn on_drain(&mut self, reply: RpcReplyPort<()>) {
         self.draining = true;
-        self.running_lanes().for_each(RunningLane::revoke_lease);
+        self.running_lanes().for_each(RunningLane::revoke_claim);
         self.hold_back();
         self.drained = Some(reply);
         self.drive_all();
     }
 
-    /// Replies to a drain as soon as nothing is on its way.
+    /// Replies to a drain as soon as nothing is in flight.
     fn end_drain(&mut self) {
         if self.drained.is_none() {
             return;

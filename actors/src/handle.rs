@@ -1,13 +1,14 @@
-//! The cloneable facade that the front door uses. It hides actors and mailboxes: a verb here is a
-//! hint that rows have changed, never the change itself, so losing one costs latency only.
+//! The cloneable facade that the HTTP handlers use. It hides actors and mailboxes: a call is a hint that rows
+//! have changed, never the change itself, so a lost call costs latency only.
 
+mod body_again;
 mod test_delivery;
 
 use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort, concurrency::JoinHandle};
 use tidings_entity::{
-    id::{AppId, ReplicaId, RepositoryId, SourceId, SubscriptionId},
+    id::{AppId, ReplicaId, RepositoryId, SourceId, SubscriptionId, TaskId},
     kind::BreakerKind,
 };
 use tokio::time::Instant;
@@ -15,25 +16,26 @@ use tracing::warn;
 
 use crate::{
     circuit_breaker,
+    claims::{ClaimsMessage, GivenTasks, WaitingClaim},
     context::Context,
     deliverer::{
         self, DelivererMessage,
-        lending::{Lease, Refusal, Return, Settled, Wish},
+        pulling::{Acknowledgement, ClaimedChanges, PullRequest, Refusal, Settled},
     },
-    directory::{Post, TreeNode},
-    hints,
     housekeeping::LeaseKeeperMessage,
-    polls::Polled,
-    ports::{Replica, ReplicaSeen, SHARDS, Shard, Signal, SinkKey, StoreError, Watch},
+    ownership::terms::FENCED_AFTER,
+    ports::{ClaimRequest, Replica, ReplicaSeen, SHARDS, Shard, Signal, SinkKey, StoreError, Watch},
     repository_watcher::RepositoryWatcherMessage,
-    roll::{self, Look},
-    start,
+    signals::polls::Polled,
     subscriber::SubscriberMessage,
-    supervisor::SupervisorMessage,
+    supervision::children_with_work::{self, Look},
+    supervision::directory::{Mailbox, TreeNode},
+    supervision::hints,
+    supervision::start,
+    supervision::supervisor::SupervisorMessage,
     tasks::in_time,
-    terms::FENCED_AFTER,
     time::Timestamp,
-    tree::{DELIVERER, LEASE_KEEPER, SUBSCRIBER, TREE},
+    tree::{CLAIMS, DELIVERER, LEASE_KEEPER, SUBSCRIBER, TREE},
 };
 
 pub use test_delivery::{TestRefused, Tested};
@@ -43,10 +45,10 @@ const STOP_DEADLINE: Duration = Duration::from_secs(4);
 
 /// How long a deliverer may take to start.
 const START_WAIT: Duration = Duration::from_secs(2);
-/// How often it is looked for meanwhile.
+/// The interval of the checks whether the deliverer has started.
 const START_STEP: Duration = Duration::from_millis(20);
 
-/// What the front door may ask of the tree.
+/// The calls that the HTTP handlers may make to the tree.
 #[derive(Clone)]
 pub struct Handle {
     context: Context,
@@ -59,8 +61,8 @@ impl Handle {
         Self { context }
     }
 
-    /// Watches of this repository were added, changed or removed: its watcher reloads its sources
-    /// and polls what was never polled.
+    /// Watches of this repository were added, changed or removed: its watcher reloads its sources and polls
+    /// sources that were never polled.
     pub async fn repository_changed(&self, repository: &RepositoryId) {
         if self.context.shards.owns(repository) {
             hints::tell_watcher(&self.context, repository, RepositoryWatcherMessage::Reload);
@@ -69,19 +71,19 @@ impl Handle {
         }
     }
 
-    /// Whether work on this repository is done by this process now.
+    /// Whether this process works on the repository now.
     #[must_use]
     pub fn works_on(&self, repository: &RepositoryId) -> bool {
         self.context.shards.owns(repository)
     }
 
-    /// What this process is to the others that share its database.
+    /// The id of this process among the processes that share its database.
     #[must_use]
     pub fn replica(&self) -> &ReplicaId {
         &self.context.policy.replica.id
     }
 
-    /// The processes that share the database, this one among them, and which of them this one is.
+    /// The id of this process, and all processes that share the database, including this one.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -110,19 +112,20 @@ impl Handle {
         Ok(owner.filter(|owner| owner.id != self.context.policy.replica.id))
     }
 
-    /// When a source was looked at last and is next; `None`: another process polls it, or nobody yet.
+    /// When a source was last scanned and is scanned next; `None`: another process scans it, or no scan has
+    /// ended yet.
     #[must_use]
     pub fn polled(&self, source: &SourceId) -> Option<Polled> {
         self.context.directory.polls().of(source)
     }
 
-    /// Polls this repository soon, whatever its schedule says.
+    /// Polls this repository soon, regardless of its schedule.
     pub async fn poke(&self, repository: &RepositoryId) {
         hints::poke(&self.context, repository).await;
     }
 
-    /// A genuine hook named this repository: it is polled soon. `at`, where it told of a ref: that is
-    /// polled more rarely while such hooks come.
+    /// A genuine hook named this repository: it is scanned soon. `at` is set where the hook reported a ref:
+    /// the repository is then polled less often while such hooks come.
     pub async fn hooked(&self, repository: &RepositoryId, at: Option<Timestamp>) {
         if self.context.shards.owns(repository) {
             hints::caused(&self.context, repository);
@@ -132,16 +135,27 @@ impl Handle {
         }
     }
 
+    /// A genuine hook of this app named this repository: the app's sources of it are polled soon.
+    pub async fn app_hooked(&self, repository: &RepositoryId, app: &AppId) {
+        if self.context.shards.owns(repository) {
+            hints::caused(&self.context, repository);
+            let message = RepositoryWatcherMessage::AppHooked(app.clone());
+            hints::tell_watcher(&self.context, repository, message);
+        } else {
+            self.context.tell_others(Signal::AppHooked(repository.clone(), app.clone())).await;
+        }
+    }
+
     /// Rows of this app changed (a watch was added, paused, resynced, resumed; a redrive was asked for; a
     /// change is to be skipped): lanes whose terms changed read their rows again, and lanes that now have
-    /// something to do start. A first delivery that must wait is held back by the store: a
-    /// hint that waited here would die with an idle deliverer.
+    /// something to do start. The store holds back a first delivery that must wait: a timer here would end
+    /// with an idle deliverer.
     pub async fn refresh(&self, app: &AppId) {
         hints::app_changed(&self.context, app);
         deliverer::refresh(&self.context, app).await;
     }
 
-    /// A subscription was made, changed or removed: whoever works on it reads its row again.
+    /// A subscription was created, changed or removed: its actor reads the row again.
     pub async fn subscription_changed(&self, subscription: &SubscriptionId) {
         hints::subscription_changed(&self.context, subscription);
         self.context.tell_others(Signal::Subscription(subscription.clone())).await;
@@ -149,13 +163,13 @@ impl Handle {
 
     /// A watch is gone from the rows: no attempt of it begins any more once this returns, here or on another
     /// replica. Takes [`FENCED_AFTER`] where another replica works on its repository and a round of it
-    /// `was_open`: [`terms`](crate::terms) says why that is enough.
+    /// `was_open`: [`terms`](crate::ownership::terms) says why that is enough.
     pub async fn unwatched(&self, watch: &Watch, was_open: bool) {
         let gone = Instant::now();
         self.context.terms.end(&watch.id);
         self.repository_changed(&watch.repository).await;
         self.refresh(&watch.app).await;
-        // Without an open round there was nothing to send, and none can be opened without rows.
+        // Without an open round there is no work, and none can begin without rows.
         if was_open && !self.context.shards.owns(&watch.repository) {
             tokio::time::sleep_until(gone + FENCED_AFTER).await;
         }
@@ -167,45 +181,67 @@ impl Handle {
         self.refresh(app).await;
     }
 
-    /// A redrive was asked for that is not marked to its end: that is carried on. Lost while the
-    /// letter keeper restarts, which looks by itself.
+    /// A redrive was requested whose letters are not all marked yet: the letter keeper continues. A hint that
+    /// is lost while the letter keeper restarts does no harm, because it reads the open redrives itself.
     pub async fn carry_on_redrives(&self) {
         hints::carry_on_redrives(&self.context);
         self.context.tell_others(Signal::Redrive).await;
     }
 
-    /// Asks for the next changes that go to a sink which is claimed from, and waits for them. `None`: there
-    /// was nothing, or the deliverer ended meanwhile; ask again.
-    pub async fn lend(
+    /// Asks for the next changes of a sink that consumers claim from, and waits for them. `None`: there are
+    /// no changes, or the deliverer ended meanwhile; the caller may ask again.
+    pub async fn pull(
         &self,
         sink: &SinkKey,
-        wish: impl FnOnce(RpcReplyPort<Option<Lease>>) -> Wish,
-    ) -> Option<Lease> {
+        wish: impl FnOnce(RpcReplyPort<Option<ClaimedChanges>>) -> PullRequest,
+    ) -> Option<ClaimedChanges> {
         let (sender, receiver) = ractor::concurrency::oneshot();
         let wish = wish(RpcReplyPort::from(sender));
         let deliverer = self.deliverer(&sink.to_string()).await?;
-        deliverer.send(DelivererMessage::Lend(wish)).then_some(())?;
+        deliverer.send(DelivererMessage::Pull(wish)).then_some(())?;
         receiver.await.ok().flatten()
     }
 
-    /// Gives changes back that were lent; `None`: nobody knows what became of them, so they come
+    /// Ends a claim with its outcome; `None`: the claim is not known here, so the changes are handed out
     /// again.
-    pub async fn give_back(
+    pub async fn acknowledge(
         &self,
         sink: &SinkKey,
-        lease: impl FnOnce(RpcReplyPort<Result<Settled, Refusal>>) -> Return,
+        lease: impl FnOnce(RpcReplyPort<Result<Settled, Refusal>>) -> Acknowledgement,
     ) -> Option<Result<Settled, Refusal>> {
         let (sender, receiver) = ractor::concurrency::oneshot();
         let lease = lease(RpcReplyPort::from(sender));
         let Some(deliverer) = self.context.directory.find(DELIVERER, &sink.to_string()) else {
             return Some(Err(Refusal::Stale));
         };
-        deliverer.send(DelivererMessage::Return(lease)).then_some(())?;
+        deliverer.send(DelivererMessage::Acknowledge(lease)).then_some(())?;
         receiver.await.ok()
     }
 
+    /// Waits in line for tasks. The answer comes when there are tasks or, if the request is not patient, at
+    /// once. `None`: the line was lost, or the store failed; the caller may ask again. Dropping the future
+    /// leaves the line.
+    pub async fn claim(&self, request: ClaimRequest, is_patient: bool) -> Option<GivenTasks> {
+        let (sender, receiver) = ractor::concurrency::oneshot();
+        let reply = RpcReplyPort::from(sender);
+        let claims = self.context.directory.find(CLAIMS, "")?;
+        let waiting = WaitingClaim { request, reply, is_patient };
+        claims.send(ClaimsMessage::Wait(Box::new(waiting))).then_some(())?;
+        receiver.await.ok()
+    }
+
+    /// Waits until the task may have ended: its row says whether it has.
+    pub async fn task_ended(&self, task: &TaskId) {
+        let (sender, receiver) = ractor::concurrency::oneshot();
+        let Some(claims) = self.context.directory.find(CLAIMS, "") else { return };
+        if claims.send(ClaimsMessage::WaitForEnd(task.clone(), RpcReplyPort::from(sender))) {
+            // A lost line wakes nobody; the caller reads the row then, too.
+            drop(receiver.await);
+        }
+    }
+
     /// The deliverer of a sink, started if need be.
-    async fn deliverer(&self, sink: &str) -> Option<Post<DelivererMessage>> {
+    async fn deliverer(&self, sink: &str) -> Option<Mailbox<DelivererMessage>> {
         let until = Instant::now() + START_WAIT;
         loop {
             let found = self.context.directory.find(DELIVERER, sink);
@@ -217,7 +253,7 @@ impl Handle {
         }
     }
 
-    /// Closes a breaker by hand. `false`: there is none with this key here; other replicas are told.
+    /// Closes a breaker by hand and tells other replicas. `false`: this process has no breaker of the key.
     pub async fn reset_breaker(&self, key: &str) -> bool {
         if hints::reset_breaker(&self.context, key) {
             return true;
@@ -225,7 +261,8 @@ impl Handle {
         if self.context.shards.is_sole() {
             return false;
         }
-        // Whether another replica has one its row tells; who cannot read it tells them all the same.
+        // The row says whether another replica runs this breaker. If the row cannot be read, the others are
+        // told all the same.
         let is_there = in_time(self.context.store.breakers())
             .await
             .map_or(true, |rows| rows.iter().any(|row| circuit_breaker::is_of(key, row.kind, &row.id)));
@@ -235,7 +272,7 @@ impl Handle {
         is_there
     }
 
-    /// Opens a breaker by hand for at least so long; one that is open stays as it is.
+    /// Opens a breaker by hand for at least this wait; a breaker that is open stays as it is.
     pub fn open_breaker(&self, kind: BreakerKind, key: &str, wait: Duration) {
         let policy = match kind {
             BreakerKind::Source => self.context.policy.source_breaker,
@@ -250,13 +287,13 @@ impl Handle {
         }
     }
 
-    /// The live tree.
+    /// The supervision tree with the present state of each actor.
     pub async fn tree(&self) -> TreeNode {
         self.context.directory.tree(&TREE)
     }
 }
 
-/// The running tree. Dropping it does not stop it; [`Tree::stop`] does.
+/// The running supervision tree. Dropping this value does not stop it; [`Tree::stop`] does.
 pub struct Tree {
     context: Context,
     root: ActorRef<SupervisorMessage>,
@@ -264,17 +301,17 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Starts the tree and everyone who has work.
+    /// Starts the tree and each actor that has work.
     ///
     /// # Errors
     /// When the root cannot start or the store cannot be read.
     pub async fn start(context: Context) -> Result<Self, ActorProcessingErr> {
         let (root, join) = start::root(&context).await?;
-        roll::ensure_all(&context, Look::Missing).await?;
+        children_with_work::ensure_all(&context, Look::Missing).await?;
         Ok(Self { context, root, join })
     }
 
-    /// The facade.
+    /// A facade on this tree, for the HTTP server.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.context.clone())
@@ -283,11 +320,11 @@ impl Tree {
     /// Waits until the root ended by itself: it failed too often, and the process must exit
     /// non-zero.
     pub async fn failed(&mut self) {
-        // How the root's task ended does not matter: it ended without being asked.
+        // The result of the root's task does not matter: the root ended without being asked to.
         drop((&mut self.join).await);
     }
 
-    /// Ends everyone at once, as the end of the process does.
+    /// Ends all actors at once, as the end of the process does.
     #[cfg(test)]
     pub(crate) async fn die(self) {
         self.root.kill();
@@ -297,8 +334,8 @@ impl Tree {
         }
     }
 
-    /// Lets attempts end (at most until `deadline` has passed), settles what was answered, stops
-    /// everyone. Other replicas take over shard by shard meanwhile, each as soon as nothing goes on in it.
+    /// Lets attempts end (at most until `deadline` has passed), settles answered changes, and stops all
+    /// actors. Other replicas take over each shard as soon as this replica has no work left in it.
     pub async fn stop(self, deadline: Duration) {
         // A deliverer that starts during the drain, by a watcher's wake or after a crash, sends nothing.
         self.context.directory.close();
@@ -329,7 +366,7 @@ impl Tree {
         self.leave().await;
     }
 
-    /// Nothing goes on here any more: what this replica held is free, and the others hear of it.
+    /// Releases the shards of this replica and tells the others, after all work has ended.
     async fn leave(&self) {
         let context = &self.context;
         let Some(leases) = &context.leases else { return };

@@ -1,37 +1,53 @@
-//! Upkeep on timers: removing old rows, keeping mirrors small and whole, sending again what lacked
-//! its content, measuring how everything is, keeping the leases of a replica, telling what ledgers
-//! folded, waking subscriptions. Seven actors under the `housekeeping` supervisor, restarted after a
+//! Upkeep on timers: removes old rows, keeps mirrors small and undamaged, redrives letters whose content can
+//! be fetched again, measures the installation, keeps the leases of a replica, writes folded ledger entries,
+//! wakes subscriptions, tells Git hosts the statuses of watches, and moves tasks by the clock. Nine actors
+//! and the line of workers ([`crate::claims`]) under the `housekeeping` supervisor, restarted after a
 //! failure; each has one timer and few tasks at a time. A crash loses one round of upkeep.
 
 mod chore;
+mod clock_keeper;
 mod lease_keeper;
 mod ledger_keeper;
 mod letter_keeper;
 mod mirror_keeper;
 mod retention;
+mod status_keeper;
 mod subscription_keeper;
 mod surveyor;
 
 pub use chore::{Chore, ChoreActor, ChoreMessage};
+pub use clock_keeper::{ClockKeeper, ClockKeeperMessage};
 pub use lease_keeper::{LeaseKeeper, LeaseKeeperMessage};
 pub use ledger_keeper::LedgerKeeper;
 pub use letter_keeper::{LetterKeeper, LetterKeeperMessage};
 pub use mirror_keeper::{KeepError, MirrorKeeper, MirrorKeeperMessage, Room, is_due};
 pub use retention::Retention;
+pub use status_keeper::{StatusKeeper, StatusKeeperMessage};
 pub use subscription_keeper::{SubscriptionKeeper, SubscriptionKeeperMessage};
 pub use surveyor::Surveyor;
 
 use std::sync::Arc;
 
-use crate::{context::Context, directory::Gauge};
+use tokio::sync::watch;
 
-/// What an actor of upkeep starts from.
+use crate::{context::Context, supervision::directory::Gauge};
+
+/// The arguments that an actor of housekeeping starts from.
 #[derive(Clone)]
 pub struct UpkeepArguments {
-    /// Ports and policies.
+    /// The ports, the policies and the address book.
     pub context: Context,
-    /// The gauge of the actor.
+    /// Counts the messages and restarts of the actor.
     pub gauge: Arc<Gauge>,
+}
+
+/// Waits until this process wrote more than `written` has seen.
+async fn beyond(mut written: watch::Receiver<u64>) -> watch::Receiver<u64> {
+    // The store is gone only when the process ends.
+    if written.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    written
 }
 
 #[cfg(test)]

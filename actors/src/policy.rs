@@ -1,5 +1,5 @@
-//! The numbers that decisions need, as the settings give them. They are data only: nothing here knows an
-//! actor, so every actor and every pure decision can read them.
+//! The numbers that decisions need, as set in the settings. They are data only: nothing here knows an actor,
+//! so every actor and every pure decision can read them.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct Policy {
     pub scan_workers: usize,
     /// One deadline over connect, headers and body of an attempt.
     pub attempt_timeout: Duration,
-    /// The growth of waits where an app chose none.
+    /// The growth of waits for apps that set none.
     pub retry_policy: RetryPolicy,
     /// The wait after the first failed attempt of a delivery.
     pub retry_base: Duration,
@@ -39,7 +39,7 @@ pub struct Policy {
     pub retry_window: Duration,
     /// Attempts of one app at the same time, at most.
     pub app_in_flight: usize,
-    /// Requests to one app in a second, at most; `None`: no limit but its own.
+    /// Requests to one app in a second, at most; `None`: only the app's own limit.
     pub app_rate: Option<u32>,
     /// Lanes of one app in memory at the same time.
     pub app_lanes: usize,
@@ -51,16 +51,18 @@ pub struct Policy {
     pub max_delete_percent: Option<u8>,
     /// When the breaker of an endpoint opens, and how long it waits for a probe.
     pub endpoint_breaker: BreakerPolicy,
-    /// The same for a source.
+    /// The numbers of the breaker of a source.
     pub source_breaker: BreakerPolicy,
     /// Whether acknowledged attempts are rows as well as failed ones.
     pub record_all: bool,
-    /// Age at which history goes.
+    /// The age at which history is removed.
     pub history: Duration,
     /// Rows of history that an app has at most: ended rounds, their settled ranges and attempts.
     pub history_rows: u64,
     /// Age at which unused blob rows go.
     pub blob_age: Duration,
+    /// After a mail of a subscription, the wait before its next mail.
+    pub mail_interval: Duration,
     /// Age at which entries of ledgers go.
     pub ledger_age: Duration,
     /// Entries that the ledger of an app has at most.
@@ -75,18 +77,18 @@ pub struct Policy {
     pub mirror_max_bytes: u64,
     /// Most bytes of all mirrors; 0: no limit.
     pub mirrors_max_bytes: u64,
-    /// Whether other replicas keep their mirrors in the same directory: each looks after those of the
-    /// repositories that it works on.
+    /// Whether other replicas keep their mirrors in the same directory: then each replica looks after the
+    /// mirrors of the repositories that it works on.
     pub mirrors_shared: bool,
-    /// In this time every file of a mirror is read again once.
+    /// The span in which every file of a mirror is checked once.
     pub scrub_every: Duration,
     /// The wait between two looks at how everything is.
     pub survey_interval: Duration,
-    /// What this process is to other replicas.
+    /// The id and role of this process among the replicas.
     pub replica: Replica,
     /// How long a lease lives that is not prolonged.
     pub lease_life: Duration,
-    /// How long what goes on under a lease may take to end before the lease is given away.
+    /// The longest time that work under a lease may take to end before the lease is given away.
     pub leaving_max: Duration,
 }
 
@@ -125,6 +127,7 @@ impl Default for Policy {
             history: Duration::from_secs(30 * 86_400),
             history_rows: 1_000_000,
             blob_age: Duration::from_secs(90 * 86_400),
+            mail_interval: Duration::from_mins(10),
             ledger_age: Duration::from_secs(90 * 86_400),
             ledger_rows: 1_000_000,
             upkeep_interval: Duration::from_secs(3_600),

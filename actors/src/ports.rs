@@ -1,23 +1,28 @@
-//! The seams between what decides (this crate) and what touches the world (the `tidings` crate).
-//! Each trait's verbs are units of consistency, never create-read-update-delete. In-memory
-//! versions for tests stand in `crate::testing`.
+//! The interfaces between decisions (this crate) and input and output (the `tidings` crate). Each method of a
+//! trait is a unit of consistency, never create-read-update-delete. In-memory versions for tests stand in
+//! `crate::testing`.
 
 mod access;
 mod administration;
 mod app;
 mod git;
 mod history;
+mod hook;
 mod lane;
 mod leases;
 mod ledger;
 mod letter;
+mod mail;
 mod meter;
 mod receipt;
 mod request;
+mod schedule;
 mod sealing;
 mod sink;
+mod status;
 mod store;
 mod subscription;
+mod task;
 mod tracer;
 mod transport;
 mod trouble;
@@ -28,17 +33,22 @@ pub use administration::*;
 pub use app::*;
 pub use git::*;
 pub use history::*;
+pub use hook::*;
 pub use lane::*;
 pub use leases::*;
 pub use ledger::*;
 pub use letter::*;
+pub use mail::*;
 pub use meter::*;
 pub use receipt::*;
 pub use request::*;
+pub use schedule::*;
 pub use sealing::*;
 pub use sink::*;
+pub use status::*;
 pub use store::*;
 pub use subscription::*;
+pub use task::*;
 pub use tracer::*;
 pub use transport::*;
 pub use trouble::*;
@@ -55,8 +65,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Now, in unix milliseconds.
     fn now(&self) -> Timestamp;
 
-    /// At this moment the clock that all replicas share said so, give or take `error`: from now on that
-    /// one is followed. One that is nobody else's follows none.
+    /// Sets this clock by the clock that all replicas share: at `at` that clock showed `told`, give or take
+    /// `error`. A process alone with its database needs no shared clock.
     fn follow(&self, _told: Timestamp, _at: Instant, _error: Duration) {}
 }
 

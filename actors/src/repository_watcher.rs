@@ -1,15 +1,14 @@
-//! Decides when to look at one repository, per source: adaptive interval, jitter, pokes (debounced
-//! and coalesced), the breaker's word. A source that is due stands in line at its host, each for
-//! itself, and is scanned when its turn comes. Never two scans of one repository at once: one
-//! outstanding scan, everything else waits for its end. Supervised by `repositories`, restarted after a
-//! failure, ends when nobody watches the repository any more.
+//! Decides when to look at one repository, per source: adaptive interval, jitter, pokes (debounced and
+//! coalesced), and its breaker. Each source that is due waits in the line of its host and is scanned when its
+//! turn comes. Two scans of one repository never run at once: other sources wait for the end of the running
+//! scan. Supervised by `repositories`, restarted after a failure, ends when no watch follows the repository
+//! any more.
 //!
-//! Its mailbox is bounded by its one scan, its one timer and one place in line per source; pokes
-//! carry no load. A crash loses the schedule, nothing else: it starts by reading its sources and
-//! polls each soon.
+//! The mailbox is bounded by one scan, one timer and one place in line per source; pokes carry no data. A
+//! crash loses only the schedule: the watcher starts by reading its sources and polls each soon.
 //!
-//! Invariants: an absent branch counts as gone only after two listings that are
-//! `branch_gone_after` apart; while a source's breaker is open only its probe is scanned.
+//! Invariants: an absent branch counts as gone only after two listings that are `branch_gone_after` apart;
+//! while a source's breaker is open only its probe is scanned.
 
 mod hooks;
 mod notices;
@@ -19,6 +18,7 @@ mod watched;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use litemap::LiteMap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tidings_entity::id::{AppId, RepositoryId, SourceId};
 use tokio::time::Instant;
@@ -26,19 +26,19 @@ use tracing::{info, warn};
 
 use crate::{
     circuit_breaker::{BreakerNews, CircuitBreakerMessage, source_key},
-    coalesced::Coalesced,
     context::Context,
     deliverer::{DelivererMessage, others_of},
-    directory::{Gauge, Post},
-    hosts::Postponed,
-    polls::Polled,
+    limits::hosts::Postponed,
     ports::{GitError, Source, StoreError},
-    scan_worker::{self, Place},
+    scan_worker::{self, ScanPermit},
+    signals::coalesced::Coalesced,
+    signals::polls::Polled,
+    supervision::directory::{Gauge, Mailbox},
     tasks::{Tasks, in_time},
     time::Timestamp,
     tree::{CIRCUIT_BREAKER, DELIVERER},
 };
-use hooks::Hooks;
+use hooks::{Gap, Hooks};
 use watched::{Mode, Scanning, Watched};
 
 /// Pokes within this span lead to one scan.
@@ -46,26 +46,29 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// The wait before sources are read again after the store failed.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
-/// What a watcher is told.
+/// Messages to the watcher of one repository.
 #[derive(Debug)]
 pub enum RepositoryWatcherMessage {
     /// Sources were added, changed or removed.
     Reload,
-    /// Look soon, at all sources; where a breaker is open, let its probe go.
+    /// Scan all sources soon; a source with an open breaker gets its probe.
     Poke,
-    /// A genuine hook named the repository; when, if it told of a ref.
+    /// A genuine hook named the repository; the moment is set if the hook reported a ref.
     Hooked(Option<Timestamp>),
-    /// The hooks that came since the last poke waited long enough.
-    HooksWaited,
-    /// Something may be due.
+    /// A genuine hook of this app named the repository.
+    AppHooked(AppId),
+    /// The wait of hooks that came since the last poke is over: of hooks for the repository, or for this
+    /// source.
+    HooksWaited(Option<SourceId>),
+    /// A source may be due.
     Tick,
-    /// The turn of a source came, or its host asked for patience; nothing: it left the line.
-    Admitted(SourceId, Result<Option<Result<Place, Postponed>>, String>),
-    /// Sources were read.
+    /// The turn of a source came, or its host asked to wait; `None`: the source left the line.
+    Admitted(SourceId, Result<Option<Result<ScanPermit, Postponed>>, String>),
+    /// The sources of the repository were read, or reading them failed.
     SourcesRead(Result<Result<Vec<Source>, StoreError>, String>),
     /// Sources were read with those of all others, from this moment on, in case a hint was lost.
     Swept(Instant, Vec<Source>),
-    /// The scan of a source ended, after so long.
+    /// The scan of a source ended; the duration is that of the scan.
     Scanned(SourceId, Result<(scan_worker::Ended, Duration), String>),
     /// The breaker of a source changed.
     Breaker(String, BreakerNews),
@@ -73,36 +76,38 @@ pub enum RepositoryWatcherMessage {
     Done(Result<(), String>),
 }
 
-/// What a watcher is made of.
+/// The arguments that a watcher starts from.
 #[derive(Clone)]
 pub struct RepositoryWatcherArguments {
-    /// Ports and policies.
+    /// The ports, the policies and the address book.
     pub context: Context,
-    /// The repository.
+    /// The repository that is watched.
     pub repository: RepositoryId,
-    /// Its gauge.
+    /// Counts the messages and restarts of the actor.
     pub gauge: Arc<Gauge>,
 }
 
-/// The state.
+/// The state of the actor between two messages.
 pub struct RepositoryWatcherState {
     context: Context,
     repository: RepositoryId,
-    post: Post<RepositoryWatcherMessage>,
+    mailbox: Mailbox<RepositoryWatcherMessage>,
     tasks: Tasks,
-    /// Boxed: a map has room for eleven from its first one on, and most repositories have one.
-    sources: BTreeMap<SourceId, Box<Watched>>,
+    /// Sorted by id. Most repositories have one source, and a `BTreeMap` would allocate room for eleven at
+    /// once.
+    sources: LiteMap<SourceId, Box<Watched>>,
     scanning: Scanning,
     armed: Option<Instant>,
     /// The reading of its sources.
     reading: Coalesced,
-    /// When its own reading last ended.
+    /// When the watcher last finished reading its sources.
     read_at: Option<Instant>,
     last_error: BTreeMap<SourceId, GitError>,
     hooks: Hooks,
+    gap: Gap,
 }
 
-/// The actor.
+/// The actor that watches one repository.
 pub struct RepositoryWatcher;
 
 #[ractor::async_trait]
@@ -117,23 +122,24 @@ impl Actor for RepositoryWatcher {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let RepositoryWatcherArguments { context, repository, gauge } = arguments;
-        let post = Post::new(myself, gauge);
-        post.send(match context.directory.take_sources(&repository) {
+        let mailbox = Mailbox::new(myself, gauge);
+        mailbox.send(match context.directory.take_sources(&repository) {
             Some(sources) => RepositoryWatcherMessage::SourcesRead(Ok(Ok(sources))),
             None => RepositoryWatcherMessage::Reload,
         });
         Ok(RepositoryWatcherState {
             context,
             repository,
-            post,
+            mailbox,
             tasks: Tasks::default(),
-            sources: BTreeMap::new(),
+            sources: LiteMap::with_capacity(1),
             scanning: Scanning::None,
             armed: None,
             reading: Coalesced::Idle,
             read_at: None,
             last_error: BTreeMap::new(),
             hooks: Hooks::default(),
+            gap: Gap::default(),
         })
     }
 
@@ -144,13 +150,14 @@ impl Actor for RepositoryWatcher {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         use RepositoryWatcherMessage as M;
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
             M::Reload => state.on_reload(),
             M::Poke => state.on_asked(),
             M::Hooked(at) => state.on_hooked(at),
-            M::HooksWaited => state.on_hooks_waited(),
+            M::AppHooked(app) => state.on_app_hooked(&app),
+            M::HooksWaited(source) => state.on_hooks_waited(source.as_ref()),
             M::Tick => state.on_tick(),
             M::Admitted(source, admission) => state.on_admitted(&source, admission?),
             M::SourcesRead(result) => state.on_read(&myself, result?),
@@ -185,13 +192,13 @@ impl RepositoryWatcherState {
         }
         let (context, repository) = (self.context.clone(), self.repository.clone());
         let read = async move {
-            // What another replica works on has no sources here.
+            // If another replica works on the repository, this one has no sources of it.
             if !context.shards.owns(&repository) {
                 return Ok(Vec::new());
             }
             in_time(context.store.sources(&repository)).await
         };
-        self.tasks.spawn(&self.post, read, RepositoryWatcherMessage::SourcesRead);
+        self.tasks.spawn(&self.mailbox, read, RepositoryWatcherMessage::SourcesRead);
     }
 
     fn on_read(
@@ -209,12 +216,12 @@ impl RepositoryWatcherState {
                 self.take_sources(myself, sources);
             }
             Err(reason) => {
-                // The next reading also answers the requests that came during this one.
+                // The next read also answers requests that came during this one.
                 warn!(
                     repository.id = %self.repository,
                     "the sources of {} could not be read: {reason}", self.repository
                 );
-                self.post.send_after(READ_AGAIN, || RepositoryWatcherMessage::Reload);
+                self.mailbox.send_after(READ_AGAIN, || RepositoryWatcherMessage::Reload);
             }
         }
     }
@@ -226,12 +233,12 @@ impl RepositoryWatcherState {
             let stays = present.contains(id);
             if !stays {
                 polls.forget(id);
-                // The row of its breaker went with it, or another replica has it now.
+                // The row of the breaker was removed with the source, or another replica has it now.
                 let key = source_key(id.as_str(), self.repository.as_str());
                 if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
                     breaker.send(CircuitBreakerMessage::LetGo);
                 }
-                self.context.directory.notes().forget(&key);
+                self.context.directory.failures().forget(&key);
             }
             stays
         });
@@ -250,7 +257,8 @@ impl RepositoryWatcherState {
         self.schedule_tick();
     }
 
-    /// What is being read now is newer, and what was read here since the sweep began may be.
+    /// Takes sources from a sweep over all repositories, unless this watcher reads its sources now, or has
+    /// read them since the sweep began: those are newer.
     fn on_swept(
         &mut self,
         myself: &ActorRef<RepositoryWatcherMessage>,
@@ -264,7 +272,7 @@ impl RepositoryWatcherState {
 
     fn take_source(&mut self, source: Source) {
         if let Some(watched) = self.sources.get_mut(&source.id) {
-            // A proof of access moved heads that others follow as well: their lanes go at once.
+            // A proof of access moved heads that other apps follow as well: their lanes start at once.
             let is_ahead = source.last_change > watched.source.last_change;
             (watched.source, watched.calm, watched.is_read_anew) = (Arc::new(source), None, true);
             let apps = if is_ahead { watched.source.remote.apps.clone() } else { Vec::new() };
@@ -275,8 +283,8 @@ impl RepositoryWatcherState {
         if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
             breaker.send(CircuitBreakerMessage::Subscribed);
         }
-        // At a start with thousands of repositories the first polls spread over the least interval;
-        // a source that was made just now is polled at once.
+        // At a start with thousands of repositories the first polls are spread over the least interval; a
+        // source that was created just now is polled at once.
         let fresh = source.last_change.is_within(Duration::from_secs(5), self.context.now());
         let spread = u64::try_from(self.context.policy.poll_min.as_millis()).unwrap_or(u64::MAX);
         let wait = if fresh { 0 } else { self.context.random.below(spread) };
@@ -299,6 +307,8 @@ impl RepositoryWatcherState {
             last_scan,
             scanned,
             source,
+            gap: Gap::default(),
+            is_poked: false,
         };
         self.sources.insert(id.clone(), Box::new(watched));
         self.tell_polls(&id);
@@ -317,24 +327,30 @@ impl RepositoryWatcherState {
     }
 
     fn on_poke(&mut self) {
-        // Whoever pokes may know more than rows and listings say: that a mirror lost objects, for one.
-        for watched in self.sources.values_mut() {
+        // A poke overrides the knowledge that a listing would be unchanged: its cause may be a mirror that
+        // lost objects.
+        for (_, watched) in self.sources.iter_mut() {
             (watched.calm, watched.is_read_anew) = (None, true);
         }
         if self.scanning.poke_after() {
             return;
         }
         let soon = Instant::now() + DEBOUNCE;
-        for watched in self.sources.values_mut() {
-            if let Mode::Due { at } = &mut watched.mode {
-                *at = soon.min(*at);
-                if !std::mem::replace(&mut watched.urgent, true) {
-                    // It stood among those for whom nobody waits.
-                    watched.in_line = None;
-                }
-            }
-        }
+        self.sources.iter_mut().for_each(|(_, watched)| watched.poke(soon));
         self.sources.keys().for_each(|id| self.tell_polls(id));
+        self.schedule_tick();
+    }
+
+    /// Polls a single source soon.
+    fn on_poke_of(&mut self, id: &SourceId) {
+        let Some(watched) = self.sources.get_mut(id) else { return };
+        (watched.calm, watched.is_read_anew) = (None, true);
+        if self.scanning.source() == Some(id) {
+            watched.is_poked = true;
+            return;
+        }
+        watched.poke(Instant::now() + DEBOUNCE);
+        self.tell_polls(id);
         self.schedule_tick();
     }
 
@@ -353,16 +369,36 @@ impl RepositoryWatcherState {
 
     fn on_hooked(&mut self, at: Option<Timestamp>) {
         self.hooks.arrived(at);
-        match self.hooks.poke_after(Instant::now()) {
+        match self.gap.poke_after(Instant::now()) {
             Some(Duration::ZERO) => self.on_poke(),
-            Some(wait) => self.post.send_after(wait, || RepositoryWatcherMessage::HooksWaited),
+            Some(wait) => self.mailbox.send_after(wait, || RepositoryWatcherMessage::HooksWaited(None)),
             None => {}
         }
     }
 
-    fn on_hooks_waited(&mut self) {
-        self.hooks.waited(Instant::now());
-        self.on_poke();
+    fn on_app_hooked(&mut self, app: &AppId) {
+        let own = self.sources.iter().filter(|(_, watched)| watched.source.remote.apps.contains(app));
+        for id in own.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            let Some(watched) = self.sources.get_mut(&id) else { continue };
+            match watched.gap.poke_after(Instant::now()) {
+                Some(Duration::ZERO) => self.on_poke_of(&id),
+                Some(wait) => {
+                    self.mailbox.send_after(wait, || RepositoryWatcherMessage::HooksWaited(Some(id)));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn on_hooks_waited(&mut self, source: Option<&SourceId>) {
+        let Some(id) = source else {
+            self.gap.waited(Instant::now());
+            return self.on_poke();
+        };
+        if let Some(watched) = self.sources.get_mut(id) {
+            watched.gap.waited(Instant::now());
+            self.on_poke_of(id);
+        }
     }
 
     fn on_tick(&mut self) {
@@ -392,7 +428,7 @@ impl RepositoryWatcherState {
             && self.armed.is_none_or(|armed| at < armed)
         {
             self.armed = Some(at);
-            self.post
+            self.mailbox
                 .send_after(at.saturating_duration_since(Instant::now()), || RepositoryWatcherMessage::Tick);
         }
     }
@@ -409,7 +445,8 @@ impl RepositoryWatcherState {
                     self.announce_failure(&id, *failures, *probe_at);
                 }
             }
-            // Asked of endpoints only: a source has one owner, which always has something to ask.
+            // Only breakers of endpoints ask this: a source belongs to one replica, which always has a scan
+            // to send.
             BreakerNews::ProbeDue => {}
             BreakerNews::ProbePermitted => {
                 if let Mode::Rejecting { probe } = &mut watched.mode {
@@ -430,8 +467,7 @@ impl RepositoryWatcherState {
         }
     }
 
-    /// Lets the deliverers of an app look whether something waits for them. Their waits go on: others
-    /// decide when.
+    /// Tells the deliverers of an app to check whether changes wait for them. Their waits go on.
     fn let_look(&self, app: &AppId) {
         for deliverer in others_of(&self.context, app) {
             deliverer.send(DelivererMessage::Look);
@@ -451,7 +487,7 @@ impl RepositoryWatcherState {
                 warn!(source.id = %id, "the state of {id} was not written: {reason}");
             }
         };
-        self.tasks.spawn(&self.post, work, RepositoryWatcherMessage::Done);
+        self.tasks.spawn(&self.mailbox, work, RepositoryWatcherMessage::Done);
     }
 }
 

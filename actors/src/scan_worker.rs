@@ -1,12 +1,12 @@
-//! One scan: list the refs, fetch what is missing of those that somebody follows, move the heads in the
-//! store, say who is concerned. A worker of the `scans` factory: any worker takes any job, a panic loses that
-//! one job and its watcher hears of it; the queue holds at most one job per repository, because a watcher has
-//! one outstanding scan. A crash anywhere loses nothing: objects that no head names are found again by the
-//! next scan.
+//! One scan: lists the refs, fetches missing objects of followed refs, moves the heads in the store, and
+//! reports the cursors that are behind. A worker of the `scans` factory: any worker takes any job. A panic
+//! loses that one job, and its watcher is told. The queue holds at most one job per repository, because a
+//! watcher has one outstanding scan. A crash anywhere loses nothing: objects that no head names are found
+//! again by the next scan.
 //!
-//! Workers are few, so a scan comes here only with its turn at its host ([`crate::hosts`]) and a place
-//! ([`crate::scan_slots`]): a host that hangs holds as many workers as it may have scans, and no more. After
-//! [`QUICK`] a scan goes over to a place among slow ones or ends; there are workers for both kinds.
+//! Workers are few, so a scan comes here only with its turn at its host ([`crate::limits::hosts`]) and a
+//! place ([`crate::limits::scan_slots`]): a host that hangs holds at most as many workers as it may have
+//! scans. After [`QUICK`] a scan moves to a slow slot or ends; there are workers for both kinds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,65 +30,65 @@ use tracing::{Instrument, Span, debug, info, info_span};
 
 use crate::{
     context::Context,
-    directory::Directory,
-    hosts::Turn,
-    polls::{Scanned, Unseen},
+    limits::hosts::Turn,
+    limits::scan_slots::ScanSlot,
     ports::{
         Cause, FetchOrder, FetchOutcome, Fetched, GitError, Moved, RefListing, RefPatterns, SinkKey, Source,
         StoreError,
     },
-    scan_slots::ScanSlot,
-    supervisor::Birth,
+    signals::polls::{Scanned, Unseen},
+    supervision::directory::Directory,
+    supervision::supervisor::SpawnContext,
     tasks::in_time,
     time::Timestamp,
     tree::SCANS,
 };
 
-/// A scan that takes longer than this is given up by its watcher; the fetch inside has its own,
-/// shorter deadlines.
+/// A scan that takes longer than this is abandoned by its watcher; the fetch inside has its own, shorter
+/// deadlines.
 pub const SCAN_DEADLINE: Duration = Duration::from_secs(1_200);
 
 /// A scan whose host takes longer than this is a slow one.
 pub const QUICK: Duration = Duration::from_secs(10);
 
-/// A listing that says what the one before said is looked up in the rows at least this often: a branch whose
-/// hint was lost gets another one then.
+/// A listing equal to the previous one is checked against the rows at least this often, so that a branch
+/// whose hint was lost gets another one.
 const CALM_FOR: Duration = Duration::from_secs(600);
 
-/// What a scan found.
+/// The result of a successful scan.
 #[derive(Clone, Debug, Default)]
 pub struct ScanReport {
     /// Whether a head moved.
     pub changed: bool,
-    /// The watched refs that are absent from a repository that has others.
+    /// The watched refs that are absent from a repository that has other refs.
     pub missing: BTreeSet<String>,
-    /// What its apps follow together, where that is more than one listing may say.
+    /// The refs that its apps follow together, if there are too many for one listing.
     pub wide: Option<Vec<RefPatterns>>,
-    /// What of it could not be listed.
+    /// The refs that could not be listed.
     pub unseen: Option<Unseen>,
     /// How many refs of a pattern are not followed because it matches too many, by watch.
     pub left_out: BTreeMap<WatchId, u64>,
     /// Bytes of the objects that it fetched.
     pub bytes: u64,
-    /// Whose cursors now have something to do.
+    /// The cursors that now have something to do.
     pub cursors: Vec<(SinkKey, CursorId)>,
-    /// What the next scan need not look at again.
+    /// Knowledge that lets the next scan skip the rows.
     pub calm: Option<Calm>,
 }
 
 /// Why a scan failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ScanError {
-    /// Git did not do it.
+    /// The Git host or the mirror failed.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// The store did not do it.
+    /// The database could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The worker crashed.
+    /// The worker panicked; the scan is repeated by the schedule.
     #[error("the scan crashed")]
     Crashed,
-    /// It took longer than [`QUICK`], and its apps hold as many slow places as they may.
+    /// The scan took longer than [`QUICK`], and its apps hold as many slow slots as they may.
     #[error(
         "the Git host is slow, and as many slow scans as an app may have are under way; it is tried again \
          later"
@@ -97,7 +97,7 @@ pub enum ScanError {
 }
 
 impl ScanError {
-    /// A stable word.
+    /// The stable code of the error, for people and labels.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -109,7 +109,7 @@ impl ScanError {
     }
 }
 
-/// The word for what went well.
+/// The outcome label of a successful scan.
 const OK: &str = "ok";
 
 /// The outcome of a scan.
@@ -118,14 +118,14 @@ pub type ScanOutcome = Result<ScanReport, ScanError>;
 /// A scan that ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// What came of it.
+    /// The outcome of the scan.
     pub outcome: ScanOutcome,
-    /// Its place in the trace, for what follows from it.
+    /// The place of the scan's span, for work that follows from it.
     pub place: Option<Cause>,
 }
 
 impl Ended {
-    /// What is shown of it: it ended at `at` and took so long.
+    /// The result of the scan as people see it: it ended at `at` and took this long.
     pub(crate) fn shown(&self, at: Timestamp, took: Duration) -> Scanned {
         let (report, error) = (self.outcome.as_ref().ok(), self.outcome.as_ref().err());
         Scanned {
@@ -145,17 +145,18 @@ impl From<ScanError> for Ended {
     }
 }
 
-/// What a scan holds while it runs.
+/// The turn and the slot that a scan holds while it runs.
 #[derive(Debug)]
-pub struct Place {
-    /// Its turn at the host.
+pub struct ScanPermit {
+    /// The turn at the Git host.
     pub turn: Turn,
-    /// Its place among all scans.
+    /// The slot among all scans.
     pub slot: ScanSlot,
 }
 
-impl Place {
-    /// Does what a host may draw out, of a scan that began then.
+impl ScanPermit {
+    /// Does work whose duration depends on the host. After [`QUICK`] since the beginning of the scan it moves
+    /// to a slow slot, or fails if there is none.
     async fn hold<T>(&mut self, began: Instant, work: impl Future<Output = T>) -> Result<T, ScanError> {
         tokio::pin!(work);
         match timeout_at(began + QUICK, &mut work).await {
@@ -166,25 +167,26 @@ impl Place {
     }
 }
 
-/// What scans of a source learnt that is in no row.
+/// Knowledge from the scans of a source that is in no row.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Refs that have been absent for long enough: if they still are, that is believed.
+    /// Refs that have been absent for long enough: if this scan does not list them either, they count as
+    /// gone.
     pub gone: BTreeSet<String>,
-    /// What its apps followed together when that was more than one listing may say. As long as they follow
-    /// the same, each app's refs are listed alone.
+    /// The refs that its apps followed together when there were too many for one listing. As long as they
+    /// follow the same refs, the refs of each app are listed alone.
     pub wide: Option<Vec<RefPatterns>>,
-    /// The last listing that was looked at whole, where it left nobody anything to do.
+    /// The last listing whose rows were checked, if it left nothing to do.
     pub calm: Option<Calm>,
 }
 
-/// A listing that changed nothing and left nobody anything to do. As long as the rows of its source are not
-/// read anew, the same listing again means the same, and costs neither a fetch nor a look at the rows.
+/// A listing that changed nothing and left nothing to do. Until the rows of its source are read again, the
+/// same listing means the same, and costs neither a fetch nor a look at the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calm {
-    /// What it said.
+    /// Digest of the listing that changed nothing.
     digest: u64,
-    /// When its meaning was looked up in the rows.
+    /// When the rows were last compared with the listing.
     since: Instant,
 }
 
@@ -195,19 +197,19 @@ impl Calm {
     }
 }
 
-/// A scan to be done.
+/// A scan to be run by a worker.
 pub struct Scan {
-    /// What to scan.
+    /// The source to scan, with its patterns.
     pub source: Arc<Source>,
-    /// What scans before it learnt.
+    /// Knowledge from earlier scans of the source.
     pub known: Known,
-    /// Its turn at the host and its place, taken before it got a worker.
-    pub place: Place,
-    /// Where the outcome goes.
+    /// The turn at the host and the slot, taken before the scan got a worker.
+    pub place: ScanPermit,
+    /// Receives the outcome of the scan.
     pub reply: oneshot::Sender<Ended>,
 }
 
-/// The worker.
+/// A worker of the `scans` factory.
 pub struct ScanWorker;
 
 #[ractor::async_trait]
@@ -234,7 +236,7 @@ impl Worker for ScanWorker {
         context: &mut Context,
     ) -> Result<SourceId, ActorProcessingErr> {
         let Scan { source, known, mut place, mut reply } = job.msg;
-        // A watcher that is gone may be followed by one that scans: this scan must not go on.
+        // If the watcher has ended, a new watcher may start another scan: this scan stops.
         let began = Instant::now();
         let ended = tokio::select! {
             ended = scan(context, &source, known, &mut place) => ended,
@@ -256,14 +258,14 @@ impl Worker for ScanWorker {
     }
 }
 
-/// Does one scan, as part of the trace of whoever asked for it.
-pub async fn scan(context: &Context, source: &Source, known: Known, place: &mut Place) -> Ended {
+/// Does one scan, in the trace of its cause.
+pub async fn scan(context: &Context, source: &Source, known: Known, place: &mut ScanPermit) -> Ended {
     let repository = &source.remote.repository;
     let Some((context, _hold)) = context.of(repository) else {
         return ScanError::from(StoreError::Lost).into();
     };
     let context = &context;
-    // The worker is in a span of its own, which lasts as long as it lives.
+    // The worker's own span lasts as long as the worker, so the scan gets a span without that parent.
     let span = info_span!(parent: None, "scan", source.id = %source.id, repository.id = %repository);
     if let Some(cause) = context.causes.scan_begins(repository) {
         context.tracer.follow(&span, cause);
@@ -272,7 +274,12 @@ pub async fn scan(context: &Context, source: &Source, known: Known, place: &mut 
     Ended { outcome, place: context.tracer.place(&span) }
 }
 
-async fn scan_traced(context: &Context, source: &Source, known: Known, place: &mut Place) -> ScanOutcome {
+async fn scan_traced(
+    context: &Context,
+    source: &Source,
+    known: Known,
+    place: &mut ScanPermit,
+) -> ScanOutcome {
     let Known { gone, mut wide, calm } = known;
     let (asked_at, start) = (Some(context.now()), Instant::now());
     let listed = place.hold(start, list(context, source, &mut wide)).await?;
@@ -321,8 +328,9 @@ async fn scan_traced(context: &Context, source: &Source, known: Known, place: &m
     Ok(ScanReport { changed, missing: absent, wide, unseen, left_out, bytes, cursors, calm })
 }
 
-/// Lists what the apps of a source follow, together. Where that is too much, each app's refs are listed
-/// alone: those of an app that follows more than one listing may say are unknown, and nobody else's are.
+/// Lists the refs that the apps of a source follow, together. If they are too many, the refs of each app are
+/// listed alone: refs of an app that follows too many for one listing are unknown, and refs of other apps are
+/// not affected.
 async fn list(
     context: &Context,
     source: &Source,
@@ -358,7 +366,7 @@ async fn list(
     let Some(mut listing) = listing else {
         return Err(fault.unwrap_or_else(|| GitError::Protocol("nobody follows anything".to_owned())));
     };
-    // What another app could list is seen.
+    // A pattern that failed for one app but was listed for another one counts as seen.
     listing.unseen = unseen.difference(&seen).cloned().collect();
     listing.seen = seen.into_iter().collect();
     let refs = listing.unseen.clone();
@@ -366,8 +374,8 @@ async fn list(
     Ok((listing, unseen))
 }
 
-/// What cannot be had is noted beside the refs that name it; where nothing can be had, that is the fault of
-/// the whole source.
+/// Records, for each ref whose commit cannot be fetched, the reason. If no wanted commit can be fetched, the
+/// source itself is at fault.
 fn take_word(listing: &mut RefListing, outcome: FetchOutcome, wanted: usize) -> Result<(), GitError> {
     if outcome.refused.len() == wanted {
         return outcome.whole().map(drop);
@@ -395,9 +403,12 @@ type ScanFactory =
 ///
 /// # Errors
 /// When its actor cannot be spawned.
-pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, ActorProcessingErr> {
+pub async fn start_factory(
+    context: Context,
+    spawn_context: SpawnContext,
+) -> Result<ActorCell, ActorProcessingErr> {
     let workers = 2 * context.policy.scan_workers;
-    birth.gauge.say(format!("{workers} workers"));
+    spawn_context.gauge.say(format!("{workers} workers"));
     let arguments = FactoryArguments::builder()
         .worker_builder(Box::new(Builder(context.clone())))
         .num_initial_workers(workers)
@@ -406,13 +417,14 @@ pub async fn start_factory(context: Context, birth: Birth) -> Result<ActorCell, 
         .discard_settings(DiscardSettings::None)
         .build();
     let (factory, _join) =
-        ractor::Actor::spawn_linked(None, ScanFactory::default(), arguments, birth.supervisor).await?;
+        ractor::Actor::spawn_linked(None, ScanFactory::default(), arguments, spawn_context.supervisor)
+            .await?;
     Ok(factory.get_cell())
 }
 
 /// Hands a scan to the factory and waits for its outcome. A crash of the worker, or a factory that
 /// is being restarted, is an outcome too.
-pub async fn dispatch(directory: Directory, source: Arc<Source>, known: Known, place: Place) -> Ended {
+pub async fn dispatch(directory: Directory, source: Arc<Source>, known: Known, place: ScanPermit) -> Ended {
     let Some(factory) = directory.find::<FactoryMessage<SourceId, Scan>>(SCANS, "") else {
         return ScanError::Crashed.into();
     };
@@ -423,7 +435,7 @@ pub async fn dispatch(directory: Directory, source: Arc<Source>, known: Known, p
     if !factory.send(FactoryMessage::Dispatch(job)) {
         return ScanError::Crashed.into();
     }
-    // The factory is ractor's and does not count what it takes out of its mailbox.
+    // ractor runs the factory and does not count the messages that it takes out of its mailbox.
     drop(factory.gauge().begin());
     match tokio::time::timeout(SCAN_DEADLINE, receiver).await {
         Ok(Ok(ended)) => ended,

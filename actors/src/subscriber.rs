@@ -1,20 +1,22 @@
-//! Sends the entries of a ledger to one subscription: one message at a time, each again until the sink took
-//! or refused it. Supervised by `apps`, restarted after a failure, ends when nothing is left to send. Only
-//! the replica that holds the shard of the app runs it; what a former one still writes is refused by the
-//! fence.
+//! Sends the entries of a ledger to one subscription: one message at a time, each repeated until the sink
+//! accepts or refuses it. A mail reports many entries at once. Supervised by `apps`, restarted after a
+//! failure, ends when nothing is left to send. Only the replica that holds the shard of the app runs this
+//! actor; the fence refuses late writes of the previous replica.
 //!
-//! What to do next and what an answer means is decided in [`course`], pure. Rows and the network are tasks of
-//! this actor, one at a time, each of which comes back as one message. Its mailbox is bounded by that task,
-//! its timers and the word of its breaker; a wake only sets a flag.
+//! [`course`] and, for mails, [`mails`] decide the next step and the meaning of an answer, pure. Rows and the
+//! network are tasks of this actor, one at a time, each of which comes back as one message. The mailbox is
+//! bounded by that task, its timers and the news of its breaker; a wake only sets a flag.
 //!
-//! A crash loses nothing but what was on its way: the position is a row, which moves after the answer. So a
-//! message may be sent twice, with the same id, and none is passed over.
+//! A crash loses only the attempt in flight: the position is a row, which moves after the answer. So a
+//! message may be sent twice, with the same id, and no message is lost.
 //!
-//! Invariants: nothing is sent before what was sent before it is done with on disk; while the breaker of the
-//! sink is open only its probe goes out.
+//! Invariants: a message is sent only after the result of the previous one is on disk; while the breaker of
+//! the sink is open only its probe is sent.
 
+mod answers;
 pub mod course;
 mod driving;
+pub mod mails;
 pub mod rounds;
 
 use std::{sync::Arc, time::Duration};
@@ -31,48 +33,50 @@ use crate::{
         gate::{Gate, Pass},
         retry::RetryRules,
     },
-    directory::{Gauge, Post},
-    ports::{AttemptOutcome, Endpoint, Gap, Store, StoreError, SubscriptionWork, sink_of},
-    shards::Hold,
+    ownership::shards::Hold,
+    ports::{
+        AttemptOutcome, Endpoint, Gap, MailRange, RefusedRecipient, Store, StoreError, SubscriptionWork,
+        sink_of,
+    },
+    supervision::directory::{Gauge, Mailbox},
     tasks::Tasks,
     time::Timestamp,
     tree::CIRCUIT_BREAKER,
 };
-use course::Next;
 
-/// One without work for this long ends.
+/// An actor without work for this long ends.
 const IDLE_END: Duration = Duration::from_secs(30);
 /// The wait before rows that could not be read or written are read again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Entries that are read at once.
 const PIECE: u64 = 64;
 
-/// What the actor of a subscription is told.
+/// Messages to the actor of a subscription.
 #[derive(Debug)]
 pub enum SubscriberMessage {
-    /// Its row changed: it reads the row again before it does anything else.
+    /// The row of the subscription changed: it is read before anything else is done.
     Refresh,
     /// The rows of this app changed: if the subscription is of this app, the same.
     AppChanged(AppId),
     /// Entries may wait for it.
     Look,
-    /// Its rows were read.
+    /// The rows of the subscription were read, or reading them failed.
     Read(Result<Result<Option<Box<SubscriptionWork>>, StoreError>, String>),
     /// A message was answered.
     Answered(Result<Answered, String>),
-    /// What became of a message was written. `false`: somebody moved the position meanwhile.
+    /// The outcome of a message was written. `false`: the position was moved meanwhile.
     Noted(Result<Result<bool, StoreError>, String>),
-    /// A wait is over.
+    /// A wait of the actor is over.
     Due,
     /// The breaker of its sink changed.
     Breaker(BreakerNews),
-    /// End if nothing was to be done for a while.
+    /// End the actor if it had no work for a while.
     EndIfIdle,
-    /// Send nothing new, write what was answered, then reply.
+    /// Send nothing new, write the outcome of the message in flight, then reply.
     Drain(RpcReplyPort<()>),
 }
 
-/// One try that ended.
+/// One attempt that ended.
 #[derive(Debug)]
 pub struct Answered {
     pass: Pass,
@@ -80,42 +84,47 @@ pub struct Answered {
     content: Content,
     message: String,
     at: Timestamp,
-    /// `None`: it did not go, because the right to send it had ended.
+    /// The outcome; `None`: nothing was sent, because the right to send had ended.
     outcome: Option<AttemptOutcome>,
+    /// Recipients of a mail that were sent nothing.
+    refused: Vec<RefusedRecipient>,
+    /// Whether the mail server may have the mail although it did not confirm it.
+    is_in_doubt: bool,
 }
 
-/// What a message is about.
+/// The content of a message.
 #[derive(Clone, Copy, Debug)]
 enum Content {
     Entry { number: i64, at: Timestamp },
     Gap(Gap),
+    Mail { range: MailRange, entries: u64, gap: Option<Gap>, at: Timestamp },
 }
 
-/// What the actor of a subscription is made of.
+/// The arguments that the actor of a subscription starts from.
 #[derive(Clone)]
 pub struct SubscriberArguments {
-    /// Ports and policies.
+    /// The ports, the policies and the address book.
     pub context: Context,
     /// The subscription whose entries the actor sends.
     pub subscription: SubscriptionId,
-    /// Its gauge.
+    /// Counts the messages and restarts of the actor.
     pub gauge: Arc<Gauge>,
 }
 
-/// What it does.
+/// The one piece of work that the actor is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Its rows are being read.
+    /// The rows of the subscription are being read.
     Reading,
-    /// A message is on its way.
+    /// A message is in flight.
     Sending,
-    /// What became of a message is being written.
+    /// The outcome of a message is being written.
     Writing,
-    /// Neither of these.
+    /// No task runs: the actor waits for a timer, its breaker or a wake-up.
     Still,
 }
 
-/// The rows, and the right to work on them.
+/// The rows that were read, and the right to work on them.
 struct Work {
     rows: Box<SubscriptionWork>,
     endpoint: Option<Arc<Endpoint>>,
@@ -125,19 +134,21 @@ struct Work {
     store: Arc<dyn Store>,
 }
 
-/// What was read last, and the one task that is under way. The position is in the rows.
+/// The last read rows, and the task under way. The position is in the rows.
 pub struct SubscriberState {
     context: Context,
     id: SubscriptionId,
     breaker: String,
-    post: Post<SubscriberMessage>,
+    mailbox: Mailbox<SubscriberMessage>,
     tasks: Tasks,
     gate: Gate,
     mode: Mode,
     work: Option<Work>,
     /// The rows are to be read again before anything else.
     is_stale: bool,
-    /// Nothing goes out before.
+    /// Entries may have been written since the rows were read.
+    is_behind: bool,
+    /// No message is sent before this moment.
     wait_until: Option<Instant>,
     /// Answers to the message at the head that were about this message.
     refusals: u32,
@@ -161,21 +172,22 @@ impl Actor for Subscriber {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let SubscriberArguments { context, subscription: id, gauge } = arguments;
-        let post = Post::new(myself, gauge);
-        post.send(SubscriberMessage::Refresh);
+        let mailbox = Mailbox::new(myself, gauge);
+        mailbox.send(SubscriberMessage::Refresh);
         Ok(SubscriberState {
             breaker: circuit_breaker::endpoint_key(sink_of(&id).as_str()),
             gate: Gate::new(Timestamp(0), 1),
             is_draining: context.directory.is_closed(),
             context,
             id,
-            post,
+            mailbox,
             tasks: Tasks::default(),
             mode: Mode::Still,
             work: None,
             is_stale: true,
             wait_until: None,
             refusals: 0,
+            is_behind: false,
             idle_since: None,
             drained: None,
         })
@@ -188,7 +200,7 @@ impl Actor for Subscriber {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         use SubscriberMessage as M;
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
             M::Refresh => state.is_stale = true,
@@ -226,12 +238,13 @@ impl Actor for Subscriber {
 
 impl SubscriberState {
     fn on_app_changed(&mut self, app: &AppId) {
-        // One that reads its rows just now may have read them before the change.
+        // If the rows are being read now, they may have been read before the change.
         self.is_stale |= self.work.as_ref().is_none_or(|work| work.rows.app.id == *app);
     }
 
     /// Rows that are read are worked on first.
     fn on_look(&mut self) {
+        self.is_behind = true;
         if self.mode == Mode::Still {
             self.is_stale = true;
             if self.gate.is_open() {
@@ -263,7 +276,7 @@ impl SubscriberState {
         match result {
             Ok(true) => {}
             Ok(false) => self.is_stale = true,
-            // Whoever works on it now, or removed it, needs nothing from here.
+            // Another replica has the subscription, or it was removed: this actor is not needed.
             Err(StoreError::Lost | StoreError::NotFound) => myself.stop(None),
             Err(reason) => self.read_later(&reason),
         }
@@ -282,7 +295,7 @@ impl SubscriberState {
         debug!(subscription.id = %self.id, "the breaker of {} says {news:?}", self.id);
         match news {
             BreakerNews::Opened { .. } => self.gate.open(),
-            // Of several replicas the one that has something to send asks for the probe.
+            // Of several replicas, only one with a message to send asks for the probe.
             BreakerNews::ProbeDue if self.has_message() => {
                 self.tell_breaker(CircuitBreakerMessage::ProbeWanted)
             }
@@ -311,7 +324,7 @@ impl SubscriberState {
         self.drained = Some(reply);
     }
 
-    /// Replies to a drain as soon as nothing is on its way.
+    /// Replies to a drain as soon as no message is in flight.
     fn end_drain(&mut self) {
         if matches!(self.mode, Mode::Sending | Mode::Writing) {
             return;
@@ -329,20 +342,20 @@ impl SubscriberState {
         }
     }
 
-    /// Nothing is sent there any more that could close it, or the sink is another one now.
+    /// Closes the breaker: nothing is sent to the old sink any more that could close it.
     fn reset_breaker(&self) {
         self.tell_breaker(CircuitBreakerMessage::Reset);
     }
 
-    /// Nothing goes out, and nothing is read, for so long.
+    /// Sends and reads nothing for this long.
     fn wait(&mut self, wait: Duration) {
         self.wait_until = Some(Instant::now() + wait);
-        self.post.send_after(wait, || SubscriberMessage::Due);
+        self.mailbox.send_after(wait, || SubscriberMessage::Due);
     }
 
     fn has_message(&self) -> bool {
         let now = self.context.now();
         let next = self.work.as_ref().map(|work| course::next(&work.rows, now));
-        !self.is_draining && matches!(next, Some(Next::Send(_) | Next::TellGap(_)))
+        !self.is_draining && next.is_some_and(|next| next.is_to_send())
     }
 }

@@ -1,5 +1,5 @@
-//! Work beside a mailbox: tasks that report to their actor by message, and the deadline of every verb of
-//! the store.
+//! Tasks beside a mailbox, which report to their actor by message, and the deadline of every call of the
+//! store.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -7,16 +7,17 @@ use futures_util::FutureExt;
 use ractor::Message;
 use tokio::task::JoinSet;
 
-use crate::{directory::Post, ports::StoreError};
+use crate::{ports::StoreError, supervision::directory::Mailbox};
 
-/// A verb of the store that takes longer than this counts as failed: its outcome is unknown, and
-/// whoever asked reads again.
+/// A call of the store that takes longer than this counts as failed: its outcome is unknown, and the caller
+/// reads again.
 const STORE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Bounds a verb of the store, so that a database that hangs never leaves a lane waiting for ever.
+/// Limits the duration of a call of the store, so that a database that hangs never leaves a lane waiting for
+/// ever.
 ///
 /// # Errors
-/// What the verb fails with, or [`StoreError::Unavailable`] when it takes too long.
+/// The error of the call, or [`StoreError::Unavailable`] when it takes too long.
 pub async fn in_time<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let late = |_| StoreError::Unavailable(format!("no answer within {STORE_DEADLINE:?}"));
     tokio::time::timeout(STORE_DEADLINE, verb).await.map_err(late)?
@@ -28,17 +29,17 @@ pub async fn in_time<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Re
 pub struct Tasks(JoinSet<()>);
 
 impl Tasks {
-    /// Runs `work` and sends what `report` makes of its result, or of a panic's text.
+    /// Runs `work` and sends the message that `report` makes of its result, or of the text of a panic.
     pub fn spawn<M: Message, T>(
         &mut self,
-        post: &Post<M>,
+        mailbox: &Mailbox<M>,
         work: impl Future<Output = T> + Send + 'static,
         report: impl FnOnce(Result<T, String>) -> M + Send + 'static,
     ) {
         while self.0.try_join_next().is_some() {}
-        let post = post.clone();
-        // A task that ended stays in the set until the next one begins; what it worked with, in a
-        // box, does not.
+        let mailbox = mailbox.clone();
+        // A finished task stays in the set until the next one begins. Its data is in a box, which is freed at
+        // its end.
         self.0.spawn(Box::pin(async move {
             let result = AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| {
                 panic
@@ -47,7 +48,7 @@ impl Tasks {
                     .or_else(|| panic.downcast_ref::<String>().cloned())
                     .unwrap_or_else(|| "a panic without a text".to_owned())
             });
-            post.send(report(result));
+            mailbox.send(report(result));
         }));
     }
 }

@@ -1,6 +1,7 @@
 //! In-memory versions of the ports, for tests, and the suite that every [`crate::ports::Store`]
 //! must pass.
 
+mod board;
 mod clock;
 pub mod git;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod meter;
 pub mod store_contract;
 pub mod transport;
 
+pub use board::OpenBoard;
 pub use clock::{ManualClock, SeededRandom};
 pub use git::MemoryGit;
 pub use memory::{Fault, LeaseTable, MemoryLeases, MemoryStore, SIGNALS};

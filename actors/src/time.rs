@@ -1,8 +1,8 @@
 //! Moments and spans as numbers. Wall-clock moments are unix milliseconds and come from
 //! [`crate::ports::Clock`]; waits are measured on tokio's clock, which tests can pause.
 //!
-//! Somebody may set the wall clock back. Then a stored moment lies further ahead than anybody meant:
-//! whoever waits for one reads it through [`Timestamp::bounded`], and whoever asks for its age through
+//! The wall clock may be set back. Then a stored moment lies further ahead than intended: code that waits for
+//! a stored moment reads it through [`Timestamp::bounded`], and code that needs its age uses
 //! [`Timestamp::is_within`].
 
 use serde::{Deserialize, Serialize};
@@ -48,22 +48,22 @@ impl Timestamp {
         i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 
-    /// The span from `earlier` to this moment; nothing when the clock went backwards.
+    /// The span from `earlier` to this moment; zero when the clock went backwards.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// This moment, but no later than `longest` after `now`: one that lies further ahead was written before
-    /// the clock was set back, and nobody waits longer than the rule allows.
+    /// This moment, but no later than `longest` after `now`: a moment further ahead was written before the
+    /// clock was set back, and no wait may exceed its rule.
     #[must_use]
     pub fn bounded(self, now: Self, longest: Duration) -> Self {
         self.min(now.after(longest))
     }
 
-    /// Whether this moment lies less than `span` before `now`. A moment that is still to come by more than
-    /// clocks of replicas differ was written before the clock was set back: its age is unknown, and nothing
-    /// is concluded from it.
+    /// Whether this moment lies less than `span` before `now`. A moment further in the future than the clocks
+    /// of replicas differ was written before the clock was set back: its age is unknown, so the answer is
+    /// `false`.
     #[must_use]
     pub fn is_within(self, span: Duration, now: Self) -> bool {
         self <= now.after(CLOCKS_APART) && now.since(self) < span

@@ -1,11 +1,11 @@
-//! The supervision tree as data: every actor, who supervises it, how it restarts, how much may
-//! wait for it. [`render`] draws it; ARCHITECTURE shows that drawing and a test holds them equal.
+//! The supervision tree as data: every actor, its supervisor, its restart rule, and the bound of its mailbox.
+//! [`render`] draws the tree; ARCHITECTURE.md shows that drawing and a test holds the two equal.
 
 use std::{fmt::Write, time::Duration};
 
 use tidings_entity::id::{AppId, SubscriptionId};
 
-/// What a supervisor does with a child that ended by itself.
+/// The reaction of a supervisor to a child that ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     /// Starts it again, however it ended.
@@ -14,13 +14,13 @@ pub enum Restart {
     Transient,
 }
 
-/// What a supervisor does when a child fails more often than its intensity allows.
+/// The reaction of a supervisor to a child that fails more often than its intensity allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beyond {
-    /// Fails itself: its own supervisor decides.
+    /// The supervisor fails itself: its own supervisor decides.
     Escalate,
-    /// Keeps that one child down for [`CONTAINED_FIRST`], doubled up to [`CONTAINED_LAST`]; its
-    /// siblings do not notice.
+    /// The supervisor keeps that one child down for [`CONTAINED_FIRST`], doubled up to [`CONTAINED_LAST`];
+    /// its siblings go on.
     Contain,
 }
 
@@ -29,30 +29,30 @@ pub const CONTAINED_FIRST: Duration = Duration::from_secs(30);
 /// The longest wait of a contained child.
 pub const CONTAINED_LAST: Duration = Duration::from_secs(600);
 
-/// One kind of actor and how it is supervised.
+/// One kind of actor and its supervision.
 #[derive(Debug)]
 pub struct ChildSpec {
-    /// Its role, unique in the tree.
+    /// The role of the child, unique in the tree.
     pub id: &'static str,
-    /// When it is started again.
+    /// The ends after which the child is started again.
     pub restart: Restart,
-    /// How many failures are ordinary ...
+    /// The number of failures within `within` that only restart the child.
     pub failures: usize,
-    /// ... within this span.
+    /// The span in which failures are counted.
     pub within: Duration,
-    /// What follows beyond that.
+    /// The reaction to more failures than that.
     pub beyond: Beyond,
-    /// How long it may take to stop before it is killed.
+    /// The time that the child has to stop; after that it is killed.
     pub shutdown: Duration,
     /// How long one message may take before the actor counts as hung and is restarted.
     pub progress: Duration,
-    /// What bounds its mailbox, in words: ractor's mailboxes have no limit, so senders are.
+    /// The bound of its mailbox, in words: ractor's mailboxes have no limit, so the senders are bounded.
     pub bound: &'static str,
-    /// Whether there is one per key (repository, app, ...) instead of exactly one.
+    /// Whether there is one actor per key (repository, app, ...) instead of exactly one.
     pub many: bool,
-    /// What its keys begin with, where its supervisor has several kinds of children with keys.
+    /// The prefix of its keys, if its supervisor has several kinds of children with keys.
     pub keys: &'static str,
-    /// Whom it supervises; one for one throughout.
+    /// The children that it supervises, one for one.
     pub children: &'static [ChildSpec],
 }
 
@@ -108,19 +108,26 @@ pub const HOUSEKEEPING: &str = "housekeeping";
 pub const RETENTION: &str = "retention";
 /// Role of the actor that keeps mirrors small and whole.
 pub const MIRROR_KEEPER: &str = "mirror-keeper";
-/// Role of the actor that looks after letters whose content could be had nowhere.
+/// The role of the actor that looks after letters whose content could not be fetched.
 pub const LETTER_KEEPER: &str = "letter-keeper";
 
 /// Role of the actor that keeps the leases of a replica.
 pub const LEASE_KEEPER: &str = "lease-keeper";
 /// Role of the actor that measures how everything is.
 pub const SURVEYOR: &str = "surveyor";
-/// Tells what the ledgers folded.
+/// Role of the actor that writes the entries which ledgers folded.
 pub const LEDGER_KEEPER: &str = "ledger-keeper";
 /// Role of the actor that finds the subscriptions for which entries wait.
 pub const SUBSCRIPTION_KEEPER: &str = "subscription-keeper";
+/// Role of the actor that tells Git hosts the statuses of watches.
+pub const STATUS_KEEPER: &str = "status-keeper";
 
-/// The whole tree.
+/// Role of the actor that keeps the line of workers who wait for tasks.
+pub const CLAIMS: &str = "claims";
+/// Role of the actor that keeps the clock of tasks.
+pub const CLOCK_KEEPER: &str = "clock-keeper";
+
+/// The supervision tree of the whole process, from its root.
 pub static TREE: ChildSpec = ChildSpec {
     id: ROOT,
     children: &[
@@ -201,6 +208,19 @@ pub static TREE: ChildSpec = ChildSpec {
                     bound: "its own timer; one look at a time",
                     ..LEAF
                 },
+                ChildSpec {
+                    id: STATUS_KEEPER,
+                    many: false,
+                    bound: "its own timers; one look at a time; 16 requests",
+                    ..LEAF
+                },
+                ChildSpec {
+                    id: CLAIMS,
+                    many: false,
+                    bound: "one wait per request; one claim at a time",
+                    ..LEAF
+                },
+                ChildSpec { id: CLOCK_KEEPER, many: false, bound: "its own timers; one look", ..LEAF },
                 ChildSpec { id: SURVEYOR, many: false, bound: "its own timer", ..LEAF },
             ],
             ..SUPERVISOR

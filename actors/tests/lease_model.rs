@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use stateright::{Checker, Model, Property};
-use tidings_actors::leases::trusted_for;
+use tidings_actors::ownership::leases::trusted_for;
 
 /// How long a lease lives, in ticks.
 const LIFE: u8 = 3;

@@ -11,30 +11,30 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "access_token")]
 pub struct Model {
-    /// Its id.
+    /// Id of the token, `tok_` and a ULID.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: TokenId,
-    /// Whose it is; null: the staff's.
+    /// The app that the token belongs to; null for a token of the staff.
     pub app_id: Option<AppId>,
-    /// What it may do; null for an app's, which may do all that apps may.
+    /// The role of a staff token; null for a token of an app, which may use every route of apps.
     pub role: Option<Role>,
-    /// What it is for.
+    /// The purpose of the token, in the words of the person who made it.
     pub name: String,
-    /// The public part, unique.
+    /// The public part of the token, unique; a lookup by it finds the row.
     pub public_id: String,
-    /// SHA-256 of the whole.
+    /// SHA-256 of the whole token; the token itself is not stored.
     pub hash: Sha256Hash,
-    /// When it ends; unix milliseconds.
+    /// When the token expires, in Unix milliseconds; null: never.
     pub expires_at: Option<i64>,
-    /// When it was used last, a minute or so ago; unix milliseconds.
+    /// When the token was last used, in Unix milliseconds, about one minute late; null: never.
     pub last_used_at: Option<i64>,
-    /// When it was revoked; unix milliseconds.
+    /// When the token was revoked, in Unix milliseconds; null: it was not.
     pub revoked_at: Option<i64>,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -8,21 +8,21 @@ use crate::id::AppId;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "app_key")]
 pub struct Model {
-    /// The app.
+    /// The app whose deliveries the key signs.
     #[sea_orm(primary_key, auto_increment = false)]
     pub app_id: AppId,
-    /// Rises with each rotation.
+    /// The number of the key within the app; rises with each rotation.
     #[sea_orm(primary_key, auto_increment = false)]
     pub ordinal: i64,
-    /// The sealed key.
+    /// The signing key, sealed with a key of the keyring.
     pub secret: Vec<u8>,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
     /// When a rotated key stops signing, in unix milliseconds; null for the current one.
     pub expires_at: Option<i64>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

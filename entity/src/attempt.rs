@@ -1,4 +1,4 @@
-//! One failed try of a delivery (or any, where the whole history is kept).
+//! One failed attempt of a delivery (or every attempt, if the whole history is kept).
 
 use sea_orm::entity::prelude::*;
 
@@ -8,43 +8,43 @@ use crate::kind::OwnerKind;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "attempt")]
 pub struct Model {
-    /// Whose attempt.
+    /// Whether the attempt belongs to a cursor or to a subscription.
     #[sea_orm(primary_key, auto_increment = false)]
     pub owner_kind: OwnerKind,
-    /// Its id.
+    /// Id of the cursor or subscription that the attempt belongs to.
     #[sea_orm(primary_key, auto_increment = false)]
     pub owner_id: String,
-    /// The round.
+    /// The number of the round; for a subscription the moment of the entry, in Unix milliseconds.
     #[sea_orm(primary_key, auto_increment = false)]
     pub round: i64,
-    /// The change's place.
+    /// The position of the change in its round, from 0; for a subscription the number of the entry.
     #[sea_orm(primary_key, auto_increment = false)]
     pub position: i64,
-    /// Which try, from 1.
+    /// The number of the attempt among those of this change or entry, from 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub number: i32,
-    /// The delivery.
+    /// The delivery id that the attempt was sent with (`webhook-id`).
     pub delivery_id: String,
-    /// The status code; null when there was no answer.
+    /// The status code of the answer; null when there was no answer.
     pub status: Option<i32>,
-    /// Whether it was the item's own fault.
+    /// Whether the failure concerns this one change, and not the endpoint as a whole.
     pub item_failure: bool,
-    /// The answer's excerpt.
+    /// The answer's body or the reason that there was none, at most 1,024 characters.
     pub excerpt: String,
     /// The answer's headers as a JSON list of pairs; null when there was no answer, or it was not kept.
     pub answer_headers: Option<String>,
     /// The beginning of the answer's body; null with the headers.
     pub answer_body: Option<String>,
-    /// Milliseconds.
+    /// How long the attempt took, in milliseconds.
     pub took_ms: i64,
-    /// Unix milliseconds.
+    /// When the attempt ended, in Unix milliseconds.
     pub ended_at: i64,
-    /// When the change was to be tried again, in unix milliseconds; null: not at all, or a row of before
-    /// this was kept.
+    /// When the next attempt was due, in Unix milliseconds; null: no attempt followed, or the row is older
+    /// than this column.
     pub next_at: Option<i64>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

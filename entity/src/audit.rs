@@ -1,6 +1,6 @@
-//! Who did what, and from where. Holds ids and addresses of clients only, so that erasing an app leaves
-//! nothing of its data. Each row holds the hash of the row before it, made with a key that is not in the
-//! database: no row can be changed, put in or taken out unseen.
+//! The audit log: acts, their actors and the addresses of clients. It holds only ids and addresses, so that
+//! erasing an app leaves none of its data. Each row holds the hash of the row before it, made with a key that
+//! is not in the database: changed, added or removed rows are detected.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,35 +10,35 @@ use crate::id::Sha256Hash;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "audit")]
 pub struct Model {
-    /// Rising by one.
+    /// The place of the row in the log; rises by one.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i64,
-    /// Unix milliseconds.
+    /// When the act was done, in Unix milliseconds.
     pub at: i64,
-    /// Who: `admin`, `tok_...`, `jwt:...`, `anyone` or `system`.
+    /// Who did it: `admin`, `tok_...`, `jwt:...`, `anyone` or `system`.
     pub actor: String,
-    /// The id of the app that it was done by or to; empty where there is none.
+    /// The id of the app that acted or was acted on; empty where there is none.
     pub app: String,
-    /// The verb.
+    /// The act, as a stable word.
     pub action: String,
-    /// The id of what it was done to; empty where there is none.
+    /// The id of the thing that was acted on; empty where there is none.
     pub target: String,
-    /// `ok` or a stable code.
+    /// `ok`, or the stable code of the refusal.
     pub result: String,
-    /// The id of the request; empty where there was none.
+    /// The id of the API request; empty where the act had none.
     pub request: String,
     /// The hash of the row before.
     pub previous: Sha256Hash,
     /// The hash of this row.
     pub hash: Sha256Hash,
-    /// The key of the keyring that the hash was made with; none in rows from before there was one.
+    /// The key of the keyring for the hash; null in rows from before hashes had keys.
     pub key_id: Option<String>,
-    /// The address that the request came from; none where there was no request, and in rows from before it
-    /// was written down.
+    /// The address of the request; null where there was no request, and in rows from before addresses were
+    /// stored.
     pub address: Option<String>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,4 +1,4 @@
-//! What was computed of a blob: a cache shared by all.
+//! Facts computed from a blob: a cache that all apps share.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,20 +8,20 @@ use crate::id::{ObjectId, Sha256Hash};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "blob")]
 pub struct Model {
-    /// The blob.
+    /// The Git object id of the blob.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: ObjectId,
-    /// SHA-256 of its content.
+    /// SHA-256 of the blob's content.
     pub sha256: Sha256Hash,
-    /// Bytes.
+    /// The size of the content in bytes.
     pub size: i64,
-    /// Whether it is valid UTF-8 without NUL.
+    /// Whether the content is valid UTF-8 without NUL.
     pub is_text: bool,
-    /// When it was last remembered, in unix milliseconds.
+    /// When the row was last used, in Unix milliseconds.
     pub used_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

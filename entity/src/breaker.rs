@@ -1,4 +1,4 @@
-//! A breaker that has failures.
+//! A breaker that has failures. A breaker without failures has no row.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::kind::BreakerKind;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "breaker")]
 pub struct Model {
-    /// What it guards.
+    /// Whether the breaker guards a source or an endpoint.
     #[sea_orm(primary_key, auto_increment = false)]
     pub kind: BreakerKind,
     /// The id of the source or app.
@@ -16,7 +16,7 @@ pub struct Model {
     pub id: String,
     /// Failures in a row.
     pub failures: i32,
-    /// When it opened, in unix milliseconds; null while it is closed.
+    /// When the breaker opened, in unix milliseconds; null while it is closed.
     pub opened_at: Option<i64>,
     /// When the next probe is due, in unix milliseconds.
     pub probe_at: Option<i64>,
@@ -24,7 +24,7 @@ pub struct Model {
     pub last_error: String,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -6,14 +6,14 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "canary")]
 pub struct Model {
-    /// Always 1.
+    /// Always 1: the table has one row.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i32,
-    /// The sealed text.
+    /// The known text, sealed with a key of the keyring; a start that cannot open it is refused.
     pub sealed: Vec<u8>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -8,20 +8,20 @@ use crate::id::{AppId, CredentialId};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "credential")]
 pub struct Model {
-    /// Its id.
+    /// Id of the credential, `cred_` and a ULID.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: CredentialId,
-    /// The app it belongs to; never shared.
+    /// The app that the credential belongs to; credentials are never shared.
     pub app_id: AppId,
-    /// Keyed fingerprint of the secret, unique per app, so that the same secret is found again.
+    /// Keyed fingerprint of the secret, unique within the app: the same secret given again finds this row.
     pub fingerprint: String,
-    /// The sealed secret.
+    /// The token, password or key for the Git host, sealed with a key of the keyring.
     pub secret: Vec<u8>,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

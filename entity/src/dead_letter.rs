@@ -1,5 +1,5 @@
-//! A change that was given up, with what the app had of its path before. A cursor has at most one
-//! open letter per path.
+//! A parked change, with the file that the app had at its path before. A cursor has at most one open letter
+//! per path.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,52 +12,53 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "dead_letter")]
 pub struct Model {
-    /// Its id.
+    /// Id of the dead letter, `dead_` and a ULID.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: DeadLetterId,
-    /// The app.
+    /// The app that did not get the change.
     pub app_id: AppId,
-    /// The watch.
+    /// The watch of the change.
     pub watch_id: WatchId,
-    /// The cursor.
+    /// The cursor, that is the branch, of the change.
     pub cursor_id: CursorId,
-    /// The round it was given up in.
+    /// The number of the round in which the change was parked.
     pub round: i64,
-    /// Its place in that round.
+    /// The position of the change in that round.
     pub position: i64,
-    /// The raw path bytes.
+    /// The path of the file as the raw bytes of Git.
     pub path: Vec<u8>,
-    /// What should have happened.
+    /// Whether the file was created, updated or deleted.
     pub operation: Operation,
-    /// The delivery that was given up.
+    /// The id of the delivery that was parked.
     pub delivery_id: String,
-    /// Why.
+    /// Why the change was parked.
     pub reason: ParkReason,
-    /// Where it stands.
+    /// Whether the letter is open, to be redriven, redriven, superseded or dismissed.
     pub status: LetterStatus,
-    /// The Git mode of what the app had before the first change given up for the path; null: nothing.
+    /// The Git mode of the file that the app had before the first parked change of the path; null: it had
+    /// none.
     pub before_mode: Option<i32>,
-    /// The blob of what the app had then; null exactly where `before_mode` is.
+    /// The blob of the file that the app had then; null exactly where `before_mode` is.
     pub before_blob: Option<ObjectId>,
-    /// The last status code; null when there was no answer.
+    /// The status code of the last answer; null when there was no answer.
     pub http_status: Option<i32>,
-    /// The last answer's excerpt.
+    /// The last answer's body or the reason that there was none, at most 1,024 characters.
     pub excerpt: String,
-    /// Whether it is one of the parks in a row that block a cursor.
+    /// Whether the park counts among the parks in a row that block a cursor.
     pub counted: bool,
-    /// Whether the path was sent again by itself, without anybody's wish, since its first letter.
+    /// Whether Tidings has redriven the path once without being asked, since the first letter of the path.
     pub self_redriven: bool,
-    /// The last round that took it up.
+    /// The number of the last round that the letter was bound to, which sends the path again; null: none.
     pub bound_round: Option<i64>,
-    /// The redrive that it was asked for in last; null where none was, or it was taken back.
+    /// The redrive that this letter was last selected for; null: none, or the selection was cancelled.
     pub redrive_id: Option<RedriveId>,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
-    /// When it was redriven or superseded, in unix milliseconds.
+    /// When the letter was redriven or superseded, in Unix milliseconds; null while it was not.
     pub closed_at: Option<i64>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -11,24 +11,24 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "entry")]
 pub struct Model {
-    /// The app.
+    /// The app whose ledger holds the entry.
     #[sea_orm(primary_key, auto_increment = false)]
     pub app_id: AppId,
     /// Rises by one within the app, in the order of commits.
     #[sea_orm(primary_key, auto_increment = false)]
     pub number: i64,
-    /// Unix milliseconds.
+    /// When the entry was written, in Unix milliseconds.
     pub at: i64,
-    /// What happened.
+    /// The type of the entry, such as `watch.blocked`.
     #[sea_orm(column_name = "type")]
     pub entry_type: EntryType,
     /// The watch that it happened to; null where it concerns no single watch.
     pub watch_id: Option<WatchId>,
     /// The id of what changed: a source, a cursor, a watch, a sink or the app.
     pub subject: String,
-    /// What kind of thing caused it.
+    /// The kind of the cause.
     pub origin_kind: OriginKind,
-    /// Which one: `<cursor>/<round>`, a token, or who outside.
+    /// The name of the origin: `<cursor>/<round>`, the token of a person, or a short name of a cause outside.
     pub origin: String,
     /// The number of the entry before it about the same state of the same subject.
     pub cause: Option<i64>,
@@ -36,7 +36,7 @@ pub struct Model {
     pub data: String,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

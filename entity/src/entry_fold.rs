@@ -1,5 +1,4 @@
-//! What the ledger told last about one state of one subject, and what happened since without an entry of
-//! its own.
+//! The last entry about one state of one subject, and the changes since then that have no entry of their own.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,38 +11,38 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "entry_fold")]
 pub struct Model {
-    /// The app.
+    /// The app whose ledger the subject appears in.
     #[sea_orm(primary_key, auto_increment = false)]
     pub app_id: AppId,
-    /// As in the entries.
+    /// Id of the source, cursor, watch, sink or app whose state changed, as in the entries.
     #[sea_orm(primary_key, auto_increment = false)]
     pub subject: String,
-    /// Which state of the subject: a subject may have several.
+    /// Which state of the subject the row is about: a subject may have several.
     #[sea_orm(primary_key, auto_increment = false)]
     pub topic: String,
-    /// The type of the last entry.
+    /// The type of the last entry that was written about this state.
     pub told: EntryType,
-    /// Its number.
+    /// The number of the last entry about this state.
     pub number: i64,
-    /// When it was written, in unix milliseconds.
+    /// When that entry was written, in Unix milliseconds.
     pub told_at: i64,
-    /// What happened last.
+    /// The type of the last change of state, which may have no entry yet.
     pub last: EntryType,
-    /// When, in unix milliseconds.
+    /// When the last change of state happened, in Unix milliseconds.
     pub last_at: i64,
-    /// How much happened since the last entry.
+    /// The number of changes of state since the last entry, none of which has an entry.
     pub folded: i64,
-    /// As the next entry will say it.
+    /// The watch for the next entry about this state; null where it concerns no single watch.
     pub watch_id: Option<WatchId>,
-    /// The same.
+    /// The kind of origin for the next entry about this state.
     pub origin_kind: OriginKind,
-    /// The same.
+    /// The origin for the next entry about this state.
     pub origin: String,
-    /// The same.
+    /// The data for the next entry about this state, as JSON.
     pub data: String,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,8 +1,8 @@
-//! Ids. Every kind of id is its own type, so that a watch's id can never stand where an app's
-//! belongs; all of them are listed here and nowhere else.
+//! Ids. Every kind of id is its own type, so that the id of a watch can never be used as the id of an app;
+//! all of them are listed here and nowhere else.
 //!
-//! Prefixed ids are `<prefix>` followed by a ULID (26 characters of Crockford base32, upper
-//! case): sortable by the moment they were made, unguessable enough for a name, never a secret.
+//! Prefixed ids are `<prefix>` followed by a ULID (26 characters of Crockford base32, upper case): they sort
+//! by the moment of creation. They are hard to guess, but no secret.
 
 use std::{fmt, str::FromStr};
 
@@ -29,19 +29,20 @@ macro_rules! prefixed_ids {
         pub struct $name(String);
 
         impl $name {
-            /// What every id of this kind begins with.
+            /// The prefix of every id of this kind.
             pub const PREFIX: &'static str = $prefix;
 
-            /// Names a new thing. The caller gives moment and randomness, so that tests can.
+            /// Creates the id of a new thing. The caller gives moment and randomness, so that tests can set
+            /// them.
             #[must_use]
             pub fn new(ulid: Ulid) -> Self {
                 Self(format!("{}{ulid}", $prefix))
             }
 
-            /// What it was made of.
+            /// The ULID of the id.
             #[must_use]
             pub fn ulid(&self) -> Ulid {
-                // Whoever made it has looked.
+                // The constructors checked the text.
                 self.0.strip_prefix($prefix).and_then(|rest| Ulid::from_string(rest).ok()).unwrap_or_default()
             }
 
@@ -103,41 +104,62 @@ macro_rules! never_numbers {
 never_numbers! { ObjectId Sha256Hash }
 
 prefixed_ids! {
-    /// A registered receiver.
+    /// Id of an app: a registered receiver.
     AppId = "app_";
-    /// A credential of one app towards a Git host.
+    /// Id of a credential of one app for a Git host.
     CredentialId = "cred_";
-    /// Where one watched branch of a watch stands.
+    /// Id of a cursor: the progress of an app on one watched branch.
     CursorId = "cur_";
-    /// A change that was given up, with its reason.
+    /// Id of a dead letter: a change that was parked.
     DeadLetterId = "dead_";
-    /// The ledger of one app, since the database was made or restored.
+    /// A hook of one app, at its own address.
+    HookId = "hook_";
+    /// The ledger of one app; a restore of the database begins a new ledger.
     LedgerId = "lgr_";
+    /// All tasks of one command of an app; computed from both, so that no lookup is needed.
+    QueueId = "que_";
     /// Dead letters that were asked to be sent again together.
     RedriveId = "rdv_";
     /// A token that opens this API.
     TokenId = "tok_";
     /// A hook of a Git host that was received.
     ReceiptId = "rct_";
-    /// One process of several that share a database; a restart makes another.
+    /// One process of several that share a database; a restart gets a new id.
     ReplicaId = "rpl_";
-    /// A remote repository (normalised URL), shared by all who watch it. Never on the wire.
+    /// A remote repository (normalised URL), shared by all watches of it. Never on the wire.
     RepositoryId = "rep_";
-    /// A sink that one watch or one subscription has for itself.
+    /// The sink of one watch or one subscription.
     SinkId = "snk_";
     /// A repository seen with one credential, or with none.
     SourceId = "src_";
     /// A reader of an app's ledger.
     SubscriptionId = "sub_";
+    /// A unit of work for a worker.
+    TaskId = "tsk_";
     /// An app's interest in a repository; on the wire this is `repository_id`.
     WatchId = "repo_";
+}
+
+impl QueueId {
+    /// The queue of a command of an app.
+    #[must_use]
+    pub fn of(app: &AppId, command: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(app.as_str());
+        hash.update([0]);
+        hash.update(command);
+        let hash: [u8; 32] = hash.finalize().into();
+        let mut half = [0; 16];
+        half.copy_from_slice(&hash[..16]);
+        Self::new(Ulid::from_bytes(half))
+    }
 }
 
 /// Bytes whose text is lower-case hexadecimal digits, all of them.
 macro_rules! hexadecimal {
     ($name:ident, $bytes:literal, $digits:literal) => {
         impl $name {
-            /// Hands the digits on; a body has several, and none costs an allocation.
+            /// Passes the digits to `look`, without an allocation: a body has several ids.
             fn with_digits<T>(&self, look: impl FnOnce(&str) -> T) -> T {
                 let mut digits = [0; 2 * $bytes];
                 HEXLOWER.encode_mut(&self.0, &mut digits);
@@ -197,7 +219,7 @@ impl ObjectId {
         Self(bytes)
     }
 
-    /// The 20 bytes.
+    /// The 20 bytes of the id.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 20] {
         &self.0
@@ -217,7 +239,7 @@ pub struct Sha256Hash([u8; 32]);
 pub type ViewId = Sha256Hash;
 
 impl Sha256Hash {
-    /// Hashes `bytes`.
+    /// Computes the SHA-256 hash of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
@@ -229,7 +251,7 @@ impl Sha256Hash {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// The 32 bytes of the hash.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

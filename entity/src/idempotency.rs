@@ -8,10 +8,10 @@ use crate::id::{AppId, ReplicaId, Sha256Hash};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "idempotency")]
 pub struct Model {
-    /// Whose key it is: an app, or one of the fixed ids that stand for who is none.
+    /// The owner of the key: an app, or a fixed id that stands for callers without an app.
     #[sea_orm(primary_key, auto_increment = false)]
     pub owner: AppId,
-    /// SHA-256 of the key: who may register without a token has it as the only secret.
+    /// The SHA-256 of the key: for a registration without a token the key is the only secret.
     #[sea_orm(primary_key, auto_increment = false)]
     pub key_hash: Sha256Hash,
     /// Over method, path, query and body: the same key with another request is refused.
@@ -20,15 +20,16 @@ pub struct Model {
     pub status: Option<i32>,
     /// The sealed answer: content type, line feed, body.
     pub answer: Option<Vec<u8>>,
-    /// The app that the request made; the answer holds its token and goes with it.
+    /// The app that the request created; the answer holds its token and is removed with the app.
     pub made_app: Option<AppId>,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
-    /// The process that runs it, or ran it last; null: one of a version that did not say.
+    /// The process that runs the request, or ran it last; null: a process of a version that did not store
+    /// this.
     pub runner: Option<ReplicaId>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,4 +1,4 @@
-//! A key of the keyring among replicas: how far it is, and what hands it on.
+//! A key of the keyring on its way to all replicas: its state, and the sealed key itself.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,19 +11,19 @@ pub struct Model {
     /// The id of the key, eight hexadecimal digits.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: String,
-    /// Later keys have greater ones: the last one that is active seals.
+    /// Rises with each key; the newest active key seals.
     pub number: i64,
-    /// How far it is.
+    /// The state of the key among the replicas.
     pub state: KeyState,
-    /// The key, sealed with the one that sealed before; `None` once nobody needs it from here.
+    /// The key, sealed with the previous key; null once every replica has it.
     pub sealed: Option<Vec<u8>>,
-    /// When this row was made, in unix milliseconds by the clock of the database.
+    /// When this row was created, in unix milliseconds by the clock of the database.
     pub offered_at: i64,
-    /// When it became the one that seals, likewise.
+    /// When the key became the key that seals, by the same clock.
     pub active_at: Option<i64>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,5 +1,4 @@
-//! The closed sets of words that rows and messages share. Each is stored as its snake-case text;
-//! a word that a row holds and this list lacks is a typed decode error, never a guess.
+//! The enums of rows and messages. Each is stored as its snake-case text; unknown text is a decode error.
 
 use std::{fmt, str::FromStr};
 
@@ -61,19 +60,20 @@ macro_rules! words {
 }
 
 words! {
-    /// Why a round was begun.
+    /// The reason for a round, which decides the content of its list.
     RoundKind {
-        /// From what the app holds to the head of its branch.
+        /// The changes from the commit that the app holds to the head of its branch.
         Sync = "sync",
-        /// Everything anew: deletes of what the view lacks, then creates of all it has.
+        /// Sends every file again: deletes of paths that the view lacks, then creates of all files of the
+        /// view.
         Resync = "resync",
-        /// Dead letters once more.
+        /// Dead letters are sent again.
         Redrive = "redrive",
-        /// From a commit that the app names to its head.
+        /// Sends the changes since a commit that the app held earlier, as requested by the app or the staff.
         Replay = "replay",
     }
 
-    /// What happened to a path.
+    /// The kind of change at a path.
     Operation {
         /// The app no longer has the path.
         Delete = "delete",
@@ -85,13 +85,13 @@ words! {
 
     /// How commits between two heads are delivered.
     HistoryMode {
-        /// The net change once.
+        /// One round from the held commit to the newest.
         Net = "net",
         /// One round per first-parent commit.
         Every = "every",
     }
 
-    /// What a body carries of a file.
+    /// The part of a file that a body carries.
     ContentRule {
         /// The content, up to the view's maximum size.
         Inline = "inline",
@@ -101,7 +101,7 @@ words! {
 
     /// Which refs a watch follows.
     SelectorKind {
-        /// Whatever branch HEAD names, also after it was renamed.
+        /// The branch that HEAD names, also after HEAD names another one.
         DefaultBranch = "default_branch",
         /// One branch by name.
         Branch = "branch",
@@ -109,202 +109,221 @@ words! {
         BranchPattern = "branch_pattern",
         /// Each tag that a glob matches.
         TagPattern = "tag_pattern",
-        /// One ref that is no branch, by its full name.
+        /// One ref that is neither branch nor tag, by its full name.
         Ref = "ref",
         /// Each ref that a glob over full names matches.
         RefPattern = "ref_pattern",
     }
 
-    /// What becomes of an app's files when their branch vanished.
+    /// What happens to an app's files when their branch vanishes.
     BranchGone {
-        /// They go: a round to nothing. Branches and tags of a pattern only.
+        /// The files are deleted by a round that deletes every file. Only for the branches and tags of a
+        /// pattern.
         Delete = "delete",
-        /// They stay, until the branch comes back.
+        /// The app keeps the files until the branch comes back.
         Keep = "keep",
     }
 
-    /// Whether a watch is served.
+    /// Whether changes of a watch are delivered.
     WatchState {
-        /// Served.
+        /// Changes are scanned and delivered.
         Active = "active",
-        /// Held still by its app, or by a guard, until resumed.
+        /// The app, the staff or a guard paused the watch; nothing is delivered until it is resumed.
         Paused = "paused",
     }
 
-    /// Whether a cursor moves.
+    /// Whether rounds of a cursor are delivered.
     CursorState {
-        /// Moves.
+        /// Rounds are delivered as the branch moves.
         Active = "active",
-        /// Waits at its head under probe; the reason says why.
+        /// The change at the head is only probed from time to time; the reason of the cursor says why.
         Blocked = "blocked",
-        /// The branch vanished from its repository; [`BranchGone`] says what becomes of its files.
+        /// The branch vanished from its repository; [`BranchGone`] says what happens to its files.
         BranchMissing = "branch_missing",
         /// The repository has no commit yet.
         Empty = "empty",
     }
 
-    /// Where a dead letter stands.
+    /// The state of a dead letter since its change was parked.
     LetterStatus {
-        /// Given up; the next sync round may bind it.
+        /// The change was parked and not sent again; the next sync round may bind the letter.
         Open = "open",
-        /// To be sent again by the next redrive round.
+        /// The next redrive round sends the change again.
         RedriveRequested = "redrive_requested",
         /// Sent again and acknowledged.
         Redriven = "redriven",
-        /// A later change of the path made it moot.
+        /// A later round sent the path, so the letter has no effect any more.
         Superseded = "superseded",
         /// Closed by hand: it is sent again only when its path changes.
         Dismissed = "dismissed",
     }
 
-    /// Why a change was given up.
+    /// Why a change was parked.
     ParkReason {
-        /// The receiver refused it for good (4xx).
+        /// The receiver refused the change for good (4xx).
         Rejected = "rejected",
-        /// The receiver failed on it too often (5xx).
+        /// The receiver failed at the change too often (5xx).
         Failing = "failing",
-        /// Its content can be had nowhere.
+        /// The content of the file cannot be fetched from the Git host or read from the mirror.
         ContentUnavailable = "content_unavailable",
-        /// Skipped by hand.
+        /// An operator or the app skipped the change.
         Skipped = "skipped",
     }
 
-    /// What a breaker guards.
+    /// The kind of thing that a breaker guards.
     BreakerKind {
         /// A source: the Git host, seen with one credential.
         Source = "source",
-        /// An app's endpoint.
+        /// An app's own endpoint, or the endpoint of a sink of one watch or subscription.
         Endpoint = "endpoint",
     }
 
-    /// Where the changes of a watch go.
+    /// How the changes of a watch reach their receiver.
     SinkKind {
         /// Requests to a web address.
         Endpoint = "endpoint",
         /// Messages of a NATS stream.
         Stream = "stream",
-        /// A consumer claims them.
+        /// A consumer claims the changes.
         Pull = "pull",
-        /// A line each on the terminal of the process.
+        /// Each change is one line on the terminal of the server.
         Print = "print",
+        /// Mails to people. Sinks of subscriptions only.
+        Mail = "mail",
     }
 
-    /// Whether sends of one cursor may overlap.
+    /// Whether attempts of one cursor may overlap.
     OrderMode {
-        /// One at a time.
+        /// One attempt at a time.
         Strict = "strict",
         /// Up to `max_in_flight` within deletes, creates or updates, never across.
         Phased = "phased",
     }
 
-    /// What a body looks like.
+    /// The format of a body.
     PayloadFormat {
-        /// What Docora's clients read.
+        /// The format that Docora's clients read.
         Docora = "docora",
-        /// CloudEvents 1.0 in structured mode, the same object as its `data`.
+        /// CloudEvents 1.0 in structured mode, with the Docora object as its `data`.
         Cloudevents = "cloudevents",
     }
 
-    /// How the wait between tries grows.
+    /// How the wait between attempts grows.
     RetryPolicy {
-        /// Always the base.
+        /// Every wait is the base wait.
         Fixed = "fixed",
-        /// The base times the number of tries.
+        /// The base wait times the number of failed attempts.
         Linear = "linear",
-        /// The base doubled at each try.
+        /// The base wait, doubled after each failed attempt.
         Exponential = "exponential",
-        /// Anywhere between nothing and the doubled base.
+        /// A random wait between zero and the doubled base wait.
         ExpFullJitter = "exp_full_jitter",
-        /// Half of the doubled base, and anywhere in the other half.
+        /// Half of the doubled base wait, plus a random part of the other half.
         ExpEqualJitter = "exp_equal_jitter",
     }
 
-    /// What somebody of the staff may do; each may what those before it may.
+    /// The built-in role of a staff token; each role includes the roles before it.
     Role {
-        /// Reads.
+        /// May read everything that the admin API shows, and change nothing.
         Viewer = "viewer",
-        /// Changes deliveries and repositories.
+        /// May also change deliveries and repositories.
         Operator = "operator",
-        /// Everything, also tokens, keys and erasing.
+        /// May do everything, also manage tokens and keys, and erase apps.
         Admin = "admin",
     }
 
-    /// Whose attempt a row tells of.
+    /// The kind of thing that an attempt was made for.
     OwnerKind {
-        /// A cursor's.
+        /// The attempt belongs to a change of a cursor.
         Cursor = "cursor",
-        /// A subscription's.
+        /// The attempt belongs to a message of a subscription.
         Subscription = "subscription",
     }
 
-    /// How a subscription stands.
+    /// Whether a subscription is sent entries.
     SubscriptionState {
-        /// It is sent what it asks for.
+        /// The subscription is sent the entries that its filter matches.
         Active = "active",
-        /// Somebody holds it still.
+        /// The app or the staff paused the subscription.
         Paused = "paused",
-        /// Its next message waits: the sink fails. It is tried again now and then.
+        /// The sink fails: the next message waits and is tried from time to time.
         Blocked = "blocked",
-        /// Its time is over.
+        /// The end that the subscription was made with has passed.
         Expired = "expired",
     }
 
-    /// What a process is there for that shares its database with others.
+    /// The work of a process that shares its database with other processes.
     ReplicaRole {
-        /// It answers requests and works.
+        /// The process answers API requests, scans and delivers.
         All = "all",
-        /// It answers requests, and leaves repositories and deliveries to others.
+        /// The process answers API requests; other replicas scan and deliver.
         Api = "api",
-        /// It works, and answers only who looks after it and what other replicas hand on.
+        /// The process scans and delivers; it answers only health checks and requests that other replicas
+        /// forward.
         Worker = "worker",
     }
 
-    /// How far a key of the keyring is among replicas.
+    /// How far replicas have adopted or given up a key of the keyring.
     KeyState {
-        /// Replicas take it; nothing is sealed with it.
+        /// Replicas load the key; nothing is sealed with it yet.
         Offered = "offered",
-        /// It seals, unless a later one does.
+        /// The key seals, unless a later key is active.
         Active = "active",
-        /// It opens, and nothing may be sealed with it any more.
+        /// The key still opens values, but no value may be sealed with it any more.
         Closed = "closed",
-        /// Nothing is sealed with it: replicas drop it.
+        /// No value is sealed with the key: replicas drop it.
         Retired = "retired",
     }
 
     /// Which kind of Git host sent a hook.
     HookProvider {
-        /// GitHub.
+        /// A hook of GitHub, from github.com or GitHub Enterprise Server.
         Github = "github",
-        /// GitLab.
+        /// A hook of GitLab, from gitlab.com or a GitLab server.
         Gitlab = "gitlab",
-        /// Gitea and Forgejo.
+        /// A hook of Gitea or Forgejo.
         Gitea = "gitea",
     }
 
-    /// What a hook tells of.
+    /// The kind of event that a hook reports.
     HookNews {
-        /// The host tries the hook.
+        /// The host tests the hook.
         Ping = "ping",
-        /// A ref was made or moved.
+        /// A ref was created or moved.
         Push = "push",
         /// A ref was deleted.
         Deletion = "deletion",
-        /// The repository itself: renamed, handed over, another default branch.
+        /// The repository itself changed: it was renamed, moved to another owner, or got another default
+        /// branch.
         Repository = "repository",
         /// Something that moves no ref.
         Other = "other",
     }
 
-    /// What became of a hook.
+    /// How a received hook was judged.
     ReceiptVerdict {
-        /// The repositories it names are polled soon.
+        /// A scan of the repositories that the hook names is due soon.
         Accepted = "accepted",
         /// A hook with this delivery id was received before.
         Duplicate = "duplicate",
-        /// Genuine, and nothing that anybody watches.
+        /// The hook is genuine, but concerns nothing that a watch follows.
         Ignored = "ignored",
-        /// Not genuine, or not readable.
+        /// The hook is not genuine, or cannot be read.
         Refused = "refused",
+    }
+
+    /// What happened to the body of a genuine hook.
+    BodyFate {
+        /// The body is kept, sealed.
+        Kept = "kept",
+        /// The body was larger than the limit for one hook.
+        TooLarge = "too_large",
+        /// The body is not UTF-8.
+        NotText = "not_text",
+        /// `hooks.kept_bytes` is 0: no bodies are kept.
+        Off = "off",
+        /// The body was kept, and was removed when newer bodies took its place.
+        Dropped = "dropped",
     }
 
     /// Why a hook got its verdict.
@@ -315,27 +334,55 @@ words! {
         RefDeleted = "ref_deleted",
         /// Accepted: a watched repository changed as a whole.
         RepositoryChanged = "repository_changed",
-        /// Duplicate.
+        /// Duplicate: a hook with this delivery id was received before.
         SeenBefore = "seen_before",
-        /// Ignored: the host tried the hook.
+        /// Ignored: the host tested the hook.
         Ping = "ping",
         /// Ignored: an event that moves no ref.
         OtherEvent = "other_event",
-        /// Ignored: nobody watches this ref.
+        /// Ignored: no watch follows this ref.
         OtherRef = "other_ref",
-        /// Ignored: nobody watches this repository.
+        /// Ignored: no watch follows this repository.
         UnknownRepository = "unknown_repository",
-        /// Refused: nothing says who sent it.
+        /// Refused: the request has no signature or token.
         NoSignature = "no_signature",
-        /// Refused: none of the secrets makes this signature over this body.
+        /// Refused: no configured secret makes this signature over this body.
         WrongSignature = "wrong_signature",
         /// Refused: signed too long ago, or in the future.
         WrongTime = "wrong_time",
-        /// Refused: genuine, and its body cannot be read.
+        /// Refused: the hook is genuine, but its body cannot be read.
         Unreadable = "unreadable",
     }
 
-    /// What an entry of the ledger says: the noun, and what happened to it.
+    /// The kind of Git host whose API takes the statuses of commits.
+    StatusHost {
+        /// GitHub, also GitHub Enterprise.
+        Github = "github",
+        /// GitLab, on gitlab.com or self-hosted.
+        Gitlab = "gitlab",
+        /// Gitea and Forgejo, which have the same API.
+        Gitea = "gitea",
+    }
+
+    /// The state of a watch at one commit.
+    StatusWord {
+        /// A round brings the app to it.
+        Pending = "pending",
+        /// The app holds it.
+        Success = "success",
+        /// The app holds it, but for changes that were given up.
+        Parked = "parked",
+        /// The branch is blocked on the way to it.
+        Blocked = "blocked",
+        /// The watch is paused, or its sink is not served, on the way to it.
+        Paused = "paused",
+        /// The app is brought to another commit instead.
+        Superseded = "superseded",
+        /// Nothing is said of it any more.
+        Cancelled = "cancelled",
+    }
+
+    /// The type of a ledger entry: a noun, and its change.
     EntryType {
         /// Scans of a source fail again and again: nothing of it is seen.
         SourceFailing = "source.failing",
@@ -353,13 +400,13 @@ words! {
         RoundBegan = "round.began",
         /// A round of a branch ended: the app holds its commit. Written only while a subscription reads it.
         RoundEnded = "round.ended",
-        /// Changes were given up and lie among the dead letters.
+        /// Changes were parked and are now dead letters.
         LetterParked = "letter.parked",
         /// Nothing is sent to a sink any more: it was disabled, or it answered 410.
         SinkDisabled = "sink.disabled",
         /// A disabled sink is sent to again.
         SinkEnabled = "sink.enabled",
-        /// The breaker of a sink opened: it fails, and is only probed.
+        /// The breaker of a sink opened: the sink fails and only gets probes.
         SinkOpened = "sink.opened",
         /// The breaker of a sink closed: it answers again.
         SinkClosed = "sink.closed",
@@ -369,13 +416,61 @@ words! {
         SubscriptionRecovered = "subscription.recovered",
         /// The sink of a subscription refused an entry, which was passed over.
         SubscriptionSkipped = "subscription.skipped",
-        /// Entries were gone before a subscription was sent them.
+        /// Entries were pruned before a subscription was sent them.
         SubscriptionGap = "subscription.gap",
+        /// A mail of a subscription was taken by the mail server.
+        MailSent = "mail.sent",
+        /// A mail of a subscription was refused for good, for all of its recipients or for some.
+        MailFailed = "mail.failed",
+        /// A Git host is told no further statuses of a commit: it refused one, or it was told hundreds.
+        StatusEnded = "status.ended",
+        /// The attempts of a task are used up: no worker is given it any more.
+        TaskDead = "task.dead",
+        /// Ticks of a schedule passed without a task: no server ran at their time.
+        ScheduleMissed = "schedule.missed",
         /// The database was restored from a backup: entries behind the backup are gone.
         LedgerRestored = "ledger.restored",
     }
 
-    /// Where an entry comes from.
+    /// The state of a task.
+    TaskState {
+        /// The task is not due yet.
+        Waiting = "waiting",
+        /// The next worker that asks gets it.
+        Ready = "ready",
+        /// A worker has it.
+        Claimed = "claimed",
+        /// A worker completed it.
+        Succeeded = "succeeded",
+        /// A worker gave it up.
+        Failed = "failed",
+        /// The task failed and has no attempts left.
+        Dead = "dead",
+        /// A pause set it aside.
+        Aside = "aside",
+        /// A person cancelled it.
+        Cancelled = "cancelled",
+    }
+
+    /// What a schedule does about ticks that passed while no server ran.
+    MissedTicks {
+        /// One task for all of them.
+        One = "one",
+        /// A task for each of them, up to a bound.
+        Each = "each",
+    }
+
+    /// What a schedule does at a tick while the task of an earlier tick has not ended.
+    TickOverlap {
+        /// It creates the next task all the same.
+        Allow = "allow",
+        /// It creates none for this tick.
+        Skip = "skip",
+        /// It creates the next task once that one has ended.
+        Wait = "wait",
+    }
+
+    /// The kind of origin of an entry.
     OriginKind {
         /// A commit: a cursor and its round.
         Commit = "commit",
@@ -385,6 +480,14 @@ words! {
         Person = "person",
         /// A Git host, an endpoint or a deadline.
         Outside = "outside",
+    }
+}
+
+impl TaskState {
+    /// Whether a task in this state has ended.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Dead | Self::Cancelled)
     }
 }
 

@@ -14,15 +14,15 @@ pub struct Model {
     pub shard: String,
     /// Rises with each owner; the fence of all writes.
     pub epoch: i64,
-    /// Unix milliseconds.
+    /// When the present owner took the lease, in Unix milliseconds.
     pub taken_at: i64,
-    /// Whose it is; null where nobody has it.
+    /// The replica that has the lease; null while no replica has it.
     pub owner: Option<ReplicaId>,
-    /// When it ends unless it is prolonged, in unix milliseconds by the clock of the database.
+    /// When the lease expires unless it is renewed, in Unix milliseconds by the clock of the database.
     pub expires_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

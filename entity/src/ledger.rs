@@ -8,7 +8,7 @@ use crate::id::{AppId, LedgerId};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "ledger")]
 pub struct Model {
-    /// The app.
+    /// The app whose ledger this is.
     #[sea_orm(primary_key, auto_increment = false)]
     pub app_id: AppId,
     /// Part of the id of each entry. A restored database gets a new name, so that no id means two entries.
@@ -19,7 +19,7 @@ pub struct Model {
     pub last: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,5 +1,5 @@
-//! Dead letters that were asked to be sent again together: which, and how far they are marked. What
-//! became of them is counted from the letters, which name it.
+//! A request to send dead letters again together: the filter, and how far letters are marked. Results are
+//! counted from the letters, which name the redrive.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,28 +9,28 @@ use crate::id::{AppId, DeadLetterId, RedriveId};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "redrive")]
 pub struct Model {
-    /// Its id.
+    /// Id of the redrive, `rdv_` and a ULID.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: RedriveId,
-    /// The app.
+    /// The app whose dead letters are sent again.
     pub app_id: AppId,
-    /// Which letters, as JSON.
+    /// The filter that selects the letters, as JSON.
     pub filter: String,
-    /// The last letter that was looked at; null before the first.
+    /// The last letter that was checked against the filter; null before the first.
     pub marked_to: Option<DeadLetterId>,
-    /// The newest letter when it was asked for: later ones are not meant.
+    /// The newest letter when the redrive was asked for; later letters are not part of the redrive.
     pub through: DeadLetterId,
-    /// Letters are still being marked.
+    /// Whether letters are still being marked for the redrive.
     pub is_marking: bool,
-    /// Letters that were marked.
+    /// The number of letters that were marked.
     pub asked: i64,
-    /// Letters that were taken back.
+    /// The number of marked letters that were taken back.
     pub cancelled: i64,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -8,31 +8,31 @@ use crate::{id::ReplicaId, kind::ReplicaRole};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "replica")]
 pub struct Model {
-    /// Of one process; a restart makes another.
+    /// Id of one process; a restart gets a new id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: ReplicaId,
-    /// Host and process, for people.
+    /// Host name and process id, for people.
     pub name: String,
-    /// Its version.
+    /// The version of Tidings that the process runs.
     pub version: String,
-    /// What it is there for.
+    /// Whether the process answers API requests, works on repositories, or both.
     pub role: ReplicaRole,
-    /// Whether it takes shards.
+    /// Whether the process takes shards.
     pub works: bool,
-    /// Where the others reach it, as a web address; `None`: nowhere.
+    /// The web address at which other replicas reach the process; null: they cannot.
     pub address: Option<String>,
-    /// When it started, in unix milliseconds by its own clock.
+    /// When the process started, in unix milliseconds by its own clock.
     pub started_at: i64,
-    /// When it said last that it lives, in unix milliseconds by the clock of the database.
+    /// The last heartbeat of the process, in unix milliseconds by the clock of the database.
     pub seen_at: i64,
-    /// How long its word counts, in milliseconds.
+    /// The time for which a heartbeat counts, in milliseconds.
     pub life_ms: i64,
-    /// The ids of the keys in its keyring, with spaces between them, the one that it seals with first; empty:
-    /// its version does not say.
+    /// The ids of the keys in its keyring, separated by spaces; the key that seals comes first. Empty: its
+    /// version does not store them.
     pub keys: String,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

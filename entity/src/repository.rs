@@ -1,4 +1,4 @@
-//! A remote Git repository, shared by all who watch it; goes with its last watch.
+//! A remote Git repository, shared by all watches of it; removed with its last watch.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,18 +8,18 @@ use crate::id::RepositoryId;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "repository")]
 pub struct Model {
-    /// Its id; names the mirror.
+    /// Id of the repository; also the name of its mirror.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: RepositoryId,
     /// The normalised address, unique.
     pub url: String,
-    /// When a genuine hook told of one of its refs last, in unix milliseconds.
+    /// When a genuine hook last reported one of its refs, in Unix milliseconds; null: never.
     pub hooked_at: Option<i64>,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -11,47 +11,47 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "round")]
 pub struct Model {
-    /// The cursor.
+    /// The cursor that the round belongs to.
     #[sea_orm(primary_key, auto_increment = false)]
     pub cursor_id: CursorId,
     /// Strictly rising per cursor.
     #[sea_orm(primary_key, auto_increment = false)]
     pub number: i64,
-    /// Why it was begun.
+    /// Why the round was begun.
     pub kind: RoundKind,
-    /// What the app had; null for nothing.
+    /// The commit that the app held when the round began; null: nothing.
     pub held: Option<ObjectId>,
-    /// Under which view.
+    /// The view that `held` was delivered under; null exactly where `held` is.
     pub held_view: Option<ViewId>,
-    /// What it is brought to; null for nothing.
+    /// The commit that the round brings the app to; null: nothing.
     pub target: Option<ObjectId>,
-    /// Under which view.
+    /// The view that `target` is delivered under; null exactly where `target` is.
     pub target_view: Option<ViewId>,
-    /// The number of the order, encoding and body format.
+    /// The version of the rules for order, encoding and body format that the round was begun with.
     pub rules: i32,
-    /// Number of deletes.
+    /// The number of deletes in the round.
     pub deletes: i64,
-    /// Number of creates.
+    /// The number of creates in the round.
     pub creates: i64,
-    /// Number of updates.
+    /// The number of updates in the round.
     pub updates: i64,
     /// Number of changes: the sum of the three.
     pub total: i64,
-    /// Digest over the list.
+    /// Digest over the list of changes; a list computed again must have the same digest.
     pub digest: Sha256Hash,
-    /// The full ref name at its beginning.
+    /// The full name of the ref when the round began.
     pub branch: String,
     /// The address shown in its bodies.
     pub url: String,
-    /// What its bodies look like.
+    /// The format of its bodies.
     pub format: PayloadFormat,
     /// The history before the target was rewritten.
     pub history_rewritten: bool,
     /// Commits between held and target were skipped.
     pub skipped_commits: bool,
-    /// The app must drop what is not named.
+    /// The app must drop files that the round does not name.
     pub complete: bool,
-    /// The app was told that it begins; only resyncs are announced.
+    /// Whether the app was told that the round begins; only resyncs are announced.
     pub announced: bool,
     /// The length of the settled prefix.
     pub position: i64,
@@ -61,7 +61,7 @@ pub struct Model {
     pub ended_at: Option<i64>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,5 +1,5 @@
-//! A tree of which the app may hold files when a resync begins, in the order it is compared.
-//! Round 0 collects those of the resync that was asked for and has not begun.
+//! A tree of which the app may hold files when a resync begins, in the order it is compared. Round 0 collects
+//! the trees for a resync that was requested and has not begun.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,22 +9,22 @@ use crate::id::{CursorId, ObjectId, ViewId};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "round_base")]
 pub struct Model {
-    /// The cursor.
+    /// The cursor that is resynced.
     #[sea_orm(primary_key, auto_increment = false)]
     pub cursor_id: CursorId,
-    /// The resync; 0 for the one to come.
+    /// The number of the resync round; 0 while the resync has not begun.
     #[sea_orm(primary_key, auto_increment = false)]
     pub round: i64,
-    /// Its place in the order.
+    /// The place of the tree in the order of comparison.
     #[sea_orm(primary_key, auto_increment = false)]
     pub ordinal: i32,
-    /// The commit.
+    /// The commit whose tree the app may hold.
     pub commit_id: ObjectId,
-    /// The view on it.
+    /// The view that the commit was delivered under.
     pub view_id: ViewId,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -8,22 +8,22 @@ use crate::id::CursorId;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "settled")]
 pub struct Model {
-    /// The cursor.
+    /// The cursor of the round.
     #[sea_orm(primary_key, auto_increment = false)]
     pub cursor_id: CursorId,
-    /// The round.
+    /// The number of the round.
     #[sea_orm(primary_key, auto_increment = false)]
     pub round: i64,
     /// The first position of the range.
     #[sea_orm(primary_key, auto_increment = false)]
     pub from_position: i64,
-    /// The position after its last.
+    /// The position after the last one of the range.
     pub to_position: i64,
-    /// Unix milliseconds.
+    /// When the range was settled, in Unix milliseconds.
     pub settled_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -1,4 +1,4 @@
-//! A sink that one watch has for itself beside the sink of its app, or that one subscription has.
+//! The sink of one watch or of one subscription.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,34 +11,34 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "sink")]
 pub struct Model {
-    /// Its id.
+    /// Id of the sink, `snk_` and a ULID.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: SinkId,
-    /// The app.
+    /// The app that the sink belongs to.
     pub app_id: AppId,
-    /// Which kind.
+    /// Whether the sink is an endpoint, a stream, pull or the terminal.
     pub kind: SinkKind,
-    /// Where changes are sent; null where nothing is.
+    /// The address that changes are sent to; null where nothing is sent.
     pub address: Option<String>,
-    /// What requests to it carry, sealed; null for nothing.
+    /// Headers, credentials and certificates for requests to the sink, sealed; null where there are none.
     pub access: Option<Vec<u8>>,
-    /// What its deliveries are signed with, sealed; null while nothing was ever sent to it.
+    /// The key that signs deliveries to the sink, sealed; null while nothing was ever sent to it.
     pub signing_key: Option<Vec<u8>>,
-    /// What signs beside that key until `former_until`, sealed; null while there is no such key.
+    /// The previous key, which also signs until `former_until`, sealed; null while there is none.
     pub former_key: Option<Vec<u8>>,
-    /// Until when it does, in unix milliseconds; null with it.
+    /// When the previous key stops signing, in Unix milliseconds; null exactly where `former_key` is.
     pub former_until: Option<i64>,
     /// Format, order and limits, as JSON.
     pub delivery: String,
-    /// Why it is not served; null while it is.
+    /// Why nothing is delivered to the sink; null while it is served.
     pub disabled: Option<String>,
-    /// Since when it has this address, in unix milliseconds; it rises with each change of it.
+    /// When the sink got its present address, in Unix milliseconds; rises with each change of the address.
     pub since: i64,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

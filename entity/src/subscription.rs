@@ -11,38 +11,44 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "subscription")]
 pub struct Model {
-    /// Its id.
+    /// Id of the subscription, `sub_` and a ULID.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: SubscriptionId,
-    /// The app.
+    /// The app whose ledger the subscription reads.
     pub app_id: AppId,
-    /// Unique among those of the app.
+    /// The name of the subscription, unique within the app.
     pub name: String,
-    /// Which entries it wants, as a filter; empty: all of them.
+    /// The filter that selects entries, as text; empty: all entries.
     pub filter: String,
-    /// Whether the filter may mean entries about rounds, which are written for such readers alone.
+    /// Whether the filter may match entries about rounds, which are written only for such subscriptions.
     pub reads_rounds: bool,
-    /// Its sink, which goes with it. Both ids end in the same letters.
+    /// The sink of the subscription, deleted with it. Both ids end with the same ULID.
     pub sink_id: SinkId,
-    /// The number of the last entry that is dealt with.
+    /// The number of the last entry that was sent, skipped or not matched.
     pub position: i64,
-    /// How it stands.
+    /// Whether the subscription is active, paused, blocked or expired.
     pub state: SubscriptionState,
-    /// Why it is blocked; null while it is not.
+    /// Why the subscription is blocked; null while it is not.
     pub reason: Option<String>,
-    /// Failed tries of the next message since it was begun.
+    /// The number of failed attempts of the next message.
     pub tries: i64,
-    /// Entries that were skipped in a row.
+    /// The number of entries that were skipped in a row.
     pub skips: i64,
-    /// When the next message is tried again, in unix milliseconds; null: at once.
+    /// When the next message is tried again, in Unix milliseconds; null: at once.
     pub next_at: Option<i64>,
-    /// When it ends by itself, in unix milliseconds; null: never.
+    /// The number of the first entry of the mail that is being sent; null while none is.
+    pub mail_first: Option<i64>,
+    /// The number of the last entry of that mail; null with it.
+    pub mail_last: Option<i64>,
+    /// No mail is sent before this moment, in unix milliseconds; null: the next mail may be sent at once.
+    pub quiet_until: Option<i64>,
+    /// When the subscription expires, in Unix milliseconds; null: never.
     pub expires_at: Option<i64>,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -4,21 +4,21 @@ use sea_orm::entity::prelude::*;
 
 use crate::{
     id::{AppId, RepositoryId, SinkId, SourceId, ViewId, WatchId},
-    kind::{BranchGone, HistoryMode, SelectorKind, WatchState},
+    kind::{BranchGone, HistoryMode, SelectorKind, StatusHost, WatchState},
 };
 
 /// One row of `watch`.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "watch")]
 pub struct Model {
-    /// Its id; `repository_id` on the wire.
+    /// Id of the watch, `repo_` and a ULID; `repository_id` in the API.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: WatchId,
-    /// The app.
+    /// The app that gets the changes.
     pub app_id: AppId,
-    /// The repository.
+    /// The repository that is watched.
     pub repository_id: RepositoryId,
-    /// The source it sees it through.
+    /// The source through which the repository is read.
     pub source_id: SourceId,
     /// The address as the app first gave it.
     pub shown_url: String,
@@ -28,31 +28,36 @@ pub struct Model {
     pub name: String,
     /// Whether an anonymous `ls-refs` was refused.
     pub is_private: bool,
-    /// Which refs; unique with the value and the alias per app and repository.
+    /// Whether the value names the default branch, a branch, a ref, or a pattern; unique with the value and
+    /// the alias per app and repository.
     pub selector_kind: SelectorKind,
     /// Short branch name or glob; empty for the default branch.
     pub selector_value: String,
-    /// Which files, from the next round on.
+    /// The view (path filter and content rules) for the next round.
     pub view_id: ViewId,
     /// Net changes or every commit.
     pub mode: HistoryMode,
-    /// What a vanished branch means; always `keep` for a single one.
+    /// The setting for a branch that vanished; always `keep` for a single branch.
     pub on_branch_gone: BranchGone,
-    /// Whether it is served.
+    /// Whether changes of the watch are delivered.
     pub state: WatchState,
-    /// Why not, where it is not.
+    /// Why the watch is paused; null while it is active.
     pub reason: Option<String>,
     /// No delivery before this moment, in unix milliseconds.
     pub deliver_after: i64,
-    /// Unix milliseconds.
+    /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
-    /// Tells it from other watches of the same refs; empty where there is one only.
+    /// Distinguishes the watch from others of the same refs; empty where there is only one.
     pub alias: String,
-    /// The sink that it has for itself; null: that of its app.
+    /// The sink of this watch alone; null: the sink of its app.
     pub sink_id: Option<SinkId>,
+    /// The kind of Git host whose API takes the statuses of its commits; null: no statuses.
+    pub status_host: Option<StatusHost>,
+    /// The name (context) of its statuses at the host; it never changes once set.
+    pub status_context: Option<String>,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

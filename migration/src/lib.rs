@@ -1,16 +1,19 @@
-//! How the storage of Tidings came to be, step by step. Each step has its own file and its way
-//! back, and runs in a transaction on every database.
+//! The history of the database schema of Tidings, step by step. Each step has its own file with the way
+//! forward and back, and runs in a transaction on both databases.
 
-use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
+use sea_orm_migration::{
+    prelude::*,
+    sea_orm::{DbBackend, Statement},
+};
 
-/// The frame of a step: its statements forward and back, then those that PostgreSQL alone takes. All of a
+/// The frame of a step: its statements forward and back, then the statements for PostgreSQL only. All of a
 /// step runs in one transaction.
 macro_rules! step {
     ($up:expr, $down:expr) => {
         step!($up, $down, postgres: &[], &[]);
     };
     ($up:expr, $down:expr, postgres: $up_on_postgres:expr, $down_on_postgres:expr) => {
-        /// The step.
+        /// The step of the schema; its name is that of its file.
         #[derive(sea_orm_migration::prelude::DeriveMigrationName)]
         pub(crate) struct Migration;
 
@@ -66,6 +69,16 @@ mod m20261123_000500_note_clients;
 mod m20261124_000100_add_sinks;
 mod m20261125_000100_add_ledger;
 mod m20261126_000100_add_subscriptions;
+mod m20261127_000100_add_mails;
+mod m20261127_000200_show_statuses;
+mod m20261127_000300_add_hooks;
+mod m20261127_000400_add_sessions;
+mod m20261128_000100_narrow_tokens;
+mod m20261128_000110_sign_in_elsewhere;
+mod m20261128_000200_list_newest_rounds;
+mod m20261128_000300_add_tasks;
+mod m20261128_000400_add_schedules;
+mod m20261128_000500_mark_open_registrations;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -101,26 +114,62 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000100_add_sinks::Migration),
             Box::new(m20261125_000100_add_ledger::Migration),
             Box::new(m20261126_000100_add_subscriptions::Migration),
+            Box::new(m20261127_000100_add_mails::Migration),
+            Box::new(m20261127_000200_show_statuses::Migration),
+            Box::new(m20261127_000300_add_hooks::Migration),
+            Box::new(m20261127_000400_add_sessions::Migration),
+            Box::new(m20261128_000100_narrow_tokens::Migration),
+            Box::new(m20261128_000110_sign_in_elsewhere::Migration),
+            Box::new(m20261128_000200_list_newest_rounds::Migration),
+            Box::new(m20261128_000300_add_tasks::Migration),
+            Box::new(m20261128_000400_add_schedules::Migration),
+            Box::new(m20261128_000500_mark_open_registrations::Migration),
         ]
     }
 }
 
 /// Runs statements one after another. `{bytes}` and `{rising}` stand for the types of bytes and of a number
-/// that rises with each row: the two databases name them differently.
+/// that rises with each row, which the two databases name differently. `{one tree}` makes a table without
+/// rowid on SQLite.
 async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     let connection = manager.get_connection();
-    let (bytes, rising) = match connection.get_database_backend() {
-        DbBackend::Postgres => ("bytea", "bigint generated always as identity primary key"),
-        _ => ("blob", "integer primary key autoincrement"),
+    let (bytes, rising, one_tree) = match connection.get_database_backend() {
+        DbBackend::Postgres => ("bytea", "bigint generated always as identity primary key", ""),
+        _ => ("blob", "integer primary key autoincrement", " without rowid"),
     };
     for statement in statements {
         let text = statement.replace("{bytes}", bytes).replace("{rising}", rising);
+        let text = text.replace(" {one tree}", one_tree);
         connection.execute_unprepared(&text).await?;
     }
     Ok(())
 }
 
-/// The same on PostgreSQL alone.
+/// Refuses to take a step back while rows need it, because the older version would lose their data. `used`
+/// counts those rows; `says` names them to a person, with the remedy.
+async fn refuse_while(
+    manager: &SchemaManager<'_>,
+    used: &str,
+    says: impl FnOnce(i64) -> String,
+) -> Result<(), DbErr> {
+    match number(manager, used).await? {
+        0 => Ok(()),
+        count => Err(DbErr::Custom(says(count))),
+    }
+}
+
+/// The number that a statement asks for; 0 where it finds no row.
+async fn number(manager: &SchemaManager<'_>, text: &str) -> Result<i64, DbErr> {
+    let connection = manager.get_connection();
+    let statement = Statement::from_string(connection.get_database_backend(), text);
+    let row = connection.query_one_raw(statement).await?;
+    // The numbers of pragmas have 32 bits.
+    row.map_or(Ok(0), |row| {
+        row.try_get_by_index::<i64>(0).or_else(|_| row.try_get_by_index::<i32>(0).map(i64::from))
+    })
+}
+
+/// Runs statements on PostgreSQL; does nothing on SQLite.
 async fn run_on_postgres(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     match manager.get_database_backend() {
         DbBackend::Postgres => run(manager, statements).await,

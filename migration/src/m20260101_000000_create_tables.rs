@@ -3,11 +3,11 @@
 
 use sea_orm_migration::prelude::*;
 
-/// The step.
+/// The step of the schema; its name is that of this file.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-/// In this order a table's references stand before it.
+/// The tables in such an order that each comes after the tables that it references.
 const TABLES: &[(&str, &str)] = &[
     (
         "repository",

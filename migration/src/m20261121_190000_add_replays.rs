@@ -1,10 +1,10 @@
-//! A cursor may be asked to go back: to deliver once more what came after a commit that its app held.
+//! Adds replays: a cursor may be asked to send again the changes after a commit that its app held.
 
 const UP: &[&str] = &[
     // The commit to go back to, and the view under which it was held: both, or neither.
     "alter table cursor add column replay text",
     "alter table cursor add column replay_view text",
-    // Views that nobody needs are looked for often, replays are rare.
+    // Unused views are searched for often, and replays are rare.
     "create index cursor_replay_view on cursor(replay_view) where replay_view is not null",
 ];
 

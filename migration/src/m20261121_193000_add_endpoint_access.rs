@@ -1,4 +1,5 @@
-//! What requests to an app's endpoint carry beyond their signatures: one sealed value, null for most.
+//! Adds the access data for an app's endpoint (header fields, credentials, certificates): one sealed value,
+//! null for most apps.
 
 const UP: &[&str] = &["alter table app add column endpoint_access {bytes}"];
 

@@ -1,4 +1,4 @@
-//! Attempts keep the headers and the beginning of the answer that they got; those of before have none.
+//! Attempts store the headers and the beginning of their answer; older attempts have none.
 
 const UP: &[&str] = &[
     "alter table attempt add column answer_headers text",

@@ -1,4 +1,4 @@
-//! What is behind, and what was given up, is counted without looking at what is not.
+//! Adds indexes that count cursors behind their head and open letters without reading the other rows.
 
 const UP: &[&str] = &[
     "create index cursor_behind on cursor(behind_since) where behind_since is not null",

@@ -1,4 +1,4 @@
-//! When this database was taken back to a backup: what was registered before may be ahead of it.
+//! Stores when this database was restored from a backup: apps registered before that may be ahead of it.
 
 const UP: &[&str] = &["create table restoration (
         restored_at bigint not null primary key,

@@ -1,6 +1,6 @@
-//! Tokens are rows of their own: an app has several at once, and so has the staff. The token that
-//! an app was registered with becomes one of them. The public part in `app` stays: SQLite takes no
-//! unique column out of a table that others refer to.
+//! Tokens get a table of their own: an app may have several at once, and so may the staff. The token that an
+//! app was registered with becomes a row of it. The public part in `app` stays, because SQLite cannot remove
+//! a unique column from a table that others reference.
 
 const UP: &[&str] = &[
     "create table access_token (
@@ -9,7 +9,7 @@ const UP: &[&str] = &[
         last_used_at bigint, revoked_at bigint, created_at bigint not null,
         check ((app_id is null) = (role is not null)))",
     "create index access_token_app on access_token(app_id, id)",
-    // The same moment and randomness, so that the step needs none of its own.
+    // The id reuses moment and randomness of the app's id, so that the step needs neither.
     "insert into access_token (id, app_id, name, public_id, hash, created_at)
      select 'tok_' || substr(id, 5), id, 'onboarding', token_public_id, token_hash, created_at from app",
     "alter table app drop column token_hash",

@@ -1,9 +1,9 @@
-//! The audit log becomes a chain: each row holds the hash of the one before it and its own. The
-//! table was never written to, so it is made anew.
+//! The audit log becomes a chain: each row holds the hash of the previous row and its own. No version wrote
+//! to the old table, so it is created again.
 
 const UP: &[&str] = &[
     "drop table audit",
-    // Ids are counted by who writes: a hole in them is a row that was removed.
+    // The writer numbers the rows without gaps, so that a gap shows a removed row.
     "create table audit (
         id bigint primary key, at bigint not null, actor text not null, app text not null,
         action text not null, target text not null, result text not null, request text not null,

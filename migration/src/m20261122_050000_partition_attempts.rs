@@ -1,5 +1,5 @@
-//! On PostgreSQL attempts lie in parts by the number of their round, so that old ones go as a whole. The
-//! store makes the parts; here is the one for what belongs to none of them. SQLite keeps its table.
+//! On PostgreSQL, attempts are partitioned by the number of their round, so that old ones are dropped as a
+//! whole. The store creates the partitions; this step creates the default partition. SQLite keeps its table.
 
 const UP: &[&str] = &[
     "alter table attempt rename to attempt_whole",

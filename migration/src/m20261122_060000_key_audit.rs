@@ -1,4 +1,4 @@
-//! Rows of the audit log name the key that their hash was made with. Those that are there have none.
+//! Rows of the audit log name the key of their hash. Existing rows have no key.
 
 const UP: &[&str] = &["alter table audit add column key_id text"];
 

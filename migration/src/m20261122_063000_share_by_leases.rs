@@ -1,6 +1,6 @@
 //! Replicas share a PostgreSQL database: a lease for each shard, with its owner and its end by the clock of
-//! the database, and who the replicas are. A process of an older version, which would have the database
-//! to itself, is fenced off. SQLite keeps its one lease, whose epoch rises at each start.
+//! the database, and a row for each replica. A process of an older version, which would have the database to
+//! itself, is fenced off. SQLite keeps its one lease, whose epoch rises at each start.
 
 const UP: &[&str] = &[
     "alter table lease add column owner text",
@@ -16,7 +16,7 @@ const UP: &[&str] = &[
     )",
 ];
 
-/// What processes of an older version do not know, and what fences them off.
+/// Tables that processes of an older version do not know, and the update that fences those processes off.
 const SHARDS: &[&str] = &[
     "insert into lease (shard, epoch, taken_at) select cast(n as text), 0, 0 from generate_series(0, 255) n",
     "update lease set epoch = epoch + 1 where shard = 'all'",

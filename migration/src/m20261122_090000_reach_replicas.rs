@@ -1,4 +1,4 @@
-//! What each of several replicas is there for, and where the others reach it.
+//! Stores the role of each replica, and the address at which other replicas reach it.
 
 const UP: &[&str] = &[
     "alter table replica add column role text not null default 'all'",

@@ -1,5 +1,5 @@
-//! Replicas hand on keys of the keyring: which keys were offered, seal, were closed or retired, the new ones
-//! sealed with those of before for as long as somebody may need them; and which keys each replica has.
+//! Replicas hand on keys of the keyring: the state of each key (offered, active, closed, retired), new keys
+//! sealed with older ones for as long as a replica may need them, and the keys that each replica has.
 
 const UP: &[&str] = &[
     "create table key_share (

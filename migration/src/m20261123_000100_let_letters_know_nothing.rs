@@ -1,4 +1,4 @@
-//! A dead letter remembers what the app had before the change that was given up, and claims nothing of what
+//! A dead letter stores the file that the app had before the parked change, and nothing about the file that
 //! the app has now: a refused or failed attempt may have been applied.
 
 const UP: &[&str] = &[

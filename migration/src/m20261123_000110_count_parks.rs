@@ -1,6 +1,6 @@
-//! Where the counted parks in a row began and which letters are of them, so that all of them are redriven
-//! when the receiver is well again, each by itself once only; and how many changes an app refused that never
-//! acknowledged one.
+//! Stores where a row of counted parks began and which letters belong to it, so that these are redriven when
+//! the receiver works again, each by itself once only; and how many changes an app refused before it
+//! acknowledged its first one.
 
 const UP: &[&str] = &[
     "alter table dead_letter add column counted boolean not null default false",
@@ -8,7 +8,7 @@ const UP: &[&str] = &[
     "alter table cursor add column refused integer not null default 0",
     "alter table cursor add column streak_round bigint",
     "alter table cursor add column streak_position bigint",
-    // Where a row goes on from before, which of the open letters are of it is not known: all are sent again.
+    // For a row that began before this step the letters are unknown: all open letters are sent again.
     "update dead_letter set counted = true where status = 'open' and reason in ('rejected', 'failing')
        and cursor_id in (select id from cursor where streak > 0)",
     "update cursor set streak_round = 0, streak_position = 0 where streak > 0",

@@ -1,5 +1,5 @@
-//! Since when an app has the endpoint that it has: answers of an endpoint that it had before say nothing of
-//! the new one, and neither do attempts that failed there.
+//! Stores since when an app has its present endpoint: answers of an earlier endpoint, and attempts that
+//! failed there, say nothing about the present one.
 
 const UP: &[&str] = &["alter table app add column endpoint_since bigint not null default 0"];
 const DOWN: &[&str] = &["alter table app drop column endpoint_since"];

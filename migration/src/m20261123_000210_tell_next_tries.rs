@@ -1,5 +1,5 @@
-//! A failed attempt remembers when the next one was to follow, and sources that fail are counted without
-//! looking at the others.
+//! A failed attempt stores when the next one was due, and failing sources are counted without reading the
+//! others.
 
 const UP: &[&str] = &[
     "alter table attempt add column next_at bigint",

@@ -1,5 +1,5 @@
-//! A keyed request that runs names the process that runs it: it is waited for as long as that lives, and no
-//! longer. Those of a version before name none.
+//! A running keyed request names its process: others wait for the request as long as that process lives.
+//! Requests of an older version name none.
 
 const UP: &[&str] = &["alter table idempotency add column runner text"];
 

@@ -1,5 +1,5 @@
-//! Why the commit that a ref names cannot be taken, if it cannot: the other refs of its source go on, and
-//! nothing is concluded from what is here of that commit.
+//! Stores why the commit of a ref cannot be fetched, if so: the other refs of the source go on, and the
+//! rounds do not use that commit.
 
 const UP: &[&str] = &["alter table head add column fault text"];
 const DOWN: &[&str] = &["alter table head drop column fault"];

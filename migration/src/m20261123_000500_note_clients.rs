@@ -1,4 +1,4 @@
-//! Rows of the audit log name the address that a request came from. Those that are there have none.
+//! Rows of the audit log name the address of the request. Existing rows have none.
 
 const UP: &[&str] = &["alter table audit add column address text"];
 const DOWN: &[&str] = &["alter table audit drop column address"];

@@ -1,14 +1,12 @@
-//! A watch may have a sink of its own beside that of its app, and an app may watch the same refs of a
-//! repository more than once, under aliases. No row moves: without a sink of its own a watch goes to the
-//! sink of its
-//! app.
+//! A watch may have its own sink instead of that of its app, and an app may watch the same refs of a
+//! repository more than once, under aliases. Existing watches keep the sink of their app.
 //!
-//! SQLite takes no unique constraint out of a table, so there `watch` is made anew. The rows that refer to
-//! it must outlive that: foreign keys are off while the step runs.
+//! SQLite cannot remove a unique constraint from a table, so `watch` is created again there. The rows that
+//! reference it must stay: foreign keys are off while the step runs.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
-/// The step.
+/// The step of the schema; its name is that of this file.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -21,7 +19,7 @@ const WATCH_COLUMNS: &str =
     "id, app_id, repository_id, source_id, shown_url, owner, name, is_private, selector_kind,
     selector_value, view_id, mode, on_branch_gone, state, reason, deliver_after, created_at";
 
-/// The table `watch` as it is made on SQLite; what stands for `{more}` is between its columns and its key.
+/// The table `watch` as it is created on SQLite; `{more}` stands for further columns before the keys.
 const WATCH: &str = "create table watch_made_anew (
     id text primary key, app_id text not null references app(id) on delete cascade,
     repository_id text not null references repository(id),
@@ -89,10 +87,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Makes `watch` anew with other columns at its end.
+/// Creates `watch` again with further columns at its end.
 async fn rebuild(manager: &SchemaManager<'_>, more: &str) -> Result<(), DbErr> {
-    let has_keys = number(manager, "select foreign_keys from pragma_foreign_keys").await? != 0;
-    if has_keys && number(manager, "select count(*) from watch").await? > 0 {
+    let has_keys = crate::number(manager, "select foreign_keys from pragma_foreign_keys").await? != 0;
+    if has_keys && crate::number(manager, "select count(*) from watch").await? > 0 {
         let text = "foreign keys are on: making the table watch anew would delete the rows that refer to it";
         return Err(DbErr::Custom(text.to_owned()));
     }
@@ -104,24 +102,17 @@ async fn rebuild(manager: &SchemaManager<'_>, more: &str) -> Result<(), DbErr> {
     crate::run(manager, &WATCH_INDEXES).await
 }
 
-/// What the version before has no place for must not be lost.
+/// Refuses the step back while rows use the new columns: the older version would lose their data.
 async fn refuse_while_used(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
-    let text = "select count(*) from watch where alias <> '' or sink_id is not null";
-    match number(manager, text).await? {
-        0 => Ok(()),
-        count => Err(DbErr::Custom(format!(
-            "{count} watches have a watch_name or a sink of their own, which the version before does not \
+    crate::refuse_while(
+        manager,
+        "select count(*) from watch where alias <> '' or sink_id is not null",
+        |count| {
+            format!(
+                "{count} watches have a watch_name or a sink of their own, which the version before does not \
              know: unwatch them first"
-        ))),
-    }
-}
-
-async fn number(manager: &SchemaManager<'_>, text: &str) -> Result<i64, DbErr> {
-    let connection = manager.get_connection();
-    let statement =
-        sea_orm_migration::sea_orm::Statement::from_string(connection.get_database_backend(), text);
-    let row = connection.query_one_raw(statement).await?;
-    row.map_or(Ok(0), |row| {
-        row.try_get_by_index::<i64>(0).or_else(|_| row.try_get_by_index::<i32>(0).map(i64::from))
-    })
+            )
+        },
+    )
+    .await
 }

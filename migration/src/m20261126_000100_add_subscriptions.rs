@@ -1,12 +1,9 @@
-//! Readers of ledgers, each with a sink of its own; and a second key of a sink, which signs beside a new one
-//! for a while.
+//! Adds subscriptions, which read ledgers and have their own sinks; and a second key of a sink, which signs
+//! beside a new key during a rotation.
 
-use sea_orm_migration::{
-    prelude::*,
-    sea_orm::{Statement, TryGetable},
-};
+use sea_orm_migration::prelude::*;
 
-/// The step.
+/// The step of the schema; its name is that of this file.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -45,17 +42,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// What the version before has no place for must not be lost.
+/// Refuses the step back while subscriptions exist: the older version would lose their data.
 async fn refuse_while_used(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
-    let connection = manager.get_connection();
-    let text = "select count(*) from subscription";
-    let statement = Statement::from_string(connection.get_database_backend(), text);
-    let row = connection.query_one_raw(statement).await?;
-    let count = row.map(|row| i64::try_get_by_index(&row, 0)).transpose()?.unwrap_or(0);
-    match count {
-        0 => Ok(()),
-        count => Err(DbErr::Custom(format!(
-            "there are {count} subscriptions, which the version before does not know: remove them first"
-        ))),
-    }
+    crate::refuse_while(manager, "select count(*) from subscription", |count| {
+        format!("there are {count} subscriptions, which the version before does not know: remove them first")
+    })
+    .await
 }

@@ -1,5 +1,5 @@
-//! The data directory: one process has it at a time, only its user may enter it, and nothing starts on one
-//! into which a restore did not end.
+//! The data directory: one process owns it at a time, only its user may enter it, and nothing starts on a
+//! directory into which a restore was cut off.
 
 use std::{
     fs,
@@ -19,25 +19,26 @@ use crate::settings::Settings;
 /// The keyring's file in the data directory.
 pub(crate) const KEYRING: &str = "keyring";
 
-/// The file in the data directory that says who has it.
+/// The lock file, which names the process that owns the data directory.
 pub(crate) const LOCK: &str = "lock";
 
 /// Longest name of another process that is read, in bytes.
 const OWNER_BYTES_MAX: u64 = 100;
 
-/// The data directory belongs to this process until this is dropped or the process ends, however
-/// it ends: two that fetch into one mirror would sweep away each other's work.
+/// This process owns the data directory until this value is dropped or the process ends in any way: two
+/// processes that fetch into one mirror would delete each other's files.
 pub(crate) struct Claim(#[expect(dead_code, reason = "the lock is held by the open file")] fs::File);
 
 impl Claim {
-    /// Takes it, or says who has it, or that a restore into it did not end.
+    /// Takes the data directory; the error names the process that owns it, or a restore that was cut off.
     pub(crate) fn take(settings: &Settings) -> Result<Self, StartError> {
         let claim = Self::hold(&settings.data_dir)?;
         refuse_unfinished(settings)?;
         Ok(claim)
     }
 
-    /// Takes it, whatever lies in it, or says who has it.
+    /// Takes the data directory, even after a restore that was cut off; the error names the process that owns
+    /// it.
     pub(crate) fn hold(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join(LOCK);
         let failed = |reason| StartError::DataDirectory { path: path.display().to_string(), reason };
@@ -55,7 +56,7 @@ impl Claim {
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
         file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(failed)?;
-        // Nothing that matters lies there: a start does not fail over it.
+        // The leftovers do no harm: a start does not fail because of them.
         if let Err(error) = sweep(data_dir) {
             warn!(%error, "what a restore left at its end could not be removed");
         }
@@ -63,14 +64,14 @@ impl Claim {
     }
 }
 
-/// Refuses a data directory into which a restore did not end: what is missing would be made anew, and
-/// nobody would notice.
+/// Refuses a data directory into which a restore was cut off: otherwise missing files would be created empty,
+/// unnoticed.
 pub(crate) fn refuse_unfinished(settings: &Settings) -> Result<(), StartError> {
     let Some(what) = Unfinished::of(settings) else { return Ok(()) };
     Err(StartError::Unfinished { path: settings.data_dir.display().to_string(), what })
 }
 
-/// Makes a directory that only this user may enter, if it is not there.
+/// Creates a directory that only this user may enter, if it does not exist.
 pub(crate) fn make_private_directory(path: &Path) -> Result<(), StartError> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -79,7 +80,7 @@ pub(crate) fn make_private_directory(path: &Path) -> Result<(), StartError> {
         .map_err(|reason| StartError::DataDirectory { path: path.display().to_string(), reason })
 }
 
-/// What the machine says of a directory that cannot be used, in words that fit a directory.
+/// The error of the operating system for an unusable directory, in words that fit a directory.
 pub(crate) fn why_unusable(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory => "there is a file of that name".to_owned(),

@@ -1,5 +1,5 @@
-//! The keyring of a start. One that is made or given becomes a file only once the database is known to open
-//! with it: the store sees to that, so that a start which is refused leaves no wrong keyring behind.
+//! The keyring at a start. A new or given keyring is written to its file only after the store opened the
+//! database with it, so that a refused start leaves no wrong keyring behind.
 
 use tidings_actors::ports::Random;
 use tracing::info;
@@ -10,7 +10,7 @@ use crate::{
     settings::Settings,
 };
 
-/// The keyring of the data directory; where there is none, the one that the settings give, or a new one.
+/// The keyring of the data directory; if there is none, the keyring of the settings, or a new one.
 pub(super) fn open(settings: &Settings, random: &dyn Random) -> Result<Keyring, SecretsError> {
     let path = settings.data_dir.join(KEYRING);
     if path.exists() {
@@ -23,7 +23,7 @@ pub(super) fn open(settings: &Settings, random: &dyn Random) -> Result<Keyring, 
     Ok(keyring.destined_for(&path))
 }
 
-/// Says where the keyring of the data directory comes from, at the start that put it there.
+/// Logs where the keyring of the data directory came from, at the start that stored it.
 pub(super) fn tell(settings: &Settings) {
     let path = settings.data_dir.join(KEYRING);
     let path = path.display();

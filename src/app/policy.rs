@@ -1,14 +1,14 @@
-//! The numbers of the settings as actors need them.
+//! Converts the settings to the numbers that actors need.
 //!
-//! A default stands twice: in the sections, which refuse unknown keys and so cannot embed a struct of the
-//! actors (serde allows the one or the other), and in [`Policy`], which the actors' own tests start from. The
-//! test below holds the two equal.
+//! Each default is written twice: in the sections, which refuse unknown keys and so cannot embed a struct of
+//! the actors (serde allows the one or the other), and in [`Policy`], which the actors' own tests start from.
+//! The test below holds the two equal.
 
 use tidings_actors::{policy::Policy, ports::Replica};
 
 use crate::settings::{History, Settings};
 
-/// What these settings say; what they do not say is as [`Policy::default`] has it.
+/// The policy of these settings; numbers without a setting are those of [`Policy::default`].
 pub(super) fn of(settings: &Settings, replica: Replica) -> Policy {
     Policy {
         replica,
@@ -35,6 +35,7 @@ pub(super) fn of(settings: &Settings, replica: Replica) -> Policy {
         blob_age: std::time::Duration::from_secs(u64::from(settings.housekeeping.blob_days) * 86_400),
         ledger_age: std::time::Duration::from_secs(u64::from(settings.housekeeping.ledger_days) * 86_400),
         ledger_rows: settings.housekeeping.ledger_rows,
+        mail_interval: settings.mail.digest_interval,
         upkeep_interval: settings.housekeeping.interval,
         upkeep_rows: settings.housekeeping.rows_max,
         packs_max: settings.git.packs_max,

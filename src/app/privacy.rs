@@ -1,4 +1,4 @@
-//! What lies in the data directory is for the user of this process alone.
+//! Files in the data directory are readable only by the user of this process.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -7,15 +7,16 @@ use tracing::warn;
 
 use crate::{settings::Settings, store::copy};
 
-/// The rights of the group and of others.
+/// The mode bits of the group and of others.
 const OTHERS: u32 = 0o077;
 
-/// From now on what this process makes is for its user alone, whatever a library asks for.
+/// Makes all files that this process creates readable only by its user, regardless of the mode that a library
+/// asks for.
 pub(super) fn keep_others_out() {
     umask(Mode::from_raw_mode(OTHERS));
 }
 
-/// Warns of what was there before and is open to others.
+/// Warns of older files that the group or others may read.
 pub(super) fn tell(settings: &Settings) {
     warn_of(&settings.data_dir, "700");
     if let Ok(Some(file)) = copy::file_of(&settings.database_url()) {
@@ -31,7 +32,7 @@ fn warn_of(path: &Path, right: &str) {
     );
 }
 
-/// The mode of a file that others than its owner have rights to.
+/// The mode of a file that the group or others have rights to.
 pub(crate) fn mode_for_others(path: &Path) -> Option<u32> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
     (mode & OTHERS != 0).then_some(mode)

@@ -1,4 +1,4 @@
-//! What this process is to others that share its database, and what the one before it left behind.
+//! This process as a replica among those that share its database, and the leases of its predecessor.
 
 use std::{
     fs, io,
@@ -16,12 +16,12 @@ use url::Url;
 
 use crate::store::{OpenError, leases::SqlLeases};
 
-/// The file in the data directory that names the replica which has, or had, the directory.
+/// The file in the data directory that names the replica that uses the directory, or used it last.
 const FILE: &str = "replica";
 /// No name of a replica is longer, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 
-/// This process.
+/// Describes this process for the other replicas: its id, name, version, role and address.
 pub(super) fn describe(
     role: ReplicaRole,
     reached_at: Option<Url>,
@@ -42,7 +42,7 @@ pub(super) fn describe(
     }
 }
 
-/// The moments that this process writes are those of the database's clock from the first on.
+/// Sets the clock of this process by the database's clock before the first moment is written.
 pub(super) async fn follow(leases: &SqlLeases, clock: &dyn Clock) {
     let asked = Instant::now();
     match leases.now().await {
@@ -54,8 +54,8 @@ pub(super) async fn follow(leases: &SqlLeases, clock: &dyn Clock) {
     }
 }
 
-/// What the process before this one held is free: the data directory was its own and is ours, so it is
-/// dead. Whoever knows nothing of it waits until its leases expire.
+/// Releases the leases of the process that used this data directory before: only one process uses the
+/// directory, so that process is dead. Without the file its leases expire by themselves.
 pub(super) async fn succeed(data_dir: &Path, leases: &dyn Leases, id: &ReplicaId) {
     let path = data_dir.join(FILE);
     if let Some(before) = predecessor(&path) {
@@ -63,7 +63,7 @@ pub(super) async fn succeed(data_dir: &Path, leases: &dyn Leases, id: &ReplicaId
             Ok(()) => info!("what the replica {before} held is free: it had this data directory before"),
             Err(reason) => {
                 warn!("the leases of {before}, which had this data directory before, will expire: {reason}");
-                // It is named until somebody succeeds it.
+                // The file stays until a later start releases the leases.
                 return;
             }
         }
@@ -73,8 +73,8 @@ pub(super) async fn succeed(data_dir: &Path, leases: &dyn Leases, id: &ReplicaId
     }
 }
 
-/// Says that this one lives, then takes the keys that were handed on until now: whoever hands one on after
-/// that waits for it. Before anything is read or written for anybody.
+/// Registers this replica, then takes the keys that were handed on until now: a replica that hands on a key
+/// later waits for this one. Must run before anything is read or written.
 pub(super) async fn enter(leases: &dyn Leases, replica: &Replica, life: Duration) -> Result<(), OpenError> {
     let entered = async {
         leases.renew(replica, life).await?;

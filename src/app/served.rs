@@ -13,7 +13,7 @@ use super::StartError;
 
 /// The file in the data directory.
 pub(crate) const FILE: &str = "served";
-/// What it says, for people.
+/// The content of the mark, for people.
 const TEXT: &str = "A server used this directory with a database. A start refuses a database that no server \
     has used, unless it is told `tidings serve --new-database`.\n";
 

@@ -1,4 +1,4 @@
-//! How far a restore came that was cut off. Nothing starts on such a data directory.
+//! The state of a restore that was cut off. Nothing starts on such a data directory.
 
 use std::{
     fmt, fs, io,
@@ -9,37 +9,38 @@ use std::{
 use super::KEYRING;
 use crate::{settings::Settings, store::copy};
 
-/// The folder in the data directory where a restore makes things ready; there as long as it lasts.
+/// The folder in the data directory in which a restore prepares its files; it exists as long as the restore
+/// runs.
 pub(crate) const STAGE: &str = ".restore";
 /// The manifest of a backup, in its folder and in that of a restore; there when the copy of the database is
 /// whole.
 pub(crate) const MANIFEST: &str = "manifest.json";
-/// The copy of the database beside it.
+/// The copy of the database in that folder.
 pub(crate) const DATABASE: &str = "database.sqlite";
-/// What the folder of a restore is called while it is removed: then everything is in its place.
+/// The name of that folder while it is removed: then all files are in their place.
 pub(crate) const UNSTAGED: &str = ".restored";
 
-/// A restore that did not end.
+/// A restore that did not end, with the data directory that it left unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
     data_dir: PathBuf,
-    /// How far it came.
+    /// The step that the restore had reached.
     pub state: State,
 }
 
-/// How far a restore came.
+/// The step that a restore had reached when it was cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The database was being copied.
     Copying,
     /// The copy is whole, and was being put in its place.
     Placing,
-    /// Everything is in its place but for cleaning up.
+    /// The restored files are in place; leftovers of the restore are still to be removed.
     Placed,
 }
 
 impl Unfinished {
-    /// What lies in the data directory of these settings, and where they keep the database.
+    /// The restore that was cut off in the data directory of these settings, if there is one.
     #[must_use]
     pub fn of(settings: &Settings) -> Option<Self> {
         let data_dir = settings.data_dir.clone();
@@ -58,7 +59,7 @@ impl Unfinished {
         Some(Self { data_dir, state })
     }
 
-    /// What to do.
+    /// The advice to an operator: which command finishes or undoes the restore.
     #[must_use]
     pub fn remedy(&self) -> String {
         let Self { data_dir, state } = self;
@@ -85,8 +86,8 @@ impl fmt::Display for Unfinished {
     }
 }
 
-/// Whether a database that is there was put in its place by the restore of this folder: it is the copy,
-/// or its copy on another disk, or the copy has gone, which happens only after that.
+/// Whether an existing database was put in its place by the restore of this folder: it is the copy, or its
+/// copy on another disk, or the copy is gone, which happens only after that.
 pub(crate) fn is_placed(stage: &Path, database: &Path) -> bool {
     let staged = stage.join(DATABASE);
     if staged.exists() {
@@ -96,7 +97,7 @@ pub(crate) fn is_placed(stage: &Path, database: &Path) -> bool {
     }
 }
 
-/// Where a copy from another disk is made beside the database.
+/// The path of a copy from another disk, beside the database.
 pub(crate) fn near(database: &Path) -> PathBuf {
     database.with_extension("restoring")
 }
@@ -107,8 +108,8 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     file(one).is_some_and(|one| file(other) == Some(one))
 }
 
-/// Whether a folder is what a restore leaves that was cut off at its very end: it holds at most the word that
-/// everything was whole, and what SQLite left beside the copy.
+/// Whether a folder is left from a restore that was cut off at its very end: it holds at most the mark that
+/// everything was complete, and the files of SQLite for the copy.
 pub(crate) fn is_left_over(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| {
         entries.all(|entry| {
@@ -120,7 +121,8 @@ pub(crate) fn is_left_over(folder: &Path) -> bool {
     })
 }
 
-/// Removes that; a folder of that name that holds anything else is somebody's own, and stays.
+/// Removes the leftovers of a restore that ended. A folder of that name with other content belongs to a
+/// person, and stays.
 pub(crate) fn sweep(data_dir: &Path) -> io::Result<()> {
     let done = data_dir.join(UNSTAGED);
     if is_left_over(&done) { fs::remove_dir_all(&done) } else { Ok(()) }

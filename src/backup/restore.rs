@@ -1,10 +1,9 @@
 //! Restoring a backup.
 //!
-//! Everything is checked before anything is written, then made ready in a folder inside the data
-//! directory, and put in place at the end, the database last. That folder is there from the first to
-//! the last step, and as long as it is there nothing else opens the data directory
-//! ([`crate::app::Claim`]). A try that was cut off anywhere is finished, or done again, by the next one
-//! ([`crate::app::unfinished`] tells how far it came).
+//! Everything is checked before anything is written, then made ready in a folder inside the data directory,
+//! and put in place at the end, the database last. That folder exists from the first to the last step, and as
+//! long as it exists nothing else opens the data directory ([`crate::app::Claim`]). A restore that was cut
+//! off anywhere is finished, or done again, by the next one ([`crate::app::unfinished`] reads its state).
 
 use std::{
     fs, io,
@@ -13,8 +12,8 @@ use std::{
 
 use serde::Serialize;
 use tidings_actors::{
+    model::secret::Secret,
     ports::{Clock, Random},
-    secret::Secret,
     time::Timestamp,
 };
 
@@ -31,38 +30,38 @@ use crate::{
     store::copy,
 };
 
-/// What an empty volume may hold.
+/// Names that an empty volume may contain.
 const NOTHING: [&str; 3] = [LOCK, STAGE, "lost+found"];
 
-/// What a keyring is called while it is written.
+/// The name of the keyring file while it is written.
 const KEYRING_ASIDE: &str = "keyring.new";
 
-/// Where the keyring comes from.
+/// The source of the keyring.
 #[derive(Debug, Default)]
 pub struct KeyringFrom {
-    /// Opens a sealed one.
+    /// The passphrase of a sealed keyring.
     pub passphrase: Option<Secret>,
-    /// A keyring or an exported one, for a backup without.
+    /// A keyring file or an exported one, for a backup without a keyring.
     pub file: Option<PathBuf>,
 }
 
-/// What was restored.
+/// The result of a restore.
 #[derive(Clone, Debug, Serialize)]
 pub struct Restored {
-    /// What the backup says of itself.
+    /// The manifest of the backup.
     pub manifest: Manifest,
-    /// Branches whose next round is a complete resync.
+    /// The number of branches whose next round is a complete resync.
     pub resyncs: u64,
-    /// Where the database lies now.
+    /// The path of the restored database.
     pub database: PathBuf,
-    /// Where the keyring lies now.
+    /// The path of the restored keyring.
     pub keyring: PathBuf,
 }
 
 /// Fills the data directory of `settings` from the backup `from`.
 ///
 /// # Errors
-/// [`BackupError`]; nothing starts on the data directory then, or it is as empty as it was.
+/// [`BackupError`]; then the data directory is as empty as before, or nothing starts on it.
 pub async fn restore(
     settings: &Settings,
     from: &Path,
@@ -81,18 +80,18 @@ pub async fn restore(
         }
     }
     let Restoration { manifest, database, .. } = restoration;
-    // Looked at when the copy was made ready: each of its branches is marked.
+    // Each branch was marked for a resync when the copy was prepared.
     let resyncs = manifest.cursors;
     Ok(Restored { resyncs, manifest, keyring: settings.data_dir.join(KEYRING), database })
 }
 
-/// What is done one after another. A kill between two of them, or within one, leaves what the next try
-/// goes on from.
+/// The steps of a restore, in their order. A kill between two steps, or within one, leaves a state that the
+/// next try continues from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The folder in which things are made ready.
+    /// Creates the folder in which the files are prepared.
     Stage,
-    /// The database, copied, checked and made ready there.
+    /// Copies the database there, checks and prepares it.
     Copy,
     /// The word that the copy is whole.
     Mark,
@@ -102,7 +101,7 @@ pub(super) enum Step {
     Database,
     /// The word for a start that this directory has a database, and the copy, which is not needed any more.
     Sweep,
-    /// The folder.
+    /// Renames the folder, now empty, before it is removed.
     Unstage,
 }
 
@@ -119,8 +118,8 @@ impl Step {
     }
 }
 
-/// A restore that may be done: the backup is whole, the keyring opens it, the data directory holds
-/// nothing but what an earlier try of the same left.
+/// A restore that may begin: the backup is whole, the keyring opens it, and the data directory holds nothing
+/// but leftovers of an earlier attempt with the same backup.
 pub(super) struct Restoration {
     from: PathBuf,
     manifest: Manifest,
@@ -153,7 +152,7 @@ impl Restoration {
         let data_dir = settings.data_dir.clone();
         let database = copy::file_of(&settings.database_url())?.ok_or(BackupError::OnServer)?;
         let stage = data_dir.join(STAGE);
-        // Nothing is made where nothing may be done.
+        // Checked before anything is created.
         judge(&data_dir, &stage, &database, &manifest, &keys)?;
         make_private_directory(&data_dir)?;
         let claim = Claim::hold(&data_dir)?;
@@ -201,13 +200,13 @@ impl Restoration {
             Step::Sweep => {
                 served::mark(&self.data_dir).map_err(of_path(&self.data_dir.join(served::FILE)))?;
                 sync_folder(&self.data_dir)?;
-                // The copy goes first: without it the database is known to be the right one.
+                // The copy is removed first: without the copy the database counts as the restored one.
                 remove(&staged)?;
                 sync_folder(&self.stage)?;
                 remove(&near(&self.database))
             }
             Step::Unstage => {
-                // Gone at once: of a folder that is emptied first nobody could say what it was.
+                // Renamed first: a folder that was only partly emptied could not be recognised.
                 let done = self.stage.with_file_name(UNSTAGED);
                 fs::rename(&self.stage, &done).map_err(of_path(&self.stage))?;
                 sync_folder(&self.data_dir)?;
@@ -216,13 +215,14 @@ impl Restoration {
         }
     }
 
-    /// Leaves no more of a failed try than there was before it, as far as the machine lets us; what
-    /// stays is what a kill would have left.
+    /// Removes what a failed restore created, as far as the system allows. What stays is a state that a kill
+    /// could have left as well.
     fn take_back(&self, failed: Step) {
         if self.database.exists() || matches!(failed, Step::Sweep | Step::Unstage) {
             return;
         }
-        // Without the database this keyring would only be in the way, also one of an earlier try.
+        // Without its database the keyring would block the next attempt, also a keyring of an earlier
+        // attempt.
         let keyring = self.data_dir.join(KEYRING);
         let is_ours = Keyring::open(&keyring).is_ok_and(|there| there.is_like(&self.keys));
         let taken_back = if is_ours { remove(&keyring) } else { Ok(()) }
@@ -235,7 +235,7 @@ impl Restoration {
     }
 }
 
-/// The copy, checked and made ready.
+/// Creates the copy of the database, checked and prepared.
 async fn fill(
     staged: &Path,
     from: &Path,
@@ -247,7 +247,7 @@ async fn fill(
     fs::copy(from.join(&manifest.database.name), staged).map_err(of_path(staged))?;
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(staged, private).map_err(of_path(staged))?;
-    // What was copied, not what was checked before: the other end may be a bad disk.
+    // Checks the copy, not the source: the copy may be on a bad disk.
     check_digest(staged, &manifest.database)?;
     copy::look(staged, Some(keys)).await?;
     let resyncs = copy::make_ready(staged, keys, random, Timestamp(manifest.taken_at), clock.now()).await?;
@@ -286,8 +286,8 @@ fn remove(file: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Refuses a data directory that holds anything but what an earlier try of this restore left; whether
-/// that one put the database in its place.
+/// Refuses a data directory that holds anything but leftovers of an earlier attempt. Returns whether that
+/// attempt put the database in its place.
 fn judge(
     data_dir: &Path,
     stage: &Path,
@@ -295,7 +295,7 @@ fn judge(
     manifest: &Manifest,
     keys: &Keyring,
 ) -> Result<bool, BackupError> {
-    // A log beside it would be taken for that of the new one, by its name alone.
+    // SQLite would use an old log file for the new database, because of its name.
     for suffix in ["-wal", "-shm", "-journal"] {
         let mut file = database.as_os_str().to_owned();
         file.push(suffix);
@@ -333,7 +333,7 @@ fn judge(
     Ok(is_there)
 }
 
-/// Whether the earlier try was one of this backup.
+/// Whether the earlier attempt was with the same backup.
 fn is_of(stage: &Path, manifest: &Manifest) -> bool {
     let text = read_small(&stage.join(MANIFEST));
     text.is_ok_and(|text| serde_json::from_slice::<Manifest>(&text).is_ok_and(|found| found == *manifest))
@@ -366,7 +366,7 @@ fn manifest(from: &Path) -> Result<Manifest, BackupError> {
     Ok(manifest)
 }
 
-/// The keyring of a backup, or the one that was kept elsewhere.
+/// The keyring of a backup, or the keyring that was kept elsewhere.
 fn keys(from: &Path, manifest: &Manifest, given: &KeyringFrom) -> Result<Keyring, BackupError> {
     match (&manifest.keyring, &given.file) {
         (Some(_), Some(_)) => {

@@ -1,4 +1,4 @@
-//! Taking a backup.
+//! Taking a backup: a copy of the database, the keyring and a manifest, in a new folder.
 
 use std::{
     fs, io,
@@ -22,15 +22,15 @@ use crate::{
     store::copy,
 };
 
-/// What the files of a backup are called, and what SQLite and the keyring write beside theirs.
+/// The file names of a backup, and the names of temporary files of SQLite and of the keyring beside them.
 const OURS: [&str; 3] = [DATABASE, KEYRING_PLAIN, MANIFEST];
-/// How often a copy is begun anew because the keyring changed meanwhile.
+/// How often a copy is begun again because the keyring changed meanwhile.
 const TRIES: u32 = 5;
 
 /// Copies the database and the keyring of `settings` into a new folder `to`.
 ///
 /// # Errors
-/// [`BackupError`]; no folder of that name is there then.
+/// [`BackupError`]; then no folder of that name exists.
 pub async fn take(
     settings: &Settings,
     to: &Path,
@@ -58,7 +58,7 @@ pub async fn take(
         tell("copying the database");
         copy::take(&settings.database_url(), &database).await?;
         let keyring = Keyring::open(&keyring_file)?;
-        // A key that was added or retired meanwhile may be the one that the copy needs.
+        // A key that was added or retired meanwhile may be needed by the copy.
         if keyring.status() != before {
             fs::remove_file(&database).map_err(of_path(&database))?;
             continue;
@@ -102,8 +102,8 @@ pub async fn take(
     Err(BackupError::KeyringMoved)
 }
 
-/// A folder under another name, which goes unless it is kept. Whoever has it open holds a lock on it, so
-/// that one which a crash left is told from one that is being filled.
+/// A folder under a temporary name, which is removed unless it is kept. Its writer holds a lock on it, so
+/// that a folder in use differs from one that a crash left.
 struct Aside {
     path: PathBuf,
     _lock: fs::File,
@@ -126,7 +126,7 @@ impl Aside {
         if lock.try_lock().is_err() {
             return Err(BackupError::Busy(to.to_owned()));
         }
-        // Whoever had it a moment ago may have given it its name, and this is the lock of that.
+        // The previous writer may have renamed the folder just now; then this lock is on the renamed folder.
         if fs::metadata(&path).map(|facts| facts.ino()).ok() != lock.metadata().map(|facts| facts.ino()).ok()
         {
             return Err(BackupError::Busy(to.to_owned()));
@@ -159,7 +159,8 @@ impl Drop for Aside {
     }
 }
 
-/// Empties a folder that a crash left: it was never a backup. What no backup holds is somebody's else.
+/// Empties a folder that a crash left before it was a backup. A folder with other files belongs to a person,
+/// and is refused.
 fn empty(path: &Path) -> Result<(), BackupError> {
     let entries = fs::read_dir(path).map_err(of_path(path))?;
     let entries = entries.collect::<Result<Vec<_>, _>>().map_err(of_path(path))?;

@@ -4,8 +4,8 @@
 use std::{fs, path::Path, sync::Arc};
 
 use tidings_actors::{
+    model::secret::Secret,
     ports::{Clock, UpkeepStore},
-    secret::Secret,
     testing::SeededRandom,
     time::Timestamp,
 };

@@ -1,4 +1,4 @@
-//! `tidings admin`: what the staff sees and does of a running server.
+//! `tidings admin`: the view and the actions of the staff on a running server.
 
 mod dead_letters;
 mod resync;
@@ -6,7 +6,7 @@ mod resync;
 use clap::{Subcommand, ValueEnum};
 use http::Method;
 use serde_json::{Value, json};
-use tidings_entity::id::RepositoryId;
+use tidings_entity::id::{RepositoryId, SinkId};
 
 use super::{
     Context, Failure,
@@ -14,17 +14,22 @@ use super::{
     listing,
     output::{fields, shown, table},
     query::QueryArgs,
-    words,
+    queue, words,
 };
 
 #[derive(Subcommand, Debug)]
 pub(super) enum AdminVerb {
-    /// Numbers over everything
+    /// Counts over all apps, the work that waits, the disk space of mirrors, and Git hosts under load
     Overview {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// The servers that share the database: who they are, and what each works on
+    /// Lag and rates of the last hour, as the server measured them
+    Samples {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// The servers that share the database, and the shards of each
     Replicas {
         #[command(flatten)]
         server: ServerArgs,
@@ -34,11 +39,11 @@ pub(super) enum AdminVerb {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Watches of all apps: who is behind, and why
+    /// Watches of all apps that are behind, with the reason
     Watches {
         #[command(flatten)]
         server: ServerArgs,
-        /// Only those that are so
+        /// Only watches in this condition
         #[arg(long, value_enum)]
         condition: Option<Condition>,
         /// Only of this app, by its id or name
@@ -47,13 +52,20 @@ pub(super) enum AdminVerb {
         #[command(flatten)]
         query: QueryArgs,
     },
+    /// Queues of all apps with their numbers
+    Queues {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        query: QueryArgs,
+    },
     /// Dead letters of all apps, newest first
     DeadLetters(Box<dead_letters::LettersArgs>),
-    /// What came of the last scan of each source
+    /// The last scan of each source with its result
     Sources {
         #[command(flatten)]
         server: ServerArgs,
-        /// Only those whose last scan failed
+        /// Only sources whose last scan failed
         #[arg(long)]
         failing: bool,
     },
@@ -61,24 +73,24 @@ pub(super) enum AdminVerb {
     Scan {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id, rep_...
+        /// The id of the repository, rep_...
         #[arg(value_parser = words::id::<RepositoryId>("tidings admin sources"))]
         repository: RepositoryId,
     },
-    /// Deliver everything anew: every file of every watched branch, to all apps (--all) or to one (--of)
+    /// Send every file of every watched branch again, to all apps (--all) or to one (--of)
     ///
-    /// For after a failover of the database that lost what was acknowledged. Paused watches stay paused, and
-    /// begin with it when they are resumed. `tidings repository resync` does it for one watch.
+    /// Use this after a failover of the database that lost acknowledged changes. Paused watches stay paused,
+    /// and begin the resync when they are resumed. `tidings repository resync` does the same for one watch.
     Resync(resync::ResyncArgs),
     /// Circuit breakers that have failures
     #[command(subcommand)]
     Breaker(BreakerVerb),
-    /// What mirrors take, the largest first
+    /// The disk space of mirrors, the largest first
     Mirrors {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// What the database and the mirrors take
+    /// The disk space of the database and the mirrors
     Storage {
         #[command(flatten)]
         server: ServerArgs,
@@ -88,23 +100,23 @@ pub(super) enum AdminVerb {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Which lines are logged; with a filter, log those from now on
+    /// Show the filter for log lines; with a filter, use it from now on
     LogFilter {
         #[command(flatten)]
         server: ServerArgs,
-        /// In the syntax of telemetry.log_filter: info, warn,tidings=debug
+        /// A filter in the syntax of telemetry.log_filter: info, warn,tidings=debug
         filter: Option<String>,
     },
 }
 
-/// How a watch is.
+/// The condition of a watch.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Condition {
-    /// A branch is behind its head, or nobody knows because the last scan failed
+    /// A branch is behind its head, or may be because the last scan failed
     Behind,
     /// A branch is blocked
     Blocked,
-    /// Paused
+    /// The watch is paused
     Paused,
     /// Scan, source, endpoint or app are in trouble
     Failing,
@@ -112,40 +124,40 @@ pub(super) enum Condition {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum BreakerVerb {
-    /// List them
+    /// List the breakers that have failures
     List {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Close one by hand: the next try goes at once
+    /// Close a breaker by hand: the next attempt is sent at once
     Reset {
         #[command(flatten)]
         server: ServerArgs,
-        /// source or endpoint
+        /// The kind of the breaker: source or endpoint
         kind: Kind,
-        /// The source (src_...) or the app (app_... or its name)
+        /// The source (src_...), the app (app_... or its name) or the sink (snk_...)
         id: String,
     },
-    /// Open one by hand: nothing goes until the time is over
+    /// Open a breaker by hand: no request is sent until the time is over
     Open {
         #[command(flatten)]
         server: ServerArgs,
-        /// source or endpoint
+        /// The kind of the breaker: source or endpoint
         kind: Kind,
-        /// The source (src_...) or the app (app_... or its name)
+        /// The source (src_...), the app (app_... or its name) or the sink (snk_...)
         id: String,
-        /// For so many seconds
+        /// How long the breaker stays open, in seconds
         #[arg(long, default_value_t = 3_600)]
         seconds: u64,
     },
 }
 
-/// What a breaker guards.
+/// The kind of thing that a breaker guards.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Kind {
     /// A Git host, seen with one credential
     Source,
-    /// An app's endpoint
+    /// An app's endpoint, or that of a sink of one watch or subscription
     Endpoint,
 }
 
@@ -153,10 +165,21 @@ fn word<T: ValueEnum>(value: T) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// What is shown of each replica.
+/// The columns for samples.
+const SAMPLE_COLUMNS: [&str; 8] = [
+    "at",
+    "lag_ms",
+    "behind",
+    "dead_letters",
+    "acknowledged_per_s",
+    "parked_per_s",
+    "failed_per_s",
+    "scans_per_s",
+];
+/// The columns for replicas.
 const REPLICA_COLUMNS: [&str; 10] =
     ["replica", "name", "version", "role", "address", "shards", "lag_ms", "seen_ms", "started_at", "is_this"];
-/// What is shown of each source.
+/// The columns for sources.
 const SOURCE_COLUMNS: [&str; 9] = [
     "source",
     "repository",
@@ -177,6 +200,10 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Overview { server } => print_fields(context, &get(&server, "overview").await?),
         AdminVerb::Settings { server } => print_fields(context, &get(&server, "settings").await?),
         AdminVerb::Storage { server } => print_fields(context, &get(&server, "storage").await?),
+        AdminVerb::Samples { server } => {
+            let samples = get(&server, "samples").await?;
+            print_table(context, samples["items"].clone(), &SAMPLE_COLUMNS)
+        }
         AdminVerb::Replicas { server } => print_list(context, &server, "replicas", &REPLICA_COLUMNS).await,
         AdminVerb::Tree { server } => {
             let (tree, mut lines) = (get(&server, "tree").await?, Vec::new());
@@ -189,6 +216,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Watches { server, condition, of, query } => {
             watches(context, &server, condition, of, query).await
         }
+        AdminVerb::Queues { server, query } => queue::all(&server, &query, context).await,
         AdminVerb::DeadLetters(arguments) => dead_letters::run(*arguments, context).await,
         AdminVerb::Sources { server, failing } => {
             let query: &[_] = if failing { &[("failing", "true")] } else { &[] };
@@ -240,7 +268,8 @@ async fn watches(
 async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
     let (server, kind, id, verb, body) = match verb {
         BreakerVerb::List { server } => {
-            let columns = ["kind", "id", "app_name", "state", "failures", "probe_at", "last_error"];
+            let columns =
+                ["kind", "id", "app_name", "subscription", "state", "failures", "probe_at", "last_error"];
             return print_list(context, &server, "breakers", &columns).await;
         }
         BreakerVerb::Reset { server, kind, id } => (server, kind, id, "reset", json!({})),
@@ -250,8 +279,8 @@ async fn breaker(verb: BreakerVerb, context: &Context) -> Result<(), Failure> {
     };
     let client = context.client(&server)?;
     let id = match kind {
-        Kind::Endpoint => client.app(&id).await?.to_string(),
-        Kind::Source => id,
+        Kind::Endpoint if id.parse::<SinkId>().is_err() => client.app(&id).await?.to_string(),
+        Kind::Endpoint | Kind::Source => id,
     };
     let kind = word(kind);
     let path = ["api", "admin", "breakers", &kind, &id, verb];

@@ -1,5 +1,6 @@
 //! `tidings app`: registers and looks after apps of a running server.
 
+pub(super) mod endpoint_access;
 mod update;
 
 use std::{path::PathBuf, time::Duration};
@@ -25,20 +26,19 @@ pub(super) enum AppVerb {
         /// Name, 3 to 100 characters
         #[arg(long)]
         name: String,
-        /// Whom to write to
+        /// The email address of a person to contact about the app
         #[arg(long)]
         email: String,
-        /// Where the app receives
+        /// URL of the endpoint that receives the changes
         #[arg(long, value_name = "URL")]
         base_url: Option<String>,
         /// A web page about the app
         #[arg(long, value_name = "URL")]
         website: Option<String>,
-        /// What the app is
+        /// A description of the app
         #[arg(long)]
         description: Option<String>,
-        /// File that holds the key deliveries are signed with; where there is no such file, one is made with
-        /// a new key
+        /// File with the key that signs deliveries; if the file does not exist, it is created with a new key
         #[arg(long, value_name = "FILE")]
         signing_key_file: Option<PathBuf>,
     },
@@ -53,30 +53,31 @@ pub(super) enum AppVerb {
     Show {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id or name; missing: the app whose token is used
+        /// The id or name of the app; missing: the app whose token is used
         #[arg(value_name = "ID_OR_NAME")]
         id: Option<String>,
     },
-    /// Change the app whose token is used; what is not named stays
+    /// Change the app whose token is used; options that are missing leave the setting unchanged
     Update {
         #[command(flatten)]
         server: ServerArgs,
         #[command(flatten)]
         change: Box<update::UpdateArgs>,
     },
-    /// Send a test delivery to the endpoint of the app whose token is used; exit code 0 if it is taken
+    /// Send a test delivery to the endpoint of the app whose token is used; exit code 0 if the endpoint
+    /// accepts it
     Test {
         #[command(flatten)]
         server: ServerArgs,
-        /// An address to try instead of the one that is set
+        /// An address to test instead of the address of the app
         #[arg(long, value_name = "URL")]
         base_url: Option<String>,
     },
-    /// Sign with a new key, beside which older ones sign for a while; prints it where it was made
+    /// Sign with a new key; older keys sign as well for a while. Prints the key if it was generated
     RotateKey {
         #[command(flatten)]
         server: ServerArgs,
-        /// File that holds the new key; where there is no such file, one is made with a new key
+        /// File with the new key; if the file does not exist, it is created with a new key
         #[arg(long, value_name = "FILE")]
         signing_key_file: Option<PathBuf>,
         /// For how long older keys sign too
@@ -88,28 +89,28 @@ pub(super) enum AppVerb {
         )]
         overlap: Duration,
     },
-    /// Erase an app (admin token), or the app whose token is used, with everything that is known of it
+    /// Erase an app (admin token), or the app whose token is used, with all of its data
     Erase {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id or name; missing: the app whose token is used
+        /// The id or name of the app; missing: the app whose token is used
         #[arg(value_name = "ID_OR_NAME")]
         id: Option<String>,
-        /// Really
+        /// Confirm that the app and everything known of it are erased
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// Where apps register.
+/// The path of the route that registers an app.
 const ONBOARD: [&str; 3] = ["api", "apps", "onboard"];
 
-/// What is said of an app that was registered without an address.
+/// The notice for an app that was registered without an address.
 const PULLS: &str = "without --base-url the app pulls: nothing is sent to it, it asks for its changes \
                      (GET /api/repositories/{id}/pending, or tidings listen --pull)";
 
 /// The body of a registration.
-fn wish(name: &str, email: &str, named: [Option<String>; 3]) -> Value {
+fn wanted(name: &str, email: &str, named: [Option<String>; 3]) -> Value {
     let mut body = json!({ "app_name": name, "email": email });
     for (field, value) in ["base_url", "website", "description"].into_iter().zip(named) {
         if let Some(value) = value {
@@ -119,7 +120,7 @@ fn wish(name: &str, email: &str, named: [Option<String>; 3]) -> Value {
     body
 }
 
-/// Erases the named app, or the app whose token is used; its id.
+/// Erases the named app, or the app whose token is used. Returns its id.
 async fn erase(client: &Client, named: Option<&str>) -> Result<String, Failure> {
     match named {
         Some(named) => {
@@ -139,7 +140,7 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
     let output = context.output;
     match verb {
         AppVerb::Create { server, name, email, base_url, website, description, signing_key_file } => {
-            let mut body = wish(&name, &email, [base_url, website, description]);
+            let mut body = wanted(&name, &email, [base_url, website, description]);
             let client = context.client(&server)?;
             if let Some(path) = signing_key_file {
                 let key = secret_file::read_or_make_signing_key(&path)?;
@@ -199,7 +200,7 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
     }
 }
 
-/// Prints what came of it, and fails where it was not taken.
+/// Prints the result of the test delivery, and fails if the endpoint did not accept it.
 async fn test(context: &Context, server: &ServerArgs, base_url: Option<String>) -> Result<(), Failure> {
     let body = base_url.map_or_else(|| json!({}), |url| json!({ "base_url": url }));
     let client = context.client(server)?;

@@ -1,4 +1,4 @@
-//! `tidings audit`: who did what on a running server, and whether its log is whole.
+//! `tidings audit`: the audit log of a running server, and whether the log is unchanged.
 
 use std::{
     fs::{self, File},
@@ -17,6 +17,7 @@ use super::{
     output::table,
     passphrase::PassphraseArgs,
     progress::Progress,
+    words,
 };
 use crate::{
     http::admin::audit::AuditShown,
@@ -32,7 +33,7 @@ pub(super) enum AuditVerb {
         server: ServerArgs,
         #[command(flatten)]
         filter: Filter,
-        /// At most so many
+        /// At most this number of rows
         #[arg(long, default_value_t = 50)]
         limit: usize,
     },
@@ -43,7 +44,7 @@ pub(super) enum AuditVerb {
         /// An export, instead of asking the server
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
-        /// A head that an earlier check told, which must still be there
+        /// A head from an earlier check, which must still be in the log
         #[arg(long, value_name = "ID:HASH")]
         head: Option<String>,
         /// The keyring (as it is, or exported) that the rows of a file are checked with
@@ -56,7 +57,7 @@ pub(super) enum AuditVerb {
     Export {
         #[command(flatten)]
         server: ServerArgs,
-        /// The file, which must not exist; standard output where it is missing
+        /// The file to write, which must not exist; if missing, standard output
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
@@ -64,23 +65,23 @@ pub(super) enum AuditVerb {
 
 #[derive(Args, Debug)]
 pub(super) struct Filter {
-    /// Only what this one did (admin, tok_..., jwt:..., system)
+    /// Only acts of this actor (admin, tok_..., jwt:..., system)
     #[arg(long)]
     actor: Option<String>,
-    /// Only what was done by or to this app, by its id or name
+    /// Only acts by or on this app, by its id or name
     #[arg(long, value_name = "APP")]
     of: Option<String>,
-    /// Only this verb
+    /// Only acts of this kind, such as post_api_apps_onboard
     #[arg(long)]
     action: Option<String>,
-    /// Only what was done to this
+    /// Only acts on this target
     #[arg(long)]
     target: Option<String>,
-    /// Not before this moment (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
+    /// Only acts at this moment (RFC 3339) or later
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     since: Option<String>,
     /// Before this moment (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     until: Option<String>,
 }
 
@@ -153,7 +154,7 @@ fn keys_of(path: &Path, passphrase: &PassphraseArgs, context: &Context) -> Resul
     Ok(keyring.audit_keys())
 }
 
-/// Says what came of a check.
+/// Prints the result of a check.
 fn tell(context: &Context, verdict: &Value) -> Result<(), Failure> {
     let faults: Vec<String> = verdict["faults"]
         .as_array()

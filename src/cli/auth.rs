@@ -1,5 +1,5 @@
-//! `tidings auth`: keeps the address of a server and the token for it, so that later verbs need no flags.
-//! What is kept is a profile ([`super::profile`]) and a file beside it that holds the token.
+//! `tidings auth`: stores the address of a server and the token for it, so that later verbs need no flags.
+//! The address is stored in a profile ([`super::profile`]), the token in a file beside it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use url::Url;
 
 use super::{
@@ -23,14 +23,14 @@ use super::{
     secret_file::{self, Purpose},
 };
 
-/// The profile that is kept where no other one is named.
+/// The profile that is written if no other is named.
 const PROFILE: &str = "default";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum AuthVerb {
     /// Keep the address of a server and the token for it, once the server has accepted the token
     Login(LoginArgs),
-    /// Show which server is used, with which token file, and as whom
+    /// Show the server, the token file and the identity that the next verb uses
     Show(ServerArgs),
     /// Forget a server and the token for it
     Clear(NameArgs),
@@ -89,7 +89,7 @@ async fn login(arguments: &LoginArgs, context: &Context) -> Result<(), Failure> 
     told(name, &kept, &who, context)
 }
 
-/// Shows what the next verb would use with the same flags and variables.
+/// Shows the settings that the next verb would use with the same flags and variables.
 async fn show(arguments: &ServerArgs, context: &Context) -> Result<(), Failure> {
     let profile = match &arguments.server {
         Some(_) => None,
@@ -122,7 +122,7 @@ fn clear(arguments: &NameArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::new(Code::Data, "no server is kept; there is nothing to forget"));
     };
     home.remove(&name)?;
-    // A token file that was named by hand belongs to somebody else.
+    // A token file that was named by hand is not ours to remove.
     let own = home.token_file(&name);
     if kept.token_file.as_ref() == Some(&own) {
         fs::remove_file(&own)
@@ -141,7 +141,7 @@ fn clear(arguments: &NameArgs, context: &Context) -> Result<(), Failure> {
     context.output.print(&json!({ "forgotten": name, "left": left }), &lines)
 }
 
-/// Whom the server takes the token for.
+/// The owner of the token, according to the server.
 async fn who(client: &Client) -> Result<String, Failure> {
     match client.call(Method::GET, &["api", "app"], None).await {
         Ok(app) => Ok(format!("app {} ({})", shown(&app["app_name"]), shown(&app["app_id"]))),
@@ -164,11 +164,11 @@ fn told(name: &str, kept: &Profile, who: &str, context: &Context) -> Result<(), 
     context.output.print(&value, &fields(&value))
 }
 
-/// Reads the token from standard input; a terminal does not show it.
+/// Reads the token from standard input, without echo on a terminal.
 fn ask() -> Result<Secret, Failure> {
     let input = io::stdin();
     let hidden = if input.is_terminal() {
-        // Where standard error is closed nobody reads the question, and may answer it all the same.
+        // If standard error is closed, the prompt is not shown; the token may still be given.
         let _closed = write!(io::stderr(), "Token: ").is_err();
         tcgetattr(&input).ok()
     } else {

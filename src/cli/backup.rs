@@ -12,22 +12,22 @@ use crate::{
     machine::{MachineClock, MachineRandom},
 };
 
-/// Takes a backup.
+/// Takes a backup of the data directory.
 #[derive(Args, Debug)]
 pub(super) struct BackupArgs {
-    /// The folder to make; nothing may be there
+    /// The folder of the backup; it must not exist yet
     to: PathBuf,
     #[command(flatten)]
     passphrase: PassphraseArgs,
-    /// Put the keyring in as it is: whoever has the backup has every secret
+    /// Copy the keyring as it is: anyone who has the backup can read every secret
     #[arg(long, conflicts_with_all = ["passphrase_file", "without_keyring"])]
     plain_keyring: bool,
-    /// Leave the keyring out: it is kept elsewhere
+    /// Leave the keyring out, because it is kept elsewhere
     #[arg(long, conflicts_with = "passphrase_file")]
     without_keyring: bool,
 }
 
-/// Restores a backup.
+/// Restores a backup into an empty data directory.
 #[derive(Args, Debug)]
 pub(super) struct RestoreArgs {
     /// The folder that `backup` made

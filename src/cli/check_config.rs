@@ -1,5 +1,5 @@
-//! `tidings check-config`: reads the settings like a start does and prints what is in effect, and
-//! what a start would end: open rounds of an older version.
+//! `tidings check-config`: reads the settings like a start does, and prints the effective settings and the
+//! open rounds of an older version that a start would end.
 
 use serde_json::{Value, json};
 

@@ -1,8 +1,7 @@
-//! The command line's way to a running server.
+//! The HTTP client of the command line for a running server.
 //!
-//! The client is not the guarded one of `egress`: the address is what the person at the keyboard
-//! named, most often this machine. Redirects and proxies of the environment are off, so that a
-//! token goes to that server and nowhere else.
+//! This is not the guarded client of `egress`: the user named the address, usually of this machine. Redirects
+//! and proxies of the environment are off, so that a token is sent only to that server.
 
 mod names;
 mod refusal;
@@ -16,7 +15,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use http::{Method, StatusCode, header};
 use serde_json::Value;
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use tidings_entity::id::AppId;
 use tokio::sync::OnceCell;
 use url::Url;
@@ -29,12 +28,12 @@ use super::{
 use crate::egress::is_loopback;
 use refusal::Refusal;
 
-/// One call; registering a repository asks its Git host, for up to ten seconds.
+/// The deadline of one call: registering a repository asks its Git host, which may take ten seconds.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Most bytes of an answer, unless a verb expects more.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// Which server, and with which token.
+/// The server to ask, and the token to use.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ServerArgs {
     /// Address of the server [default: that of the profile, or http://127.0.0.1:8080]
@@ -52,33 +51,33 @@ pub(super) struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// As somebody gives them who names a server and nothing else.
+    /// The arguments for this server address, without any other flag.
     pub(super) fn of(server: Url) -> Self {
         Self { server: Some(server), token_file: None, profile: None, for_app: None }
     }
 }
 
-/// Where a server is that nobody named.
+/// The address of the server if no address is given.
 pub(super) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
-/// How long a tail may last before it is taken up anew.
+/// How long a tail may last before it is opened again.
 const TAIL_LASTS: Duration = Duration::from_secs(24 * 3600);
 /// Most bytes of one event.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
-/// What a tail says.
+/// One event of a tail.
 pub(super) enum Event {
-    /// The server listens.
+    /// The server accepted the request and listens for events.
     Heard,
-    /// Where to go on if the tail breaks off before anything happens.
+    /// The place to continue from if the tail breaks off before the first event.
     Placed(String),
-    /// Something happened.
+    /// An event with data.
     Told {
-        /// Its id, where it has one.
+        /// The id of the event, where it has one.
         id: Option<String>,
-        /// What kind of event.
+        /// The type of the event.
         word: String,
-        /// The rest.
+        /// The data of the event, as JSON.
         data: Value,
     },
 }
@@ -100,7 +99,7 @@ pub(super) struct Client {
     /// Where the settings of this machine would have the admin token.
     admin_token_file: Option<PathBuf>,
     answer_bytes_max: usize,
-    /// What names another address.
+    /// The flag or variable that sets another address.
     otherwise: &'static str,
 }
 
@@ -131,11 +130,11 @@ impl Client {
         Ok(Self { for_app: arguments.for_app.clone(), ..Self::of(builder(), server, token)? })
     }
 
-    /// A client for a server of this machine whose certificate is for another name than the one it is
-    /// reached by; nothing secret is sent to it.
+    /// A client for a server of this machine whose certificate is for another name than the address used; no
+    /// secret is sent to it.
     ///
     /// # Errors
-    /// None that is not a defect.
+    /// Only if the HTTP client cannot be built, which is a defect.
     pub(super) fn of_this_machine(server: Url) -> Result<Self, Failure> {
         let otherwise = "--server or the settings server.listen and server.ops_listen name another address";
         Ok(Self { otherwise, ..Self::of(builder().danger_accept_invalid_certs(true), server, None)? })
@@ -155,14 +154,19 @@ impl Client {
         })
     }
 
-    /// The same, knowing where a server of this machine keeps its admin token.
+    /// Sets the file in which a server on this machine keeps its admin token.
     pub(super) fn with_admin_token_at(self, file: Option<PathBuf>) -> Self {
         Self { admin_token_file: file, ..self }
     }
 
-    /// The same, for answers of at most so many bytes.
+    /// Sets the most bytes of an answer.
     pub(super) fn expecting(self, answer_bytes_max: usize) -> Self {
         Self { answer_bytes_max, ..self }
+    }
+
+    /// The address of a path of the server.
+    pub(super) fn address_of(&self, path: &str) -> String {
+        format!("{}{path}", self.server.as_str().trim_end_matches('/'))
     }
 
     /// Whether the server is reached at an address of this machine.
@@ -170,10 +174,10 @@ impl Client {
         is_loopback(&self.server)
     }
 
-    /// Calls a route. The answer is its JSON, `null` where it has none.
+    /// Calls a route. Returns the JSON of the answer, `null` for an empty answer.
     ///
     /// # Errors
-    /// An answer that is a problem, or none at all.
+    /// If the answer is a problem, or no answer comes.
     pub(super) async fn call(
         &self,
         method: Method,
@@ -198,8 +202,32 @@ impl Client {
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
+        let (status, bytes) = self.answer(request).await?;
+        let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if status.is_success() { Ok(value) } else { Err(self.refusal(status, &value)) }
+    }
+
+    /// Calls a route with a body that is sent unchanged. Returns the answer unchanged, with its status.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub(super) async fn call_raw(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: String,
+    ) -> Result<(StatusCode, Vec<u8>), Failure> {
+        let request = self.request(method, path, &[]).await?;
+        self.answer(request.header(header::CONTENT_TYPE, "application/json").body(body)).await
+    }
+
+    /// The failure for an answer with this status.
+    pub(super) fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
+        self.refusal(status, &serde_json::from_slice(body).unwrap_or(Value::Null))
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, Vec<u8>), Failure> {
         let mut answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = answer.status();
         let mut bytes = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
             if bytes.len() + part.len() > self.answer_bytes_max {
@@ -207,8 +235,7 @@ impl Client {
             }
             bytes.extend_from_slice(&part);
         }
-        let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        if status.is_success() { Ok(value) } else { Err(self.refusal(status, &value)) }
+        Ok((answer.status(), bytes))
     }
 
     async fn request(
@@ -241,7 +268,7 @@ impl Client {
         })
     }
 
-    /// Lines of an answer that comes in parts, and what names the next part.
+    /// Lines of an answer in several parts, and the cursor for the next part.
     ///
     /// # Errors
     /// As [`Client::call`].
@@ -262,10 +289,10 @@ impl Client {
         Ok((bytes.to_vec(), next))
     }
 
-    /// Hears server-sent events until they end.
+    /// Reads server-sent events until they end.
     ///
     /// # Errors
-    /// An answer that is a problem, a connection that broke, or what `told` fails with.
+    /// If the answer is a problem, the connection breaks, or `told` fails.
     pub(super) async fn tail(
         &self,
         path: &[&str],
@@ -296,7 +323,7 @@ impl Client {
         Ok(())
     }
 
-    /// At most so many items of a list, and whether there are more.
+    /// At most this many items of a list, and whether there are more.
     ///
     /// # Errors
     /// As [`Client::call`].
@@ -365,7 +392,7 @@ fn event(block: &str) -> Option<Event> {
     }
     match (serde_json::from_str(&data), id) {
         (Ok(data), id) => Some(Event::Told { id, word, data }),
-        // Only an id: where a reader goes on that has heard nothing yet.
+        // An event with only an id: the position for a reader that has received nothing yet.
         (Err(_), Some(id)) if data.is_empty() => Some(Event::Placed(id)),
         (Err(_), _) => None,
     }

@@ -9,7 +9,7 @@ use super::{Cli, Failure};
 
 #[derive(Args, Debug)]
 pub(super) struct CompletionsArgs {
-    /// The shell
+    /// The shell that the script is for
     shell: Shell,
 }
 

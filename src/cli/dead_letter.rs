@@ -1,4 +1,4 @@
-//! `tidings dead-letter`: changes that were given up, with the token of their app.
+//! `tidings dead-letter`: parked changes, with the token of their app.
 
 mod dismiss;
 mod filter;
@@ -32,7 +32,7 @@ pub(super) enum DeadLetterVerb {
     List {
         #[command(flatten)]
         server: ServerArgs,
-        /// Only those that stand there: open, redrive_requested, redriven, superseded or dismissed
+        /// Only letters of this status: open, redrive_requested, redriven, superseded or dismissed
         #[arg(
             long,
             value_parser = words::word::<LetterStatus>(LetterStatus::ALL.iter().map(|word| word.as_str()))
@@ -45,66 +45,65 @@ pub(super) enum DeadLetterVerb {
     Show {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id
+        /// The id of the dead letter
         #[arg(value_parser = words::id::<DeadLetterId>(LIST))]
         id: DeadLetterId,
     },
-    /// Send dead letters again: those that are named, those that a filter means, or all
+    /// Send dead letters again: by their ids, those that match a filter, or all
     Redrive {
         #[command(flatten)]
         server: ServerArgs,
-        /// Their ids
+        /// The ids of the dead letters to send again
         #[arg(
             conflicts_with_all = ["all", "dry_run", "filter"],
             value_parser = words::id::<DeadLetterId>(LIST)
         )]
         ids: Vec<DeadLetterId>,
-        /// Every open one
+        /// Send every open dead letter again
         #[arg(long, conflicts_with = "filter")]
         all: bool,
         #[command(flatten)]
         filter: Box<FilterArgs>,
-        /// Send nothing; say how many and which
+        /// Send nothing; show how many letters would be sent, and some of them
         #[arg(long)]
         dry_run: bool,
         /// Wait until they are sent or refused again
         #[arg(long, conflicts_with_all = ["dry_run", "ids"])]
         wait: bool,
     },
-    /// Close dead letters that nobody wants sent again: those that are named, those that a filter means, or
-    /// all
+    /// Close dead letters that need not be sent again: by their ids, those that match a filter, or all
     Dismiss(dismiss::DismissArgs),
     /// How far redrives are, newest first
     Redrives {
         #[command(flatten)]
         server: ServerArgs,
-        /// Only this one
+        /// Only the redrive of this id
         #[arg(value_parser = words::id::<RedriveId>("tidings dead-letter redrives"))]
         id: Option<RedriveId>,
     },
-    /// Take redrives back: what waits is reopened, what is being sent again ends where it stands
+    /// Cancel redrives: waiting letters are open again, and a round that is sending them ends early
     Cancel {
         #[command(flatten)]
         server: ServerArgs,
-        /// Only those of this repository: its id, owner/name or address
+        /// Only letters of this repository: its id, owner/name or address
         #[arg(long, value_name = "REPOSITORY")]
         repository: Option<String>,
     },
 }
 
-/// What lists dead letters.
+/// The command that lists dead letters.
 const LIST: &str = "tidings dead-letter list";
 /// The route of all dead letters.
 const PATH: [&str; 2] = ["api", "dead-letters"];
-/// How often who waits asks.
+/// The time between two requests while waiting for a redrive.
 const WAIT_STEP: Duration = Duration::from_millis(500);
-/// After so many looks at a redrive that goes on, what is in its way is looked for again.
+/// The number of looks at a running redrive after which the reason for a delay is read again.
 const LOOKS_A_REASON: u32 = 6;
 /// Watches that are looked at for that.
 const WATCHES_LOOKED_AT: usize = 1_000;
-/// How a watch stands that nothing holds up.
+/// The states of a watch that is not held up.
 const MOVES: [&str; 3] = ["active", "delivering", "pending"];
-/// What a list shows of each letter.
+/// The columns of a list of dead letters.
 const COLUMNS: [&str; 8] =
     ["created_at", "dead_letter_id", "repository_id", "operation", "path", "reason", "status", "http_status"];
 
@@ -125,7 +124,7 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
             context.output.print(&letter, &described(&letter, "attempts"))
         }
         DeadLetterVerb::Redrive { server, ids, all, filter, dry_run, wait } => {
-            redrive(context, &server, Wish { ids, all, filter, dry_run, wait }).await
+            redrive(context, &server, RedriveOrder { ids, all, filter, dry_run, wait }).await
         }
         DeadLetterVerb::Dismiss(arguments) => dismiss::run(arguments, context).await,
         DeadLetterVerb::Redrives { server, id: Some(id) } => {
@@ -158,8 +157,8 @@ pub(super) async fn run(verb: DeadLetterVerb, context: &Context) -> Result<(), F
     }
 }
 
-/// Which letters are to be sent again.
-struct Wish {
+/// The body of a request for a redrive.
+struct RedriveOrder {
     ids: Vec<DeadLetterId>,
     all: bool,
     filter: Box<FilterArgs>,
@@ -167,23 +166,23 @@ struct Wish {
     wait: bool,
 }
 
-async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(), Failure> {
-    if wish.ids.is_empty() && wish.filter.is_empty() && !wish.all {
+async fn redrive(context: &Context, server: &ServerArgs, order: RedriveOrder) -> Result<(), Failure> {
+    if order.ids.is_empty() && order.filter.is_empty() && !order.all {
         return Err(Failure::new(Code::Usage, "name dead letters by id, by a filter, or give --all"));
     }
     let client = context.client(server)?;
     let mut body = json!({});
-    for (name, value) in wish.filter.said(&client).await? {
+    for (name, value) in order.filter.said(&client).await? {
         body[name] = Value::String(value);
     }
-    if !wish.ids.is_empty() {
-        body["ids"] = json!(wish.ids);
+    if !order.ids.is_empty() {
+        body["ids"] = json!(order.ids);
     }
-    if wish.dry_run {
+    if order.dry_run {
         body["dry_run"] = Value::Bool(true);
     }
     let done = client.call(Method::POST, &["api", "dead-letters", "redrive"], Some(&body)).await?;
-    if wish.dry_run {
+    if order.dry_run {
         let more = if done["at_least"] == true { "at least " } else { "" };
         let mut lines = vec![format!("{more}{} would be sent again", shown(&done["would_request"]))];
         lines.extend(table(done["sample"].as_array().map_or(&[][..], Vec::as_slice), &COLUMNS));
@@ -193,7 +192,7 @@ async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(
         let redrives = client.list_at_most(&["api", "dead-letters", "redrives"], &[], 10).await?.0;
         let running = redrives.iter().find(|redrive| redrive["state"] != "done");
         return match running.and_then(|redrive| redrive["redrive_id"].as_str()) {
-            Some(id) if wish.wait => wait(context, &client, id).await,
+            Some(id) if order.wait => wait(context, &client, id).await,
             Some(id) => {
                 let text = format!(
                     "what is open is being sent again already; see `tidings dead-letter redrives {id}`"
@@ -205,7 +204,7 @@ async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(
             }
         };
     }
-    if let (true, Some(id)) = (wish.wait, done["redrive_id"].as_str()) {
+    if let (true, Some(id)) = (order.wait, done["redrive_id"].as_str()) {
         return wait(context, &client, id).await;
     }
     let mut line = format!("{} will be sent again", shown(&done["requested"]));
@@ -218,7 +217,7 @@ async fn redrive(context: &Context, server: &ServerArgs, wish: Wish) -> Result<(
     context.output.print(&done, &[line])
 }
 
-/// What is in the way of the watches of an app that have dead letters.
+/// The obstacles of an app's watches that have dead letters.
 async fn obstacles(client: &Client) -> Result<Vec<String>, Failure> {
     let (watches, _) = client.list_at_most(&["api", "repositories"], &[], WATCHES_LOOKED_AT).await?;
     let is_held = |watch: &&Value| {
@@ -232,7 +231,7 @@ async fn obstacles(client: &Client) -> Result<Vec<String>, Failure> {
     Ok(told.collect())
 }
 
-/// Waits until every letter of a redrive met its end, and says what is in the way.
+/// Waits until every letter of a redrive is settled, and prints obstacles.
 async fn wait(context: &Context, client: &Client, id: &str) -> Result<(), Failure> {
     let path = ["api", "dead-letters", "redrives", id];
     let progress = Progress::of("changes");

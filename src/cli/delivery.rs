@@ -1,4 +1,4 @@
-//! `tidings delivery`: what became of deliveries, with the token of their app.
+//! `tidings delivery`: deliveries and their results, with the token of their app.
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -21,15 +21,32 @@ pub(super) enum DeliveryVerb {
         server: ServerArgs,
         #[command(flatten)]
         filter: Box<DeliveryFilter>,
-        /// Most of them
+        /// As the staff: the deliveries of all apps, not only of the one that --for names
+        #[arg(long, conflicts_with = "for_app")]
+        all_apps: bool,
+        /// At most this number of deliveries
         #[arg(long, default_value_t = 100, value_name = "COUNT")]
         limit: usize,
     },
-    /// Show one delivery with its tries and what was answered
+    /// Show one delivery with its attempts and their answers
     Show {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id: `webhook-id` or `event.id`
+        /// The id of the delivery: `webhook-id` or `event.id`
+        id: String,
+    },
+    /// Show the body that is sent for a change; it is rendered again, because bodies are not stored
+    Request {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The id of the delivery: `webhook-id` or `event.id`
+        id: String,
+    },
+    /// Show the changed lines of the file of a change
+    Diff {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The id of the delivery: `webhook-id` or `event.id`
         id: String,
     },
 }
@@ -37,42 +54,42 @@ pub(super) enum DeliveryVerb {
 /// Deliveries that meet everything that is said.
 #[derive(Args, Debug)]
 pub(super) struct DeliveryFilter {
-    /// Only those that are: delivered, parked, failed, pending or dropped
+    /// Only deliveries in this state: delivered, parked, failed, pending or dropped
     #[arg(long)]
     status: Option<String>,
-    /// Only those of this repository: its id, owner/name or address
+    /// Only deliveries of this repository: its id, owner/name or address
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<String>,
-    /// Only those of this path
+    /// Only deliveries of this path
     #[arg(long, conflicts_with_all = ["path_prefix", "path_glob"])]
     path: Option<String>,
-    /// Only those of paths that begin so
+    /// Only deliveries of paths with this prefix
     #[arg(long, value_name = "PATH", conflicts_with = "path_glob")]
     path_prefix: Option<String>,
-    /// Only those of paths that match
+    /// Only deliveries of paths that match this glob
     #[arg(long, value_name = "GLOB")]
     path_glob: Option<String>,
     /// Only create, update or delete
     #[arg(long, value_parser = words::word::<Operation>(Operation::ALL.iter().map(|word| word.as_str())))]
     kind: Option<Operation>,
-    /// Only this one, however far back
+    /// Only the delivery with this id, however old
     #[arg(long)]
     id: Option<String>,
-    /// Only those settled, or tried last, at this moment (RFC 3339) or later
-    #[arg(long, value_name = "MOMENT")]
+    /// Only deliveries that were settled, or last tried, at this moment (RFC 3339) or later
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     from: Option<String>,
-    /// Only those settled, or tried last, before this moment
-    #[arg(long, value_name = "MOMENT")]
+    /// Only deliveries that were settled, or last tried, before this moment
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     to: Option<String>,
     #[command(flatten)]
     query: QueryArgs,
 }
 
 impl DeliveryFilter {
-    /// What is said, under the names of the API; a server knows which watch a repository is.
+    /// The arguments under the names of the API; the server resolves the repository to a watch.
     ///
     /// # Errors
-    /// No such repository is watched, or several watches are of it.
+    /// If no watch, or several watches, are for the repository.
     async fn said(&self, client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
         let repository = match &self.repository {
             Some(named) => Some(client.watch(named).await?.to_string()),
@@ -94,18 +111,33 @@ impl DeliveryFilter {
     }
 }
 
-/// What a list shows of each delivery.
+/// The columns of a list of deliveries over all apps.
+const COLUMNS_OF_ALL: [&str; 10] = [
+    "settled_at",
+    "app_name",
+    "repository",
+    "state",
+    "type",
+    "path",
+    "attempts",
+    "last_status",
+    "app_id",
+    "id",
+];
+/// The columns of a list of deliveries.
 const COLUMNS: [&str; 8] =
     ["settled_at", "state", "type", "path", "attempts", "last_status", "repository_id", "id"];
 
 pub(super) async fn run(verb: DeliveryVerb, context: &Context) -> Result<(), Failure> {
     match verb {
-        DeliveryVerb::List { server, filter, limit } => {
+        DeliveryVerb::List { server, filter, all_apps, limit } => {
             let client = context.client(&server)?;
             let said = filter.said(&client).await?;
             let query: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let (found, more) = client.list_at_most(&["api", "deliveries"], &query, limit).await?;
-            let mut lines = table(&found, &COLUMNS);
+            let path: &[&str] =
+                if all_apps { &["api", "admin", "deliveries"] } else { &["api", "deliveries"] };
+            let (found, more) = client.list_at_most(path, &query, limit).await?;
+            let mut lines = table(&found, if all_apps { &COLUMNS_OF_ALL[..] } else { &COLUMNS[..] });
             lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));
             context.output.print(&Value::Array(found), &lines)
         }
@@ -114,10 +146,53 @@ pub(super) async fn run(verb: DeliveryVerb, context: &Context) -> Result<(), Fai
             let delivery = context.client(&server)?.call(Method::GET, &path, None).await?;
             context.output.print(&delivery, &described(&delivery, "tries"))
         }
+        DeliveryVerb::Request { server, id } => {
+            let path = ["api", "deliveries", &id, "request"];
+            let request = context.client(&server)?.call(Method::GET, &path, None).await?;
+            let body = request["body"].as_str().map(str::to_owned);
+            let left_out = || format!("the body is not shown: {}", words_of(&request["left_out"]));
+            context.output.print(&request, &[body.unwrap_or_else(left_out)])
+        }
+        DeliveryVerb::Diff { server, id } => {
+            let path = ["api", "deliveries", &id, "content"];
+            let content = context.client(&server)?.call(Method::GET, &path, None).await?;
+            context.output.print(&content, &differing(&content))
+        }
     }
 }
 
-/// A delivery, or a dead letter, with a block of lines for each of its tries, which stand in this field.
+/// Why a body is not shown.
+fn words_of(left_out: &Value) -> &'static str {
+    match left_out.as_str() {
+        Some("too_large") => "its content has more than 256 KiB",
+        Some("chunked") => "a large binary file goes in several requests",
+        _ => "a content or tree of it is not in the mirror any more",
+    }
+}
+
+/// The lines that differ, or why they are not shown.
+fn differing(content: &Value) -> Vec<String> {
+    if let Some(diff) = content["diff"].as_str() {
+        let lines: Vec<_> = diff.lines().map(str::to_owned).collect();
+        return if lines.is_empty() { vec!["the content is the same".to_owned()] } else { lines };
+    }
+    let side = |name: &str| {
+        let side = &content[name];
+        if side.is_null() {
+            return format!("{name}: not known");
+        }
+        let why = match side["left_out"].as_str() {
+            Some("binary") => "is no text",
+            Some("too_large") => "is larger than 128 KiB",
+            Some(_) => "cannot be had any more",
+            None => "is text",
+        };
+        format!("{name}: {} {why} ({} bytes)", shown(&side["blob"]), shown(&side["size_bytes"]))
+    };
+    vec![side("old"), side("new")]
+}
+
+/// A delivery, or a dead letter, with a block of lines for each of its attempts, which are in this field.
 pub(super) fn described(delivery: &Value, name: &str) -> Vec<String> {
     let mut facts = delivery.clone();
     let tries = facts[name].take();

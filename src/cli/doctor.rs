@@ -15,8 +15,8 @@ const VARIABLES_NAMED: usize = 5;
 
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
-    /// Ask the Git hosts of all watched repositories as well: whether they answer, and compare their clocks
-    /// with this one
+    /// Also ask the Git hosts of all watched repositories whether they answer, and compare their clocks with
+    /// this one
     #[arg(long)]
     ask_hosts: bool,
 }
@@ -51,8 +51,7 @@ pub(super) async fn run(arguments: &DoctorArgs, context: &Context) -> Result<(),
     }
 }
 
-/// Which settings are judged: those that `serve` would take here. A server that was started with others runs
-/// with those.
+/// The settings that are checked: those that `serve` would use here. A running server may use others.
 fn judged(context: &Context) -> String {
     let variables: Vec<&str> = context.environment.settings().collect();
     let over = match variables.len() {

@@ -1,51 +1,51 @@
-//! Why a verb did not succeed, and the exit code that says so. The codes are those of BSD's
-//! `sysexits.h`, as far as it has a word for the thing.
+//! The failure of a verb and its exit code. The codes are those of BSD's `sysexits.h`, if it has a fitting
+//! one.
 
 use std::{fmt, io};
 
 use crate::{app::StartError, settings::Fault};
 
-/// What kind of failure it was; stable, for scripts.
+/// The kind of a failure; stable, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// Something that has no code of its own.
+    /// A failure without a code of its own.
     Failed = 1,
     /// The command line cannot be read.
     Usage = 64,
-    /// What was given is wrong, or names nothing.
+    /// An argument is wrong, or names something that does not exist.
     Data = 65,
     /// A file cannot be read.
     NoInput = 66,
-    /// The server does not answer, or says that it cannot.
+    /// The server does not answer, or answers that it is not available.
     Unavailable = 69,
-    /// A defect of ours.
+    /// A defect of Tidings.
     Software = 70,
     /// A file cannot be written.
     CannotCreate = 73,
-    /// No token, or one that does not open this door.
+    /// No token is given, or the token does not allow the request.
     Permission = 77,
-    /// The settings are wrong.
+    /// The settings have faults.
     Config = 78,
-    /// Nobody reads the output any more: the code that shells show for a tool which SIGPIPE ended.
+    /// The reader of the output has gone: the code that shells show for a tool that SIGPIPE ended.
     ClosedPipe = 141,
 }
 
-/// Why a verb did not succeed.
+/// The reason why a verb failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// The kind.
+    /// The exit code, and so the kind of failure.
     pub code: Code,
-    /// One line for people; settings faults have one line each. Empty where nothing is left to say.
+    /// One line for people; settings have one line for each fault. Empty if there is nothing more to say.
     pub message: String,
 }
 
 impl Failure {
-    /// Names a failure.
+    /// A failure with this exit code and this message for people.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// The settings are wrong.
+    /// The failure for these faults of the settings.
     #[must_use]
     pub fn of_settings(faults: &[Fault]) -> Self {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -67,8 +67,7 @@ impl Failure {
         Self::of_error(code, error)
     }
 
-    /// What was to be printed could not be. Where its reader went away, as `head` does, there is
-    /// nobody to tell.
+    /// The failure of printing. If the reader has closed the pipe, as `head` does, the failure has no text.
     #[must_use]
     pub fn of_output(error: &io::Error) -> Self {
         match error.kind() {

@@ -1,13 +1,13 @@
-//! Folders of this machine that are given as repositories: what is wrong with one, and the mend.
+//! Local folders that are given as repositories: the fault of an unusable folder, and the remedy.
 
 use std::{fs, io, path::Path};
 
 use super::{Code, Failure};
 
-/// Whether a path leads to a repository; else what it leads to, and the mend. `text` is how it was given.
+/// Checks that a path is a repository. `text` is the path as the user gave it.
 ///
 /// # Errors
-/// Nothing is there, or no repository.
+/// If there is no repository; the failure names the remedy.
 pub(super) fn check(text: &str, path: &Path) -> Result<(), Failure> {
     let facts = match fs::metadata(path) {
         Ok(facts) => facts,
@@ -33,7 +33,7 @@ pub(super) fn check(text: &str, path: &Path) -> Result<(), Failure> {
     Err(Failure::new(Code::Data, format!("{text} {kind}{mend}")))
 }
 
-/// The work tree that a folder lies in which is no repository itself; git looks upwards as well.
+/// The work tree that contains a folder which is no repository itself; like git, looks upwards.
 pub(super) fn work_tree_around(path: &Path) -> Option<&Path> {
     if path.is_dir() && !is_repository(path) { work_tree_above(path) } else { None }
 }
@@ -56,7 +56,7 @@ pub(super) fn is_owner_and_name(text: &str) -> bool {
     text.split_once('/').is_some_and(|(owner, name)| is_word(owner) && is_word(name))
 }
 
-/// The address that somebody means who names a repository `owner/name`.
+/// The GitHub address of a repository that is named `owner/name`.
 pub(super) fn at_github(text: &str) -> String {
     format!("a repository at GitHub is https://github.com/{text}")
 }

@@ -14,10 +14,10 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A tail that cannot be taken up again so often in a row has ended.
 const FAILURES_MAX: u32 = 10;
 
-/// Prints what a tail tells, from behind the event `after`, each as `line` shows it.
+/// Prints the events of a tail, from behind the event `after`, each formatted by `line`.
 ///
 /// # Errors
-/// What the server refuses at the first call; later, a tail that cannot be taken up again.
+/// If the server refuses the first call; later, if the tail cannot be resumed.
 pub(super) async fn follow(
     client: &Client,
     path: &[&str],
@@ -46,7 +46,7 @@ pub(super) async fn follow(
             }
         });
         match heard.await {
-            // What was never heard will not be heard later either: a wrong id, a wrong token.
+            // A tail that never delivered an event has a lasting fault, such as a wrong id or token.
             Err(failure) if !was_heard || failures >= FAILURES_MAX => return Err(failure),
             Err(failure) if matches!(failure.code, Code::Failed | Code::ClosedPipe) => return Err(failure),
             _ => failures += 1,

@@ -26,7 +26,7 @@ pub(super) async fn run(arguments: &HealthcheckArgs, context: &Context) -> Resul
         None => local(&context.settings()?.server),
     };
     let client = Client::of_this_machine(server)?;
-    // One code for every way of not being alive: container runtimes know 0 and 1.
+    // One exit code for every failure: container runtimes know only 0 and 1.
     client
         .call(Method::GET, &["livez"], None)
         .await
@@ -34,7 +34,7 @@ pub(super) async fn run(arguments: &HealthcheckArgs, context: &Context) -> Resul
     context.output.print(&json!({ "alive": true }), &["alive".to_owned()])
 }
 
-/// How to reach a server of this machine with these settings.
+/// The address of a server of this machine with these settings.
 fn local(settings: &ServerSettings) -> Url {
     let scheme =
         if settings.ops_listen.is_none() && settings.tls_cert_file.is_some() { "https" } else { "http" };

@@ -1,4 +1,4 @@
-//! `tidings init`: writes a settings file that names every setting with its default, none of them set.
+//! `tidings init`: writes a settings file that lists every setting with its default, all commented out.
 
 use std::{
     fs::OpenOptions,
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(load(), defaults);
     }
 
-    /// The line as somebody leaves it who takes the sign of a comment away from each setting.
+    /// The line after a person has removed the sign of a comment from each setting.
     fn uncommented(line: &str) -> &str {
         line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)
     }

@@ -1,5 +1,5 @@
-//! `tidings key`: the keyring that protects secrets at rest. What concerns the rows that it seals goes
-//! through a running server, or with `--offline` through the data directory that no server has open.
+//! `tidings key`: the keyring that protects secrets at rest. Operations on sealed rows go through a running
+//! server, or with `--offline` directly to the database while no server has it open.
 
 use std::{
     fs::{self, DirBuilder},
@@ -33,7 +33,7 @@ use crate::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum KeyVerb {
-    /// Make a keyring; refuses to touch one that is there
+    /// Create a keyring; refuses to overwrite an existing one
     Generate {
         /// Where; missing: in the data directory
         #[arg(long, value_name = "FILE")]
@@ -49,7 +49,7 @@ pub(super) enum KeyVerb {
     List(Where),
     /// Add a key that seals from now on, without a restart (admin token)
     Rotate(Where),
-    /// Seal anew what older keys sealed, while the server serves (admin token)
+    /// Seal again the values of older keys, while the server runs (admin token)
     Reencrypt {
         #[command(flatten)]
         place: Where,
@@ -65,7 +65,7 @@ pub(super) enum KeyVerb {
     Retire {
         #[command(flatten)]
         place: Where,
-        /// Its id
+        /// The id of the key
         id: String,
     },
     /// Write the keyring into a file that opens with a passphrase only
@@ -74,23 +74,23 @@ pub(super) enum KeyVerb {
         to: PathBuf,
         #[command(flatten)]
         passphrase: PassphraseArgs,
-        /// The keyring; missing: that of the data directory
+        /// The keyring file; if missing, that of the data directory
         #[arg(long, value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// Make a keyring from an exported one; refuses to touch one that is there
+    /// Create a keyring from an exported one; refuses to overwrite an existing one
     Import {
-        /// The exported file
+        /// The file that `key export` wrote
         from: PathBuf,
         #[command(flatten)]
         passphrase: PassphraseArgs,
-        /// Where; missing: in the data directory
+        /// The keyring file to create; if missing, that of the data directory
         #[arg(long, value_name = "FILE")]
         path: Option<PathBuf>,
     },
 }
 
-/// Through a server, or without one.
+/// The arguments that choose between a running server and the database.
 #[derive(Args, Debug)]
 pub(super) struct Where {
     #[command(flatten)]
@@ -196,7 +196,7 @@ async fn reencrypt(place: &Where, step: u64, context: &Context) -> Result<(), Fa
     }
 }
 
-/// A running server, or the database itself.
+/// The access to sealed rows: a running server, or the database itself.
 enum Door {
     Server(Box<Client>),
     House(
@@ -213,7 +213,8 @@ impl Door {
             return context.client(&place.server).map(|client| Self::Server(Box::new(client)));
         }
         let settings = context.settings()?;
-        // Read before the claim it could be that of before a rotation, and be written back.
+        // If the file was read before the claim, it could be older than a rotation, and would be written
+        // back.
         let path = settings.data_dir.join(KEYRING);
         Keyring::open(&path).map_err(|error| failed(&error))?;
         let claim = Claim::take(&settings).map_err(|error| Failure::of_start(&error))?;
@@ -301,7 +302,7 @@ fn show(path: &Path, keyring: &Keyring, context: &Context) -> Result<(), Failure
     context.output.print(&json!({ "path": path, "primary": status.primary, "keys": status.keys }), &lines)
 }
 
-/// Makes the data directory, for its owner alone, where it is missing.
+/// Creates the data directory, for its owner alone, if it does not exist.
 pub(super) fn make_data_dir(path: &Path) -> Result<(), Failure> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
         Failure::new(

@@ -1,4 +1,4 @@
-//! `tidings ledger`: what happened to an app, with its token; the staff sees all apps, or one with `--for`.
+//! `tidings ledger`: the entries of an app, with its token; the staff sees all apps, or one with `--for`.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use super::{
     follow::follow,
     output::{shown, table},
     query::QueryArgs,
+    words,
 };
 
 #[derive(Subcommand, Debug)]
@@ -20,15 +21,15 @@ pub(super) enum LedgerVerb {
         #[command(flatten)]
         filter: LedgerFilter,
         /// Only from this moment on (RFC 3339)
-        #[arg(long, value_name = "MOMENT")]
+        #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
         since: Option<String>,
-        /// Only before this moment
-        #[arg(long, value_name = "MOMENT")]
+        /// Only entries before this moment
+        #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
         until: Option<String>,
         /// As the staff: the entries of all apps, not only of the one that --for names
         #[arg(long, conflicts_with = "for_app")]
         all_apps: bool,
-        /// Most of them
+        /// At most this number of entries
         #[arg(long, default_value_t = 50, value_name = "COUNT")]
         limit: usize,
     },
@@ -38,9 +39,12 @@ pub(super) enum LedgerVerb {
         server: ServerArgs,
         #[command(flatten)]
         filter: LedgerFilter,
-        /// The id of the last entry that was seen, or `beginning`; else only what comes from now on
+        /// The id of the last entry already seen, or `beginning`; if missing, only new entries
         #[arg(long, value_name = "ID")]
         after: Option<String>,
+        /// As the staff: the entries of all apps, not only of the one that --for names
+        #[arg(long, conflicts_with = "for_app")]
+        all_apps: bool,
     },
 }
 
@@ -49,10 +53,10 @@ pub(super) enum LedgerVerb {
 pub(super) struct LedgerFilter {
     #[command(flatten)]
     query: QueryArgs,
-    /// Only of these types, separated by commas: watch.blocked,letter.parked
+    /// Only entries of these types, separated by commas: watch.blocked,letter.parked
     #[arg(long = "type", value_name = "TYPES")]
     types: Option<String>,
-    /// Only of this repository: its id, owner/name or address
+    /// Only entries of this repository: its id, owner/name or address
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<String>,
     /// Only about this source, branch, watch, sink or app, by its id
@@ -61,7 +65,7 @@ pub(super) struct LedgerFilter {
 }
 
 impl LedgerFilter {
-    /// What is said, under the names of the API; a server knows which watch a repository is.
+    /// The arguments under the names of the API; the server resolves the repository to a watch.
     async fn query(self, client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
         let watch = match self.repository {
             Some(named) => Some(client.watch(&named).await?.to_string()),
@@ -83,21 +87,23 @@ pub(super) async fn run(verb: LedgerVerb, context: &Context) -> Result<(), Failu
             let path: &[&str] = if all_apps { &["api", "admin", "ledger"] } else { &["api", "ledger"] };
             let (entries, more) = client.list_at_most(path, &query, limit).await?;
             let rows: Vec<Value> = entries.iter().map(row).collect();
-            let columns = ["at", "app_id", "number", "type", "about", "more", "origin"];
+            let columns = ["at", "app_name", "number", "type", "about", "more", "origin", "app_id"];
             let mut lines = table(&rows, if all_apps { &columns[..] } else { &COLUMNS[..] });
             lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));
             context.output.print(&Value::Array(entries), &lines)
         }
-        LedgerVerb::Follow { server, filter, after } => {
+        LedgerVerb::Follow { server, filter, after, all_apps } => {
             let client = context.client(&server)?;
             let said = filter.query(&client).await?;
             let query: Vec<_> = said.iter().map(|(name, text)| (*name, text.as_str())).collect();
-            follow(&client, &["api", "ledger", "follow"], &query, after, context, line).await
+            let path: &[&str] =
+                if all_apps { &["api", "admin", "ledger", "follow"] } else { &["api", "ledger", "follow"] };
+            follow(&client, path, &query, after, context, line).await
         }
     }
 }
 
-/// What a list shows of each entry.
+/// The columns of a list of entries.
 const COLUMNS: [&str; 6] = ["at", "number", "type", "about", "more", "origin"];
 
 fn row(entry: &Value) -> Value {
@@ -110,6 +116,7 @@ fn row(entry: &Value) -> Value {
     json!({
         "at": entry["at"],
         "app_id": entry["app_id"],
+        "app_name": entry["app_name"],
         "number": entry["number"],
         "type": entry["type"],
         "about": about,
@@ -123,7 +130,9 @@ fn line(id: Option<&str>, word: &str, data: &Value) -> String {
         "gap" => format!("{}  gap  {}", id.unwrap_or("-"), shown(&data["reason"])),
         _ => {
             let row = row(data);
+            let app = Some(shown(&row["app_name"])).filter(|_| row["app_name"].is_string());
             let columns = ["at", "type", "about", "more"].map(|column| shown(&row[column]));
+            let columns: Vec<String> = app.into_iter().chain(columns).collect();
             format!("{}  {}", id.unwrap_or("-"), columns.join("  "))
         }
     }

@@ -1,10 +1,10 @@
 //! `tidings listen`: a receiver that checks signatures, prints what arrives and can mirror it.
 //!
-//! It answers 2xx only after the effect is on disk, 401 to what is not signed with the secret
-//! under every scheme that it carries, and tells a sender by status whether to try again
-//! ([`mirror::MirrorError::status`]), of the changes of a batch one by one. Headers must be there
-//! within 10 s, a body within 2 minutes; the signature's headers are looked at before the body is
-//! read, and all bodies together have a bounded size. With `--pull` it asks a server instead.
+//! It answers 2xx only after the effect is on disk, and 401 to a request that is not signed with the secret
+//! under every scheme that it carries. The status tells a sender whether to try again
+//! ([`mirror::MirrorError::status`]), for each change of a batch separately. Headers must arrive within 10 s,
+//! a body within 2 minutes; the signature headers are checked before the body is read, and all bodies
+//! together have a bounded size. With `--pull` it asks a server for changes instead.
 
 pub mod assembly;
 pub mod envelope;
@@ -59,7 +59,7 @@ use mirror::{Effect, Mirror, MirrorError, OpenMirrorError};
 
 /// Time for a header block, and longest silence between two requests of a connection.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// Time for a body.
+/// The time limit for receiving a body.
 const BODY_WITHIN: Duration = Duration::from_secs(120);
 /// Bytes of a body: a text of the largest admitted file, a third of it escaped.
 const BODY_MAX: usize = 448 << 20;
@@ -67,16 +67,16 @@ const BODY_MAX: usize = 448 << 20;
 const CONNECTIONS_MAX: usize = 64;
 /// Bytes of all bodies that are held at the same time; a body waits until it fits.
 const BODIES_MAX: usize = BODY_MAX;
-/// The unit that these are counted in.
+/// The unit of the memory limit for bodies, in bytes.
 const BODY_UNIT: usize = 64 << 10;
 
 /// Receives deliveries, checks their signatures, prints them and may mirror them into a folder.
 #[derive(Args, Clone, Debug)]
 pub struct ListenArgs {
-    /// Where to listen: address and port, or a port of 127.0.0.1; port 0 takes a free one
+    /// Address and port to listen on, or a port of 127.0.0.1; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS", value_parser = socket_address)]
     pub listen: SocketAddr,
-    /// The secret.
+    /// The secret that signatures are checked with.
     #[command(flatten)]
     pub secret: SecretArgs,
     /// Prints each body instead of a line about it; set from the option that every verb has.
@@ -93,32 +93,32 @@ pub struct ListenArgs {
     /// repository) instead of listening
     #[arg(long, value_name = "REPOSITORY", conflicts_with_all = ["listen", "secret_file"])]
     pub pull: Option<String>,
-    /// With --pull: ends when nothing is pending
+    /// With --pull: end when nothing is pending
     #[arg(long, requires = "pull")]
     pub once: bool,
-    /// With --pull: the server.
+    /// With --pull: the server that changes are claimed from.
     #[command(flatten)]
     pub(super) server: ServerArgs,
 }
 
-/// Why the receiver does not run.
+/// The reason why the receiver does not run.
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// The secret.
+    /// The secret cannot be read from its file or the environment.
     #[error(transparent)]
     Secret(#[from] InputError),
-    /// The address.
+    /// The address cannot be listened on.
     #[error("cannot listen on {0}: {1}; name another address or port with --listen")]
     Address(SocketAddr, #[source] io::Error),
-    /// The mirror.
+    /// The folder of the mirror cannot be used.
     #[error("cannot mirror into {}: {}", _0.display(), _1)]
     Mirror(PathBuf, #[source] OpenMirrorError),
-    /// Accepting connections.
+    /// The socket cannot accept connections any more.
     #[error("cannot accept connections: {0}")]
     Accept(#[source] io::Error),
 }
 
-/// Where the lines go.
+/// The output for printed lines.
 pub type Output = Box<dyn Write + Send>;
 
 /// A receiver that is bound and not yet serving.
@@ -189,8 +189,7 @@ impl Listener {
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADERS_WITHIN)
                     .serve_connection(TokioIo::new(stream), service);
-                // A connection that breaks is its peer's business: what was not acknowledged comes
-                // again.
+                // A broken connection is not our failure: the sender sends again what was not acknowledged.
                 drop(served.await);
                 drop(permit);
             });
@@ -204,7 +203,7 @@ impl Listener {
 /// As [`Listener::bind`] and [`Listener::run`].
 pub async fn run(args: &ListenArgs, clock: Arc<dyn Clock>) -> Result<(), ListenError> {
     let listener = Listener::bind(args, clock, Box::new(io::stdout())).await?;
-    // For the person who started it; standard output carries events only. If nobody reads it, fine.
+    // On standard error, because standard output carries events only. A closed standard error is no failure.
     drop(writeln!(io::stderr(), "listening on http://{}", listener.address()));
     listener.run(interrupted()).await
 }
@@ -215,10 +214,10 @@ async fn interrupted() {
     }
 }
 
-/// Pulls what is pending of one watch until interrupted, printing to standard output.
+/// Pulls the pending changes of one watch until interrupted, and prints them to standard output.
 ///
 /// # Errors
-/// The mirror, or a server that refuses.
+/// If the mirror fails, or the server refuses.
 pub(super) async fn pull(
     args: &ListenArgs,
     watch: &str,
@@ -235,7 +234,7 @@ pub(super) async fn pull(
     if let (Err(_), Some(mirror)) = (&ended, &receiver.mirror)
         && let Err(error) = mirror.lock().take_back()
     {
-        // The failure itself is what the verb ends with.
+        // The verb already ends with the failure itself.
         drop(writeln!(io::stderr(), "tidings: the new mirror is not taken back: {error}"));
     }
     ended
@@ -267,7 +266,7 @@ impl Receiver {
         Ok(Self { keys, clock, json: args.json, mirror, output: Mutex::new(output), room })
     }
 
-    /// Says which watch and cursor the mirror is of, before anything of them is applied.
+    /// Records the watch and cursor of the mirror, before any of their changes is applied.
     fn claim(&self, watch: &str, cursor: Option<&str>, branch: Option<&str>) -> Result<(), Failure> {
         let Some(mirror) = &self.mirror else { return Ok(()) };
         let claimed = mirror.lock().claim(watch, cursor, branch);
@@ -329,7 +328,7 @@ impl Receiver {
         }
     }
 
-    /// Takes the changes of a batch one after another, and says what became of each.
+    /// Applies the changes of a batch one after another, and reports the result of each.
     async fn receive_batch(&self, changes: Vec<Change>) -> String {
         let mut results = Vec::with_capacity(changes.len());
         for Change { verb, word, message, text } in changes {
@@ -363,7 +362,7 @@ impl Receiver {
         effect
     }
 
-    /// Reads a body whose length was announced, once there is room for it.
+    /// Reads a body of known length, once there is room for it.
     async fn read(&self, body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Answer> {
         let refuse = |status: StatusCode, text: &str| (status, text.to_owned());
         let length = body.size_hint().exact();
@@ -378,7 +377,7 @@ impl Receiver {
         Ok((body.to_bytes(), room))
     }
 
-    /// The effect on the mirror; nothing without one.
+    /// Applies a message to the mirror; does nothing without a mirror.
     async fn apply(&self, verb: Verb, message: &Arc<Message>) -> Option<Result<Effect, MirrorError>> {
         let (mirror, message) = (Arc::clone(self.mirror.as_ref()?), Arc::clone(message));
         let applied = tokio::task::spawn_blocking(move || mirror.lock().apply(verb, &message));
@@ -392,7 +391,7 @@ impl Receiver {
         self.write(format!("{line}\n").as_bytes());
     }
 
-    /// One line: in a body that is not compact, line ends between tokens become spaces.
+    /// Prints a body in one line: in a body that is not compact, line ends between tokens become spaces.
     fn print_body(&self, body: &[u8]) {
         let mut line: Vec<u8> =
             body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
@@ -402,7 +401,7 @@ impl Receiver {
 
     fn write(&self, bytes: &[u8]) {
         let mut output = self.output.lock();
-        // The mirror goes on when nobody reads the lines any more.
+        // The mirror goes on when standard output is closed.
         drop(output.write_all(bytes).and_then(|()| output.flush()));
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::output::{shown, table};
 
-/// What a list of an app's watches shows of each.
+/// The columns of a list of an app's watches.
 pub(super) const COLUMNS: [&str; 9] = [
     "repository_id",
     "repository",
@@ -16,7 +16,7 @@ pub(super) const COLUMNS: [&str; 9] = [
     "next_poll_at",
     "why",
 ];
-/// What a list of the watches of all apps shows of each.
+/// The columns of a list of the watches of all apps.
 pub(super) const STAFF_COLUMNS: [&str; 12] = [
     "app_name",
     "app_id",
@@ -31,7 +31,7 @@ pub(super) const STAFF_COLUMNS: [&str; 12] = [
     "waits_for",
     "why",
 ];
-/// What is shown of each branch of a watch.
+/// The columns of the branches of a watch.
 const BRANCH_COLUMNS: [&str; 10] = [
     "branch",
     "state",
@@ -45,7 +45,19 @@ const BRANCH_COLUMNS: [&str; 10] = [
     "reason",
 ];
 
-/// What people want to know of a watch, in a line. A server of an older version says less.
+/// One line for each watch. Watches with equal names are told apart by their addresses.
+pub(super) fn lines(watches: &[Value]) -> Vec<Value> {
+    let mut lines: Vec<Value> = watches.iter().map(line).collect();
+    let names: Vec<Value> = lines.iter().map(|line| line["repository"].clone()).collect();
+    for ((line, watch), name) in lines.iter_mut().zip(watches).zip(&names) {
+        if names.iter().filter(|other| *other == name).count() > 1 {
+            line["repository"] = json!(format!("{} ({})", shown(name), shown(&watch["github_url"])));
+        }
+    }
+    lines
+}
+
+/// The facts about a watch in one line. A server of an older version sends fewer.
 pub(super) fn line(watch: &Value) -> Value {
     let branches = branches(watch);
     let lag = branches.iter().filter_map(|branch| branch["lag_ms"].as_u64()).max().unwrap_or(0);
@@ -87,7 +99,7 @@ fn branches(watch: &Value) -> &[Value] {
     watch["branches"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// `208/251`: changes that are settled, of those of the open rounds; null where none is open.
+/// `208/251`: the settled changes and the total of the open rounds; null if no round is open.
 fn position(branches: &[Value]) -> Value {
     let open: Vec<(u64, u64)> = branches
         .iter()
@@ -151,5 +163,13 @@ mod tests {
         let line = line(&watch);
         assert_eq!((&line["waits_for"], &line["position"]), (&Value::Null, &Value::Null));
         assert_eq!((&line["state"], &line["repository"]), (&json!("active"), &json!("a/b")));
+    }
+
+    #[test]
+    fn watches_of_one_name_are_told_apart_by_their_addresses() {
+        let watch = |name: &str, url: &str| json!({ "owner": "o", "name": name, "github_url": url });
+        let watches = [watch("r", "https://a/o/r"), watch("r", "https://b/o/r"), watch("s", "https://a/o/s")];
+        let names: Vec<Value> = lines(&watches).iter().map(|line| line["repository"].clone()).collect();
+        assert_eq!(names, ["o/r (https://a/o/r)", "o/r (https://b/o/r)", "o/s"]);
     }
 }

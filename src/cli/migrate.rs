@@ -1,4 +1,5 @@
-//! `tidings migrate`: the schema of the database that the settings name, and copies of it into another one.
+//! `tidings migrate`: the schema of the database in the settings, and copies of that database into another
+//! one.
 
 mod copy;
 
@@ -16,12 +17,12 @@ use crate::{
 pub(super) enum MigrateVerb {
     /// Take every step that is missing
     Up,
-    /// Take back the last steps: their tables and all in them go
+    /// Take back the last steps: their tables are deleted with all data in them
     Down {
-        /// How many
+        /// The number of steps to take back
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         steps: u32,
-        /// Really
+        /// Confirm that tables and their data are deleted
         #[arg(long)]
         yes: bool,
         /// The name of the database (for SQLite the name of the file): needed to take back all steps, which
@@ -45,7 +46,8 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
         MigrateVerb::Copy(arguments) => copy::run(arguments, &settings, context).await,
         MigrateVerb::Up => {
             super::key::make_data_dir(&settings.data_dir)?;
-            // Replicas of the version before go on beside a newer schema; the one server of a file does not.
+            // On PostgreSQL, replicas of the previous version may run beside a newer schema; the one server
+            // of a SQLite file may not.
             let _claim = if is_file(&url)? { Some(claim(&settings)?) } else { None };
             let progress = Progress::steps();
             progress.tell("taking the steps that are missing");
@@ -89,7 +91,7 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
     }
 }
 
-/// The data directory, where no server has it open: a schema does not change below one that writes.
+/// Claims the data directory, which must not be in use: the schema must not change while a server writes.
 fn claim(settings: &Settings) -> Result<Claim, Failure> {
     Claim::hold(&settings.data_dir).map_err(|error| Failure::of_start(&error))
 }

@@ -1,17 +1,17 @@
-//! Options that a verb would ignore: the command line is refused instead, so that nobody believes in an
-//! effect that is not there.
+//! Options that have no effect with a verb: the command line is refused, so that the user does not expect an
+//! effect.
 
 use clap::{ArgMatches, CommandFactory, parser::ValueSource};
 
 use super::Cli;
 
 /// The verbs that are about all apps.
-const OF_ALL: [&str; 4] = ["admin", "audit", "key", "receipt"];
-/// What `tidings listen` needs only with `--pull`.
+const OF_ALL: [&str; 3] = ["admin", "audit", "key"];
+/// The options of `tidings listen` that need `--pull`.
 const OF_PULL: [(&str, &str); 4] =
     [("server", "--server"), ("token_file", "--token-file"), ("profile", "--profile"), ("for_app", "--for")];
 
-/// What is said of an option that does nothing with the verb it is given to.
+/// The message for an option without effect in this verb.
 pub(super) fn option(matches: &ArgMatches) -> Option<String> {
     let root = Cli::command();
     let (mut command, mut leaf, mut path) = (&root, matches, Vec::new());
@@ -19,9 +19,9 @@ pub(super) fn option(matches: &ArgMatches) -> Option<String> {
         (command, leaf) = (command.find_subcommand(name)?, inner);
         path.push(name);
     }
-    // Matches know in debug builds alone which options a verb has.
+    // Only debug builds of clap know which options a verb has, so the command is asked.
     let has = |id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
-    // What a variable of the environment says is meant for every verb.
+    // A value from an environment variable is meant for all verbs, so it is never refused.
     let is_given = |id: &str| has(id) && leaf.value_source(id) == Some(ValueSource::CommandLine);
     if path == ["listen"] && !is_given("pull") {
         let (_, flag) = OF_PULL.into_iter().find(|(id, _)| is_given(id))?;

@@ -1,4 +1,4 @@
-//! What a verb prints: a few lines for people, or with `--json` the whole answer.
+//! The output of a verb: a few lines for people, or with `--json` the whole answer.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Failure;
 
-/// How a verb prints.
+/// The form of the output.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     /// JSON instead of lines.
@@ -18,7 +18,7 @@ impl Output {
     /// Prints `value` as JSON, or `lines` for people.
     ///
     /// # Errors
-    /// Nobody reads the output any more.
+    /// If the output was closed.
     pub fn print(self, value: &Value, lines: &[String]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let written = if self.json {
@@ -33,10 +33,10 @@ impl Output {
 }
 
 impl Output {
-    /// Prints one of many values as it comes: a line of JSON, or `line` for people.
+    /// Prints one of several values when it arrives: a line of JSON, or `line` for people.
     ///
     /// # Errors
-    /// Nobody reads the output any more.
+    /// If the output was closed.
     pub fn print_line(self, value: &Value, line: impl FnOnce() -> String) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let text = if self.json { value.to_string() } else { line() };
@@ -45,8 +45,8 @@ impl Output {
     }
 }
 
-/// A field as people read it: texts without quotes and with commas between several, `-` for what is missing.
-/// Control characters are escaped, so that nothing from elsewhere moves the cursor.
+/// A field for people: texts without quotes, lists with commas, `-` for a missing value. Control characters
+/// are escaped, so that data cannot move the cursor of the terminal.
 #[must_use]
 pub fn shown(value: &Value) -> String {
     match value {
@@ -62,7 +62,7 @@ pub fn shown(value: &Value) -> String {
     }
 }
 
-/// The fields of an object, one a line; those of inner objects as `outer.inner`.
+/// The fields of an object, one per line; fields of inner objects as `outer.inner`.
 #[must_use]
 pub fn fields(value: &Value) -> Vec<String> {
     match value.as_object() {
@@ -71,7 +71,7 @@ pub fn fields(value: &Value) -> Vec<String> {
     }
 }
 
-/// The fields of an object by their names; those of inner objects as `outer.inner`.
+/// The fields of an object by their names; fields of inner objects as `outer.inner`.
 #[must_use]
 pub fn flattened(value: &Value) -> Vec<(String, &Value)> {
     let mut flat = Vec::new();
@@ -87,7 +87,7 @@ pub fn flattened(value: &Value) -> Vec<(String, &Value)> {
     flat
 }
 
-/// Some fields of each item of a list, one item a line, under their names.
+/// Some fields of each item of a list, one item per line, below their names.
 #[must_use]
 pub fn table(items: &[Value], columns: &[&str]) -> Vec<String> {
     let names = columns.iter().map(|column| column.to_uppercase()).collect();
@@ -95,8 +95,8 @@ pub fn table(items: &[Value], columns: &[&str]) -> Vec<String> {
     aligned(std::iter::once(names).chain(rows))
 }
 
-/// Rows whose cells stand below each other, however wide their characters are; one line each, which is
-/// neither cut nor wrapped, so that scripts may read it.
+/// Rows with aligned cells, also for wide characters; one line per row, which is neither cut nor wrapped, so
+/// that scripts may read it.
 #[must_use]
 pub fn aligned(rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
     let mut table = Table::new();

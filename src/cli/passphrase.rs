@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use zeroize::Zeroizing;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     secret_file::{self, Purpose},
 };
 
-/// Where the passphrase is.
+/// The arguments that say where the passphrase is.
 #[derive(Args, Clone, Debug)]
 pub(super) struct PassphraseArgs {
     /// File that holds the passphrase; else the variable TIDINGS_PASSPHRASE has it
@@ -23,14 +23,14 @@ impl PassphraseArgs {
     /// The passphrase, without the end of its line.
     ///
     /// # Errors
-    /// A file that cannot be read, that others can read, or that is empty.
+    /// If the file cannot be read, is readable by others, or is empty.
     pub(super) fn read(&self, context: &Context) -> Result<Option<Secret>, Failure> {
         let Some(path) = &self.passphrase_file else {
             let set = context.environment.get(PASSPHRASE_VARIABLE);
             return Ok(set.filter(|text| !text.is_empty()).map(Secret::new));
         };
         secret_file::read(path, Purpose::Passphrase)?;
-        // As it stands there: spaces at its ends belong to it.
+        // Spaces at the ends are part of the passphrase, so the text is not trimmed.
         let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
             Failure::new(Code::NoInput, format!("{} cannot be read: {error}", path.display()))
         })?;
@@ -40,10 +40,10 @@ impl PassphraseArgs {
         }
     }
 
-    /// The same, demanded.
+    /// Reads the passphrase, which must be given.
     ///
     /// # Errors
-    /// No passphrase, too.
+    /// As [`Self::read`], and a usage error where no passphrase is given.
     pub(super) fn demand(&self, context: &Context) -> Result<Secret, Failure> {
         self.read(context)?.ok_or_else(|| {
             let text = "a passphrase is needed: --passphrase-file FILE, or the variable TIDINGS_PASSPHRASE";

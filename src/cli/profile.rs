@@ -1,4 +1,4 @@
-//! Profiles: servers with names, so that nobody types addresses and paths of tokens.
+//! Profiles: named servers, so that a user need not type addresses and token files.
 //!
 //! ```toml
 //! default = "home"
@@ -9,9 +9,9 @@
 //! ```
 //!
 //! The file is `tidings/profiles.toml` below `$XDG_CONFIG_HOME` or `~/.config`; `tidings auth` writes the
-//! file too. It holds no secret, but says where tokens go: a file that others may write to is refused. A
-//! server that is named by hand takes nothing from a profile, so that a token goes to the server of its
-//! profile alone.
+//! file too. The file holds no secret, but decides to which server a token is sent: a file that others may
+//! write to is refused. A server that is named by a flag uses nothing of a profile, so that the token of a
+//! profile is sent only to the server of that profile.
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +42,7 @@ struct Profiles {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Profile {
-    /// Its address.
+    /// The address of the server.
     pub(super) server: Url,
     /// The file that holds the token for it.
     pub(super) token_file: Option<PathBuf>,
@@ -55,7 +55,7 @@ impl Home {
     /// The folder of the user who runs this process.
     ///
     /// # Errors
-    /// The user has no home directory.
+    /// If the user has no home directory.
     pub(super) fn of(environment: &Environment) -> Result<Self, Failure> {
         let set = |name: &str| environment.get(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
@@ -86,11 +86,11 @@ impl Home {
         Err(Failure::new(Code::Usage, said))
     }
 
-    /// The profile of this name, or the default one, with its name; `None` where neither is asked for nor
-    /// set.
+    /// The profile of this name, or the default one, with its name; `None` if no name is given and no default
+    /// is set.
     ///
     /// # Errors
-    /// A file that cannot be read, that others may write to, or that has no such profile.
+    /// If the file cannot be read, is writable by others, or has no such profile.
     pub(super) fn find(&self, name: Option<&str>) -> Result<Option<(String, Profile)>, Failure> {
         let path = self.file();
         let profiles = parse(&path, &read(&path)?)?;
@@ -107,16 +107,16 @@ impl Home {
     /// The names of all profiles.
     ///
     /// # Errors
-    /// A file that cannot be read, or that others may write to.
+    /// If the file cannot be read, or is writable by others.
     pub(super) fn names(&self) -> Result<Vec<String>, Failure> {
         let path = self.file();
         Ok(parse(&path, &read(&path)?)?.profiles.into_keys().collect())
     }
 
-    /// Writes a profile in place of the one of this name; the first one becomes the default.
+    /// Writes a profile and replaces an existing one of this name; the first profile becomes the default.
     ///
     /// # Errors
-    /// A file that cannot be read or written.
+    /// If the file cannot be read or written.
     pub(super) fn save(&self, name: &str, profile: &Profile) -> Result<(), Failure> {
         let path = self.file();
         let mut text = without(&read(&path)?, name);
@@ -133,10 +133,10 @@ impl Home {
         self.write(&text)
     }
 
-    /// Takes a profile out, and the line that makes it the default.
+    /// Removes a profile, and the line that makes it the default.
     ///
     /// # Errors
-    /// A file that cannot be read or written.
+    /// If the file cannot be read or written.
     pub(super) fn remove(&self, name: &str) -> Result<(), Failure> {
         let path = self.file();
         let text = without(&read(&path)?, name);
@@ -149,7 +149,7 @@ impl Home {
         self.write(&kept)
     }
 
-    /// Writes the file, unless the text is none that could be read again.
+    /// Writes the file, unless the text could not be parsed again.
     fn write(&self, text: &str) -> Result<(), Failure> {
         let path = self.file();
         parse(&path, text)?;
@@ -168,7 +168,7 @@ impl Home {
     }
 }
 
-/// The profile of this name, or the default one; `None` where neither is asked for nor set.
+/// The profile of this name, or the default one; `None` if no name is given and no default is set.
 ///
 /// # Errors
 /// As [`Home::find`].
@@ -180,7 +180,7 @@ pub(super) fn find(name: Option<&str>, environment: &Environment) -> Result<Opti
     }
 }
 
-/// A file's text without the section of a profile; what stands beside it, comments too, is kept.
+/// The text of the file without the section of a profile; all other text, comments too, is kept.
 fn without(text: &str, name: &str) -> String {
     let head = format!("[profiles.{name}]");
     let mut is_inside = false;
@@ -196,7 +196,7 @@ fn without(text: &str, name: &str) -> String {
     kept
 }
 
-/// The text of the file; empty where there is none.
+/// The text of the file; empty if the file does not exist.
 fn read(path: &Path) -> Result<String, Failure> {
     let shown = path.display();
     let facts = match fs::metadata(path) {

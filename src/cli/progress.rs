@@ -7,29 +7,29 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often it moves although nothing is told.
+/// How often the display moves without news.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What is shown while a verb works; gone when this is dropped.
+/// The progress shown while a verb works; it disappears when this is dropped.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    /// So many of so many, or of a number that is not known yet.
+    /// Progress as "number of number", where the second may not be known yet.
     pub(super) fn of(things: &str) -> Self {
         Self::new(&format!("{{bar:40}} {{pos}} of {{len}} {things}"))
     }
 
-    /// So many, of nobody knows how many.
+    /// Progress as a number alone, where the total is not known.
     pub(super) fn counting(things: &str) -> Self {
         Self::new(&format!("{{spinner}} {{pos}} {things}, {{elapsed}}"))
     }
 
-    /// What is being done, and with how many so far.
+    /// Shows the current step, and the number of things done so far.
     pub(super) fn steps_counting(things: &str) -> Self {
         Self::new(&format!("{{spinner}} {{msg}}, {{pos}} {things}, {{elapsed}}"))
     }
 
-    /// What is being done.
+    /// Shows the current step.
     pub(super) fn steps() -> Self {
         Self::new("{spinner} {msg}, {elapsed}")
     }
@@ -44,18 +44,18 @@ impl Progress {
         Self(bar)
     }
 
-    /// How many are done.
+    /// Sets the number of things done.
     pub(super) fn done(&self, done: u64) {
         self.0.set_position(done);
     }
 
-    /// How many are done, of how many.
+    /// Sets the number of things done, and the total.
     pub(super) fn done_of(&self, done: u64, all: u64) {
         self.0.set_length(all);
         self.0.set_position(done);
     }
 
-    /// What is being done now.
+    /// Sets the current step.
     pub(super) fn tell(&self, step: &'static str) {
         self.0.set_message(step);
     }

@@ -2,17 +2,16 @@
 
 use clap::Args;
 
-/// Which rows are listed.
+/// Selects the rows to list.
 #[derive(Args, Debug)]
 pub(super) struct QueryArgs {
-    /// Only those that this filter means, such as 'state:open since:-2h'; docs/filters.md tells what a filter
-    /// may say
+    /// Only rows that match this filter, such as 'state:open since:-2h'; docs/filters.md describes filters
     #[arg(long, short, value_name = "FILTER")]
     pub(super) query: Option<String>,
 }
 
 impl QueryArgs {
-    /// What is said, under the name of the API.
+    /// The argument under its name in the API.
     pub(super) fn said(&self) -> Option<(&'static str, &str)> {
         self.query.as_deref().map(|text| ("q", text))
     }

@@ -1,8 +1,9 @@
-//! `tidings repository`: what an app watches, with the token of that app.
+//! `tidings repository`: the watches of an app, with the token of that app.
 
 mod access;
 mod add;
 mod past;
+mod preview;
 mod settings;
 mod shown;
 mod sink;
@@ -27,9 +28,11 @@ use super::{
 pub(super) enum RepositoryVerb {
     /// Begin to watch a repository
     Add(Box<add::AddArgs>),
-    /// Change the settings of a watch; what is not given stays as it is
+    /// Show which files of a repository a watch would deliver; nothing is registered
+    Preview(Box<preview::PreviewArgs>),
+    /// Change the settings of a watch; options that are missing leave the setting unchanged
     Update(Box<update::UpdateArgs>),
-    /// List what the app watches
+    /// List the watches of the app
     List {
         #[command(flatten)]
         server: ServerArgs,
@@ -40,23 +43,23 @@ pub(super) enum RepositoryVerb {
     Show(OneArgs),
     /// Ask the Git host now
     Scan(OneArgs),
-    /// Deliver everything anew
+    /// Send every file again, in a round of its own
     Resync {
         #[command(flatten)]
         one: OneArgs,
-        /// Also tell the app to drop what it has and is not named
+        /// Also tell the app to drop each file that is not sent
         #[arg(long)]
         complete: bool,
     },
-    /// Give the change at the head up: it becomes a dead letter, and the next one goes on
+    /// Skip the change at the head: the change becomes a dead letter, and the next change is sent
     Skip {
         #[command(flatten)]
         one: OneArgs,
-        /// The branch, by its `cursor`; needed while several have a change at their head
+        /// The branch, by its `cursor`; needed if several branches have a change at their head
         #[arg(long, value_parser = words::id::<CursorId>(CURSORS))]
         cursor: Option<CursorId>,
     },
-    /// Deliver once more what came after a commit that the app held
+    /// Send the changes after a commit that the app once held again
     Replay {
         #[command(flatten)]
         one: OneArgs,
@@ -67,17 +70,20 @@ pub(super) enum RepositoryVerb {
         #[arg(long, value_parser = words::id::<CursorId>(CURSORS))]
         cursor: Option<CursorId>,
     },
-    /// List the changes of a round and how each stands
+    /// List the changes of a round with their states
     Changes(Box<past::ChangesArgs>),
     /// List the rounds, newest first
     Rounds(OneArgs),
-    /// Print what is delivered and parked as it happens, until the process is ended
+    /// List the statuses of the commits of a watch: the state to show, the state that the Git host was told,
+    /// and the reason if the host is told no more
+    Statuses(OneArgs),
+    /// Print deliveries and parked changes as they happen, until the process is ended
     Events(Box<past::EventsArgs>),
-    /// Hold the watch still
+    /// Pause the watch: nothing is delivered
     Pause(OneArgs),
-    /// Serve the watch again
+    /// Resume a paused watch
     Resume(OneArgs),
-    /// End the watch
+    /// End the watch: nothing of the repository is delivered any more
     Remove(OneArgs),
     /// Replace the credential; it is read from a file or the variable TIDINGS_GIT_TOKEN
     Token {
@@ -88,12 +94,12 @@ pub(super) enum RepositoryVerb {
     },
 }
 
-/// One watch of a server.
+/// The arguments that name one watch.
 #[derive(Args, Debug)]
 pub(super) struct OneArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Its `repository_id`; or owner/name or the address of the repository, where one watch is of it
+    /// The `repository_id`; or owner/name or the address of the repository, if it has one watch
     #[arg(value_name = "REPOSITORY")]
     named: String,
 }
@@ -102,7 +108,7 @@ impl OneArgs {
     /// A client, and the id of the watch.
     ///
     /// # Errors
-    /// The app has no such watch, or several.
+    /// If the app has no such watch, or several.
     async fn find(&self, context: &Context) -> Result<(Client, WatchId), Failure> {
         let client = context.client(&self.server)?;
         let id = client.watch(&self.named).await?;
@@ -110,7 +116,7 @@ impl OneArgs {
     }
 }
 
-/// What lists the cursors of a watch.
+/// The command that lists the cursors of a watch.
 const CURSORS: &str = "tidings repository show --json";
 /// The route of all repositories.
 const PATH: [&str; 2] = ["api", "repositories"];
@@ -119,12 +125,12 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
     let output = context.output;
     match verb {
         RepositoryVerb::Add(arguments) => add::run(*arguments, context).await,
+        RepositoryVerb::Preview(arguments) => preview::run(*arguments, context).await,
         RepositoryVerb::Update(arguments) => update::run(&arguments, context).await,
         RepositoryVerb::List { server, query } => {
             let query: Vec<_> = query.said().into_iter().collect();
             let items = context.client(&server)?.list(&PATH, &query).await?;
-            let rows: Vec<Value> = items.iter().map(listing::line).collect();
-            let lines = table(&rows, &listing::COLUMNS);
+            let lines = table(&listing::lines(&items), &listing::COLUMNS);
             output.print(&Value::Array(items), &lines)
         }
         RepositoryVerb::Show(one) => show(&one, context).await,
@@ -148,6 +154,7 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
         }
         RepositoryVerb::Changes(arguments) => past::changes(*arguments, context).await,
         RepositoryVerb::Rounds(one) => past::rounds(one, context).await,
+        RepositoryVerb::Statuses(one) => past::statuses(one, context).await,
         RepositoryVerb::Events(arguments) => past::events(*arguments, context).await,
         RepositoryVerb::Pause(one) => act(&one, context, "pause", None).await,
         RepositoryVerb::Resume(one) => act(&one, context, "resume", None).await,
@@ -169,20 +176,27 @@ pub(super) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
     }
 }
 
-/// Shows a watch; to people also how its sink does: the endpoint of its app is no part of the watch.
+/// Shows a watch. For people it adds the state of the sink: the endpoint of the app is not part of the watch.
 async fn show(one: &OneArgs, context: &Context) -> Result<(), Failure> {
     let (client, id) = one.find(context).await?;
     let watch = client.call(Method::GET, &[PATH[0], PATH[1], id.as_str()], None).await?;
     let endpoint = match &watch["sink"] {
-        // A sink that the watch has for itself tells how it does.
+        // The watch's own sink includes its state.
         Value::Object(sink) => sink.get("endpoint").cloned().unwrap_or_default(),
         _ if context.output.json => Value::Null,
         _ => client.call(Method::GET, &["api", "app"], None).await?["endpoint"].take(),
     };
-    context.output.print(&watch, &shown::described(&watch, &endpoint))
+    let mut lines = shown::described(&watch, &endpoint);
+    let mut all = watch;
+    if all["status"].is_object() {
+        let statuses = past::last_statuses(&client, &id).await?;
+        lines.extend(past::status_lines(&statuses));
+        all["statuses"] = Value::Array(statuses);
+    }
+    context.output.print(&all, &lines)
 }
 
-/// Calls a route of one watch; the id of the watch, and the answer.
+/// Calls a route of one watch. Returns the id of the watch, and the answer.
 async fn call(
     one: &OneArgs,
     context: &Context,

@@ -1,5 +1,5 @@
-//! Files with secrets that a verb is given. A file that others can read is refused, and each refusal
-//! names the file, what its secret is for, and the mend.
+//! Files with secrets for a verb. A file that others can read is refused; each refusal names the file, the
+//! purpose of its secret, and the remedy.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 
 use super::{Code, Failure};
 use crate::{
@@ -23,25 +23,27 @@ use crate::{
 /// No secret is longer, in bytes: the private key of a certificate, with room to spare.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// What a secret is for.
+/// The purpose of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It opens the API of a server: that of an app, or of the staff.
+    /// A token for the API of a server, of an app or of the staff.
     ServerToken,
-    /// It opens a repository at its Git host.
+    /// A token for a repository at its Git host.
     GitToken,
     /// The private key of a GitHub App.
     GithubAppKey,
     /// An app's deliveries are signed with it.
     SigningKey,
-    /// An app proves itself with it to its endpoint.
+    /// The secret with which an app authenticates to its endpoint.
     EndpointSecret,
-    /// The value of a header field that goes to an endpoint.
+    /// The value of a header field for an endpoint.
     HeaderValue,
     /// The key of a client certificate.
     ClientKey,
-    /// It opens an exported keyring.
+    /// The passphrase of an exported keyring.
     Passphrase,
+    /// Git hosts sign hooks with it.
+    HookSecret,
 }
 
 impl fmt::Display for Purpose {
@@ -55,6 +57,7 @@ impl fmt::Display for Purpose {
             Self::HeaderValue => "value of a header field",
             Self::ClientKey => "key of the client certificate",
             Self::Passphrase => "passphrase",
+            Self::HookSecret => "secret of the hook",
         })
     }
 }
@@ -62,23 +65,24 @@ impl fmt::Display for Purpose {
 /// The secret in a file that only its owner can read.
 ///
 /// # Errors
-/// A file that is missing, empty, too large or readable by others.
+/// If the file is missing, empty, too large or readable by others.
 pub(super) fn read(path: &Path, purpose: Purpose) -> Result<Secret, Failure> {
     find(path, purpose)?.ok_or_else(|| {
         Failure::new(Code::Data, format!("the file {} for the {purpose} does not exist", path.display()))
     })
 }
 
-/// The signing key in a file; where there is no file, a key is made, which only its owner can read.
+/// The signing key in a file. If the file does not exist, it is created with a new key, readable only by its
+/// owner.
 ///
 /// # Errors
-/// As [`read`], and a file that cannot be written.
+/// As [`read`], and if the file cannot be written.
 pub(super) fn read_or_make_signing_key(path: &Path) -> Result<Secret, Failure> {
     if let Some(key) = find(path, Purpose::SigningKey)? {
         return Ok(key);
     }
     let key = generate_signing_key(&MachineRandom);
-    // On disk before a server signs with it: an app that cannot verify what it gets is of no use.
+    // The key is on disk before a server signs with it: without the key no app can verify deliveries.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let written = made.and_then(|mut file| {
         writeln!(file, "{}", key.expose())?;

@@ -28,16 +28,17 @@ use crate::{
     telemetry,
 };
 
-/// Runs the server.
+/// Runs the server until it is told to stop.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Write the address that the server listens on into this file, once it is ready (for port 0)
     #[arg(long, value_name = "FILE")]
     address_file: Option<PathBuf>,
-    /// The same for the address of `server.ops_listen`
+    /// Write the address of `server.ops_listen` into this file, once it listens
     #[arg(long, value_name = "FILE")]
     ops_address_file: Option<PathBuf>,
-    /// Begin anew where the database is gone or empty although this data directory was used with one
+    /// Start with an empty database although this data directory was used with another database, which is
+    /// missing or empty
     #[arg(long)]
     new_database: bool,
 }
@@ -45,7 +46,7 @@ pub struct ServeArgs {
 /// Runs until SIGTERM or SIGINT; a second one, half a second later or more, ends at once.
 ///
 /// # Errors
-/// [`Failure`] when the start is refused, or when the process must end although nobody asked.
+/// [`Failure`] when the start is refused, or when the process must end without a signal.
 pub(super) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
     let settings = context.settings()?;
     let telemetry =
@@ -64,26 +65,27 @@ pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
 async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> {
     let mut stop_signals = StopSignals::listen();
     limits::set(&mut settings.server);
-    // Before anything is made or migrated: a start at a busy address leaves everything as it was.
+    // Before any file is created or migrated: a start at a busy address leaves everything as it was.
     let addresses = Addresses::take(&settings.server)?;
     settings.egress.own = addresses.own();
     settings.database.may_be_new = args.new_database;
     let adapters = Adapters::open(settings).await.map_err(|error| Failure::of_start(&error))?;
-    // After the data directory was made: a token that is made lies there.
+    // After the data directory was created: a new token is written into it.
     let admin = AdminToken::from_settings(&adapters.settings, adapters.random.as_ref())
         .map_err(|error| Failure::of_error(Code::Config, &error))?;
     let certificate = doors::certificate(&adapters.settings.server)?;
     let settings = adapters.settings.clone();
-    // Open before anything else begins: other replicas are told where it is. Whoever comes now waits.
+    // Opened before any work begins, because other replicas are told the address. Requests wait until then.
     let doors = Doors::open(addresses, certificate)?;
     let adapters = adapters.reached_at(doors.reached_at(&settings.server));
     let to_replicas =
         ToReplicas::new(&settings.egress).map_err(|error| Failure::of_start(&StartError::Egress(error)))?;
     let mut app = adapters.start(None).await.map_err(|error| Failure::of_start(&error))?;
     doors.announce(args)?;
+    doors.tell_dashboard(&settings);
     let lifecycle = Lifecycle::default();
     let front = Arc::new(front(&app, to_replicas));
-    http::door::witness::started(&front).await;
+    http::door::audit_layer::started(&front).await;
     let (stop, stopping) = watch::channel(false);
     let state = HandlerState::new(&settings, lifecycle.clone());
     let pipeline = Arc::new(Pipeline::new(front, state, admin));
@@ -121,6 +123,8 @@ fn front(app: &App, to_replicas: ToReplicas) -> Front {
         administration: app.store.clone(),
         ledgers: app.store.clone(),
         subscriptions: app.store.clone(),
+        hooks: app.store.clone(),
+        tasks: app.store.clone(),
         keys: app.store.clone(),
         audit_keyring: app.store.clone(),
         git: app.git.clone(),
@@ -133,25 +137,25 @@ fn front(app: &App, to_replicas: ToReplicas) -> Front {
     }
 }
 
-/// SIGTERM and SIGINT, from the moment this was made: none is lost between two waits.
+/// SIGTERM and SIGINT, from the creation of this value on: none is lost between two waits.
 pub(super) struct StopSignals {
     signals: Option<(Signal, Signal)>,
     heard: Option<Instant>,
 }
 
-/// What comes this soon after a signal is the same wish: `timeout` and supervisors signal a process, then
+/// A second signal within this time counts as the same one: `timeout` and supervisors signal a process, then
 /// its group.
 const ECHO: Duration = Duration::from_millis(500);
 
 impl StopSignals {
-    /// From now on the signals do not end the process by themselves.
+    /// Catches the signals, so that they no longer end the process.
     pub(super) fn listen() -> Self {
         // Without handlers the signals end the process the hard way, which loses nothing either.
         let signals = signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok());
         Self { signals, heard: None }
     }
 
-    /// Waits for the next one and names it.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         let Some((terminate, interrupt)) = &mut self.signals else { return std::future::pending().await };
         loop {

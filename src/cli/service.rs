@@ -1,5 +1,5 @@
-//! `tidings service`: Tidings as a service of this machine, under systemd or launchd. The text of the
-//! unit lies in the folder of the same name; `install` writes it and lets the manager start it.
+//! `tidings service`: Tidings as a service of this machine, under systemd or launchd. The template of the
+//! unit is in the folder of the same name; `install` writes it and lets the manager start it.
 
 use std::{
     fs,
@@ -54,18 +54,18 @@ pub(super) enum ServiceVerb {
         #[command(flatten)]
         manager: Choice,
     },
-    /// Print what the service logged last
+    /// Print the last log lines of the service
     Logs {
         #[command(flatten)]
         manager: Choice,
-        /// How many lines
+        /// Print this number of the newest lines
         #[arg(long, default_value_t = 100)]
         lines: u32,
         /// Print further lines as they come, until Ctrl-C
         #[arg(long, short)]
         follow: bool,
     },
-    /// Say whether it is installed and runs; exit code 1 where it does not
+    /// Print whether the service is installed and runs; exit code 1 if not
     Status {
         #[command(flatten)]
         manager: Choice,
@@ -75,13 +75,13 @@ pub(super) enum ServiceVerb {
     },
 }
 
-/// Who runs services here, and where.
+/// The service manager to use, and the root of the system.
 #[derive(Args, Debug)]
 pub(super) struct Choice {
-    /// Who runs services; missing: that of this operating system
+    /// The service manager; if missing, the one of this operating system
     #[arg(long, value_enum)]
     manager: Option<Manager>,
-    /// The root of a system that does not run (an image): nothing is started or stopped
+    /// The root of a system that is not running (an image): nothing is started or stopped
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }
@@ -92,19 +92,19 @@ enum Manager {
     Launchd,
 }
 
-/// What goes into the unit.
+/// The arguments for the unit.
 #[derive(Args, Debug)]
 pub(super) struct Unit {
-    /// The program; missing: this one
+    /// The program; if missing, this one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// The settings file; missing: that of --config, else none: settings come from /etc/tidings/environment
+    /// The settings file; if missing, that of --config; if none, settings come from /etc/tidings/environment
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Let it read home directories, for local repositories there (systemd)
+    /// Let the service read home directories, for local repositories there (systemd)
     #[arg(long)]
     read_homes: bool,
-    /// The user that it runs as (launchd; systemd makes one)
+    /// The user of the service (launchd; systemd creates one)
     #[arg(long, default_value = "_tidings")]
     user: String,
 }
@@ -166,7 +166,7 @@ fn install(manager: &Choice, text: &str, replace: bool) -> Result<(), Failure> {
     manager.tell(&manager.starting())
 }
 
-/// Has the manager do something with the service, and says what was done.
+/// Runs a command of the manager on the service, and prints `done`.
 fn control(manager: &Choice, done: &str, command: Vec<String>, context: &Context) -> Result<(), Failure> {
     manager.check_runs()?;
     manager.tell(&command)?;
@@ -254,7 +254,7 @@ impl Choice {
         self.root.as_deref().unwrap_or(Path::new("/")).join(path)
     }
 
-    /// Runs the manager's own command. Of a system that does not run, nothing.
+    /// Runs a command of the manager; does nothing for a system that is not running.
     fn tell(&self, command: &[String]) -> Result<(), Failure> {
         let (Some((program, arguments)), None) = (command.split_first(), &self.root) else { return Ok(()) };
         let shown = command.join(" ");

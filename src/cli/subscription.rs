@@ -1,9 +1,13 @@
-//! `tidings subscription`: who is sent the entries of a ledger, with the token of the app; the staff does it
-//! for an app with `--for`.
+//! `tidings subscription`: sends entries of a ledger to sinks, with the token of the app; the staff names the
+//! app with `--for`.
 
-use clap::{Args, Subcommand, builder::PossibleValuesParser};
+mod settings;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Code, Context, Failure,
@@ -14,8 +18,10 @@ use super::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum SubscriptionVerb {
-    /// Send entries of the ledger to an address
-    Add(Box<AddArgs>),
+    /// Send entries of the ledger to a web address, to a stream, or by mail
+    Add(Box<settings::AddArgs>),
+    /// Change a subscription; options that are missing leave the setting unchanged
+    Update(Box<settings::UpdateArgs>),
     /// List the subscriptions of the app
     List {
         #[command(flatten)]
@@ -23,64 +29,59 @@ pub(super) enum SubscriptionVerb {
         #[command(flatten)]
         query: QueryArgs,
     },
-    /// Show one subscription with its last tries
+    /// Show one subscription with its last attempts
     Show(OneArgs),
+    /// List the tries to send to its sink, newest first
+    Attempts {
+        #[command(flatten)]
+        one: OneArgs,
+        /// Only attempts of the entry with this number
+        #[arg(long, value_name = "NUMBER")]
+        number: Option<u64>,
+        /// At most this number of tries
+        #[arg(long, default_value_t = 100, value_name = "COUNT")]
+        limit: usize,
+    },
+    /// Give the sink a new signing key; the previous key signs as well for a while
+    RotateKey {
+        #[command(flatten)]
+        one: OneArgs,
+        /// For how long the key before signs as well: 0s, 1h, 1d; 30 days at most
+        #[arg(long, default_value = "1d", value_parser = humantime::parse_duration)]
+        overlap: Duration,
+    },
     /// Send a test message now; exit code 0 if it is taken
     Test(OneArgs),
     /// Send nothing until it is resumed
     Pause(OneArgs),
-    /// Go on, at once
+    /// Resume a subscription at once
     Resume(OneArgs),
-    /// Send one entry now, such as one that was skipped; exit code 0 if it is taken
+    /// Send one entry now, such as a skipped one; exit code 0 if the sink accepts it
     Send {
         #[command(flatten)]
         one: OneArgs,
         /// The number of the entry
         number: u64,
     },
-    /// End a subscription
+    /// Remove a subscription with its sink and its attempts
     Remove(OneArgs),
 }
 
-#[derive(Args, Debug)]
-pub(super) struct AddArgs {
-    #[command(flatten)]
-    server: ServerArgs,
-    /// Its name: letters, digits, '.', '-' and '_'
-    name: String,
-    /// Where entries go: https://host/path, or nats://host/subject.prefix
-    #[arg(long)]
-    url: String,
-    /// Only the entries that this filter means, such as 'type:source.failing'; docs/filters.md tells what a
-    /// filter may say
-    #[arg(long, value_name = "FILTER", default_value = "")]
-    filter: String,
-    /// What bodies look like: docora (plain JSON) or cloudevents
-    #[arg(long, value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
-    format: Option<String>,
-    /// Begin with the entry of this number, not with the next one that is written
-    #[arg(long, value_name = "NUMBER")]
-    from: Option<u64>,
-    /// End at this moment (RFC 3339)
-    #[arg(long, value_name = "MOMENT")]
-    expires_at: Option<String>,
-}
-
-/// One subscription of a server.
+/// The arguments that name one subscription.
 #[derive(Args, Debug)]
 pub(super) struct OneArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Its name or its `subscription_id`
+    /// The name of the subscription, or its `subscription_id`
     #[arg(value_name = "SUBSCRIPTION")]
     named: String,
 }
 
 /// The route of all subscriptions.
 const PATH: [&str; 2] = ["api", "subscriptions"];
-/// What a list shows of each.
+/// The columns of a list of subscriptions.
 const COLUMNS: [&str; 7] = ["name", "state", "position", "filter", "kind", "url", "why"];
-/// What is shown of each try.
+/// The columns of a list of attempts.
 const TRIES: [&str; 6] = ["ended_at", "entry", "number", "http_status", "took_ms", "excerpt"];
 /// Tries that are shown with a subscription.
 const TRIES_SHOWN: usize = 10;
@@ -88,7 +89,8 @@ const TRIES_SHOWN: usize = 10;
 pub(super) async fn run(verb: SubscriptionVerb, context: &Context) -> Result<(), Failure> {
     let output = context.output;
     match verb {
-        SubscriptionVerb::Add(arguments) => add(*arguments, context).await,
+        SubscriptionVerb::Add(arguments) => settings::add(*arguments, context).await,
+        SubscriptionVerb::Update(arguments) => settings::update(*arguments, context).await,
         SubscriptionVerb::List { server, query } => {
             let query: Vec<_> = query.said().into_iter().collect();
             let items = context.client(&server)?.list(&PATH, &query).await?;
@@ -96,6 +98,20 @@ pub(super) async fn run(verb: SubscriptionVerb, context: &Context) -> Result<(),
             output.print(&Value::Array(items), &table(&rows, &COLUMNS))
         }
         SubscriptionVerb::Show(one) => show(&one, context).await,
+        SubscriptionVerb::Attempts { one, number, limit } => {
+            let client = context.client(&one.server)?;
+            let path = [PATH[0], PATH[1], one.named.as_str(), "attempts"];
+            let number = number.map(|number| number.to_string());
+            let query: Vec<_> = number.iter().map(|number| ("number", number.as_str())).collect();
+            let (tries, _) = client.list_at_most(&path, &query, limit).await?;
+            let lines = table(&tries, &TRIES);
+            output.print(&Value::Array(tries), &lines)
+        }
+        SubscriptionVerb::RotateKey { one, overlap } => {
+            let body = json!({ "overlap_seconds": overlap.as_secs() });
+            let (_, done) = call(&one, context, Method::POST, Some("rotate-key"), Some(&body)).await?;
+            settings::print_with_secret(&done, context)
+        }
         SubscriptionVerb::Test(one) => {
             let (_, outcome) = call(&one, context, Method::POST, Some("test"), None).await?;
             answered(&outcome, context)
@@ -115,24 +131,6 @@ pub(super) async fn run(verb: SubscriptionVerb, context: &Context) -> Result<(),
     }
 }
 
-async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
-    let AddArgs { server, name, url, filter, format, from, expires_at } = arguments;
-    let mut sink = Map::new();
-    sink.insert("url".to_owned(), json!(url));
-    sink.extend(format.map(|format| ("format".to_owned(), json!(format))));
-    let mut body = json!({ "name": name, "filter": filter, "sink": sink });
-    if let Some(from) = from {
-        body["from"] = json!(from);
-    }
-    if let Some(expires_at) = expires_at {
-        body["expires_at"] = json!(expires_at);
-    }
-    let made = context.client(&server)?.call(Method::POST, &PATH, Some(&body)).await?;
-    let mut lines = fields(&made);
-    lines.push("The signing secret is not shown again.".to_owned());
-    context.output.print(&made, &lines)
-}
-
 async fn show(one: &OneArgs, context: &Context) -> Result<(), Failure> {
     let (client, found) = call(one, context, Method::GET, None, None).await?;
     let id = shown(&found["subscription_id"]);
@@ -145,7 +143,7 @@ async fn show(one: &OneArgs, context: &Context) -> Result<(), Failure> {
     context.output.print(&all, &lines)
 }
 
-/// Calls a route of one subscription; the client, and the answer.
+/// Calls a route of one subscription. Returns the client, and the answer.
 async fn call(
     one: &OneArgs,
     context: &Context,
@@ -165,18 +163,24 @@ async fn act(one: &OneArgs, context: &Context, verb: &str) -> Result<(), Failure
     context.output.print(&done, &[line])
 }
 
-/// Tells what was answered to one message.
+/// Prints the answer to one message.
 fn answered(outcome: &Value, context: &Context) -> Result<(), Failure> {
-    let said = match outcome["status"].as_u64() {
-        Some(status) => format!("status {status}"),
-        None => shown(&outcome["failure"]),
+    let url = shown(&outcome["url"]);
+    let line = match (outcome["status"].as_u64(), outcome["failure"].as_str()) {
+        (Some(status), _) => format!("{url} answered status {status}"),
+        (None, Some("timeout")) => format!("{url} did not answer in time"),
+        (None, Some("refused")) => format!("{url} was not asked: a rule of this server forbids it"),
+        (None, _) => format!("{url} cannot be reached"),
     };
-    let line = format!("{} answered {said}", shown(&outcome["url"]));
     context.output.print(outcome, &[line])?;
     if outcome["accepted"] == true {
         return Ok(());
     }
-    Err(Failure::new(Code::Data, format!("it was not taken: {}", shown(&outcome["detail"]))))
+    let why = match outcome["detail"].as_str() {
+        None | Some("") => "the answer says no reason".to_owned(),
+        Some(_) => shown(&outcome["detail"]),
+    };
+    Err(Failure::new(Code::Data, format!("{url} did not take the message: {why}")))
 }
 
 fn row(one: &Value) -> Value {

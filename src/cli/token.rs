@@ -1,9 +1,10 @@
-//! `tidings token`: tokens of an app, with one of its tokens, and with `--staff` those of the staff.
+//! `tidings token`: tokens of an app, with one of its tokens, or with `--staff` tokens of the staff.
 
 use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
-use tidings_entity::{id::TokenId, kind::Role};
+use tidings_actors::model::permission::roles::is_name;
+use tidings_entity::id::TokenId;
 
 use super::{
     Code, Context, Failure,
@@ -18,24 +19,29 @@ pub(super) enum TokenVerb {
     List {
         #[command(flatten)]
         server: ServerArgs,
-        /// Those of the staff
+        /// List the tokens of the staff
         #[arg(long, conflicts_with = "for_app")]
         staff: bool,
     },
-    /// Make a token; it is shown once
+    /// Create a token; the token is shown only once
     Create {
         #[command(flatten)]
         server: ServerArgs,
-        /// What it is for
+        /// A name that says what the token is for
         name: String,
-        /// For somebody of the staff: viewer, operator or admin
-        #[arg(
-            long,
-            value_parser = words::word::<Role>(Role::ALL.iter().map(|word| word.as_str())),
-            conflicts_with = "for_app"
-        )]
-        role: Option<Role>,
-        /// When it ends by itself (RFC 3339)
+        /// Make a token of the staff with this role: viewer, operator, admin or one of the settings
+        #[arg(long, value_parser = role, conflicts_with = "for_app")]
+        role: Option<String>,
+        /// Make a token of the staff with the permissions that are given
+        #[arg(long, conflicts_with = "for_app", requires = "permissions")]
+        staff: bool,
+        /// Narrow the token to this permission, such as watches:read or "*:read"; may be given several times
+        #[arg(long = "permission", value_name = "PERMISSION", conflicts_with = "role")]
+        permissions: Vec<String>,
+        /// Narrow the token to commands of this name or glob, such as "mail.*"; may be given several times
+        #[arg(long = "command", value_name = "COMMAND")]
+        commands: Vec<String>,
+        /// When the token ends by itself (RFC 3339)
         #[arg(long, value_name = "MOMENT")]
         expires_at: Option<String>,
     },
@@ -43,13 +49,20 @@ pub(super) enum TokenVerb {
     Revoke {
         #[command(flatten)]
         server: ServerArgs,
-        /// Its id
+        /// The id of the token
         #[arg(value_parser = words::id::<TokenId>("tidings token list"))]
         id: TokenId,
-        /// One of the staff's
+        /// The token belongs to the staff, not to an app
         #[arg(long, conflicts_with = "for_app")]
         staff: bool,
     },
+}
+
+/// The name of a role. Which roles there are is known to the server.
+fn role(text: &str) -> Result<String, &'static str> {
+    let fault = "a role has 1 to 40 of the characters a to z, digits, - and _; there are viewer, operator, \
+                 admin and those of the server's settings";
+    if is_name(text) { Ok(text.to_owned()) } else { Err(fault) }
 }
 
 /// The route of tokens.
@@ -57,7 +70,7 @@ fn path(staff: bool) -> [&'static str; 3] {
     ["api", if staff { "admin" } else { "app" }, "tokens"]
 }
 
-/// The failure of a call that wanted a token of an app, with what makes the verb about tokens of the staff.
+/// The failure of a call that needs a token of an app, with the flag for tokens of the staff.
 fn or_of_staff(failure: Failure, is_of_staff: bool, otherwise: &str) -> Failure {
     if is_of_staff || !failure.message.ends_with("--for APP") {
         return failure;
@@ -70,22 +83,45 @@ pub(super) async fn run(verb: TokenVerb, context: &Context) -> Result<(), Failur
         TokenVerb::List { server, staff } => {
             let tokens = context.client(&server)?.list(&path(staff), &[]).await;
             let tokens = tokens.map_err(|failure| or_of_staff(failure, staff, "give --staff"))?;
-            let columns = ["token_id", "name", "role", "state", "expires_at", "last_used_at", "created_at"];
-            let columns: Vec<_> = columns.into_iter().filter(|column| staff || *column != "role").collect();
+            let columns = [
+                "token_id",
+                "name",
+                "role",
+                "permissions",
+                "commands",
+                "state",
+                "expires_at",
+                "last_used_at",
+                "created_at",
+            ];
+            let is_shown = |column: &&str| match *column {
+                "role" => staff,
+                "permissions" | "commands" => tokens.iter().any(|token| token.get(*column).is_some()),
+                _ => true,
+            };
+            let columns: Vec<_> = columns.into_iter().filter(is_shown).collect();
             let lines = table(&tokens, &columns);
             context.output.print(&Value::Array(tokens), &lines)
         }
-        TokenVerb::Create { server, name, role, expires_at } => {
+        TokenVerb::Create { server, name, role, staff, permissions, commands, expires_at } => {
             let mut body = json!({ "name": name });
+            let is_of_staff = staff || role.is_some();
             if let Some(role) = role {
-                body["role"] = role.as_str().into();
+                body["role"] = role.into();
+            }
+            for (field, given) in [("permissions", permissions), ("commands", commands)] {
+                if !given.is_empty() {
+                    body[field] = given.into();
+                }
             }
             if let Some(moment) = expires_at {
                 body["expires_at"] = moment.into();
             }
             let client = context.client(&server)?;
-            let made = client.call(Method::POST, &path(role.is_some()), Some(&body)).await;
-            let made = made.map_err(|failure| or_of_staff(failure, role.is_some(), "give --role"))?;
+            let made = client.call(Method::POST, &path(is_of_staff), Some(&body)).await;
+            let made = made.map_err(|failure| {
+                or_of_staff(failure, is_of_staff, "give --role, or --staff with --permission")
+            })?;
             let Some(token) = made["token"].as_str() else {
                 return Err(Failure::new(Code::Unavailable, "this server does not speak this API"));
             };

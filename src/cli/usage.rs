@@ -1,5 +1,5 @@
-//! What is said about a command line that cannot be read: the fault, what was probably meant, and where
-//! the help about the verb is.
+//! The message for a command line that cannot be parsed: the fault, a likely correction, and the command for
+//! help about the verb.
 
 use std::ffi::OsString;
 
@@ -11,7 +11,7 @@ use super::{Cli, Code, Failure};
 /// list of its verbs instead.
 pub(super) fn failure(error: &clap::Error, arguments: &[OsString]) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // On standard error: nothing was done. If nobody reads it, the exit code says so.
+        // On standard error, because nothing was done. If it is closed, the exit code says the same.
         drop(error.print());
         return Failure::new(Code::Usage, "");
     }
@@ -27,7 +27,7 @@ pub(super) fn failure(error: &clap::Error, arguments: &[OsString]) -> Failure {
     Failure::new(Code::Usage, format!("{line} (see {} --help)", verb(arguments)))
 }
 
-/// The verb that a command line names, as far as there is such a verb.
+/// The verb that a command line names, as far as it exists.
 fn verb(arguments: &[OsString]) -> String {
     let mut command = &Cli::command();
     let mut path = command.get_name().to_owned();

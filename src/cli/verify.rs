@@ -10,7 +10,7 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use thiserror::Error;
-use tidings_actors::{secret::Secret, time::Timestamp};
+use tidings_actors::{model::secret::Secret, time::Timestamp};
 
 use crate::{
     secrets::KEY_CHARACTERS,
@@ -23,11 +23,11 @@ const BODY_MAX: u64 = 512 << 20;
 /// The secret that signatures are checked with.
 #[derive(Args, Clone, Debug)]
 pub struct SecretArgs {
-    /// The app's client_auth_key or its whsec_ form; better given by the environment or a file,
-    /// because arguments are seen by everybody on this machine
+    /// The app's client_auth_key or its whsec_ form; better given by the environment or a file, because every
+    /// user of this machine can see arguments
     #[arg(long, env = "TIDINGS_SECRET", hide_env_values = true, value_parser = secret, value_name = "SECRET")]
     pub secret: Option<Secret>,
-    /// A file with one secret a line; several during a rotation
+    /// A file with one secret per line; several during a rotation
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }
@@ -37,10 +37,10 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
 }
 
 impl SecretArgs {
-    /// The keys that are meant; those of the file where both are given.
+    /// The keys to check against; those of the file if both are given.
     ///
     /// # Errors
-    /// An unreadable file, or no secret at all.
+    /// If the file cannot be read, or no secret is given.
     pub fn keys(&self) -> Result<Vec<SigningKey>, InputError> {
         let text = match (&self.secret_file, &self.secret) {
             (Some(path), _) => {
@@ -54,11 +54,11 @@ impl SecretArgs {
         if keys.is_empty() { Err(InputError::NoSecret) } else { Ok(keys) }
     }
 
-    /// The keys that are meant, for who relies on them: one that no server accepts for an app protects from
-    /// nobody.
+    /// The keys to check against, for a receiver that relies on them: a key that no server accepts for an app
+    /// is refused, because it protects nothing.
     ///
     /// # Errors
-    /// As [`SecretArgs::keys`], and a key that is too short.
+    /// As [`SecretArgs::keys`], and if a key is too short.
     pub(super) fn strong_keys(&self) -> Result<Vec<SigningKey>, InputError> {
         let keys = self.keys()?;
         let is_short = |key: &SigningKey| key.size() < *KEY_CHARACTERS.start();
@@ -75,13 +75,13 @@ pub struct VerifyArgs {
     /// A header as it was received, `Name: value`; once for each
     #[arg(long = "header", short = 'H', value_name = "HEADER")]
     pub headers: Vec<String>,
-    /// A file with one header a line
+    /// A file with one header per line
     #[arg(long, value_name = "FILE")]
     pub headers_file: Option<PathBuf>,
-    /// The secret.
+    /// The secret that the signatures are checked with.
     #[command(flatten)]
     pub secret: SecretArgs,
-    /// Does not refuse timestamps that are more than five minutes from now
+    /// Accept timestamps that are more than five minutes from now
     #[arg(long)]
     pub ignore_age: bool,
     /// Prints the verdict as JSON; set from the option that every verb has.
@@ -89,7 +89,7 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// Why nothing could be checked.
+/// Why no signature could be checked.
 #[derive(Debug, Error)]
 pub enum InputError {
     /// No secret was given, or an empty one.

@@ -1,12 +1,12 @@
-//! `tidings watch`: the whole system in one command. It opens the same house as `serve` on an
-//! embedded database, registers one app with one watch, and prints each change as it happens, or
-//! delivers it to `--to`.
+//! `tidings watch`: the whole system in one command. It starts the same system as `serve` on an embedded
+//! database, registers one app with one watch, and prints each change as it happens, or delivers it to
+//! `--to`.
 //!
-//! Settings for servers do not hold the person at the keyboard up: repositories and receivers on this
-//! machine are reached, also by plain http. What lies elsewhere is judged as a server judges it.
+//! Restrictions of servers are relaxed for local use: repositories and receivers on this machine are allowed,
+//! also over plain http. Other addresses are judged as a server judges them.
 //!
-//! Without `--data-dir` the database lives in a temporary folder and goes with the command, so that
-//! every run begins with all files. With it, a later run goes on where this one stopped.
+//! Without `--data-dir` the database is in a temporary folder that is removed at the end, so that every run
+//! begins with all files. With `--data-dir`, a later run continues where the earlier one stopped.
 
 mod target;
 
@@ -20,14 +20,14 @@ use std::{
 
 use clap::Args;
 use tidings_actors::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
+    model::view::{MAX_SIZE_DEFAULT, View},
     ports::{
         App, AppPatch, AppStore, DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach,
         RepositoryFacts, RoundFacts, RoundFilter, Selector, SourceStore, Start, Store, Watch, WatchStore,
     },
-    secret::Secret,
-    sink::SinkAddress,
     time::Timestamp,
-    view::{MAX_SIZE_DEFAULT, View},
 };
 use tidings_entity::{
     id::{AppId, WatchId},
@@ -48,18 +48,18 @@ use crate::{
     telemetry,
 };
 
-/// Changes that were given up which `--once` counts.
+/// The most parked changes that `--once` counts.
 const GIVEN_UP_SHOWN: u64 = 100;
-/// Rounds whose changes `--once` counts.
+/// The number of rounds whose changes `--once` counts.
 const ROUNDS_COUNTED: u64 = 1_000;
 /// How often `--once` looks whether everything has arrived.
 const LOOK: Duration = Duration::from_millis(25);
-/// The shortest poll interval of a path on this machine: a look costs one file read.
+/// The shortest poll interval of a local path: a poll costs one file read.
 const LOCAL_POLL: Duration = Duration::from_millis(500);
 /// The address of the app that prints, in a data directory of version 0.1.0 or before.
 const FORMER_TERMINAL: &str = "http://terminal.invalid";
 
-/// Watches one repository.
+/// Watches one repository and prints or delivers its changes.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
     /// The repository: an address or a path on this machine
@@ -84,7 +84,7 @@ pub struct WatchArgs {
     /// A file with the token for a private repository
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Every commit as a change set of its own instead of the net change
+    /// Deliver each commit as its own round instead of the net change
     #[arg(long)]
     every: bool,
     /// End as soon as everything that is there now has been taken
@@ -95,7 +95,7 @@ pub struct WatchArgs {
     data_dir: Option<PathBuf>,
 }
 
-/// Watches until it is told to stop, or (`--once`) until everything has arrived.
+/// Watches until a signal stops the process, or (`--once`) until all changes are delivered.
 ///
 /// # Errors
 /// [`Failure`]: the address is wrong, the repository cannot be read, the receiver is refused.
@@ -103,7 +103,7 @@ pub(super) async fn run(args: WatchArgs, context: &Context) -> Result<(), Failur
     let mut settings = context.settings()?;
     let address = target::address(&args.repository, settings.egress.allow_http)?;
     if settings.telemetry.log_filter == TelemetrySettings::default().log_filter {
-        // Whoever watches by hand wants changes on the terminal, and only trouble beside them.
+        // Changes are for the terminal; beside them only warnings are shown.
         settings.telemetry.log_filter = "warn".to_owned();
     }
     let telemetry =
@@ -130,7 +130,8 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     let began_at = adapters.clock.now();
     let (app, watch) = register(args, address, &adapters).await?;
     let mut stop_signals = StopSignals::listen();
-    // The sender goes when nobody can print any more; without a printer it stays here, unused.
+    // The printer drops its sender when standard output is closed. Without a printer the sender stays here,
+    // unused.
     let (reader_gone, mut reader) = tokio::sync::watch::channel(false);
     let printer = args.to.is_none().then(|| Printer::new(json, reader_gone.clone()));
     let mut house = adapters.start(printer).await.map_err(|error| Failure::of_start(&error))?;
@@ -153,7 +154,7 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     }
 }
 
-/// The house could not be opened. Its data directory is named by an argument here, not by a setting.
+/// The failure of opening the data directory, which is named by an argument here, not by a setting.
 fn not_opened(error: &StartError) -> Failure {
     match error {
         StartError::InUse { path, owner } => {
@@ -175,18 +176,19 @@ fn not_opened(error: &StartError) -> Failure {
     }
 }
 
-/// What one person watching by hand needs: paths on this machine, quick looks at them, no wait
-/// before the first delivery.
+/// The settings for a person who watches by hand: local paths are allowed, polls of them are frequent, and
+/// the first delivery does not wait.
 fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Settings {
     settings.data_dir = data_dir;
-    // Where it is gone, all files are told again: nothing of anybody else's is lost with it.
+    // If the folder is lost, all files are sent again; no other data is lost with it.
     settings.database = crate::settings::DatabaseSettings {
         may_be_new: true,
         ..crate::settings::DatabaseSettings::default()
     };
     settings.git.allow_local = true;
     settings.egress.reaches_loopback = true;
-    // What others share is not looked after by a database that knows nothing of it.
+    // A shared directory of mirrors must not be maintained by this database, which does not know the
+    // repositories of others.
     settings.git.mirrors_dir = None;
     settings.delivery.first_delay = Duration::ZERO;
     if !args.repository.contains("://") {
@@ -196,7 +198,7 @@ fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Setting
     settings
 }
 
-/// Registers the one app and its one watch, or finds them again in a kept data directory.
+/// Registers the app and its watch, or finds them in a kept data directory.
 async fn register(
     args: &WatchArgs,
     address: &Address,
@@ -239,11 +241,12 @@ async fn register(
         },
         is_private: false,
         credential,
-        // As a server does it: what a vanished branch of a pattern brought goes with it.
+        // The default of a server: when a branch of a pattern vanishes, its files are deleted.
         on_branch_gone: if selector.is_pattern() { BranchGone::Delete } else { BranchGone::Keep },
         selector,
         alias: String::new(),
         sink: None,
+        status: None,
         view,
         mode: if args.every { HistoryMode::Every } else { HistoryMode::Net },
         start: Start::All,
@@ -256,7 +259,7 @@ async fn register(
     Ok((app, watch.id))
 }
 
-/// The one app: made, or found again in a kept data directory.
+/// The app of the command: registered now, or found in a kept data directory.
 async fn the_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Result<AppId, Failure> {
     let store = adapters.store.as_ref();
     let unavailable = |error| Failure::of_error(Code::Unavailable, &error);
@@ -276,7 +279,7 @@ async fn the_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resul
     Err(Failure::new(Code::Usage, reason))
 }
 
-/// Says that a branch comes anew that was watched with other globs.
+/// Says that all files of a branch are sent again because it was watched with other globs before.
 fn tell_if_other_globs(known: &[Watch], shown: &str, selector: &Selector) {
     if known.iter().any(|watch| watch.facts.github_url == shown && watch.selector == *selector) {
         let text = "it was watched here with other globs: every file that matches now is delivered anew";
@@ -285,8 +288,8 @@ fn tell_if_other_globs(known: &[Watch], shown: &str, selector: &Selector) {
     }
 }
 
-/// What is there now, before anything counts as taken: the rows of a kept data directory know only
-/// what was there the last time, and perhaps an error that has passed.
+/// Scans once before the first result counts: the rows of a kept data directory are those of the last run,
+/// and may hold an error that has passed.
 async fn look(adapters: &Adapters, watch: &Watch, shown: &str) -> Result<(), Failure> {
     let store = adapters.store.as_ref();
     let unavailable = |error| Failure::of_error(Code::Unavailable, &error);
@@ -314,7 +317,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
     if let Some(to) = &args.to {
         target::judge_receiver(to, &adapters.egress)?;
         if args.secret_file.is_none() {
-            // On standard error, where no event is: the receiver needs it, and nobody else reads it.
+            // On standard error, apart from the events: the receiver needs the key.
             drop(writeln!(io::stderr(), "events are signed with the key {}", signing_key.expose()));
         }
     }
@@ -323,6 +326,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         id: id.clone(),
         name: "watch".to_owned(),
         email: String::new(),
+        is_from_anyone: false,
         receives_at: receiver(args),
         website: None,
         description: None,
@@ -338,12 +342,12 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
     Ok(id)
 }
 
-/// Where the one app receives.
+/// The sink of the app.
 fn receiver(args: &WatchArgs) -> SinkAddress {
     args.to.clone().map_or(SinkAddress::Print, |to| SinkAddress::of(Some(to)))
 }
 
-/// Whether an app of a kept data directory prints.
+/// Whether an app of a kept data directory prints its changes.
 fn prints(app: &App) -> bool {
     matches!(&app.receives_at, SinkAddress::Print) || app.receives_at.base_url() == Some(FORMER_TERMINAL)
 }
@@ -358,7 +362,7 @@ fn view(args: &WatchArgs) -> Result<View, Failure> {
         .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))
 }
 
-/// A secret of the person who watches; unlike what goes to a server, the file may be readable by others.
+/// A secret of the user; unlike a secret for a server, its file may be readable by others.
 fn read_secret(path: Option<&PathBuf>, purpose: Purpose) -> Result<Option<Secret>, Failure> {
     let Some(path) = path else { return Ok(None) };
     let shown = path.display();
@@ -373,7 +377,7 @@ fn read_secret(path: Option<&PathBuf>, purpose: Purpose) -> Result<Option<Secret
     Ok(Some(Secret::new(text.to_owned())))
 }
 
-/// Says so where there is nothing to deliver yet, which would look like a command that does not work.
+/// Prints a notice if there is nothing to deliver yet: otherwise the command would seem not to work.
 async fn tell_if_empty(store: &dyn Store, app: &AppId, watch: &WatchId, once: bool) -> Result<(), Failure> {
     let watch = store.watch(app, watch).await;
     let watch = watch.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
@@ -407,7 +411,7 @@ async fn tell_what_was_sent(
     let more = if rounds.len() as u64 == ROUNDS_COUNTED { "more than " } else { "" };
     let has_globs = !args.include.is_empty() || !args.exclude.is_empty();
     let said = match (sent, &args.to) {
-        // That was said already.
+        // The notice for an empty repository was printed already.
         (0, _) if is_empty(watch) => return Ok(()),
         (0, _) if args.data_dir.is_none() && has_globs => {
             "nothing was sent: no path matches --include and --exclude".to_owned()
@@ -448,7 +452,7 @@ async fn is_pending(store: &dyn Store, watch: &Watch) -> Result<bool, Failure> {
     Ok(pending.iter().any(|(_, id)| watch.cursors.iter().any(|cursor| cursor.id == *id)))
 }
 
-/// A change that was given up was not taken: that is no success.
+/// Fails if a change was parked: a change that was not acknowledged is no success.
 async fn nothing_given_up(store: &dyn Store, app: &AppId) -> Result<(), Failure> {
     let open = LetterFilter::standing(LetterStatus::Open);
     let page = store.dead_letters(app, &open, None, GIVEN_UP_SHOWN).await;

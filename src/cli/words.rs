@@ -1,10 +1,13 @@
-//! Arguments that are ids or one word of a closed set. A refusal says what such an argument is and what
-//! lists those that there are, in the words of the API.
+//! Arguments that are ids or one of a fixed set of words. A refusal says what the argument is and which
+//! command lists the existing ones, in the terms of the API.
 
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tidings_actors::{ports::Clock, time::Timestamp};
 use tidings_entity::id::{InvalidId, ObjectId};
+
+use crate::machine::MachineClock;
 
 /// Reads an id; `verb` lists the ids that there are.
 pub(super) fn id<T: FromStr<Err = InvalidId>>(
@@ -18,6 +21,16 @@ pub(super) fn commit(text: &str) -> Result<ObjectId, String> {
     text.parse().map_err(|_| "a commit is named by all of its 40 hexadecimal digits".to_owned())
 }
 
+/// Reads a moment of the past: RFC 3339, or how long ago it is, as in the filter: `2h` or `-2h`.
+pub(super) fn past(text: &str) -> Result<String, String> {
+    let Ok(ago) = humantime::parse_duration(text.trim_start_matches('-')) else { return Ok(text.to_owned()) };
+    let milliseconds = u64::try_from(ago.as_millis()).ok();
+    let moment = milliseconds
+        .and_then(|ago| MachineClock.now().0.checked_sub_unsigned(ago))
+        .filter(|moment| *moment > 0);
+    moment.map(|moment| Timestamp(moment).iso()).ok_or_else(|| format!("{text} ago is before 1970"))
+}
+
 /// Reads a number of bytes.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "write a whole number of bytes: 10485760 are 10 MiB".to_owned())
@@ -28,11 +41,27 @@ pub(super) fn rate(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| "write a whole number of requests a second, such as 50".to_owned())
 }
 
-/// Reads one of these words.
+/// Parses one of these words.
 pub(super) fn word<T>(all: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
 where
     T: FromStr + Clone + Send + Sync + 'static,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     PossibleValuesParser::new(all.into_iter().collect::<Vec<_>>()).try_map(|word| word.parse::<T>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::past;
+
+    #[test]
+    fn a_moment_of_the_past_may_be_said_as_a_time_ago() {
+        let moment = |text: &str| humantime::parse_rfc3339(&past(text).expect("a moment")).expect("RFC 3339");
+        let ago = |text: &str| moment(text).elapsed().expect("it is past").as_secs();
+        for text in ["2h", "-2h"] {
+            assert!((7_200..7_210).contains(&ago(text)), "{text}");
+        }
+        assert_eq!(past("2026-11-25T08:00:00Z").as_deref(), Ok("2026-11-25T08:00:00Z"));
+        past("9999999999 years").expect_err("before all clocks");
+    }
 }

@@ -1,5 +1,5 @@
-//! The database: whether it is whole, of this version, and opened by this keyring; and whether the
-//! clock goes on from what was written down.
+//! Checks the database: whether it is undamaged, of this version, and can be opened with this keyring; and
+//! whether the clock has not gone back behind its rows.
 
 use std::{fs, os::unix::fs::MetadataExt};
 
@@ -16,12 +16,12 @@ use crate::{
     },
 };
 
-/// A clock that is so much behind what was written is set wrong, in milliseconds.
+/// A clock that is further behind the newest row than this is set wrong; in milliseconds.
 const BEHIND_MAX: i64 = 5_000;
 const CHECK: &str = "database";
 const BACKUP: &str = "stop the server and restore the last backup into an empty data directory";
 
-/// Everything about it; what it holds, where it could be read.
+/// All checks of the database. Returns the data that the other checks need, as far as it could be read.
 pub(super) async fn examine(
     settings: &Settings,
     keyring: Option<&Keyring>,
@@ -93,7 +93,7 @@ pub(super) async fn examine(
     Some(found)
 }
 
-/// The database that the data directory was used with is not there; `what`: what is instead.
+/// The finding that the database of this data directory is missing; `what` describes what is there instead.
 fn lost(what: &str) -> Finding {
     Finding::fault(
         CHECK,
@@ -133,7 +133,7 @@ fn keys(found: &Examination, keyring: Option<&Keyring>, findings: &mut Vec<Findi
     });
 }
 
-/// So many values, with their verb.
+/// A count of values with its verb, for sentences.
 fn values(count: u64) -> String {
     if count == 1 { "1 value is".to_owned() } else { format!("{count} values are") }
 }

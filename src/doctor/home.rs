@@ -1,4 +1,4 @@
-//! The data directory and what lies in it, and the disk below it.
+//! Checks the data directory and its files, and the disk.
 
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path};
 
@@ -12,13 +12,13 @@ use crate::{
     settings::Settings,
 };
 
-/// A server that may open fewer files is short of them on a busy day.
+/// A server that may open fewer files may run out of them under load.
 const FILES_MIN: u64 = 4_096;
 
 /// The check of the data directory.
 const DATA_DIR: &str = "data_dir";
 
-/// Why no server can use a data directory, whoever runs it: it is a file, or cannot be made.
+/// The reason why no server can use a data directory: the path is a file, or the directory cannot be made.
 pub(crate) fn unusable(path: &Path) -> Option<Finding> {
     let shown = path.display();
     let (found, remedy) = match fs::metadata(path) {
@@ -39,7 +39,7 @@ pub(crate) fn unusable(path: &Path) -> Option<Finding> {
     Some(Finding::fault(DATA_DIR, found, remedy))
 }
 
-/// Whether it may be used; whether a server has it open.
+/// Checks whether the data directory can be used. Returns whether a server has it open.
 pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> bool {
     let path = &settings.data_dir;
     let shown = path.display();
@@ -84,7 +84,7 @@ pub(super) fn directory(settings: &Settings, findings: &mut Vec<Finding>) -> boo
     owner(path, findings)
 }
 
-/// Says who has the directory open.
+/// Reports which process has the directory open.
 fn owner(path: &Path, findings: &mut Vec<Finding>) -> bool {
     let Ok(file) = fs::File::open(path.join(LOCK)) else { return false };
     let is_running = matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
@@ -99,7 +99,7 @@ fn owner(path: &Path, findings: &mut Vec<Finding>) -> bool {
 /// How many files a server may open that is started as this was.
 pub(super) fn open_files(findings: &mut Vec<Finding>) {
     const CHECK: &str = "open_files";
-    // A start raises the soft limit to the hard one.
+    // The hard limit counts, because a start raises the soft limit to it.
     findings.push(match getrlimit(Resource::Nofile).maximum {
         Some(files) if files < FILES_MIN => Finding::warning(
             CHECK,
@@ -167,7 +167,7 @@ pub(super) fn keyring(settings: &Settings, findings: &mut Vec<Finding>) -> Optio
     }
 }
 
-/// Whether the keyring that the settings give would do where this one is lost.
+/// Whether the keyring of the settings could replace this one if it is lost.
 fn given(settings: &Settings, keyring: &Keyring, findings: &mut Vec<Finding>) {
     let Some(path) = &settings.keyring_file else { return };
     let primary = keyring.status().primary;
@@ -182,10 +182,10 @@ fn given(settings: &Settings, keyring: &Keyring, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What to do about a keyring that cannot be copied.
+/// The remedy for a keyring that cannot be copied.
 const GIVEN: &str = "let keyring_file name a keyring that this user may read, or leave it empty";
 
-/// The admin token.
+/// Checks that the admin token can be read, and that only its owner can read it.
 pub(super) fn admin_token(settings: &Settings, findings: &mut Vec<Finding>) {
     const CHECK: &str = "admin_token";
     if settings.server.admin_token.is_some() {
@@ -204,7 +204,7 @@ pub(super) fn admin_token(settings: &Settings, findings: &mut Vec<Finding>) {
     });
 }
 
-/// Room on the disks.
+/// Checks the free space of the disks.
 pub(super) fn disk(settings: &Settings, findings: &mut Vec<Finding>) {
     const CHECK: &str = "disk";
     let mirrors = settings.git.mirrors_dir.as_ref();

@@ -1,5 +1,5 @@
-//! What listens and what is reached: the address of the server, the rules of egress, the endpoints of
-//! apps by these rules, and on demand the Git hosts.
+//! Checks addresses: that of the server, the mail server, the rules of egress, the endpoints of apps by these
+//! rules, and on demand the Git hosts.
 
 use std::{
     collections::BTreeMap,
@@ -18,10 +18,13 @@ use super::Finding;
 use crate::{
     egress::{Egress, EgressError},
     settings::{OnboardingMode, Settings},
+    sinks::mail::MailTls,
 };
 
 /// How long the proxy may take to take a connection.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the mail server may take until it takes a connection.
+const MAIL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a host may take to answer.
 const HOST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most hosts that are asked.
@@ -31,11 +34,11 @@ const SKEW_MAX: i64 = 60_000;
 /// A network with fewer bits than this is most of the internet.
 const WIDE_BITS: u8 = 8;
 
-/// Whether the server can listen where it is told to.
+/// Checks that the server can listen at its addresses.
 pub(super) fn listen(settings: &Settings, is_running: bool, findings: &mut Vec<Finding>) {
     const CHECK: &str = "listen";
     let listen = settings.server.listen;
-    // A running server has the address itself; port 0 is always free.
+    // A running server uses the address itself; port 0 is always free.
     if !is_running {
         findings.push(match TcpListener::bind(listen) {
             Ok(_) => Finding::ok(CHECK, format!("{listen} is free")),
@@ -53,6 +56,49 @@ pub(super) fn listen(settings: &Settings, is_running: bool, findings: &mut Vec<F
             "set onboarding.mode to \"admin\", unless only your own apps reach it",
         ));
     }
+}
+
+/// Checks the mail server, whether it takes connections, and whether mails could go to strangers. Sends no
+/// mail: `tidings mail test` does.
+pub(super) async fn mail(settings: &Settings, egress: Option<&Egress>, findings: &mut Vec<Finding>) {
+    const CHECK: &str = "mail";
+    let Some(server) = settings.mail_server() else { return };
+    let before = findings.len();
+    if server.tls == MailTls::None && !settings.mail.is_on_this_machine() {
+        findings.push(Finding::warning(
+            CHECK,
+            format!("mails travel unencrypted to {}:{}", server.host, server.port),
+            "set mail.tls to \"implicit\" or \"starttls\"",
+        ));
+    }
+    let names_contacts = settings.mail.allow.iter().any(|entry| entry.trim().eq_ignore_ascii_case("contact"));
+    if names_contacts && settings.onboarding.mode == OnboardingMode::Open {
+        findings.push(Finding::warning(
+            CHECK,
+            "onboarding.mode is open, where strangers name contacts: contact in mail.allow permits nothing",
+            "list addresses and domains of yours in mail.allow instead of contact",
+        ));
+    }
+    let named = format!("{}:{}", server.host, server.port);
+    let dialled = match egress {
+        Some(egress) => timeout(MAIL_TIMEOUT, egress.dial_mail(&server.host, server.port)).await,
+        None => return,
+    };
+    let why = match dialled {
+        Ok(Ok(_)) if findings.len() > before => return,
+        Ok(Ok(_)) => {
+            let found =
+                format!("mails go through {named}, which takes connections (tidings mail test sends one)");
+            return findings.push(Finding::ok(CHECK, found));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no connection within {} s", MAIL_TIMEOUT.as_secs()),
+    };
+    findings.push(Finding::fault(
+        CHECK,
+        format!("the mail server {named} cannot be reached, so no mail is sent: {why}"),
+        "start the mail server, open the firewall on the way to it, or correct mail.server and mail.port",
+    ));
 }
 
 /// The guarded client, where it can be built.
@@ -93,11 +139,11 @@ pub(super) fn egress(settings: &Settings, findings: &mut Vec<Finding>) -> Option
     }
 }
 
-/// Whether the proxy can be reached, where there is one: everything goes through it.
+/// Checks whether the proxy, if any, can be reached: every request goes through it.
 pub(super) async fn proxy(settings: &Settings, findings: &mut Vec<Finding>) {
     const CHECK: &str = "proxy";
     let Some(proxy) = &settings.egress.proxy else { return };
-    // Nothing else of its address is shown: it may hold a password.
+    // The rest of its address is not shown, because it may hold a password.
     let (host, port) = (proxy.host_str().unwrap_or_default(), proxy.port_or_known_default().unwrap_or(0));
     let bare = host.trim_matches(['[', ']']);
     let connected = timeout(PROXY_TIMEOUT, TcpStream::connect((bare, port))).await;
@@ -115,7 +161,7 @@ pub(super) async fn proxy(settings: &Settings, findings: &mut Vec<Finding>) {
     ));
 }
 
-/// Apps whose endpoint the rules refuse, without asking anybody.
+/// Reports apps whose endpoint the rules refuse, without sending a request.
 pub(super) fn endpoints(egress: &Egress, endpoints: &[(String, String)], findings: &mut Vec<Finding>) {
     const CHECK: &str = "endpoints";
     let refused = endpoints.iter().filter_map(|(app, url)| {
@@ -157,7 +203,7 @@ pub(super) fn local_repositories(settings: &Settings, repositories: &[String], f
     }
 }
 
-/// Asks each Git host for one of its repositories: whether it answers, and what time it is there.
+/// Asks each Git host for one of its repositories: whether the host answers, and the time of its clock.
 pub(super) async fn hosts(
     egress: &Egress,
     repositories: &[String],
@@ -208,7 +254,7 @@ async fn host_answer(egress: &Egress, host: &str, url: &Url, clock: &dyn Clock) 
     Ok(Finding::ok("host", format!("{host} answers with {status} within {took} ms")))
 }
 
-/// The last cause, which says most; it holds no part of the address.
+/// The innermost cause, which is the most specific; it contains no part of the address.
 fn said(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {

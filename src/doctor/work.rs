@@ -1,17 +1,44 @@
-//! The work, as it stands in the rows: what keeps apps from getting their changes although the installation
-//! is well. Warnings, because somebody else has to act: the owner of a receiver or of a credential.
+//! Reports what keeps apps from getting their changes although the installation works, as far as the rows
+//! tell. These are warnings, because the owner of a receiver or of a credential must act.
 
 use super::Finding;
 use crate::store::examine::{Examination, InTheWay};
 
 const CHECK: &str = "work";
 
-/// Everything that is in the way.
+/// A count, its nouns for one and for many, the fault and the remedy.
+type Line = (u64, [&'static str; 2], &'static str, &'static str);
+
+/// Reports each count of rows that need attention, such as refused credentials.
 pub(super) fn examine(found: &Examination, findings: &mut Vec<Finding>) {
-    let InTheWay { credentials_refused, sources_failing, branches_blocked, breakers_open, apps_gone } =
-        found.in_the_way;
     let before = findings.len();
-    for (count, [one, many], how, remedy) in [
+    for (count, [one, many], how, remedy) in lines(found.in_the_way) {
+        let what = if count == 1 { one } else { many };
+        if count > 0 {
+            findings.push(Finding::warning(CHECK, format!("{count} {what} {how}"), remedy));
+        }
+    }
+    if findings.len() == before {
+        findings.push(Finding::ok(
+            CHECK,
+            "no credential is refused, no branch and no subscription blocked, no breaker open, no endpoint \
+             gone, no status lost",
+        ));
+    }
+}
+
+fn lines(in_the_way: InTheWay) -> [Line; 8] {
+    let InTheWay {
+        credentials_refused,
+        sources_failing,
+        branches_blocked,
+        breakers_open,
+        subscriptions_blocked,
+        apps_gone,
+        statuses_ended,
+        statuses_waiting,
+    } = in_the_way;
+    [
         (
             credentials_refused,
             ["repository is", "repositories are"],
@@ -38,21 +65,29 @@ pub(super) fn examine(found: &Examination, findings: &mut Vec<Finding>) {
             "tidings admin breaker list names them with the last failure",
         ),
         (
+            subscriptions_blocked,
+            ["subscription is", "subscriptions are"],
+            "blocked: what they send to fails, and their entries wait",
+            "tidings ledger list --all-apps --type subscription.blocked names them with the reason",
+        ),
+        (
             apps_gone,
             ["app is", "apps are"],
             "disabled, because the endpoint answered 410 Gone: nothing is sent",
             "tidings app list names them; tidings app update --enable --for APP serves one again",
         ),
-    ] {
-        let what = if count == 1 { one } else { many };
-        if count > 0 {
-            findings.push(Finding::warning(CHECK, format!("{count} {what} {how}"), remedy));
-        }
-    }
-    if findings.len() == before {
-        findings.push(Finding::ok(
-            CHECK,
-            "no credential is refused, no branch blocked, no breaker open, no endpoint gone",
-        ));
-    }
+        (
+            statuses_ended,
+            ["commit has", "commits have"],
+            "a status at the Git host that is not true any more, because the host refuses statuses",
+            "tidings ledger list --query type:status.ended names them with the reason; tidings repository \
+             token gives a credential that may write statuses",
+        ),
+        (
+            statuses_waiting,
+            ["status of a commit", "statuses of commits"],
+            "was not taken by the Git host three times or more, and is tried again",
+            "tidings repository statuses shows those of one repository; see whether the host answers",
+        ),
+    ]
 }

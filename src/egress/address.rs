@@ -1,25 +1,24 @@
-//! Which addresses are reachable by everybody, and which belong to somebody's inside.
+//! Which addresses are public, and which belong to a private network.
 //!
-//! The rule is the conservative one: an address is public only if the special-purpose registries
-//! (RFC 6890 and its updates) leave it globally reachable. Addresses that carry an IPv4 address
-//! inside (mapped, compatible, NAT64, 6to4, Teredo) are never public by themselves; a mapped one is
-//! judged as the IPv4 address it stands for, because that is what the kernel dials.
+//! The rule is the conservative one: an address is public only if the special-purpose registries (RFC 6890
+//! and its updates) leave it globally reachable. Addresses that carry an IPv4 address inside (mapped,
+//! compatible, NAT64, 6to4, Teredo) are never public by themselves; a mapped address is judged as its IPv4
+//! address, because the kernel connects to that.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How far an address reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Anybody may be there.
+    /// An address of the public Internet.
     Public,
     /// Loopback, private, shared, reserved, multicast, documentation or a transition mechanism.
     Private,
-    /// Link-local, and the addresses at which clouds answer questions about their machines: a wide
-    /// allow rule does not open these.
+    /// Link-local, and the metadata addresses of clouds: a wide allow rule does not open them.
     Metadata,
 }
 
-/// Classifies an address.
+/// Whether an address is public, private or a metadata address.
 #[must_use]
 pub fn reach(address: IpAddr) -> Reach {
     match address.to_canonical() {

@@ -1,4 +1,4 @@
-//! The way out for what is not HTTP: the same rules, the same roots, and addresses instead of a client.
+//! Connections other than HTTP: the same rules and the same roots, with addresses instead of a client.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,12 +13,12 @@ use super::{
 };
 
 impl Egress {
-    /// Judges what can be judged before a name is resolved: the port, a literal address, and whether
-    /// a connection that may be plain is allowed at all. `Some` is the literal address.
+    /// Checks the rules that need no resolved name: the port, a literal address, and whether an unencrypted
+    /// connection is allowed. Returns the literal address, if `host` is one.
     ///
     /// # Errors
-    /// [`EgressError::Refused`], [`EgressError::PlainHttp`], and [`EgressError::Settings`] where settings
-    /// do not name the server, or all that leaves goes through a proxy, which speaks HTTP only.
+    /// [`EgressError::Refused`], [`EgressError::PlainHttp`], and [`EgressError::Settings`] where settings do
+    /// not name the server, or every request goes through a proxy, which speaks only HTTP.
     pub fn judged(&self, host: &str, port: u16, is_plain: bool) -> Result<Option<IpAddr>, EgressError> {
         let recipe = &self.shared.recipe;
         if recipe.settings.proxy.is_some() {
@@ -43,10 +43,10 @@ impl Egress {
         }
     }
 
-    /// The addresses of a host that may be dialled: whoever dials others has not asked.
+    /// The addresses of a host that a connection may go to; the caller must use no others.
     ///
     /// # Errors
-    /// As [`Egress::judged`], and [`EgressError::InvalidUrl`] for a name that has none.
+    /// As [`Egress::judged`], and [`EgressError::InvalidUrl`] for a name without addresses.
     pub async fn dialled(
         &self,
         host: &str,
@@ -69,17 +69,17 @@ impl Egress {
         Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    /// TLS for a connection to one of these addresses, behind which `host` must stand.
+    /// TLS for a connection to one of these addresses; the certificate must be for `host`.
     ///
     /// # Errors
-    /// [`EgressError::Tls`] for a setup that cannot be used.
+    /// [`EgressError::Tls`] for an unusable setup.
     pub fn tls_named(&self, app: Option<&EndpointTls>, host: &str) -> Result<ClientConfig, EgressError> {
         let app = app.map(AppTls::read).transpose();
         let app = app.map_err(|fault| EgressError::Tls(fault.to_string()))?;
         tls::config_named(self.shared.recipe.roots.clone(), app, host)
     }
 
-    /// Whether secrets may go there in clear text: to this machine itself.
+    /// Whether secrets may go to this host unencrypted: only to this machine itself.
     #[must_use]
     pub fn may_carry_secrets_to(&self, host: &str) -> bool {
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

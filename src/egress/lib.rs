@@ -1,20 +1,19 @@
-//! The one way out. Every request that leaves this process (deliveries, Git, keys) is made by an
-//! [`Egress`], but for those to other replicas of this server ([`replicas`]); nothing else may build an
-//! HTTP client.
+//! The only HTTP client of this process. Every request that leaves it (deliveries, Git, keys) is made by an
+//! [`Egress`], except those to other replicas of this server ([`replicas`]).
 //!
-//! Its rules: addresses are judged after resolution and the judged ones are dialled; literal
-//! addresses are judged too, in every spelling; one refused address refuses the whole answer of a
-//! resolver; nothing is sent to the addresses on which this server listens; private ranges are
-//! refused unless `egress.allow` names them; redirects are never followed; environment proxies are
-//! never used; nothing is retried; answers are not decompressed; ports are 80, 443 and those above
-//! 1023; TLS 1.2 or newer against bundled roots plus `egress.ca_file`, and for one app the authorities
-//! that it named ([`of_apps`]).
+//! Its rules: addresses are judged after resolution, and only judged addresses are connected to; literal
+//! addresses are judged too, in every spelling; one refused address refuses the whole answer of a resolver;
+//! nothing is sent to the addresses on which this server listens; private ranges are refused unless
+//! `egress.allow` names them; redirects are never followed; environment proxies are never used; nothing is
+//! retried; answers are not decompressed; ports are 80, 443 and those above 1023; TLS 1.2 or newer against
+//! bundled roots plus `egress.ca_file`, and for one app the authorities that it named ([`of_apps`]).
 //!
-//! With `egress.proxy` every request goes through that proxy, which resolves the names: then it is
-//! the proxy that must judge them. Literal addresses are still judged here.
+//! With `egress.proxy` every request goes through that proxy, which resolves the names: then the proxy must
+//! judge them. Literal addresses are still judged here.
 
 pub mod address;
 pub mod dial;
+pub mod mail;
 pub mod of_apps;
 pub mod redaction;
 pub mod refused;
@@ -41,14 +40,14 @@ use tls::AppTls;
 const ANSWER_HEADERS_MAX: usize = 128;
 /// Bytes of header block an HTTP/2 answer may have.
 const ANSWER_HEADER_BYTES_MAX: u32 = 64 * 1024;
-/// Longest wait for a connection (resolution, TCP and TLS) where nobody says otherwise.
+/// The longest wait for a connection (resolution, TCP and TLS) unless a caller sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an unused connection is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 /// Unused connections kept for one host: as many as one cursor may have in flight.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// Why a request cannot be made.
+/// The reason why a request cannot be made.
 #[derive(Debug, Error)]
 pub enum EgressError {
     /// The address, or its port, is refused by the egress rules.
@@ -60,7 +59,7 @@ pub enum EgressError {
     /// The address cannot be used; the text says why and holds no part of it.
     #[error("the address is not usable: {0}")]
     InvalidUrl(String),
-    /// The name has no address, or nobody could be asked.
+    /// The name has no address, or the resolver could not be asked.
     #[error("the name of the host was not resolved")]
     Unresolved,
     /// TLS cannot be set up: the certificates of `egress.ca_file` cannot be read.
@@ -80,12 +79,12 @@ pub struct Egress {
 struct Shared {
     recipe: Arc<Recipe>,
     general: Client,
-    /// Clients for the ports that `egress.allow` names or this server listens on: a resolver does not learn
-    /// the port of a request, so each of these ports has a resolver that knows it.
+    /// Clients for the ports that `egress.allow` names or this server listens on. A resolver does not learn
+    /// the port of a request, so each of these ports has its own client and resolver.
     by_port: BTreeMap<u16, Client>,
 }
 
-/// What clients are built from, whatever they show and trust.
+/// The settings that clients are built from, apart from their TLS setup.
 struct Recipe {
     settings: EgressSettings,
     rules: Arc<Rules>,
@@ -103,7 +102,7 @@ impl Egress {
         Self::with_lookup(settings, system_lookup())
     }
 
-    /// The same with a client of its own, which waits at most `connect_timeout` for a connection.
+    /// The same rules with another client, which waits at most `connect_timeout` for a connection.
     ///
     /// # Errors
     /// As [`Egress::new`].
@@ -114,7 +113,7 @@ impl Egress {
         Self::with(settings, system_lookup(), connect_timeout)
     }
 
-    /// The same, asking `lookup` for the addresses of names.
+    /// The rules of the settings, where `lookup` resolves host names to addresses.
     ///
     /// # Errors
     /// As [`Egress::new`].
@@ -136,8 +135,8 @@ impl Egress {
         Self::of_recipe(Arc::new(recipe), None)
     }
 
-    /// The same way out with the TLS setup of one app: the same rules and roots, with connections of
-    /// its own. Build it once for a setup: see [`of_apps::AppEgress`].
+    /// The same rules and roots with the TLS setup of one app, with connections of its own. Build it once for
+    /// a setup: see [`of_apps::AppEgress`].
     ///
     /// # Errors
     /// [`EgressError::Tls`] for a setup that cannot be used.
@@ -197,7 +196,7 @@ impl Egress {
             None => return Err(EgressError::InvalidUrl("it names no host".into())),
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-            // The connector would dial such a name without asking a resolver.
+            // The connector would connect to such a name without asking a resolver.
             Some(Host::Domain(name)) => name.trim_end_matches('.').parse().ok(),
         };
         if let Some(address) = literal.filter(|address| rules.is_own(*address, Some(port))) {
@@ -213,9 +212,9 @@ impl Egress {
         Ok(client.request(method, url.clone()))
     }
 
-    /// Whether a secret may travel to this address: over https, or in clear text to this machine
-    /// itself (a loopback address or `localhost`, without a proxy in between). What settings allow
-    /// in clear text does not reach secrets.
+    /// Whether a secret may travel to this address: over https, or in clear text to this machine itself (a
+    /// loopback address or `localhost`, without a proxy in between). A setting that allows plain http does
+    /// not change this.
     #[must_use]
     pub fn may_carry_secrets(&self, url: &Url) -> bool {
         match url.scheme() {
@@ -236,7 +235,7 @@ impl Egress {
         Self::refusal(error).is_some()
     }
 
-    /// Which name it was that resolved to a refused address, if that is why a request failed.
+    /// The refused address, if a request failed because the name resolved to it.
     #[must_use]
     pub fn refusal(error: &reqwest::Error) -> Option<&Refused> {
         cause(error)
@@ -261,7 +260,7 @@ fn cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     None
 }
 
-/// What no proxy is asked for, where loopback may be reached.
+/// Hosts that are reached without the proxy, if loopback is allowed.
 const DIRECT: &str = "localhost,127.0.0.0/8,::1";
 /// The name of this machine.
 const LOCALHOST: &str = "localhost";

@@ -1,9 +1,9 @@
-//! The way out to each sink of each app. Those with a TLS setup of their own have clients, and connections,
-//! of their own; all others share the one that settings describe.
+//! The client for each sink of each app. Sinks with their own TLS setup have their own clients and
+//! connections; all others share the client of the settings.
 //!
-//! A client is built at its sink's first request and stays while the setup does. At most
-//! 1,024 are kept: beyond, the one that was unused for longest goes, and what is under way
-//! on it ends as it would have.
+//! A client is built at its sink's first request and stays while the setup does. At most 1,024 are kept:
+//! beyond that, the client that was unused for the longest time is dropped; its running requests end
+//! normally.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use super::{
     tls::{AppTls, fingerprint},
 };
 
-/// Clients of single apps that are kept.
+/// Clients for single sinks that are kept.
 const CLIENTS_MAX: usize = 1_024;
 
 /// The ways out of all apps.
@@ -28,7 +28,7 @@ pub struct AppEgress {
 #[derive(Default)]
 struct Own {
     clients: HashMap<SinkKey, Kept>,
-    /// Counts uses, so that the oldest can be told.
+    /// Counts uses, to find the client that was used longest ago.
     uses: u64,
 }
 
@@ -39,7 +39,7 @@ struct Kept {
 }
 
 impl AppEgress {
-    /// Nobody has a client of their own yet.
+    /// Creates the cache of clients, empty.
     #[must_use]
     pub fn new(shared: Egress) -> Self {
         Self { shared, own: Mutex::default(), most: CLIENTS_MAX }
@@ -61,7 +61,8 @@ impl AppEgress {
         if let Some(kept) = self.own.lock().kept(sink, setup) {
             return Ok(kept);
         }
-        // Others do not wait for it. Of two that are built at once the first one stays.
+        // Built outside of the lock, so that other sinks do not wait. If two are built at once, the first one
+        // stays.
         let read = AppTls::read(tls).map_err(|fault| EgressError::Tls(fault.to_string()))?;
         let egress = self.shared.with_tls(read)?;
         let mut own = self.own.lock();

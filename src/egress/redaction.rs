@@ -1,9 +1,9 @@
-//! Taking credentials out of texts that come from elsewhere, before they leave or are kept.
+//! Removes credentials from texts of other systems, before they are shown or stored.
 
 /// What replaces a credential.
 pub const MARK: &str = "[redacted]";
 
-/// Beginnings of tokens that services hand out; the token goes on while its characters do.
+/// Prefixes of tokens of known services; the token ends at the first character that tokens do not contain.
 const TOKEN_PREFIXES: &[&str] = &[
     "ghp_",
     "gho_",
@@ -20,7 +20,7 @@ const TOKEN_PREFIXES: &[&str] = &[
     "xoxp-",
 ];
 
-/// Words after which a credential stands, compared without regard to case.
+/// Words before a credential, compared without regard to case.
 const INTRODUCTIONS: &[&str] = &["bearer ", "basic ", "token=", "password=", "secret=", "access_token="];
 
 /// The text without user information in addresses, without known tokens, and without what follows

@@ -1,11 +1,11 @@
-//! Why the rules refuse to go somewhere, and the entry of `egress.allow` that would open it. An address
-//! that a name resolved to is not shown: an app that registers the name would learn it.
+//! Why the rules refuse an address, and the entry of `egress.allow` that would permit it. An address that a
+//! name resolved to is not shown: an app that registers the name would learn it.
 
 use std::{fmt, net::IpAddr};
 
 use super::address::{Reach, reach};
 
-/// What the rules refuse.
+/// The reason why the rules refuse a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// An address that is not public, as the URL names it.
@@ -20,7 +20,7 @@ pub enum Refused {
     OtherPort {
         /// The address or name, as the URL has it.
         host: String,
-        /// The port; `None`: one that no entry names.
+        /// The port; `None`: no entry names a port.
         port: Option<u16>,
     },
 }
@@ -71,7 +71,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// The entry that opens an address: all of loopback, which is one machine, else the address alone.
+/// The entry that permits an address: all of loopback, which is one machine, or else the address alone.
 fn entry(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) if address.is_loopback() => "127.0.0.0/8".to_owned(),

@@ -1,6 +1,6 @@
-//! The way to other replicas of this server. Their addresses stand in the database, where they wrote them
-//! themselves: none is judged, unlike those that apps and Git hosts name. What holds otherwise holds here:
-//! the same roots, no redirects, no proxies, nothing is repeated.
+//! The client for other replicas of this server. Their addresses are in the database, where each replica
+//! wrote its own: they are not judged, unlike those that apps and Git hosts name. The other rules are the
+//! same: the same roots, no redirects, no proxies, no repeated requests.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl ToReplicas {
         client.map(Self).map_err(|error| EgressError::Settings(error.without_url().to_string()))
     }
 
-    /// Begins a request.
+    /// Begins a request to another replica.
     pub fn request(&self, method: Method, url: Url) -> RequestBuilder {
         self.0.request(method, url)
     }

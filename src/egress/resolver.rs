@@ -1,5 +1,5 @@
-//! Names to addresses, with a look at every one of them. The answer that was judged is the answer
-//! that is dialled: the client asks nobody else, so a name cannot change its mind in between.
+//! Resolves names to addresses and judges every address. Connections use the judged answer: the client does
+//! not resolve again, so a name cannot change its addresses in between.
 
 use std::{
     io,
@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 
 use super::{refused::Refused, rules::Rules};
 
-/// Lookups that may wait for the system resolver at the same time. Each holds a blocking thread
-/// until the system gives up, so a crowd of slow names must not take all of them.
+/// Lookups that may wait for the system resolver at the same time. Each holds a blocking thread until the
+/// system gives up, so many slow names must not take all of them.
 const LOOKUPS_MAX: usize = 128;
 
 /// Asks for the addresses of a name.
@@ -28,7 +28,7 @@ pub fn system_lookup() -> Lookup {
         let permits = Arc::clone(&permits);
         Box::pin(async move {
             let permit = permits.acquire_owned().await.map_err(io::Error::other)?;
-            // The permit travels with the thread: a caller that gave up does not free it early.
+            // The permit is held by the thread: a caller that gives up does not free it early.
             let lookup = tokio::task::spawn_blocking(move || {
                 let answer = (name.as_str(), 0).to_socket_addrs();
                 drop(permit);
@@ -47,19 +47,19 @@ pub struct Unresolved(String);
 /// A resolver that refuses an answer as a whole when one address in it is refused.
 #[derive(Clone)]
 pub struct Guard {
-    /// What settings allow.
+    /// The rules that each address must pass.
     pub rules: Arc<Rules>,
-    /// The port that all requests of this client go to, where the rules say something of it.
+    /// The port that all requests of this client go to; `None`: a port that no rule names.
     pub port: Option<u16>,
-    /// Who knows the addresses.
+    /// Resolves names to addresses.
     pub lookup: Lookup,
 }
 
 impl Guard {
-    /// The addresses of a name, all of them judged, at least one.
+    /// The addresses of a name, at least one; the rules permit all of them.
     ///
     /// # Errors
-    /// [`Refused`], and what the lookup says.
+    /// [`Refused`], or the error of the lookup.
     pub async fn addresses(
         &self,
         name: &str,

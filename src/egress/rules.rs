@@ -1,10 +1,10 @@
-//! What settings allow beyond the public Internet: `egress.allow`.
+//! The addresses beyond the public Internet that settings permit: `egress.allow`.
 //!
-//! An entry is a network (`10.20.0.0/16`), an address (`10.1.2.3`, `fd00::7`) or a host name
-//! (`ci.internal`), each with or without a port (`10.20.0.0/16:8443`, `[fd00::/8]:443`,
-//! `ci.internal:443`). A host name is matched exactly, without regard to case, and opens whatever
-//! addresses that name has. Link-local and metadata addresses stay refused under a network, however
-//! wide; only their own address (a /32 or /128) or a host name opens them.
+//! An entry is a network (`10.20.0.0/16`), an address (`10.1.2.3`, `fd00::7`) or a host name (`ci.internal`),
+//! each with or without a port (`10.20.0.0/16:8443`, `[fd00::/8]:443`, `ci.internal:443`). A host name is
+//! matched exactly, without regard to case, and permits all addresses of that name. Link-local and metadata
+//! addresses stay refused under a network, however wide; only their own address (a /32 or /128) or a host
+//! name opens them.
 
 use std::{
     collections::BTreeSet,
@@ -18,20 +18,20 @@ use super::{
     refused::Refused,
 };
 
-/// The parsed `egress.allow`.
+/// The parsed setting `egress.allow`, with the addresses that this server listens on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     networks: Vec<(IpNet, Option<u16>)>,
     hosts: Vec<(String, Option<u16>)>,
-    /// Where this server listens itself.
+    /// The addresses that this server listens on.
     own: Vec<SocketAddr>,
 }
 
 impl Rules {
-    /// Reads the entries.
+    /// Parses the entries of `egress.allow`.
     ///
     /// # Errors
-    /// One text for each entry that is none.
+    /// One text for each invalid entry.
     pub fn parse(entries: &[String]) -> Result<Self, Vec<String>> {
         let (mut rules, mut faults) = (Self::default(), Vec::new());
         for entry in entries {
@@ -69,22 +69,22 @@ impl Rules {
         true
     }
 
-    /// Opens one more host, on every port.
+    /// Permits one more host, on every port.
     #[must_use]
     pub fn with_host(mut self, host: &str) -> Self {
         self.hosts.push((host.trim_end_matches('.').to_ascii_lowercase(), None));
         self
     }
 
-    /// Closes the addresses at which this server listens itself, also to entries that name them.
+    /// Refuses the addresses at which this server itself listens, even if entries name them.
     #[must_use]
     pub fn without(mut self, own: &[SocketAddr]) -> Self {
         self.own.extend(own);
         self
     }
 
-    /// Whether this server would be reached there. A listener on all addresses of the machine is reached
-    /// at each of them; whoever dials "all addresses" reaches the machine itself.
+    /// Whether a request to this address would reach this server. A listener on all addresses of the machine
+    /// is reached at each of them; a connection to "all addresses" reaches the machine itself.
     #[must_use]
     pub fn is_own(&self, address: IpAddr, port: Option<u16>) -> bool {
         let address = address.to_canonical();
@@ -96,8 +96,8 @@ impl Rules {
         self.own.iter().any(|own| Some(own.port()) == port && is_reached(own.ip()))
     }
 
-    /// The ports that entries name, and those that this server listens on: requests to these are judged
-    /// by their port as well.
+    /// The ports in entries, and those that this server listens on: requests to them are judged by their port
+    /// as well.
     #[must_use]
     pub fn ports(&self) -> BTreeSet<u16> {
         let networks = self.networks.iter().filter_map(|(_, port)| *port);
@@ -138,7 +138,7 @@ impl Rules {
         Refused::Name(name.to_owned())
     }
 
-    /// Whether an address is public, or covered by an entry whose port is a fitting one.
+    /// Whether an address is public, or covered by an entry whose port fits.
     fn covers(&self, address: IpAddr, is_fitting: impl Fn(Option<u16>) -> bool) -> bool {
         let address = address.to_canonical();
         let covers = |exact: bool| {
@@ -156,8 +156,8 @@ impl Rules {
     }
 }
 
-/// Whether an address is one of this machine: then what is sent there comes from that address, too. Nothing
-/// is sent to find out.
+/// Whether an address belongs to this machine: then connections to it have that address as their source, too.
+/// Nothing is sent for the check.
 fn is_of_this_machine(address: IpAddr) -> bool {
     if address.is_unspecified() || address.is_loopback() {
         return true;
@@ -177,7 +177,7 @@ fn applies(only: Option<u16>, port: Option<u16>) -> bool {
     only.is_none() || only == port
 }
 
-/// A network or a single address; mapped IPv6 spellings become the IPv4 they stand for.
+/// A network or a single address; mapped IPv6 spellings become their IPv4 address.
 fn network(text: &str) -> Option<IpNet> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(IpNet::from(address.to_canonical()));

@@ -1,4 +1,4 @@
-//! `egress`: where requests may go, and what they trust.
+//! `egress`: the addresses that requests may go to, and the trusted certificate authorities.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -8,7 +8,7 @@ use url::Url;
 
 use super::rules::Rules;
 
-/// The section `egress`.
+/// The section `egress` of the settings.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EgressSettings {
@@ -23,18 +23,18 @@ pub struct EgressSettings {
     pub proxy: Option<Url>,
     /// NATS servers that apps may name: hosts, with or without a port.
     pub streams: Vec<String>,
-    /// Whether this machine's loopback addresses and `localhost` are reached as well, also by plain http.
-    /// No setting can set it: `tidings watch` does, for the person at the keyboard.
+    /// Whether this machine's loopback addresses and `localhost` are reached as well, also by plain http. No
+    /// setting can change this: only `tidings watch` sets it, for local use.
     #[serde(skip)]
     pub reaches_loopback: bool,
-    /// Where this server listens: never reached, whatever `allow` says. No setting can set it: `tidings
-    /// serve` does.
+    /// The addresses at which this server listens: requests never go there, even if `allow` names them. No
+    /// setting can change this: `tidings serve` sets it.
     #[serde(skip)]
     pub own: Vec<SocketAddr>,
 }
 
 impl EgressSettings {
-    /// Everything that is wrong with the section.
+    /// All faults of the section.
     #[must_use]
     pub fn validate(&self) -> Vec<Fault> {
         let fault = |name: &str, message: String| Fault { key: format!("egress.{name}"), message };
@@ -91,7 +91,7 @@ impl Serialize for EgressSettings {
     }
 }
 
-/// A host and perhaps its port; a literal IPv6 address with a port stands in brackets.
+/// A host with an optional port; a literal IPv6 address with a port is in brackets.
 fn server(entry: &str) -> Option<(&str, Option<u16>)> {
     let entry = entry.trim();
     let (host, port) = match entry.rsplit_once(':') {

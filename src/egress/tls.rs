@@ -1,5 +1,5 @@
-//! What TLS is set up with: the bundled roots, the authorities of settings, and for one app the
-//! authorities that it trusts beside them and the certificate that it shows.
+//! The TLS setup: the bundled roots, the authorities of settings, and for one app its own authorities and its
+//! client certificate.
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ use x509_parser::parse_x509_certificate;
 use super::EgressError;
 use crate::settings::EgressSettings;
 
-/// The part of a setup that something is wrong with.
+/// The part of a TLS setup that is faulty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsPart {
-    /// The certificate that is shown.
+    /// The certificate that is shown to the endpoint.
     ClientCertificate,
-    /// Its key.
+    /// The private key of the certificate.
     ClientKey,
-    /// The authorities that are trusted.
+    /// The authorities that are trusted in addition to the public ones.
     Ca,
 }
 
@@ -39,44 +39,44 @@ pub enum TlsPart {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{text}")]
 pub struct TlsFault {
-    /// What it is about.
+    /// The part of the setup with the fault.
     pub part: TlsPart,
     /// The fault, in words.
     pub text: String,
 }
 
-/// What may be told of a certificate.
+/// The facts about a certificate that may be shown: nothing about its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// Whom it names.
+    /// The subject of the certificate, as text.
     pub subject: String,
     /// SHA-256 of its DER form, in hexadecimal digits.
     pub sha256: String,
-    /// When it ends.
+    /// When the certificate expires.
     pub not_after: Timestamp,
 }
 
-/// A setup of one app, read.
+/// The parsed TLS setup of one app.
 pub struct AppTls {
     client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     authorities: Vec<CertificateDer<'static>>,
 }
 
 impl AppTls {
-    /// Reads a setup.
+    /// Parses the certificates and the key that an app set for its endpoint, in PEM.
     ///
     /// # Errors
-    /// What cannot be read, or does not fit.
+    /// For a part that cannot be parsed, or does not match another part.
     pub fn read(tls: &EndpointTls) -> Result<Self, TlsFault> {
         let client = tls.client.as_ref().map(client).transpose()?;
         let authorities = tls.ca.as_deref().map_or(Ok(Vec::new()), authorities)?;
         Ok(Self { client, authorities })
     }
 
-    /// Refuses what is not valid now: it was just given, so it was meant to be used.
+    /// Refuses certificates that are not valid now: they were just given, so they are meant for use now.
     ///
     /// # Errors
-    /// Which certificate is over, or has not begun.
+    /// Names the certificate that has expired, or is not valid yet.
     pub fn check_validity(&self, now: Timestamp) -> Result<(), TlsFault> {
         let own =
             self.client.iter().flat_map(|(chain, _)| chain).map(|one| (TlsPart::ClientCertificate, one));
@@ -95,7 +95,7 @@ impl AppTls {
         Ok(())
     }
 
-    /// What may be told: of the certificate that is shown, and of the authorities.
+    /// The facts that may be shown: those of the client certificate, and of the authorities.
     #[must_use]
     pub fn facts(&self) -> (Option<CertificateFacts>, Vec<CertificateFacts>) {
         let own = self.client.as_ref().and_then(|(chain, _)| chain.first()).and_then(facts);
@@ -119,15 +119,15 @@ pub(super) fn roots(settings: &EgressSettings) -> Result<RootCertStore, EgressEr
     Ok(roots)
 }
 
-/// A setup that trusts these roots, with what one app has of its own.
+/// A TLS configuration with these roots, and the authorities and certificate of one app.
 pub(super) fn config(roots: RootCertStore, app: Option<AppTls>) -> Result<ClientConfig, EgressError> {
     let mut config = config_of(roots, app, None)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// The same for a client that is given an address and not the name: whom it meets there must be
-/// `name`, whatever it thinks that it dialled.
+/// The setup for a client that connects to an address instead of a name: the certificate of the other side
+/// must be for `name`.
 pub(super) fn config_named(
     roots: RootCertStore,
     app: Option<AppTls>,
@@ -143,9 +143,9 @@ fn config_of(
     app: Option<AppTls>,
     name: Option<ServerName<'static>>,
 ) -> Result<ClientConfig, EgressError> {
-    // Others (the database's client) take the process-wide provider; the first one stays.
+    // The database's client uses the process-wide provider; the first one installed stays.
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // A lost race means that somebody else installed one: either serves.
+        // A failure means that another thread installed a provider: either one works.
         drop(rustls::crypto::ring::default_provider().install_default());
     }
     let unusable = |error: rustls::Error| EgressError::Tls(error.to_string());
@@ -171,7 +171,7 @@ fn config_of(
     })
 }
 
-/// The usual verifier, for a name of its own.
+/// The usual verifier, but for a fixed name.
 #[derive(Debug)]
 struct Named {
     inner: Arc<WebPkiServerVerifier>,
@@ -213,7 +213,7 @@ impl ServerCertVerifier for Named {
     }
 }
 
-/// Tells setups apart without keeping them.
+/// A hash that tells setups apart without storing them.
 #[must_use]
 pub fn fingerprint(tls: &EndpointTls) -> [u8; 32] {
     let client = tls.client.as_ref();
@@ -274,7 +274,7 @@ fn certificates(pem: &str, part: TlsPart) -> Result<Vec<CertificateDer<'static>>
     Ok(all)
 }
 
-/// From when until when it is valid, in unix seconds.
+/// The first and the last moment of a certificate's validity, in Unix seconds.
 fn validity(certificate: &CertificateDer<'_>, part: TlsPart) -> Result<(i64, i64), TlsFault> {
     let unreadable = || TlsFault { part, text: "holds a certificate that cannot be read".to_owned() };
     let (_, parsed) = parse_x509_certificate(certificate).map_err(|_| unreadable())?;

@@ -1,11 +1,11 @@
-//! Making objects present in a mirror: look what is here, ask the host for the rest, and put
-//! right what is wrong on the way. A host that refuses what we say we have is asked again without
-//! it, one that refuses to leave something out is asked for more; a damaged mirror is begun anew. Several
-//! wants are asked for together; where some of them cannot be had, the others are asked for without them.
+//! Fetches objects into a mirror: finds what is missing, asks the host for it, and corrects faults on the
+//! way. A host that rejects our haves is asked again without them, and a host that rejects a filter is asked
+//! without a filter; a damaged mirror is replaced by an empty one. Several wants are requested together; if
+//! some of them cannot be fetched, the others are requested without them.
 //!
-//! In a partial mirror a commit counts as here for an order of trees alone as soon as its trees
-//! are; for an order of everything only once its blobs were seen as well, or the host would leave
-//! out what it believes to be here.
+//! In a partial mirror a commit counts as present for an order of trees as soon as its trees are present. For
+//! an order of everything its blobs must be present as well: otherwise the host would leave out blobs that it
+//! believes to be present.
 
 pub(crate) mod blobs;
 pub(crate) mod closure;
@@ -16,9 +16,9 @@ pub(crate) mod survey;
 use std::{collections::BTreeSet, sync::Arc};
 
 use tidings_actors::{
-    growth::Growth,
+    model::secret::Secret,
     ports::{Extent, FetchOrder, FetchOutcome, FetchReport, GitError, Walk},
-    secret::Secret,
+    signals::growth::Growth,
 };
 use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 use tokio::task::spawn_blocking;
@@ -44,7 +44,7 @@ use crate::{
     },
 };
 
-/// How deep the first step behind a head goes; each next one doubles it.
+/// The depth of the first step behind a head; each further step doubles it.
 const FIRST_DEPTH: u32 = 50;
 /// A repository of a host, and its mirror.
 pub(super) struct Acquire<'a> {
@@ -58,7 +58,7 @@ pub(super) struct Acquire<'a> {
     pub(super) growth: &'a Growth,
 }
 
-/// What is asked of a host in one go, but for its wants.
+/// The parts of a request to a host other than its wants.
 struct Said<'a> {
     turn: &'a Turn,
     order: &'a FetchOrder,
@@ -68,7 +68,7 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    /// What was brought is said to be here, so that the next request is answered without it.
+    /// Adds fetched commits to the haves, so that the next request does not send them again.
     fn learn(&mut self, brought: &[ObjectId]) {
         if self.order.depth <= 1 && self.order.extent > Extent::Commit {
             self.haves.extend(brought);
@@ -77,19 +77,19 @@ impl Said<'_> {
     }
 }
 
-/// What is to be made present, and how.
+/// The objects to fetch, and how.
 struct Errand<'a> {
     turn: &'a Turn,
     order: &'a FetchOrder,
-    /// Wants that could not be had before.
+    /// Wants that could not be fetched before.
     again: &'a BTreeSet<ObjectId>,
     /// The wants are asked for even if they are here.
     deepen: bool,
 }
 
 impl Acquire<'_> {
-    /// Makes what the refs of a source name present, each by itself. What could not be had a moment ago is
-    /// not asked for again yet.
+    /// Fetches the commits of a source's refs, each by itself. A commit that could not be fetched recently is
+    /// not requested again yet.
     pub(super) async fn fetch_each(&self, order: &FetchOrder) -> Result<FetchOutcome, GitError> {
         let faults = self.mirror.faults();
         let asker = faults.asker(self.credential);
@@ -100,8 +100,8 @@ impl Acquire<'_> {
         for (_, error) in &mut outcome.refused {
             *error = scrubbed(error.clone(), self.credential, self.url);
         }
-        // Where everything was asked for and nothing can be had, the repository is at fault and not its
-        // commits: then nothing is remembered, and the next poll asks again.
+        // If every want was requested and none could be fetched, the repository is at fault, not its commits:
+        // nothing is recorded, and the next poll requests them again.
         if !had.is_empty() || !outcome.untried.is_empty() {
             outcome.refused.iter_mut().for_each(|(_, error)| blame(error));
             faults.note(asker, &outcome.refused);
@@ -111,7 +111,7 @@ impl Acquire<'_> {
         Ok(outcome)
     }
 
-    /// Makes what an order wants present, asking the host for whatever is not here.
+    /// Fetches the missing objects of an order from the host.
     pub(super) async fn fetch(
         &self,
         order: &FetchOrder,
@@ -155,7 +155,7 @@ impl Acquire<'_> {
                 Chain::Done(walk) => return Ok(walk),
                 Chain::Ends { reached, last } => (reached, last),
             };
-            // A step that brought nothing: the host itself knows no more.
+            // The step brought no further commits: the host has none.
             if before == Some(reached) {
                 return Ok(Walk::Rewritten);
             }
@@ -165,10 +165,10 @@ impl Acquire<'_> {
             }
             let turn = self.mirror.turn().await?;
             self.cut(&turn, last).await?;
-            // Commits on the way get what the mirror has of others.
+            // Commits on the way are fetched as far as the mirror has others: trees, or everything.
             let is_partial = self.look(Mirror::is_partial).await?;
             let extent = if is_partial { Extent::Trees } else { Extent::Whole };
-            // What is said to be here is said to lack its parents, if it does, before anything else.
+            // The haves are listed first, so that the host learns which of them lack their parents.
             let haves = [held, head].into_iter().chain(last).collect();
             let depth = depth.min(limit.max(1));
             let order = FetchOrder { wants: vec![head], haves, depth, extent };
@@ -189,8 +189,8 @@ impl Acquire<'_> {
         blocking(move |_| Ok(look(&mirror))).await
     }
 
-    /// Says that a commit is without its parents here, if nobody did: a host that does not hear of it
-    /// believes that everything behind it is here, sends nothing, and the history would look rewritten.
+    /// Records that the last commit lacks its parents, if that is not recorded yet. Otherwise the host would
+    /// believe that all its ancestors are present and send nothing, and the history would look rewritten.
     async fn cut(&self, turn: &Turn, last: Option<ObjectId>) -> Result<(), GitError> {
         let Some(last) = last else { return Ok(()) };
         let (mirror, turn) = (Arc::clone(self.mirror), turn.clone());
@@ -203,7 +203,7 @@ impl Acquire<'_> {
                         Ok(())
                     }
                 }
-                // The fetch that follows begins it anew.
+                // The fetch that follows replaces the damaged mirror.
                 Err(GitError::Corrupt(_)) => {
                     mirror.mark_damaged();
                     Ok(())
@@ -219,7 +219,7 @@ impl Acquire<'_> {
         blocking(move |_| chain(&mirror.open()?, head, held, limit)).await
     }
 
-    /// Asks again with a new mirror where the old one turns out to be damaged.
+    /// Fetches, and repeats with an empty mirror if the old one turns out to be damaged.
     async fn healing(&self, errand: &Errand<'_>) -> Result<FetchOutcome, GitError> {
         let order = errand.order;
         self.mirror.note_wanted(&order.wants);
@@ -227,14 +227,14 @@ impl Acquire<'_> {
             Err(GitError::Corrupt(_)) => {
                 self.mirror.mark_damaged();
                 match self.bring(errand).await {
-                    // A fresh mirror cannot be damaged: it is the host that sends nonsense.
+                    // A new mirror cannot be damaged: the host sent an invalid answer.
                     Err(GitError::Corrupt(text)) => Err(GitError::Protocol(text)),
                     other => other,
                 }
             }
             other => other,
         };
-        // A commit that is fetched to be proved goes again at once, with its mirror.
+        // A commit that is fetched for a proof is removed at once, with its mirror.
         if let Ok(outcome) = &brought
             && order.extent != Extent::Commit
         {
@@ -243,15 +243,16 @@ impl Acquire<'_> {
         brought
     }
 
-    /// Upkeep looks at what grew.
+    /// Tells upkeep that the mirror grew.
     pub(super) fn note_growth(&self, report: FetchReport) {
         if report.objects > 0 {
             self.growth.note(self.repository);
         }
     }
 
-    /// Asks for what is not here. Where some of several wants cannot be had, the others are asked for without
-    /// them: those that are named are left out, else the wants are divided until it is known which they are.
+    /// Requests missing objects. If some of several wants cannot be fetched, the others are requested without
+    /// them: wants that the host names are left out; otherwise the wants are divided until the faulty ones
+    /// are known.
     async fn bring(&self, errand: &Errand<'_>) -> Result<FetchOutcome, GitError> {
         let Survey { missing, refused, haves, shallow, trusted } = self.survey(errand).await?;
         let mut outcome = FetchOutcome { refused, ..FetchOutcome::default() };
@@ -296,7 +297,7 @@ impl Acquire<'_> {
                             faults.ask_for_fewer(1);
                             let takes_long = matches!(error, GitError::Timeout(_));
                             doubtful.push((*alone, error));
-                            // Each of these takes minutes: one is enough for a poll.
+                            // Each such request takes minutes, so one per poll is enough.
                             if takes_long {
                                 break;
                             }
@@ -309,7 +310,7 @@ impl Acquire<'_> {
                 }
             }
         }
-        // It is the commit that takes too long or breaks the way off where others came.
+        // If other commits could be fetched, a timeout or a broken connection is the fault of this commit.
         let (others_came, others_wait) = (outcome.cost.objects > 0, !groups.is_empty());
         for (want, error) in doubtful {
             let takes_long = matches!(error, GitError::Timeout(_));
@@ -322,7 +323,7 @@ impl Acquire<'_> {
         Ok(outcome)
     }
 
-    /// Asks for these wants, and again where the host says why it cannot be so.
+    /// Requests these wants together, and again in another form if the host refuses the form.
     async fn bring_together(&self, said: &Said<'_>, wants: &[ObjectId]) -> Result<FetchReport, FetchFailure> {
         let can_filter = self.host.capabilities(self.url, self.credential).await?.protocol.can_filter();
         let extent = if can_filter { said.order.extent } else { Extent::Whole };
@@ -358,7 +359,7 @@ impl Acquire<'_> {
                     request.extent = Extent::Trees;
                     continue;
                 }
-                // Whole commits may be too large for one app's watch of everything, and their trees not.
+                // The whole commits may exceed the limits of one app's watch, and their trees may not.
                 (FetchFailure::Git(error @ GitError::TooLarge(_)), Extent::Whole) if can_filter => {
                     tracing::info!(%error, "asking for trees; contents come by themselves when they are \
                         needed");
@@ -428,14 +429,15 @@ impl Acquire<'_> {
     }
 }
 
-/// A host that gives other commits and fails on this one is not what is broken.
+/// A host that sends other commits and fails on this one works: the commit is broken.
 fn blame(error: &mut GitError) {
     if let GitError::Protocol(text) = error {
         *error = GitError::Broken(std::mem::take(text));
     }
 }
 
-/// What is told of a want that cannot be had: a host that leaves out what it needs is broken there.
+/// The error for a want that cannot be fetched. If the host leaves out an object that the want needs, the
+/// want is broken.
 fn settled(want: ObjectId, error: GitError) -> GitError {
     match error {
         GitError::Missing(missing) if missing == want => GitError::Unobtainable(want),

@@ -1,8 +1,8 @@
-//! Addresses of repositories as people write and paste them, made one: what `https`, `ssh`,
-//! scp-like and bare forms and web links of one repository have in common is its normalised
-//! address, which names the repository. A web link of a branch brings that branch along.
+//! Normalises addresses of repositories as people write and paste them: the `https`, `ssh`, scp-like and bare
+//! forms and web links of one repository have the same normalised address, which is the key of the
+//! repository. A web link of a branch also selects that branch.
 //!
-//! Nothing that could hold a secret is accepted, and no error repeats what was given.
+//! An address that could hold a secret is refused, and no error repeats the input.
 
 pub(crate) mod forge;
 pub mod spelling;
@@ -20,8 +20,8 @@ use crate::address::forge::Forge;
 /// Longest admitted address in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 2_048;
 
-/// Names under which hosts answer git over ssh where port 22 is closed, or the web; and the name
-/// of the host itself.
+/// Names under which hosts serve git over ssh if port 22 is closed, or the web; and the name of the host
+/// itself.
 const OTHER_NAMES: [(&str, &str); 6] = [
     ("www.github.com", "github.com"),
     ("www.gitlab.com", "gitlab.com"),
@@ -33,14 +33,14 @@ const OTHER_NAMES: [(&str, &str); 6] = [
 /// Where Azure DevOps serves ssh; its paths begin with a version.
 const AZURE_SSH: &str = "ssh.dev.azure.com";
 
-/// A repository's address.
+/// A repository address in normalised form, with the parts that people and requests need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Where to ask.
+    /// The address that requests are sent to, or the path on this machine.
     pub location: Location,
-    /// The key: equal for all ways of writing one address.
+    /// The key of the repository: equal for all ways of writing one address.
     pub normalised: String,
-    /// As it was given; of a web link the part that names the repository.
+    /// The address as it was given; of a web link the part that names the repository.
     pub display: String,
     /// Everything before the name: `group/subgroup`.
     pub owner: String,
@@ -48,8 +48,8 @@ pub struct Address {
     pub name: String,
     /// The branch that a web link names.
     pub branch: Option<String>,
-    /// The address with `.git`, where it was given so and only its host can tell whether that names the same
-    /// repository ([`crate::address::spelling`]).
+    /// The address with `.git`, if it was given so and only the host can tell whether both forms name the
+    /// same repository ([`crate::address::spelling`]).
     pub with_suffix: Option<Url>,
 }
 
@@ -57,7 +57,7 @@ pub struct Address {
 /// secret.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidAddress {
-    /// Nothing, or too much.
+    /// The text is empty or too long.
     #[error("an address has 1 to {ADDRESS_BYTES_MAX} bytes")]
     Length,
     /// Control characters, or a leading dash.
@@ -65,17 +65,17 @@ pub enum InvalidAddress {
     Characters,
     /// A user name, password or token in it.
     #[error(
-        "the address holds a user name, password or token; give it as `token` (--token-file on the command \
-         line)"
+        "the address holds a user name, password or token; give it as `token` (--git-token-file on the \
+         command line)"
     )]
     Credential,
-    /// Another way of transport.
+    /// A scheme other than https.
     #[error(
         "only https addresses can be used (ssh addresses are rewritten to https); give the https address of \
          the repository, or watch a clone of it by its path"
     )]
     Scheme,
-    /// `git://`.
+    /// The scheme `git://`, whose answers cannot be authenticated.
     #[error(
         "git:// is not served, because nobody could tell whether its answers are genuine; give the https \
          address of the repository, or watch a clone of it by its path"
@@ -139,7 +139,7 @@ impl Address {
         Self::from_path(text, Path::new(text))
     }
 
-    /// The address that names what was given with `.git` and nothing else.
+    /// The address of the repository with `.git`, when the one without is another repository.
     #[must_use]
     pub fn kept_apart(self) -> Self {
         match self.with_suffix {
@@ -150,7 +150,7 @@ impl Address {
         }
     }
 
-    /// What helps where a host does not answer as the address wants it to.
+    /// Advice for a host that does not answer at this form of the address.
     #[must_use]
     pub fn way_around(&self, error: &GitError) -> Option<String> {
         let is_ssh = matches!(self.location, Location::Http(_))
@@ -176,7 +176,7 @@ impl Address {
         (is_ssh && is_elsewhere).then(|| {
             format!(
                 "repositories are read over https and never over ssh, so {} was asked: give the https \
-                 address if it is another one, or watch a clone by its path",
+                 address if that is another one, or watch a clone by its path",
                 self.normalised
             )
         })
@@ -208,7 +208,7 @@ impl Address {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidAddress::Credential);
         }
-        // What is behind a hash may be a branch, a commit or a heading: nobody can tell.
+        // The fragment may be a branch, a commit or a heading: the syntax does not tell which.
         if url.fragment().is_some() || url.query().is_some_and(|query| !is_of_a_page(query)) {
             return Err(InvalidAddress::Query);
         }
@@ -253,8 +253,8 @@ impl Address {
         let suffix = if is_whole { "" } else { ".git" };
         let normalised = format!("{}://{host}{port}/{key}{suffix}", url.scheme());
         let location = Url::parse(&normalised).map_err(|_| InvalidAddress::NoRepository)?;
-        // Without its dots a name may turn out to be an address in an odd spelling, and without its
-        // suffix the last component may be dots in one (`.%2e.git`).
+        // A name without its dots may be an address in an unusual spelling, and the last component without
+        // its suffix may be encoded dots (`.%2e.git`).
         if location.host_str() != Some(host.as_str()) || location.path() != format!("/{key}{suffix}") {
             return Err(InvalidAddress::NoRepository);
         }
@@ -303,7 +303,7 @@ fn last(path: Option<&Path>) -> Option<String> {
     path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned())
 }
 
-/// A path without `.` and `..`, resolved by their letters.
+/// A path without `.` and `..`, resolved lexically.
 fn without_dots(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
@@ -326,7 +326,7 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// The path without `.git`, however often it is there; where the host does not know case, in any.
+/// The path without `.git`, even if repeated; if the host ignores case, in any case.
 fn without_suffix(mut path: &str, is_caseless: bool) -> &str {
     while let Some((before, suffix)) = path.len().checked_sub(4).and_then(|at| path.split_at_checked(at)) {
         if suffix == ".git" || is_caseless && suffix.eq_ignore_ascii_case(".git") {
@@ -338,7 +338,7 @@ fn without_suffix(mut path: &str, is_caseless: bool) -> &str {
     path
 }
 
-/// Whether a component still is one when it is decoded.
+/// Whether a component is still a single component after decoding.
 fn is_sound(component: &str) -> bool {
     let decoded: Vec<u8> = percent_decode_str(component).collect();
     !decoded.iter().any(|byte| byte.is_ascii_control() || matches!(byte, b'/' | b'\\'))
@@ -357,7 +357,7 @@ fn from_bare(text: &str, allow_local: bool) -> Result<Option<Url>, InvalidAddres
     }
     let lower = host.to_lowercase();
     let is_known = Forge::public(lower.strip_prefix("www.").unwrap_or(&lower)).is_some();
-    // Where paths are allowed, a folder may have such a name too.
+    // If local paths are allowed, a folder may have such a name too.
     if !is_known && (allow_local || !is_host_name(&lower)) {
         return Ok(None);
     }
@@ -367,7 +367,7 @@ fn from_bare(text: &str, allow_local: bool) -> Result<Option<Url>, InvalidAddres
     https(host, path).map(Some)
 }
 
-/// Whether a word is a name that the Internet could know.
+/// Whether a word could be a host name of the Internet.
 fn is_host_name(word: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
@@ -381,7 +381,7 @@ fn is_host_name(word: &str) -> bool {
         && last.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
-/// `git@host:owner/name.git` as https; `None` where the text has not this shape.
+/// `git@host:owner/name.git` as https; `None` if the text does not have this form.
 fn from_scp(text: &str) -> Result<Option<Url>, InvalidAddress> {
     let Some((before, path)) = text.split_once(':') else { return Ok(None) };
     if before.contains('/') || before.starts_with('.') {
@@ -405,7 +405,7 @@ fn from_scp(text: &str) -> Result<Option<Url>, InvalidAddress> {
     if path.contains(['?', '#']) {
         return Err(InvalidAddress::Query);
     }
-    // Without a user it is `host:port/...` that was meant, if a number is there.
+    // Without a user, a number after the colon is a port: `host:port/...`.
     if !has_user && !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit()) {
         let url = format!("https://{host}:{path}");
         return Url::parse(&url).map(Some).map_err(|_| InvalidAddress::NoRepository);

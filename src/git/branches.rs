@@ -1,13 +1,13 @@
-//! The branches of a repository, named for people who asked for a branch that is not there.
+//! The branches of a repository, listed for a person who named a branch that does not exist.
 
 use tidings_actors::ports::{RefListing, RefPatterns};
 
-/// Where branches lie.
+/// Prefix of the full names of branches.
 const HEADS: &str = "refs/heads/";
-/// Most branches that are named.
+/// The most branches that an error names.
 const NAMED_MAX: usize = 10;
 
-/// Asks for all branches.
+/// The patterns that ask for all branches.
 #[must_use]
 pub fn all() -> RefPatterns {
     vec![HEADS.to_owned()]

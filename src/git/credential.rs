@@ -1,10 +1,9 @@
-//! What an app gives us to be let in with, and how it is shown to a host: as basic or bearer
-//! authentication, by an explicit word or by the host's family, or as a GitHub App that short-lived
-//! tokens are minted for.
+//! The credential of an app for a Git host, and how it is sent: as basic or bearer authentication, as stated
+//! or by the host's product, or as a GitHub App for which short-lived tokens are created.
 //!
-//! A credential travels through ports and rows as one secret text, sealed as a whole. A bare token
-//! or `user:password` stands there as it was given; anything else begins with a line break, which
-//! no token holds, and has one field a line.
+//! Ports and rows hold a credential as one secret text, sealed as a whole. A bare token or `user:password` is
+//! stored as given. Other kinds begin with a line break, which no token contains, and have one field per
+//! line.
 
 pub(crate) mod github_app;
 
@@ -18,37 +17,37 @@ use rustls::{
 };
 use serde::Deserialize;
 use thiserror::Error;
-use tidings_actors::{ports::GitError, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::GitError};
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::address::forge::Forge;
 use tidings_egress::redaction::redact;
 
-/// A credential, read.
+/// A credential for a Git host, parsed from its text.
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// A token, or `user:password`.
     Token {
-        /// How it is shown.
+        /// How the token is sent to the host.
         kind: TokenType,
         /// The token, or `user:password`.
         secret: Secret,
     },
-    /// A GitHub App.
+    /// A GitHub App, whose short-lived tokens are created when they are needed.
     App(AppKey),
 }
 
-/// How a token is shown to a host.
+/// How a token is sent to a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenType {
     /// `user:password` as it is; a bare token as the host's family wants it.
     #[default]
     Auto,
-    /// Basic, as `x-access-token`.
+    /// HTTP basic authentication with the user `x-access-token`.
     Github,
-    /// Basic, as `oauth2`: personal, project and group tokens as well as those of OAuth.
+    /// Basic, as `oauth2`: for personal, project, group and OAuth tokens.
     Gitlab,
     /// Basic; Gitea and Forgejo take the token as password under any name.
     Gitea,
@@ -56,7 +55,7 @@ pub enum TokenType {
     Bitbucket,
     /// Basic: `user:password`, also with an empty user or password.
     Basic,
-    /// `Bearer`.
+    /// The header field `Authorization: Bearer`.
     Bearer,
 }
 
@@ -67,11 +66,11 @@ const APP: &str = "github_app";
 /// A GitHub App and one of its installations.
 #[derive(Clone, Debug)]
 pub struct AppKey {
-    /// The app's id, or its client id.
+    /// The id of the GitHub App, or its client id.
     pub app_id: String,
-    /// The installation.
+    /// The id of the app's installation.
     pub installation_id: u64,
-    /// Where the API is; missing: where the Git host has it.
+    /// The address of GitHub's API; `None`: the address that belongs to the Git host.
     pub api_url: Option<Url>,
     /// The app's RSA key as PEM, PKCS #1 or PKCS #8.
     pub private_key: Secret,
@@ -80,10 +79,10 @@ pub struct AppKey {
 /// Why a credential cannot be used. Texts hold no part of it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum InvalidCredential {
-    /// The stored text is none of ours.
+    /// The stored text is not in our format.
     #[error("it cannot be read")]
     Text,
-    /// It cannot stand in a header.
+    /// The token has characters that are not allowed in a header field.
     #[error("it holds characters that no credential has")]
     Characters,
     /// Basic authentication without a colon.
@@ -92,7 +91,7 @@ pub enum InvalidCredential {
     /// The key of an app is no RSA key.
     #[error("the private key is no RSA key in PEM")]
     Key,
-    /// It would travel in clear text.
+    /// The token would be sent unencrypted.
     #[error("credentials are sent over https only")]
     Insecure,
     /// The API is not that of the Git host.
@@ -112,7 +111,7 @@ impl Credential {
         };
         let (word, rest) = lines.split_once('\n').ok_or(InvalidCredential::Text)?;
         if word != APP {
-            // What needs no word has none: one credential, one text.
+            // A kind that needs no word is stored without one, so that a credential has only one text.
             let kind = word_of(word).filter(|kind| *kind != TokenType::Auto);
             let kind = kind.ok_or(InvalidCredential::Text)?;
             return Ok(Self::Token { kind, secret: Secret::new(rest.to_owned()) });
@@ -182,7 +181,7 @@ impl TokenType {
         }
     }
 
-    /// The name that stands before a bare token.
+    /// The user name that is sent with a bare token.
     fn user(self, git: &Url) -> &'static str {
         match self {
             Self::Gitlab => "oauth2",
@@ -232,7 +231,7 @@ pub(super) fn authorization(
 
 /// The shortest piece of a secret that is looked for where a text was cut off.
 const PIECE_BYTES_MIN: usize = 6;
-/// What stands in place of a secret.
+/// The text that replaces a secret.
 const MARK: &str = "[redacted]";
 
 /// The error without the credential, which a host may have repeated in its words.
@@ -254,7 +253,7 @@ pub(super) fn scrubbed(error: GitError, credential: Option<&Secret>, git: &Url) 
 }
 
 fn scrub(text: &str, credential: Option<&Secret>, git: &Url) -> String {
-    // What we know goes first: what is only guessed at could take a part of it away.
+    // Known secrets are replaced first: a replacement by pattern could cut off a part of them.
     let mut text = text.to_owned();
     if let Some(Ok(Credential::Token { kind, secret })) = credential.map(Credential::of) {
         let header = authorization(kind, &secret, git).ok();
@@ -268,7 +267,7 @@ fn scrub(text: &str, credential: Option<&Secret>, git: &Url) -> String {
     redact(&text)
 }
 
-/// The text without a secret, nor the beginning of one at its end.
+/// The text without a secret, and without the beginning of the secret at the end of the text.
 fn without(text: String, needle: &str) -> String {
     if needle.is_empty() {
         return text;
@@ -282,12 +281,27 @@ fn without(text: String, needle: &str) -> String {
     clean
 }
 
+/// Where the API of a GitHub host is, as GitHub documents it: `api.github.com`, `api.<name>.ghe.com`,
+/// `<host>/api/v3`.
+///
+/// # Errors
+/// [`InvalidCredential::OtherHost`]: the address has no host.
+pub(super) fn github_api(git: &Url) -> Result<Url, InvalidCredential> {
+    let host = git.host_str().ok_or(InvalidCredential::OtherHost)?;
+    let port = git.port().map_or_else(String::new, |port| format!(":{port}"));
+    let text = match Forge::of(host) {
+        Forge::GitHub => format!("https://api.{host}"),
+        _ => format!("{}://{host}{port}/api/v3", git.scheme()),
+    };
+    text.parse().map_err(|_| InvalidCredential::OtherHost)
+}
+
 impl AppKey {
-    /// Where the API of the Git host is: the explicit address if it belongs to that host, else what
+    /// The address of the API of the Git host: the explicit address if it belongs to that host, else what
     /// GitHub documents (`api.github.com`, `api.<name>.ghe.com`, `<host>/api/v3`).
     ///
     /// # Errors
-    /// [`InvalidCredential::OtherHost`]: a token is minted only for the host that it is shown to.
+    /// [`InvalidCredential::OtherHost`]: a token is created only for the host that it is sent to.
     pub(super) fn api(&self, git: &Url) -> Result<Url, InvalidCredential> {
         let host = git.host_str().ok_or(InvalidCredential::OtherHost)?;
         if let Some(api) = &self.api_url {
@@ -295,18 +309,13 @@ impl AppKey {
             let is_plain = api.username().is_empty() && api.password().is_none() && api.query().is_none();
             return if of_git && is_plain { Ok(api.clone()) } else { Err(InvalidCredential::OtherHost) };
         }
-        let port = git.port().map_or_else(String::new, |port| format!(":{port}"));
-        let text = match Forge::of(host) {
-            Forge::GitHub => format!("https://api.{host}"),
-            _ => format!("{}://{host}{port}/api/v3", git.scheme()),
-        };
-        text.parse().map_err(|_| InvalidCredential::OtherHost)
+        github_api(git)
     }
 
-    /// What signs as the app: RS256.
+    /// The signer for the app: RS256.
     ///
     /// # Errors
-    /// [`InvalidCredential::Key`].
+    /// [`InvalidCredential::Key`] if the key cannot be read.
     pub(super) fn signer(&self) -> Result<Box<dyn Signer>, InvalidCredential> {
         let key = PrivateKeyDer::from_pem_slice(self.private_key.expose().as_bytes());
         let key = key.ok().and_then(|key| any_supported_type(&key).ok());

@@ -1,5 +1,5 @@
-//! Turns what libraries and hosts say into [`GitError`]. No text made here holds a credential,
-//! and what a host said is shortened and freed of control characters first.
+//! Converts errors of libraries and hosts to [`GitError`]. No text made here holds a credential; the words of
+//! a host are shortened and freed of control characters first.
 
 use std::{error::Error, io, time::Duration};
 
@@ -15,7 +15,7 @@ use url::Url;
 
 use super::address::Address;
 
-/// Longest piece of a host's words that is kept, in characters.
+/// The longest text of a host that is kept, in characters.
 const SHOWN_CHARACTERS: usize = 200;
 /// The longest wait that a host gets: a number of seconds beyond any calendar must neither stop
 /// polls for good nor overflow a clock.
@@ -26,7 +26,7 @@ pub const PLAIN_FILES: &str = "it serves plain files";
 /// How the text of a port without TLS begins.
 pub const NO_TLS: &str = "the port of this https address does not speak TLS";
 
-/// What a host said, fit to be shown.
+/// The text of a host, made safe to show.
 pub(super) fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     text.trim().chars().take(SHOWN_CHARACTERS).flat_map(char::escape_debug).collect()
@@ -72,7 +72,7 @@ pub(super) fn of_request(error: reqwest::Error) -> GitError {
     if timed_out { GitError::Timeout(text) } else { GitError::Unreachable(text) }
 }
 
-/// An answer whose status is not 200; `granted` is the patience that it asked for.
+/// The error for an answer whose status is not 200; `granted` is the wait that the answer asked for.
 pub(super) fn of_status(response: &reqwest::Response, granted: Option<Duration>) -> Option<GitError> {
     Some(match response.status() {
         StatusCode::OK => return None,
@@ -93,7 +93,7 @@ pub(super) fn of_status(response: &reqwest::Response, granted: Option<Duration>)
 pub(super) fn of_content_type(found: &[u8], is_advertisement: bool) -> GitError {
     let shown = shown(found);
     let is_page = shown.starts_with("text/html");
-    // A server of plain files gives `info/refs` as one, or as a plain text.
+    // A plain file server sends `info/refs` as a file, or as plain text.
     GitError::Protocol(if is_advertisement && !is_page {
         format!(
             "{PLAIN_FILES} (\"dumb\" HTTP, content type {shown:?}), which are not read; serve the \
@@ -113,8 +113,8 @@ fn moved(response: &reqwest::Response) -> GitError {
     }
 }
 
-/// The repository that an address of the protocol belongs to; `None` for a page, and for an address
-/// that nobody could register.
+/// The repository that a protocol address belongs to; `None` for a web page, and for an address that could
+/// not be registered.
 fn base_of(target: &Url) -> Option<Url> {
     let path = target.path();
     let path = path.strip_suffix("/info/refs").or_else(|| path.strip_suffix("/git-upload-pack"))?;
@@ -124,11 +124,10 @@ fn base_of(target: &Url) -> Option<Url> {
     Address::parse(base.as_str(), false, true).is_ok().then_some(base)
 }
 
-/// Whether an answer asks for patience, and for how long where it says so: 429; 403 and 503 with
-/// `Retry-After`; and any status, 200 too, that says with `x-ratelimit-remaining: 0` (GitHub) or
-/// `ratelimit-remaining: 0` (GitLab) that the next request would be one too many. The longest wait
-/// that is named counts.
-pub(super) fn patience(response: &reqwest::Response, now: Timestamp) -> Option<Option<Duration>> {
+/// Whether an answer asks to wait, and how long if it says so: 429; 403 and 503 with `Retry-After`; and any
+/// status, 200 too, with `x-ratelimit-remaining: 0` (GitHub) or `ratelimit-remaining: 0` (GitLab), which
+/// announces that the next request would exceed the limit. The longest wait counts.
+pub(super) fn wait_asked(response: &reqwest::Response, now: Timestamp) -> Option<Option<Duration>> {
     asked_patience(response.status(), response.headers(), now)
 }
 
@@ -163,7 +162,7 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     Some(Timestamp(moment.unix_timestamp().checked_mul(1_000)?).since(now).min(PATIENCE_MAX))
 }
 
-/// Reading `object` failed.
+/// The error of a read of `object` that failed: missing, out of memory or corrupt.
 pub(super) fn of_read(error: &git2::Error, object: ObjectId) -> GitError {
     if error.code() == git2::ErrorCode::NotFound {
         return GitError::Missing(object);
@@ -184,7 +183,7 @@ pub(super) fn of_indexing(error: &git2::Error) -> GitError {
     }
 }
 
-/// The disk failed.
+/// The error of a file system operation on a mirror that failed.
 pub(super) fn of_disk(error: &io::Error) -> GitError {
     GitError::Storage(error.to_string())
 }

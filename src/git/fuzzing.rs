@@ -2,7 +2,7 @@
 //!
 //! Each panics where a promise is broken; an error for bad bytes is what is promised.
 
-use tidings_actors::{ports::Location, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Location};
 use tidings_entity::id::ObjectId;
 
 use super::{address::Address, credential::Credential, objects::parse_commit};

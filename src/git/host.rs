@@ -1,4 +1,4 @@
-//! Asking a Git host, and remembering what it can do.
+//! Requests to Git hosts, and the knowledge about their capabilities.
 
 pub(crate) mod capabilities;
 pub(crate) mod client;
@@ -8,12 +8,13 @@ pub(crate) mod listing;
 pub(crate) mod pack_check;
 pub(crate) mod packet;
 pub(crate) mod receive;
+pub(crate) mod status;
 
 use std::sync::Arc;
 
 use tidings_actors::{
+    model::secret::Secret,
     ports::{GitError, RefListing, RefPatterns},
-    secret::Secret,
 };
 use url::Url;
 
@@ -24,7 +25,7 @@ use crate::host::{
 };
 use crate::settings::GitSettings;
 
-/// Asking hosts, and what is known of them.
+/// Sends requests to hosts, and remembers their capabilities.
 pub(super) struct Host {
     pub(super) settings: Arc<GitSettings>,
     pub(super) client: Client,
@@ -32,7 +33,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// The refs that match; a host that renamed the repository meanwhile is asked once more.
+    /// The refs that match; if the repository was renamed meanwhile, the host is asked a second time.
     pub(super) async fn list(
         &self,
         url: &Url,
@@ -41,7 +42,7 @@ impl Host {
     ) -> Result<RefListing, GitError> {
         let was_known = self.known.get(url).is_some();
         match self.list_once(url, credential, patterns).await {
-            // It was renamed since the host was asked what it can do, which is forgotten now.
+            // The repository was renamed since the capabilities were read; they are forgotten now.
             Err(GitError::Moved(_)) if was_known => self.list_once(url, credential, patterns).await,
             other => other,
         }
@@ -75,7 +76,7 @@ impl Host {
         Ok(RefListing { moved_to: moved_to(url, &capabilities.base), ..listing })
     }
 
-    /// What the host can do, asked for where it is not known.
+    /// The capabilities of the host; asks for them if they are not known.
     pub(super) async fn capabilities(
         &self,
         url: &Url,
@@ -89,7 +90,7 @@ impl Host {
         Ok(found.capabilities)
     }
 
-    /// Forgets what is known of a host whose answers no longer fit it.
+    /// Forgets the capabilities of a host whose answers do not fit them.
     pub(super) fn doubt(&self, url: &Url, error: &GitError) {
         if matches!(
             error,

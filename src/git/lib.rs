@@ -1,9 +1,9 @@
-//! The Git engine: asks hosts which commits their refs name, keeps bare shallow mirrors of what
-//! was fetched, and reads trees, commits and contents from them.
+//! The Git engine: asks hosts which commits their refs name, keeps bare shallow mirrors of fetched objects,
+//! and reads trees, commits and contents from them.
 //!
-//! The network is our own small client of protocol version 2 over the one guarded HTTP client;
-//! libgit2 only indexes packs and reads objects. Mirrors are a cache. All blocking work happens on
-//! blocking threads, so many at a time; dropping a future ends its work soon.
+//! The network side is a small client of protocol version 2 over the guarded HTTP client; libgit2 only
+//! indexes packs and reads objects. Mirrors are a cache. Blocking work runs on a bounded number of blocking
+//! threads; dropping a future ends its work soon.
 
 mod acquire;
 pub mod address;
@@ -18,6 +18,9 @@ mod local;
 mod mirror;
 mod objects;
 pub mod settings;
+pub mod text_diff;
+
+pub use host::status::status_host;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,14 +34,14 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidings_actors::{
-    growth::Growth,
-    hosts::Hosts,
+    limits::hosts::Hosts,
+    model::round::{Change, Letter, Plan, RoundSpec, TreeEnd},
     ports::{
         BlobWanted, BlobsReport, Clock, CommitFacts, Content, FetchOrder, FetchOutcome, FetchReport,
         GitError, GitSource, Keep, Location, MirrorFacts, Random, RefListing, RefPatterns, Remote, Seek,
         Share, Storage, Walk,
     },
-    round::{Change, Letter, Plan, RoundSpec, TreeEnd},
+    signals::growth::Growth,
 };
 use tidings_egress::Egress;
 use tidings_entity::id::{ObjectId, RepositoryId};
@@ -56,17 +59,17 @@ use self::{
         Objects,
         history::{Chain, chain},
         limits::{Cancel, Limits},
-        readers::{Gap, Place, Readers},
+        readers::{Gap, ObjectStore, Readers},
         recent::Recent,
         search,
     },
     settings::GitSettings,
 };
 
-/// Fetches of blobs that one list may need before it can be made: enough for the largest tree.
+/// Fetches of blobs that one list may need before it can be computed: enough for the largest tree.
 const FILLINGS_MAX: usize = 32;
 
-/// Git hosts, mirrors and local repositories behind one door.
+/// The Git engine: hosts, mirrors and local repositories.
 pub struct Git {
     settings: Arc<GitSettings>,
     mirrors: PathBuf,
@@ -81,8 +84,8 @@ pub struct Git {
 }
 
 impl Git {
-    /// Opens the mirrors below `data_dir`, or in `git.mirrors_dir`, which other processes may share (made
-    /// with mode 0700 where it is lacking).
+    /// Opens the mirrors below `data_dir`, or in `git.mirrors_dir`, which other processes may share; a
+    /// missing directory is created with mode 0700.
     ///
     /// # Errors
     /// [`GitError::Storage`] if the directory cannot be used.
@@ -108,7 +111,7 @@ impl Git {
                 Some(Arc::new(sharing))
             }
             None => {
-                // Of shared ones upkeep does that: others may be reading them.
+                // Upkeep sweeps shared mirrors, because other processes may be reading them.
                 mirror::sweep_damaged(&mirrors, None).map_err(storage)?;
                 None
             }
@@ -148,10 +151,10 @@ impl Git {
         self.readers.run(move |_| mirror::all(&mirrors).map_err(|error| failure::of_disk(&error))).await
     }
 
-    fn place(&self, remote: &Remote) -> Result<Place, GitError> {
+    fn place(&self, remote: &Remote) -> Result<ObjectStore, GitError> {
         match &remote.location {
-            Location::Http(_) => Ok(Place::Mirror(self.mirror(&remote.repository))),
-            Location::Local(path) => self.local(path).map(|path| Place::Local(path.to_owned())),
+            Location::Http(_) => Ok(ObjectStore::Mirror(self.mirror(&remote.repository))),
+            Location::Local(path) => self.local(path).map(|path| ObjectStore::Local(path.to_owned())),
         }
     }
 
@@ -170,7 +173,7 @@ impl Git {
         self.readers.read(self.place(remote)?, Gap::Loss, read).await
     }
 
-    /// Makes what is made of trees, fetching the blobs that it turns out to depend on.
+    /// Computes a result from trees, and fetches the blobs that the result turns out to depend on.
     async fn make<T, R>(&self, remote: &Remote, make: R) -> Result<T, GitError>
     where
         T: Send + 'static,
@@ -181,7 +184,7 @@ impl Git {
         for _ in 0..FILLINGS_MAX {
             let make = Arc::clone(&make);
             let read = move |objects: &Objects, cancel: &Cancel| match make(objects, cancel)? {
-                // Nothing comes to somebody's own repository: at most it was repacked just now.
+                // Nothing can be fetched into a local repository: at most it was repacked just now.
                 Made::Lacks(blobs) if is_local => Err(GitError::Missing(blobs[0])),
                 made => Ok(made),
             };
@@ -264,11 +267,11 @@ impl GitSource for Git {
 
     async fn absent_blobs(&self, remote: &Remote, blobs: &[ObjectId]) -> Result<Vec<ObjectId>, GitError> {
         match self.place(remote)? {
-            Place::Mirror(mirror) => {
+            ObjectStore::Mirror(mirror) => {
                 let blobs = blobs.to_vec();
                 self.readers.run(move |_| blobs::absent(&mirror, &blobs)).await
             }
-            Place::Local(_) => Ok(Vec::new()),
+            ObjectStore::Local(_) => Ok(Vec::new()),
         }
     }
 
@@ -352,7 +355,7 @@ impl GitSource for Git {
     ) -> Result<Vec<Content>, GitError> {
         let recent = self.recent.of(&remote.repository);
         if let Some(contents) = recent.all(wanted, budget) {
-            // Nothing was waited for, so others on this task get their turn here.
+            // Without a wait for the network, other work of this task must get a turn here.
             consume_budget().await;
             return Ok(contents);
         }
@@ -362,7 +365,7 @@ impl GitSource for Git {
         let is_local = matches!(remote.location, Location::Local(_));
         let read = self.readers.read(self.place(remote)?, Gap::Content, read).await;
         read.map_err(|error| match (error, first) {
-            // It cannot be had, whoever is asked, until its repository is mended.
+            // No host has the object until the repository is repaired.
             (GitError::Broken(_), Some(first)) => GitError::Unobtainable(first),
             (GitError::Corrupt(_), Some(first)) if is_local => GitError::Unobtainable(first),
             (error, _) => error,
@@ -392,12 +395,12 @@ impl GitSource for Git {
     async fn sweep(&self, of: Option<&RepositoryId>) -> Result<(), GitError> {
         let swept = match of {
             Some(repository) => vec![repository.clone()],
-            // Whoever works on a repository sweeps its mirror.
+            // The process that works on a repository sweeps its mirror.
             None if self.sharing.is_some() => Vec::new(),
             None => self.names().await?,
         };
         if let Some(sharing) = self.sharing.clone().filter(|_| of.is_none()) {
-            // What is open here cannot go there.
+            // Open handles of this process would block the removal on some file systems.
             self.readers.close_idle();
             let mirrors = self.mirrors.clone();
             let sweep = move |_: &Cancel| mirror::sweep_damaged(&mirrors, Some(&sharing));
@@ -405,7 +408,7 @@ impl GitSource for Git {
         }
         for repository in swept {
             let mirror = self.mirror(&repository);
-            // Whoever has it swept before it began.
+            // The writer of the mirror swept it before it began.
             let turn = mirror.free_turn().await?;
             let work = move |_: &Cancel| {
                 if let Some(turn) = turn {

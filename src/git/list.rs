@@ -1,5 +1,5 @@
-//! Plans and windows of a round's list. Small lists are kept, shared by all watches that ask for
-//! the same one; a large list is walked anew for every window, from the path where it begins.
+//! Plans and windows of a round's list. Small lists are cached, shared by all watches that ask for the same
+//! list; a large list is computed again for every window, from the path where the window begins.
 
 pub(crate) mod difference;
 pub(crate) mod rules;
@@ -10,8 +10,8 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tidings_actors::{
+    model::round::{Change, Letter, ListDigest, Plan, RoundSpec, Summary},
     ports::{GitError, Seek},
-    round::{Change, Letter, ListDigest, Plan, RoundSpec, Summary},
 };
 use tidings_entity::{id::ObjectId, kind::Operation};
 
@@ -22,31 +22,31 @@ use crate::{
     objects::limits::{Cancel, Limits},
 };
 
-/// Lists up to this length are kept whole by everybody but tests.
+/// Lists up to this length are cached whole.
 pub(super) const SMALL: usize = 10_000;
-/// So many changes are kept in all, and so many lists.
+/// The most changes that all cached lists together may have.
 const CHANGES_KEPT: usize = 60_000;
 /// Paths are shorter than this nearly everywhere.
 const LONG_PATH_BYTES: usize = 256;
 const LISTS_KEPT: usize = 256;
 
-type Key = [u8; 32];
+type PathHash = [u8; 32];
 
-/// What is known of a list.
+/// The cached part of a list.
 #[derive(Clone)]
 enum Known {
     Small(Arc<Vec<Change>>, Summary),
     Large,
 }
 
-/// The lists that are kept, the least used first.
+/// The cached lists, the least recently used first.
 #[derive(Default)]
 pub(super) struct Lists {
-    kept: Mutex<VecDeque<(Key, Known)>>,
+    kept: Mutex<VecDeque<(PathHash, Known)>>,
 }
 
 impl Lists {
-    fn get(&self, key: &Key) -> Option<Known> {
+    fn get(&self, key: &PathHash) -> Option<Known> {
         let mut kept = self.kept.lock();
         let at = kept.iter().position(|(other, _)| other == key)?;
         let found = kept.remove(at)?;
@@ -55,7 +55,7 @@ impl Lists {
         Some(known)
     }
 
-    fn put(&self, key: Key, known: Known) {
+    fn put(&self, key: PathHash, known: Known) {
         let length = |known: &Known| match known {
             Known::Small(changes, _) => changes.iter().map(weight).sum(),
             Known::Large => 0,
@@ -76,7 +76,7 @@ fn weight(change: &Change) -> usize {
     1 + change.path.len() / LONG_PATH_BYTES
 }
 
-/// Makes plans and windows of one repository's rounds; blocks.
+/// Computes plans and windows of one repository's rounds; blocks.
 pub(super) struct Lister<'a> {
     pub(super) objects: &'a Objects,
     pub(super) settings: &'a GitSettings,
@@ -86,11 +86,11 @@ pub(super) struct Lister<'a> {
     pub(super) small: usize,
 }
 
-/// What came of making a list, or what must be fetched before it can be made.
+/// The result of computing a list, or the blobs to fetch before it can be computed.
 pub(super) enum Made<T> {
-    /// This.
+    /// The list, or the plan of it.
     Whole(T),
-    /// Nothing: it depends on the size of these blobs, which are not here.
+    /// The list depends on the sizes of these blobs, which the mirror lacks.
     Lacks(Vec<ObjectId>),
 }
 
@@ -99,19 +99,19 @@ impl Lister<'_> {
         Limits::new(self.settings, self.cancel.clone())
     }
 
-    /// What the list would be, and which of the candidates it binds.
+    /// The summary of the list, and the candidates that it binds.
     pub(super) fn plan(&self, spec: &RoundSpec, candidates: &[Letter]) -> Result<Made<Plan>, GitError> {
         let bound_spec = |letters: &[Letter]| RoundSpec { letters: letters.to_vec(), ..spec.clone() };
         let mut candidates = candidates.to_vec();
         candidates.sort_by(|one, other| one.path.cmp(&other.path));
         candidates.dedup_by(|one, other| one.path == other.path);
-        // Also where the list is known: that its commits are here is a part of the answer, because a
-        // mirror may have vanished since.
+        // Also for a cached list: the presence of its commits is part of the answer, because a mirror may
+        // have been lost since.
         let difference = Difference::new(self.objects, spec)?;
         if candidates.is_empty()
             && let Some(Known::Small(_, summary)) = self.lists.get(&key(&bound_spec(&[])))
         {
-            // Of many watches of one branch the first makes the list, the others find it.
+            // Of many watches of one branch the first computes the list, and the others find it.
             return Ok(Made::Whole(Plan { letters: Vec::new(), summary }));
         }
         let collected = self.collect(&difference, Letters::Candidates(&candidates))?;
@@ -212,7 +212,7 @@ impl Lister<'_> {
         Ok(Made::Whole(changes))
     }
 
-    /// The whole list in one pass, unless it is too long to be kept.
+    /// The whole list in one pass, unless it is too long to be cached.
     fn collect(
         &self,
         difference: &Difference<'_>,
@@ -224,7 +224,7 @@ impl Lister<'_> {
             Ok(changes.len() <= self.small)
         };
         let (letters, whole) = difference.pass(&self.limits(), letters, None, None, &mut visit)?;
-        // Each pass is in order of path already; a stable sort puts the phases after one another.
+        // Each pass is in the order of paths already; a stable sort puts the phases one after another.
         changes.sort_by_key(|change| rank(change.operation));
         Ok((whole.then_some(changes), letters))
     }
@@ -242,7 +242,7 @@ fn rank(operation: Operation) -> usize {
     }
 }
 
-/// Where a change stands in its list.
+/// The place of a change in its list: deletes, creates, updates, each by path.
 fn place(change: &Change) -> (usize, &[u8]) {
     (rank(change.operation), &change.path)
 }
@@ -258,7 +258,7 @@ fn summarise(changes: &[Change]) -> Summary {
 }
 
 /// Names a spec: equal specs have equal lists.
-fn key(spec: &RoundSpec) -> Key {
+fn key(spec: &RoundSpec) -> PathHash {
     let mut hasher = Sha256::new();
     hasher.update(spec.kind.as_str());
     let ends = [spec.held.as_ref(), spec.target.as_ref()];

@@ -1,5 +1,5 @@
-//! Repositories on this machine, read in place and never written: bare ones, work trees and linked
-//! work trees. Who owns them does not matter, because nothing of them is ever run.
+//! Repositories on this machine, read in place and never written: bare ones, work trees and linked work
+//! trees. Their owner does not matter, because no hook or program of them is ever run.
 
 use std::{
     fs, io,
@@ -30,7 +30,7 @@ pub(super) fn objects(path: &Path) -> Result<PathBuf, GitError> {
     Ok(open(path)?.commondir().join("objects"))
 }
 
-/// Lists its refs.
+/// Lists the refs of a repository on this machine.
 pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, GitError> {
     let repository = open(path)?;
     let mut listing = Listing::new(patterns);
@@ -44,8 +44,8 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
     for reference in repository.references().map_err(|error| of_open(&error))? {
         let Ok(reference) = reference else { continue };
         let Ok(name) = std::str::from_utf8(reference.name_bytes()) else { continue };
-        // What names no commit is listed with what it names, as a host does it. So is what names an object
-        // that cannot be read: the ref is there, and its absence would take files away.
+        // A ref to an object that is no commit is listed with that object, as hosts do. So is a ref to an
+        // unreadable object: the ref exists, and its absence would delete files.
         let named = || {
             let object = reference.peel(ObjectType::Commit).or_else(|_| reference.peel(ObjectType::Any));
             object.map(|object| object.id()).ok().or_else(|| reference.target())
@@ -59,8 +59,8 @@ pub(super) fn list(path: &Path, patterns: &RefPatterns) -> Result<RefListing, Gi
     Ok(listing.finish())
 }
 
-/// Checks that each ref with a file of its own can be read, also one that was listed: the library passes over
-/// files that it cannot read, and such a ref would count as gone, or as where it was when refs were packed.
+/// Checks that each ref in a file of its own can be read, also refs that were listed: libgit2 skips files
+/// that it cannot read, so such a ref would count as gone, or as at its packed commit.
 fn check_files(folder: &Path, name: Vec<u8>) -> Result<(), GitError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -69,7 +69,7 @@ fn check_files(folder: &Path, name: Vec<u8>) -> Result<(), GitError> {
     };
     for entry in entries {
         let entry = entry.map_err(|error| failure::of_disk(&error))?;
-        // Such a name is no ref's: file managers leave some.
+        // No ref has such a name: file managers create such files.
         if entry.file_name().as_bytes().starts_with(b".") {
             continue;
         }
@@ -81,7 +81,7 @@ fn check_files(folder: &Path, name: Vec<u8>) -> Result<(), GitError> {
         if name.ends_with(b".lock") || entry.path().is_dir() {
             continue;
         }
-        // One that came or went meanwhile is for the next look; one that leads nowhere is no ref.
+        // A file that appeared or vanished meanwhile is for the next scan; a broken link is no ref.
         let is_well = match fs::read(entry.path()) {
             Ok(text) => {
                 text.starts_with(b"ref:") || text.len() >= 40 && text[..40].iter().all(u8::is_ascii_hexdigit)
@@ -96,7 +96,7 @@ fn check_files(folder: &Path, name: Vec<u8>) -> Result<(), GitError> {
     Ok(())
 }
 
-/// Checks that what is wanted is there; brings nothing.
+/// Checks that wanted objects are present; fetches nothing.
 pub(super) fn verify(
     path: &Path,
     settings: &GitSettings,
@@ -104,7 +104,7 @@ pub(super) fn verify(
     cancel: &Cancel,
 ) -> Result<FetchOutcome, GitError> {
     let objects = Objects::open(&[&objects(path)?])?;
-    // Nobody but us says what was complete here: what differs from some commits is looked at.
+    // Nobody else checks a local repository: trees that differ from known commits are checked.
     let complete = order.haves.iter().copied().filter(|have| objects.commit(*have).is_ok());
     let complete: Vec<_> = complete.take(COMPARED_MAX).collect();
     let (mut outcome, mut seen) = (FetchOutcome::default(), Seen::default());
@@ -143,7 +143,7 @@ fn pointed_at(path: &Path, file: &Path) -> Result<PathBuf, GitError> {
     Ok(path.join(target.trim()))
 }
 
-/// What HEAD names where it is a symbolic link, as git made it long ago.
+/// The ref that HEAD names if HEAD is a symbolic link, as git created it long ago.
 fn linked_head(repository: &Repository) -> Option<String> {
     let target = fs::read_link(repository.path().join("HEAD")).ok()?;
     target.to_str().filter(|target| target.starts_with("refs/heads/")).map(str::to_owned)

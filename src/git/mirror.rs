@@ -1,17 +1,17 @@
-//! A mirror on disk: a bare, shallow repository in the directory of mirrors, named by its
-//! repository. It is a cache: losing it costs a fetch, never a change.
+//! A mirror on disk: a bare, shallow repository in the directory of mirrors, named by its repository. It is a
+//! cache: losing it costs a fetch, never a change.
 //!
-//! What arrives is put together in a quarantine directory inside the mirror and becomes visible by
-//! renaming, packs before their indexes, all of it synced to disk. What a crash leaves behind is
-//! swept away before the next fetch. A damaged mirror is moved aside and begun anew.
+//! New packs are built in a quarantine directory inside the mirror and become visible by renaming, packs
+//! before their indexes, all synced to disk. Leftovers of a crash are removed before the next fetch. A
+//! damaged mirror is moved aside and replaced by an empty one.
 //!
-//! Where replicas share the directory of mirrors, what was replaced is moved aside as well, and goes
-//! after a grace: another process may be reading it. What another process wrote shows in the time of
-//! change of the directory of packs, and in the file of the lock (see [`crate::mirror::turn`]).
+//! Where replicas share the directory of mirrors, replaced files are moved aside as well, and removed after a
+//! grace, because another process may be reading them. Writes of other processes are recognised by the
+//! modification time of the directory of packs, and by the lock file (see [`crate::mirror::turn`]).
 //!
-//! A mirror is partial when something was fetched without its contents: then a blob that is not
-//! here is no damage, only a fetch to come. Packs that came so have a `.promisor` file beside
-//! them, as git itself marks them, so that it reads a partial mirror too.
+//! A mirror is partial when commits were fetched without their contents: then a missing blob is no damage,
+//! and is fetched when needed. Such packs have a `.promisor` file beside them, as git itself marks them, so
+//! that git can read a partial mirror too.
 
 mod aside;
 pub(crate) mod compact;
@@ -47,21 +47,21 @@ use crate::{
     },
 };
 
-/// Above this many commits, only those that were wanted last are known to be complete.
+/// Above this many commits, only the most recently wanted ones are remembered as complete.
 const COMPLETE_KEPT: usize = 100_000;
 const QUARANTINE: &str = "quarantine-";
 const DAMAGED: &str = ".damaged-";
 /// Packs that were replaced and may still be read by another process.
 const LEAVING: &str = "leaving-";
-/// What the name of a lock ends with, beside the mirror.
+/// The suffix of the lock file, beside the mirror.
 const LOCK: &str = ".lock";
-/// What marks a pack from which contents were left out.
+/// The extension of the file that marks a pack without contents.
 const PROMISOR: &str = "promisor";
-/// Read by git alone, never by us. It has no address: nobody but us fetches into a mirror.
+/// The configuration file, which only git reads. It names no remote: only Tidings fetches into a mirror.
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\
     [remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n";
 
-/// One mirror. Reading needs no turn; whoever writes holds [`Mirror::turn`].
+/// The mirror of one repository. Reading needs no turn; a writer holds [`Mirror::turn`].
 pub(super) struct Mirror {
     directory: PathBuf,
     turns: Turns,
@@ -80,13 +80,14 @@ pub(super) struct Mirror {
     space: Arc<Space>,
 }
 
-/// Names one state of a mirror's files: an open handle on another state is not used again.
+/// Identifies one state of a mirror's files: a handle that was opened on another state is not used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MirrorState {
     directory: PathBuf,
     generation: u64,
     inode: u64,
-    /// When another process may have changed its files; nobody else does where it is not shared.
+    /// When the directory of packs last changed, to notice writes of another process; zeros where the mirror
+    /// is not shared.
     changed: (i64, i64),
 }
 
@@ -127,19 +128,19 @@ impl Mirror {
     /// # Errors
     /// [`GitError::Storage`] where it is shared and cannot be locked.
     pub(super) async fn turn(&self) -> Result<Turn, GitError> {
-        // Without a turn nobody learned what has changed.
+        // Only with a turn can changes by other processes be seen.
         self.turns.take().await.inspect(|turn| self.follow(turn)).inspect_err(|_| self.forget_complete())
     }
 
-    /// The right to write, if nobody has it.
+    /// The right to write, if it is free.
     ///
     /// # Errors
-    /// [`GitError::Storage`] where it is shared and cannot be locked.
+    /// [`GitError::Storage`] where the mirror is shared and cannot be locked.
     pub(super) async fn free_turn(&self) -> Result<Option<Turn>, GitError> {
         Ok(self.turns.take_free().await?.inspect(|turn| self.follow(turn)))
     }
 
-    /// What is known of its files ends where another process wrote into it.
+    /// Forgets what is known about the files, if another process wrote into the mirror.
     fn follow(&self, turn: &Turn) {
         if turn.is_after_another() {
             self.forget_complete();
@@ -148,7 +149,7 @@ impl Mirror {
         }
     }
 
-    /// Which state its files are in.
+    /// The state of the mirror's files, which changes whenever they are replaced.
     pub(super) fn state(&self) -> MirrorState {
         let generation = self.generation.load(Ordering::Acquire);
         let packs = fs::metadata(self.packs()).ok();
@@ -158,16 +159,16 @@ impl Mirror {
         MirrorState { directory: self.directory.clone(), generation, inode, changed }
     }
 
-    /// Opens what is there now; a mirror that does not exist is empty.
+    /// Opens the present files; a mirror that does not exist is empty.
     pub(super) fn open(&self) -> Result<Objects, GitError> {
         self.check_indexes()?;
         Ok(Objects::open(&[&self.objects()])?.proved_by(Arc::clone(&self.proofs)))
     }
 
-    /// Checks that the indexes are what they were when they were checked last.
+    /// Checks that the indexes are unchanged since their last check.
     ///
     /// # Errors
-    /// [`GitError::Corrupt`]: the next fetch begins anew.
+    /// [`GitError::Corrupt`]: the next fetch replaces the mirror.
     pub(super) fn check_indexes(&self) -> Result<(), GitError> {
         let proved = self.proofs.prove_indexes();
         proved.inspect_err(|error| {
@@ -182,7 +183,7 @@ impl Mirror {
         self.sharing.is_some()
     }
 
-    /// Where it lies.
+    /// The path of the mirror's directory.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -197,23 +198,23 @@ impl Mirror {
         self.directory.join("objects/pack")
     }
 
-    /// Remembers that a read met damage: the next fetch begins anew.
+    /// Records that a read found damage: the next fetch makes a new mirror.
     pub(super) fn mark_damaged(&self) {
         self.damaged.store(true, Ordering::Release);
     }
 
-    /// Commits of it that could not be had lately.
+    /// The commits of the repository that could not be fetched recently.
     pub(super) fn faults(&self) -> &Faults {
         &self.faults
     }
 
-    /// Whether so much of a commit was seen to be here.
+    /// Whether this extent of a commit was found complete.
     pub(super) fn is_complete(&self, commit: ObjectId, extent: Extent) -> bool {
         let complete = self.complete.lock();
         complete.get(&commit).is_some_and(|seen| *seen >= extent)
     }
 
-    /// Remembers that so much of a commit is here.
+    /// Records that this extent of a commit is complete.
     pub(super) fn mark_complete(&self, commit: ObjectId, extent: Extent) {
         let mut complete = self.complete.lock();
         if complete.len() >= COMPLETE_KEPT {
@@ -225,10 +226,10 @@ impl Mirror {
         *seen = (*seen).max(extent);
     }
 
-    /// Whether all that these commits need was seen to be here, and nothing has happened to the
-    /// mirror since: one look at a directory, no write. An unchanged poll ends with this.
+    /// Whether all objects that these commits need were found present, and the mirror has not changed since.
+    /// Costs one look at a directory and no write; an unchanged poll ends with this.
     pub(super) fn still_holds(&self, commits: &[ObjectId], extent: Extent) -> bool {
-        // A pack that comes or goes changes the time of its directory.
+        // A new or removed pack changes the modification time of the directory.
         let packs =
             fs::metadata(self.packs()).ok().map(|packs| (packs.ino(), packs.mtime(), packs.mtime_nsec()));
         let is_sound = !self.damaged.load(Ordering::Acquire) && !self.doubted.load(Ordering::Acquire);
@@ -243,7 +244,7 @@ impl Mirror {
         self.forget_complete();
     }
 
-    /// Whether a read missed something, and nobody looked since.
+    /// Whether a read missed an object, and no check has followed since.
     pub(super) fn is_doubted(&self) -> bool {
         self.doubted.load(Ordering::Acquire)
     }
@@ -257,8 +258,8 @@ impl Mirror {
         self.complete.lock().clear();
     }
 
-    /// Gets the directory ready for a fetch: moves a damaged one aside, sweeps what a crash left,
-    /// makes what is lacking.
+    /// Prepares the directory for a fetch: moves a damaged mirror aside, removes leftovers of a crash, and
+    /// creates missing files.
     pub(super) fn prepare(&self, turn: &Turn) -> Result<(), GitError> {
         turn.check()?;
         if self.damaged.swap(false, Ordering::AcqRel) {
@@ -269,16 +270,16 @@ impl Mirror {
         self.lay_out().and_then(|()| self.sweep()).map_err(|error| failure::of_disk(&error))
     }
 
-    /// Removes everything.
+    /// Removes the mirror with all its files, and the file of its lock.
     pub(super) fn erase(&self, turn: &Turn) -> Result<(), GitError> {
         turn.check()?;
-        // Whoever waits for the lock finds another one.
+        // Waiters for the lock open another file.
         let erased = self.move_aside().and_then(|()| remove(self.turns.file()));
         self.space.measured(&self.directory, None);
         erased.map_err(|error| failure::of_disk(&error))
     }
 
-    /// Removes what a crash left behind, if the mirror exists at all.
+    /// Removes leftovers of a crash, if the mirror exists.
     pub(super) fn clean(&self, turn: &Turn) -> Result<(), GitError> {
         turn.check()?;
         match self.sweep() {
@@ -338,11 +339,11 @@ impl Mirror {
         Ok(())
     }
 
-    /// The commits whose parents are not here on purpose.
+    /// The shallow commits, whose parents are absent on purpose.
     ///
     /// # Errors
-    /// [`GitError::Storage`] if the list cannot be read, [`GitError::Corrupt`] if it is none: a
-    /// commit that is not on it would be taken for one with parents.
+    /// [`GitError::Storage`] if the list cannot be read, [`GitError::Corrupt`] if it is malformed: a shallow
+    /// commit missing from the list would seem to have parents.
     pub(super) fn shallow(&self) -> Result<BTreeSet<ObjectId>, GitError> {
         let bytes = match fs::read(self.directory.join("shallow")) {
             Ok(bytes) => bytes,
@@ -354,7 +355,7 @@ impl Mirror {
         text.lines().map(|line| line.parse().map_err(|_| corrupt())).collect()
     }
 
-    /// Replaces the list of commits whose parents are not here.
+    /// Replaces the list of shallow commits.
     pub(super) fn set_shallow(&self, turn: &Turn, shallow: &BTreeSet<ObjectId>) -> Result<(), GitError> {
         turn.check()?;
         self.write_shallow(shallow).map_err(|error| failure::of_disk(&error))
@@ -390,8 +391,8 @@ impl Mirror {
             .filter(move |path| path.extension().is_some_and(|found| found == extension))
     }
 
-    /// Removes packs whose objects are in others now, or moves them aside where others may read them.
-    /// Handles that were open before are not used again.
+    /// Removes packs whose objects are in other packs now, or moves them aside if other processes may read
+    /// them. Handles that were opened before are not used again.
     pub(super) fn retire(&self, turn: &Turn, packs: &[PathBuf]) -> Result<(), GitError> {
         turn.check()?;
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -407,7 +408,7 @@ impl Mirror {
     }
 }
 
-/// `base` and the first number that makes a name nobody has.
+/// `base` with the first number that gives an unused name.
 fn free_name(base: &Path) -> PathBuf {
     let base = base.to_string_lossy().into_owned();
     let mut names = (0_u64..).map(|number| PathBuf::from(format!("{base}{number}")));

@@ -1,10 +1,10 @@
-//! Reading objects. An [`Objects`] is an open handle on one or more `objects` directories; it
-//! reads no configuration, so nothing on this machine can change what it does. Sizes are asked
-//! for before anything is read, because reading takes the whole object into memory.
+//! Reading objects. An [`Objects`] is an open handle on one or more `objects` directories; it reads no
+//! configuration, so nothing on this machine can change what it does. The size of an object is read first,
+//! because reading takes the whole object into memory.
 //!
-//! What is read is hashed and compared with its id, so a damaged disk never changes a tree or a
-//! content that goes out. A size that decides something without a read is believed only after the
-//! files of the mirror were compared with their checksums.
+//! Each object that is read is hashed and compared with its id, so a damaged disk never changes a delivered
+//! tree or content. A size that decides something without a read is trusted only after the files of the
+//! mirror were compared with their checksums.
 
 pub(crate) mod history;
 pub(crate) mod limits;
@@ -39,27 +39,27 @@ const COMMIT_BYTES_MAX: u64 = 16 << 20;
 /// Longest subject in characters.
 const SUBJECT_CHARACTERS_MAX: usize = 256;
 
-/// What an object is.
+/// The type of a Git object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A commit.
+    /// A commit with its tree and parents.
     Commit,
-    /// A tree.
+    /// A tree: the entries of one directory.
     Tree,
-    /// A blob.
+    /// A blob: the content of one file.
     Blob,
-    /// Something else: an annotated tag.
+    /// Any other type, such as an annotated tag.
     Other,
 }
 
-/// A commit, as far as anybody here needs it.
+/// A commit, as far as this crate reads it.
 #[derive(Clone, Debug)]
 pub(super) struct Commit {
-    /// Its root tree.
+    /// The id of the commit's root tree.
     pub(super) tree: ObjectId,
-    /// What bodies show of it.
+    /// Author, time and subject, for bodies.
     pub(super) facts: CommitFacts,
-    /// All its parents.
+    /// The ids of all parents, the first parent first.
     pub(super) parents: Vec<ObjectId>,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// Opens object directories; one that does not exist is empty.
+    /// Opens object directories; a directory that does not exist is empty.
     pub(super) fn open(directories: &[&Path]) -> Result<Self, GitError> {
         let storage = |error: git2::Error| GitError::Storage(error.message().to_owned());
         let odb = Odb::new().map_err(storage)?;
@@ -84,7 +84,7 @@ impl Objects {
         Ok(Self { odb, proofs: None, proved: Cell::new(false) })
     }
 
-    /// Has sizes proved by the checksums of these files.
+    /// Sizes are trusted only after these files were checked.
     pub(super) fn proved_by(self, proofs: Arc<Proofs>) -> Self {
         Self { proofs: Some(proofs), ..self }
     }
@@ -95,8 +95,8 @@ impl Objects {
         Self { odb, proofs: None, proved: Cell::new(false) }
     }
 
-    /// Begins a pack in `directory` whose deltas may have bases that are here. This handle must
-    /// outlive the indexer, which stops as soon as `goes_on` says no.
+    /// Begins a pack in `directory`; its deltas may have bases in this handle, which must outlive the
+    /// indexer. The indexer stops as soon as `goes_on` returns false.
     pub(super) fn indexer(
         &self,
         directory: &Path,
@@ -114,7 +114,7 @@ impl Objects {
 
     /// Size in bytes and kind.
     pub(super) fn header(&self, id: ObjectId) -> Result<(u64, Kind), GitError> {
-        // The wrapper panics, once libgit2 is done, at a kind that does not exist: a damaged byte.
+        // git2 panics at an unknown kind of object, which a damaged byte can cause.
         let read = catch_unwind(AssertUnwindSafe(|| self.odb.read_header(oid(id))));
         let read = read.map_err(|_| GitError::Corrupt(format!("{id} is of no known kind")))?;
         let (size, kind) = read.map_err(|error| failure::of_read(&error, id))?;
@@ -128,7 +128,7 @@ impl Objects {
         Ok(size)
     }
 
-    /// Compares the files with their checksums where that was not done yet.
+    /// Compares the files with their checksums, if that was not done yet.
     fn prove(&self) -> Result<(), GitError> {
         if let Some(proofs) = self.proofs.as_ref().filter(|_| !self.proved.get()) {
             proofs.prove()?;
@@ -142,7 +142,7 @@ impl Objects {
         Tree::parse(id, self.read(id, Kind::Tree, TREE_BYTES_MAX)?)
     }
 
-    /// A commit.
+    /// Reads a commit and parses it.
     pub(super) fn commit(&self, id: ObjectId) -> Result<Commit, GitError> {
         let raw = self.read(id, Kind::Commit, COMMIT_BYTES_MAX)?;
         parse_commit(&raw).ok_or_else(|| self.odd(id, Kind::Commit, format!("commit {id} is malformed")))
@@ -162,7 +162,7 @@ impl Objects {
         self.read_sized(id, Kind::Blob, size).map(|bytes| Some(Content::Whole(Bytes::from(bytes))))
     }
 
-    /// The same, from what was read lately where it is there.
+    /// Reads a blob's content, from the cache of recent contents if it is there.
     fn recalled(
         &self,
         id: ObjectId,
@@ -185,8 +185,8 @@ impl Objects {
         Ok(content)
     }
 
-    /// The blobs in their order, until one cannot be had or all together have more than `budget`
-    /// bytes; the first always, or its failure.
+    /// The blobs in their order, until one cannot be read or all together exceed `budget` bytes. The first is
+    /// always read; an error is about the first.
     pub(super) fn blobs(
         &self,
         wanted: &[BlobWanted],
@@ -223,7 +223,7 @@ impl Objects {
         self.read_sized(id, wanted, size)
     }
 
-    /// Reads an object whose header was read and found acceptable.
+    /// Reads an object whose header was read and accepted.
     fn read_sized(&self, id: ObjectId, wanted: Kind, size: u64) -> Result<Vec<u8>, GitError> {
         let object = self.odb.read(oid(id)).map_err(|error| failure::of_read(&error, id))?;
         self.expect_kind(id, kind_of(object.kind()), wanted)?;
@@ -245,9 +245,9 @@ impl Objects {
         }
     }
 
-    /// An object that is not what it should be. If its bytes still have its id, somebody made it so:
-    /// a tag that names a blob, a client that names a tree. That is no damage, and a mirror that
-    /// others share must not be begun anew for it.
+    /// The error for an object with wrong content. If its bytes have the right id, the repository itself has
+    /// it (a tag that names a blob, a client that names a tree): then the mirror is not damaged, and must not
+    /// be replaced.
     fn odd(&self, id: ObjectId, wanted: Kind, what: String) -> GitError {
         let is_small = self.header(id).is_ok_and(|(size, _)| size <= TREE_BYTES_MAX);
         let is_whole = if is_small {
@@ -265,8 +265,8 @@ impl Objects {
     }
 }
 
-/// Whether this is what the id names. Not the hash of libgit2, which looks for crafted collisions
-/// and is several times slower: what came in was hashed with it once.
+/// Whether the data has this id. libgit2's own hash also detects crafted collisions and is several times
+/// slower; fetched objects were hashed with it once.
 fn is_named(id: ObjectId, kind: ObjectType, data: &[u8]) -> bool {
     let mut hash = Sha1::new_with_prefix(format!("{} {}\0", kind.str(), data.len()));
     hash.update(data);
@@ -286,7 +286,7 @@ fn oid(id: ObjectId) -> Oid {
     Oid::from_bytes(id.as_bytes()).expect("an object id has 20 bytes")
 }
 
-/// `None` if it is malformed.
+/// Parses a commit; `None` if it is malformed.
 pub(super) fn parse_commit(raw: &[u8]) -> Option<Commit> {
     let split = raw.windows(2).position(|pair| pair == b"\n\n");
     let (head, message) = split.map_or((raw, &b""[..]), |at| (&raw[..at], &raw[at + 2..]));
@@ -327,10 +327,9 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What libgit2 needs to be told once. Its own hashing of every read, which looks for crafted collisions,
-/// would halve the speed; what came in was hashed so, and reads are hashed by us. Its object cache is off
-/// because it has no bound per repository. It is given no configuration to read: objects are opened by
-/// directory.
+/// Sets the options of libgit2. Its own hashing of every read, which detects crafted collisions, would halve
+/// the speed: fetched objects were hashed so, and reads are hashed by us. Its object cache is off, because it
+/// has no limit per repository. It reads no configuration: objects are opened by directory.
 pub(super) fn set_up_library() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,5 +1,5 @@
-//! `[git]`: how often repositories are polled, how hard their hosts may be pressed, and what a
-//! hostile or broken host may cost.
+//! `[git]`: how often repositories are polled, how many requests their hosts get, and the limits for hostile
+//! or broken hosts.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -51,7 +51,7 @@ pub struct GitSettings {
     /// Longest wait for the first byte of a pack, whatever its host says meanwhile.
     #[serde(with = "duration")]
     pub fetch_begin_timeout: Duration,
-    /// Bytes per second below which a pack that has begun to arrive is given up.
+    /// Bytes per second below which the reception of a pack is ended.
     pub least_rate_bytes: u64,
     /// The span over which the least rate is measured.
     #[serde(with = "duration")]
@@ -136,10 +136,10 @@ impl Default for GitSettings {
     }
 }
 
-/// More refs than these no pattern follows, whatever the settings say: each is a row.
+/// The highest number of refs that one pattern may follow under any setting: each ref is a row.
 const PATTERN_REFS_CEILING: u32 = 100_000;
 
-/// Directories deeper than this are never walked, whatever the settings say.
+/// The deepest directories that are walked under any setting.
 pub const TREE_DEPTH_CEILING: u32 = 2_048;
 
 /// Fewer packs than this would mean a rebuild for almost every fetch.
@@ -148,7 +148,7 @@ const PACKS_LEAST: u64 = 5;
 const PACKS_MOST: u64 = 1_000;
 
 impl GitSettings {
-    /// Everything that is wrong with these settings.
+    /// All faults of these settings.
     #[must_use]
     pub fn validate(&self) -> Vec<Fault> {
         let mut faults = Vec::new();

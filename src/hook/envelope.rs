@@ -1,26 +1,26 @@
-//! The headers of a hook: who says to have sent it, which delivery it is, and what proves it. They
-//! are claims until [`Envelope::prove`] has seen the body; of a GitHub or Gitea hook even then, for
-//! only its body is signed.
+//! The headers of a hook: its provider, delivery id, event and proof. They are unproved until
+//! [`Envelope::prove`] has checked the body. For GitHub and Gitea they stay unproved even then, because only
+//! the body is signed.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use tidings_entity::kind::{HookProvider, ReceiptReason};
 
 use super::proof::{self, Proof};
 use crate::sinks::signature::STANDARD_HEADERS;
 
-/// Longest delivery id that is remembered, in bytes; those of all hosts have 36.
+/// The longest delivery id that is stored, in bytes; the ids of all hosts have 36.
 const DELIVERY_BYTES_MAX: usize = 128;
 /// Longest event name that is remembered, in bytes.
 const EVENT_BYTES_MAX: usize = 64;
 
-/// What the headers of a hook say.
+/// The facts in the headers of a hook.
 pub struct Envelope {
-    /// The kind of host whose route it came to.
+    /// The provider whose route the request came to.
     pub provider: HookProvider,
-    /// The host's id of this delivery; `None` where it gave none that can be remembered.
+    /// The host's id of this delivery; `None` if there is none that can be stored.
     pub delivery: Option<String>,
-    /// The event as the host names it; empty where it does not.
+    /// The event as the host names it; empty if the host does not name it.
     pub event: String,
     /// Whether the body is a form with the JSON in its field `payload`.
     pub form: bool,
@@ -28,13 +28,13 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Reads the headers of a request to this provider's route. `None`: the body is neither JSON nor
-    /// a form by its own account.
+    /// Reads the headers of a request to this provider's route. `None`: by its content type the body is
+    /// neither JSON nor a form.
     #[must_use]
     pub fn of(provider: HookProvider, headers: &HeaderMap) -> Option<Self> {
         let (deliveries, events): (&[&str], &[&str]) = match provider {
             HookProvider::Github => (&["x-github-delivery"], &["x-github-event"]),
-            // The event's UUID stays the same for all hooks of one event, the key for one of them.
+            // The event's UUID is the same for all hooks of one event; the key is unique per hook.
             HookProvider::Gitlab => {
                 (&["webhook-id", "idempotency-key", "x-gitlab-event-uuid"], &["x-gitlab-event"])
             }
@@ -56,7 +56,7 @@ impl Envelope {
         })
     }
 
-    /// Whether anything says who sent it; without, its body need not even be read.
+    /// Whether the request has a proof of its sender; without one its body need not be read.
     #[must_use]
     pub fn has_proof(&self) -> bool {
         !self.proofs.is_empty()
@@ -68,7 +68,7 @@ impl Envelope {
     /// # Errors
     /// Why it is refused.
     pub fn prove(&self, secrets: &[Secret], body: &[u8], now: i64) -> Result<usize, ReceiptReason> {
-        // Gitea signs the JSON whatever it is sent in; GitHub signs what it sends.
+        // Gitea always signs the JSON, even inside a form; GitHub signs the body as sent.
         let payload = match self.provider {
             HookProvider::Gitea => super::payload::unwrapped(self.form, body).ok(),
             HookProvider::Github | HookProvider::Gitlab => None,
@@ -123,8 +123,12 @@ fn is_form(headers: &HeaderMap) -> Option<bool> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
         return None;
     }
-    let essence = single(headers, "content-type")?.split(';').next()?.trim();
-    match essence {
+    form_of(single(headers, "content-type")?)
+}
+
+/// Whether a body with this `Content-Type` is a form; `None` for a type that is neither form nor JSON.
+pub(super) fn form_of(content_type: &str) -> Option<bool> {
+    match content_type.split(';').next()?.trim() {
         essence if essence.eq_ignore_ascii_case("application/json") => Some(false),
         essence if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") => Some(true),
         _ => None,

@@ -1,11 +1,11 @@
-//! The body of a hook. [`read`] is pure and total: whatever bytes it gets, it gives a [`Payload`] or
-//! says that they cannot be read, in time and memory linear in their number; commit lists and
-//! everything else that is not needed is skipped, not kept.
+//! The body of a hook. [`read`] is pure and total: for any bytes it returns a [`Payload`] or an error, in
+//! time and memory linear in their number; commit lists and everything else that is not needed is skipped,
+//! not kept.
 //!
-//! What hosts say (their own documentation and samples): a push names its ref, and an all-zero
-//! `after` where the ref was deleted; GitHub and Gitea also send `create` and `delete` with the
-//! short name of the ref; a repository is named by several addresses, of which any may be the one
-//! that was registered. After a rename the former addresses are looked for as well.
+//! By the documentation and samples of the hosts: a push names its ref, and has an all-zero `after` if the
+//! ref was deleted; GitHub and Gitea also send `create` and `delete` with the short name of the ref; a
+//! repository has several addresses, any of which may be the registered one. After a rename the former
+//! addresses are looked up as well.
 
 use std::borrow::Cow;
 
@@ -18,18 +18,18 @@ use crate::git::address::Address;
 
 /// Most addresses of one hook.
 pub const ADDRESSES_MAX: usize = 16;
-/// Longest name of a ref, in bytes; Git itself stops at what a path may have.
+/// The longest name of a ref, in bytes; Git itself is limited by the length of paths.
 const REF_BYTES_MAX: usize = 1_024;
 
-/// What a hook says, as far as anybody here wants to know.
+/// The facts of a hook that Tidings uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// What it tells of.
+    /// The event that the hook reports.
     pub news: HookNews,
-    /// The full name of the ref that it tells of.
+    /// The full name of the ref that the hook reports.
     pub ref_name: Option<String>,
-    /// The addresses of its repository, normalised as registered ones are, at most
-    /// [`ADDRESSES_MAX`]. Never to be asked: only to be looked up.
+    /// The addresses of its repository, normalised as registered ones are, at most [`ADDRESSES_MAX`]. They
+    /// are only looked up, never requested.
     pub addresses: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ pub enum InvalidPayload {
     /// A form without the one field `payload`.
     #[error("the form has no field payload")]
     Form,
-    /// It is no JSON object, or its fields are of other types than the host's.
+    /// The body is no JSON object, or a field has another type than the host uses.
     #[error("the body is not what this host sends")]
     Json,
     /// A push that names no ref.
@@ -47,10 +47,10 @@ pub enum InvalidPayload {
     Ref,
 }
 
-/// Reads the body of a hook; `event` is the host's name for it, `form` says how it is wrapped.
+/// Reads the body of a hook; `event` is the host's name for it, `form` the encoding.
 ///
 /// # Errors
-/// [`InvalidPayload`].
+/// [`InvalidPayload`] if the body cannot be read.
 pub fn read(provider: HookProvider, event: &str, form: bool, body: &[u8]) -> Result<Payload, InvalidPayload> {
     let json = unwrapped(form, body)?;
     match provider {
@@ -90,7 +90,7 @@ struct GithubRepository {
     ssh_url: Option<String>,
 }
 
-/// What a repository was called before.
+/// The former names of a repository.
 #[derive(Deserialize)]
 struct Changes {
     repository: Option<Renamed>,
@@ -123,7 +123,7 @@ struct Former {
     from: Option<String>,
 }
 
-/// A body of an event that is not needed: where its repository lies, if it says so.
+/// The body of an event of another kind: only its repository is read, if it names one.
 #[derive(Deserialize)]
 struct Bystander {
     repository: Option<GithubRepository>,
@@ -162,7 +162,7 @@ impl GithubRepository {
 }
 
 impl Changes {
-    /// The addresses that these would be under the former name or owner.
+    /// These addresses under the former name or owner.
     fn former(self, addresses: &[String]) -> Vec<String> {
         let name = self.repository.and_then(|renamed| renamed.name?.from);
         let owner = self.owner.and_then(|owner| owner.from).and_then(|from| {
@@ -190,14 +190,14 @@ impl Changes {
     }
 }
 
-/// What a body of GitLab is; of a system hook `event_name` says it.
+/// The kind of a GitLab body; in a system hook `event_name` has it.
 #[derive(Deserialize)]
 struct GitlabKind {
     object_kind: Option<String>,
     event_name: Option<String>,
 }
 
-/// A body of GitLab.
+/// The body of a GitLab hook.
 #[derive(Default, Deserialize)]
 struct Gitlab {
     #[serde(rename = "ref")]
@@ -231,7 +231,7 @@ fn of_gitlab(json: &[u8]) -> Result<Payload, InvalidPayload> {
     };
     let body: Gitlab = match serde_json::from_slice(json) {
         Ok(body) => body,
-        // Other events may give the same names to other things.
+        // Fields of other events may have the same names with other types.
         Err(_) if news == HookNews::Other => Gitlab::default(),
         Err(_) => return Err(InvalidPayload::Json),
     };
@@ -257,18 +257,18 @@ fn payload(gone: bool, name: String, addresses: Vec<String>) -> Result<Payload, 
     Ok(Payload { news, ref_name: Some(name), addresses })
 }
 
-/// Whether this is the object id that stands for nothing.
+/// Whether this is the object id of 40 zeros, which stands for no object.
 fn is_zero(id: Option<&str>) -> bool {
     id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte == b'0'))
 }
 
-/// Addresses as registered ones are normalised, over https and over http: behind a proxy a host does
-/// not always know how it is reached.
+/// Addresses, normalised like registered ones, with https and with http: a host behind a proxy may not know
+/// its own scheme.
 fn normalised(texts: Vec<String>) -> Vec<String> {
     let mut addresses: Vec<String> = Vec::new();
     for text in texts {
         let Ok(address) = Address::parse(&text, false, true) else { continue };
-        // What was given with `.git` may be watched by that name.
+        // An address with `.git` may be watched under that name.
         let suffixed = address.with_suffix.as_ref().map(ToString::to_string);
         for text in [Some(address.normalised), suffixed].into_iter().flatten() {
             let Some((_, rest)) = text.split_once("://") else { continue };

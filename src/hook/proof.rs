@@ -1,18 +1,18 @@
-//! Whether a body is genuine: GitHub and Gitea send an HMAC-SHA256 of it, GitLab the secret itself
-//! or a signature after Standard Webhooks. Every comparison takes the same time wherever the texts
-//! differ, and however long they are.
+//! Whether a body is genuine: GitHub and Gitea send an HMAC-SHA256 of it, GitLab the secret itself or a
+//! signature after Standard Webhooks. Every comparison takes the same time, regardless of where the texts
+//! differ and of their lengths.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use tidings_entity::kind::ReceiptReason;
 
 use crate::sinks::signature::{SignatureFault, SigningKey, check};
 
-/// What a request offers as proof.
+/// The proof in a request.
 pub(super) enum Proof {
     /// HMAC-SHA256 of the body, with a secret as key.
     Mac([u8; 32]),
@@ -28,7 +28,7 @@ pub(super) fn mac(text: &str) -> Option<[u8; 32]> {
 }
 
 impl Proof {
-    /// Which of the secrets proves the body. `now` is in unix seconds.
+    /// The index of the secret that proves the body. `now` is in Unix seconds.
     pub(super) fn holds(&self, secrets: &[Secret], body: &[u8], now: i64) -> Result<usize, ReceiptReason> {
         let found = match self {
             Self::Mac(given) => secrets.iter().position(|secret| {
@@ -38,7 +38,7 @@ impl Proof {
                 mac.verify_slice(given).is_ok()
             }),
             Self::Token(given) => {
-                // Compared as hashes: how long a secret is must not be told either.
+                // Hashes are compared, so that the time does not reveal the length of the secret.
                 let hash = |secret: &Secret| Sha256::digest(secret.expose().as_bytes());
                 let given = hash(given);
                 secrets.iter().position(|secret| hash(secret).as_slice().ct_eq(given.as_slice()).into())

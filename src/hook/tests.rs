@@ -7,12 +7,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName};
 use proptest::prelude::*;
 use sha2::Sha256;
-use tidings_actors::secret::Secret;
-use tidings_entity::kind::{HookProvider, ReceiptReason};
+use tidings_actors::model::secret::Secret;
+use tidings_entity::kind::{BodyFate, HookProvider, ReceiptReason};
 use url::form_urlencoded;
 
 use super::{
     envelope::Envelope,
+    kept::{read_again, to_keep},
     payload::{ADDRESSES_MAX, InvalidPayload, read},
 };
 use crate::sinks::signature::{SigningKey, standard};
@@ -409,4 +410,42 @@ proptest! {
             prop_assert!(envelope.prove(&secrets(&[SECRET]), b"x", NOW).is_err());
         }
     }
+}
+
+#[test]
+fn what_is_kept_of_a_request_proves_nothing_and_is_read_again_as_it_was() {
+    let body = sample!("github-push");
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("payload", std::str::from_utf8(body).expect("text"))
+        .finish();
+    let long = "x".repeat(257);
+    let fields = [
+        ("content-type", "application/x-www-form-urlencoded; charset=utf-8"),
+        ("user-agent", "GitHub-Hookshot/044aadd"),
+        ("x-github-event", "push"),
+        ("x-github-delivery", long.as_str()),
+        ("x-hub-signature", "sha1=00"),
+        ("x-hub-signature-256", "sha256=00"),
+        ("x-gitlab-token", SECRET),
+        ("webhook-signature", "v1,00"),
+        ("x-gitea-signature", "00"),
+        ("authorization", "Bearer 00"),
+        ("cookie", "a=00"),
+    ];
+    let kept = to_keep(&headers(&fields), form.as_bytes(), 1 << 20);
+    assert_eq!((kept.note.fate, kept.note.size_bytes), (BodyFate::Kept, form.len() as u64));
+    let request = kept.request.expect("kept");
+    let names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["content-type", "user-agent", "x-github-event"]);
+    let again = read_again(Github, "push", &request).expect("read");
+    assert_eq!(Ok(again), read(Github, "push", false, body));
+
+    let fate = |body: &[u8], ring: u64| {
+        let kept = to_keep(&headers(&[]), body, ring);
+        (kept.note.fate, kept.request.is_some())
+    };
+    assert_eq!(fate(&[b'x'; 65_536], 1 << 20), (BodyFate::Kept, true));
+    assert_eq!(fate(&[b'x'; 65_537], 1 << 20), (BodyFate::TooLarge, false));
+    assert_eq!(fate(b"\xff", 1 << 20), (BodyFate::NotText, false));
+    assert_eq!(fate(b"{}", 0), (BodyFate::Off, false));
 }

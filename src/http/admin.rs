@@ -1,5 +1,5 @@
-//! What the staff sees and does: the numbers of the house, the live supervision tree, what mirrors
-//! take, and in the files below all apps, watches, breakers and the server itself.
+//! The staff's routes: the live supervision tree and the mirrors; the files in the folder have the overview,
+//! all apps, watches, breakers and the server itself.
 
 mod apps;
 pub mod audit;
@@ -7,8 +7,10 @@ mod breakers;
 mod dead_letters;
 pub mod keys;
 pub(crate) mod lag;
+pub mod overview;
 mod replicas;
 mod resyncs;
+mod samples;
 mod system;
 mod watches;
 
@@ -16,12 +18,10 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::{
-    hosts::HostShown,
-    ports::{Backlog, Location, MirrorFacts, ScanTrouble, Storage, Totals},
-};
+use tidings_actors::ports::{Location, MirrorFacts};
 use utoipa::ToSchema;
 
+use self::overview::Measured;
 use super::front::Front;
 use crate::http::{
     bodies::{
@@ -30,22 +30,20 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
-/// Git hosts shown in the overview.
-const HOSTS_SHOWN: usize = 10;
-
-/// The routes of this folder; `of_apps`: those that apps have for themselves.
-pub fn routes(of_apps: &[Route]) -> Vec<Route> {
+/// The routes of this folder; `of_apps`: the routes that apps use for themselves.
+pub fn routes(of_apps: &[Route], measured: &Arc<Measured>) -> Vec<Route> {
     let own = vec![
-        route::<__path_tree, _, _>(Access::Viewer, tree),
-        route::<__path_overview, _, _>(Access::Viewer, overview),
-        route::<__path_mirrors, _, _>(Access::Viewer, mirrors),
+        route::<__path_tree, _, _>(Access::Staff(Permission::SystemRead), tree),
+        route::<__path_mirrors, _, _>(Access::Staff(Permission::SystemRead), mirrors),
     ];
     [
         own,
+        overview::routes(measured),
+        samples::routes(),
         apps::routes(of_apps),
         watches::routes(),
         resyncs::routes(),
@@ -65,79 +63,20 @@ async fn tree(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &front.handle.tree().await))
 }
 
-/// What somebody should look at, as numbers; 0 everywhere: nothing is in the way.
-#[derive(Serialize)]
-struct Work {
-    /// Repositories, each as seen with one credential, whose credential is refused: `admin sources
-    /// --failing`.
-    credentials_refused: u64,
-    /// Repositories that cannot be read for another reason: `admin sources --failing`.
-    sources_failing: u64,
-    /// Branches that are blocked: `admin watches --condition blocked`.
-    branches_blocked: u64,
-    /// Breakers that are open: `admin breaker list`.
-    breakers_open: u64,
-    /// Apps that are disabled, by their owner or because their endpoint answered 410 Gone: `app list`.
-    apps_disabled: u64,
-    /// Changes that were given up: `admin dead-letters`.
-    dead_letters: u64,
-}
-
-impl Work {
-    fn of(totals: &Totals, backlog: &Backlog) -> Self {
-        let refused = backlog.sources_failing.get(&ScanTrouble::Credential).copied().unwrap_or(0);
-        Self {
-            credentials_refused: refused,
-            sources_failing: backlog.sources_failing.values().sum::<u64>() - refused,
-            branches_blocked: totals.blocked,
-            breakers_open: totals.open_breakers,
-            apps_disabled: totals.apps_disabled,
-            dead_letters: totals.dead_letters,
-        }
-    }
-}
-
-/// The totals, what is in the way, what mirrors take, and the Git hosts where polls wait: the longest lines
-/// first.
-#[derive(Serialize)]
-struct Overview {
-    #[serde(flatten)]
-    totals: Totals,
-    work: Work,
-    storage: Storage,
-    hosts: Vec<HostShown>,
-}
-
-/// Numbers over everything.
-#[utoipa::path(get, path = "/api/admin/overview", tag = "admin", responses(
-    (status = 200, body = Object)
-))]
-async fn overview(front: Arc<Front>, _request: Request) -> Answer {
-    let totals = front.store.totals(front.clock.now()).await;
-    let totals = totals.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
-    let backlog = front.store.backlog(front.clock.now()).await;
-    let backlog = backlog.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
-    let storage = front.git.storage().await;
-    let storage = storage.map_err(|error| Problem::new(Kind::UNAVAILABLE).with_detail(error.to_string()))?;
-    let work = Work::of(&totals, &backlog);
-    let hosts = front.git.hosts().shown(HOSTS_SHOWN);
-    Ok(json(StatusCode::OK, &Overview { totals, work, storage, hosts }))
-}
-
 /// The mirror of a repository, as it lies on disk.
 #[derive(Serialize, ToSchema)]
 struct Mirror {
-    /// `rep_...`
+    /// Id of the repository, `rep_...`.
     repository: String,
-    /// Where the repository lies; null where nobody watches it any more.
+    /// The address of the repository; null where no watch follows it any more.
     url: Option<String>,
-    /// Bytes of all its files.
+    /// The size of all files of the mirror, in bytes.
     bytes: u64,
-    /// Packs.
+    /// The number of pack files.
     packs: u64,
     /// Commits whose parents it lacks on purpose.
     shallow: u64,
-    /// Its contents were dropped to make room: the bytes that were left. Null: they were not.
+    /// The size after contents were dropped to make room, in bytes; null: none were dropped.
     evicted_to: Option<u64>,
 }
 

@@ -1,8 +1,9 @@
-//! Apps: registering one, what it sees and changes of itself, and its end.
+//! Apps: registering an app, reading and changing it, and erasing it.
 
 mod access;
 mod delivery;
 pub(super) mod endpoint;
+mod mail_sink;
 pub mod onboardings;
 mod receiver;
 mod streams;
@@ -15,9 +16,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
+    model::secret::Secret,
+    model::sink::{Outlet, SinkAddress},
     ports::{AccessPatch, App, AppPatch, DeliverySettings, EndpointAccess, NewApp, Rotation},
-    secret::Secret,
-    sink::{Outlet, SinkAddress},
 };
 use tidings_entity::{
     id::{AppId, RepositoryId, WatchId},
@@ -28,8 +29,8 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use self::{
-    access::{AccessShown, EndpointAuthWish, EndpointTlsWish},
-    delivery::{DeliverySettingsShown, DeliverySettingsWish, read_delivery},
+    access::{AccessShown, EndpointAuthRequest, EndpointTlsRequest},
+    delivery::{DeliverySettingsRequest, DeliverySettingsShown, read_delivery},
     endpoint::EndpointShown,
     onboardings::Onboardings,
     receiver::read_base_url,
@@ -47,16 +48,18 @@ use crate::http::{
     door::{
         idempotency,
         request::{Caller, Request, json},
-        route::{Access, Answer, Route, route, route_with},
+        route::{Access, Answer, Permission, Route, route, route_with},
     },
 };
 use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, shown_signing_secret};
 use crate::store::audit;
 
-/// How long older signing keys sign beside a new one, where nothing else is said: a day.
+/// How long older signing keys sign beside a new one, unless the request says otherwise: a day.
 const OVERLAP_SECONDS: u64 = 86_400;
 /// The longest overlap: thirty days.
 const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
+/// Other apps of the same name that a registration names.
+const NAMESAKES_SHOWN: u64 = 5;
 /// Watches read at once while an app is erased.
 const WATCHES_AT_ONCE: u64 = 500;
 
@@ -64,21 +67,29 @@ const WATCHES_AT_ONCE: u64 = 500;
 pub fn routes(onboardings: &Arc<Onboardings>, tests: &Arc<Tests>) -> Vec<Route> {
     vec![
         route_with::<__path_onboard, _, _, _>(Access::Onboarding, onboardings, onboard),
-        route::<__path_show, _, _>(Access::App, show),
-        route_with::<__path_patch, _, _, _>(Access::App, tests, patch),
-        route::<__path_erase_self, _, _>(Access::App, erase_self),
-        route_with::<test_delivery::__path_test, _, _, _>(Access::App, tests, test_delivery::test),
-        route_with::<test_delivery::__path_test_sink, _, _, _>(Access::App, tests, test_delivery::test_sink),
+        route::<__path_show, _, _>(Access::App(Permission::AppsRead), show),
+        route_with::<__path_patch, _, _, _>(Access::App(Permission::AppsUpdate), tests, patch),
+        route::<__path_erase_self, _, _>(Access::App(Permission::AppsErase), erase_self),
+        route_with::<test_delivery::__path_test, _, _, _>(
+            Access::App(Permission::AppsTest),
+            tests,
+            test_delivery::test,
+        ),
+        route_with::<test_delivery::__path_test_sink, _, _, _>(
+            Access::App(Permission::WatchesTest),
+            tests,
+            test_delivery::test_sink,
+        ),
     ]
 }
 
 body! {
     /// An app that wants to be registered.
     struct Onboarding {
-        /// Its name.
+        /// The name of the app as people see it.
         #[schema(min_length = 3, max_length = 100)]
         app_name: String,
-        /// Whom to write to.
+        /// The email address of a person to contact about the app.
         #[schema(min_length = 3, max_length = 255)]
         email: String,
         /// Where it receives; `/create`, `/update` and `/delete` are appended. Or a stream of NATS JetStream,
@@ -98,17 +109,17 @@ body! {
     }
     beyond docora {
         /// How it wants to be served.
-        #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
+        #[schema(value_type = Option<DeliverySettingsRequest>, nullable = false)]
         delivery: Option<DeliverySettings>,
         /// What its endpoint asks for.
-        endpoint_auth: Option<EndpointAuthWish>,
+        endpoint_auth: Option<EndpointAuthRequest>,
         /// What TLS towards its endpoint is set up with.
-        endpoint_tls: Option<EndpointTlsWish>,
+        endpoint_tls: Option<EndpointTlsRequest>,
     }
 }
 
-/// What was read of it.
-struct Wish {
+/// The fields that were read from the request.
+struct AppRequest {
     app_name: String,
     email: String,
     receives_at: SinkAddress,
@@ -122,26 +133,33 @@ struct Wish {
 /// What a registered app needs to keep. Neither secret is ever shown again.
 #[derive(Serialize, ToSchema)]
 struct Onboarded {
-    /// Its id.
+    /// Id of the app, `app_...`.
     app_id: String,
-    /// Its token for this API.
+    /// The token of the app for this API.
     token: String,
     /// The signing key in the form of Standard Webhooks.
     signing_secret: String,
-    /// The moment of registration.
+    /// When the app was registered.
     created_at: String,
+    /// Only for the staff: other apps have this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
-/// An app.
+/// An app as it is registered, without its secrets.
 #[derive(Serialize, ToSchema)]
 pub struct AppShown {
-    /// Its id.
+    /// Id of the app, `app_...`.
     app_id: String,
-    /// Its name.
+    /// The name of the app as people see it.
     app_name: String,
-    /// Whom to write to.
+    /// The email address of a person to contact about the app.
     email: String,
-    /// Where it receives.
+    /// True where anyone could register the app (`onboarding.mode` was `open`): `contact` in `mail.allow`
+    /// does not mean its `email`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_from_anyone: bool,
+    /// The address that changes are sent to; null where the app pulls.
     base_url: Option<String>,
     /// A web page about the app.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,12 +197,12 @@ body! {
         /// What goes with requests goes to the new `base_url` as well, wherever that is.
         keep_endpoint_access: Option<bool>,
         /// How it wants to be served; settings that are missing stay as they are.
-        #[schema(value_type = Option<DeliverySettingsWish>, nullable = false)]
+        #[schema(value_type = Option<DeliverySettingsRequest>, nullable = false)]
         delivery: Option<DeliverySettings>,
         /// What its endpoint asks for; null: nothing.
-        endpoint_auth: Option<EndpointAuthWish>,
+        endpoint_auth: Option<EndpointAuthRequest>,
         /// What TLS towards its endpoint is set up with; null: nothing of its own.
-        endpoint_tls: Option<EndpointTlsWish>,
+        endpoint_tls: Option<EndpointTlsRequest>,
         /// Whether nothing is sent to it.
         disabled: Option<bool>,
         /// Signs with a new key from now on.
@@ -201,7 +219,7 @@ body! {
 }
 
 impl AppShown {
-    /// The app with how its endpoint does.
+    /// The app with the state of its endpoint.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -219,6 +237,7 @@ impl AppShown {
             app_id: app.id.to_string(),
             app_name: app.name.clone(),
             email: app.email.clone(),
+            is_from_anyone: app.is_from_anyone,
             base_url: app.receives_at.base_url().map(str::to_owned),
             website: app.website.clone(),
             description: app.description.clone(),
@@ -233,17 +252,22 @@ impl AppShown {
     }
 }
 
-/// Registers an app.
+/// Registers an app and answers with its token and signing key, which are shown only once.
 #[utoipa::path(post, path = "/api/apps/onboard", tag = "apps", request_body = Onboarding, responses(
     (status = 201, body = Onboarded)
 ))]
 async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Request) -> Answer {
     let mut fields = Fields::of_body::<Onboarding>(&request.body)?;
-    let wish = read(&front, &mut fields);
-    // It was judged with the other fields: nothing is there yet that it could not go with.
-    let access = EndpointAccess::default().changed(&wish.access).unwrap_or_default();
-    if wish.receives_at.kind() == SinkKind::Stream {
-        streams::check(&mut fields, wish.delivery.as_ref().unwrap_or(&DeliverySettings::default()), &access);
+    let wanted = read(&front, &mut fields);
+    // The access data was judged with the other fields: a new app has no data that must not go to its
+    // address.
+    let access = EndpointAccess::default().changed(&wanted.access).unwrap_or_default();
+    if wanted.receives_at.kind() == SinkKind::Stream {
+        streams::check(
+            &mut fields,
+            wanted.delivery.as_ref().unwrap_or(&DeliverySettings::default()),
+            &access,
+        );
     }
     fields.finish()?;
     if matches!(request.caller, Caller::Anyone) {
@@ -253,7 +277,7 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
     let now = front.clock.now();
     let token = Token::generate(TOKEN_PREFIX, front.random.as_ref());
     let signing_key =
-        wish.client_auth_key.map_or_else(|| generate_signing_key(front.random.as_ref()), Secret::new);
+        wanted.client_auth_key.map_or_else(|| generate_signing_key(front.random.as_ref()), Secret::new);
     let signing_secret = shown_signing_secret(&signing_key).expose().to_owned();
     let id = AppId::new(front.random.ulid(now));
     let onboarded = Onboarded {
@@ -261,25 +285,40 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
         token: token.text().expose().to_owned(),
         signing_secret,
         created_at: iso(now),
+        warning: same_name(&front, &request, &wanted.app_name).await?,
     };
     audit::about(id.as_str(), Some(id.as_str()));
     let app = NewApp {
         id,
-        name: wish.app_name,
-        email: wish.email,
-        receives_at: wish.receives_at,
-        website: wish.website,
-        description: wish.description,
+        name: wanted.app_name,
+        email: wanted.email,
+        is_from_anyone: matches!(request.caller, Caller::Anyone),
+        receives_at: wanted.receives_at,
+        website: wanted.website,
+        description: wanted.description,
         token_public_id: token.public_id().to_owned(),
         token_hash: token.hash(),
         signing_key,
         access,
-        delivery: wish.delivery.unwrap_or_default(),
+        delivery: wanted.delivery.unwrap_or_default(),
         created_at: now,
         answer: request.keyed.map(|keyed| (keyed, idempotency::stored(StatusCode::CREATED, &onboarded))),
     };
     front.store.create_app(&app).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
     Ok(json(StatusCode::CREATED, &onboarded))
+}
+
+/// What the staff is told of other apps with a name. Nobody else learns which names there are.
+async fn same_name(front: &Front, request: &Request, name: &str) -> Result<Option<String>, Problem> {
+    if !matches!(request.caller, Caller::Staff(_)) {
+        return Ok(None);
+    }
+    let known = front.administration.apps_named(name, NAMESAKES_SHOWN).await;
+    let known = known.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+    let ids: Vec<String> = known.iter().map(ToString::to_string).collect();
+    Ok((!ids.is_empty()).then(|| {
+        format!("the name {name:?} is that of {} as well: name these apps by their ids", ids.join(", "))
+    }))
 }
 
 /// The app that asks.
@@ -327,8 +366,8 @@ async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer
     Ok(json(StatusCode::OK, &AppShown { signing_secret: secret, ..AppShown::of(&patched) }))
 }
 
-/// Whoever may change an app need not know what its endpoint is shown: it does not follow to another
-/// origin by itself.
+/// A caller who may change an app need not know the access data of its endpoint: the data does not follow to
+/// another origin without consent.
 fn refuse_to_carry_away(fields: &mut Fields, app: &App, access: &AccessPatch, base_url: Option<&str>) {
     let is_meant = fields.boolean("keep_endpoint_access").unwrap_or(false);
     let Some(base_url) = base_url.filter(|_| !is_meant) else { return };
@@ -377,7 +416,7 @@ async fn repositories_of(front: &Front, app: &AppId) -> Result<BTreeSet<Reposito
     }
 }
 
-/// A wish for a new key, and the secret to show where it is made here.
+/// A request for a new key, and the secret to show if the key is generated here.
 fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Option<String>) {
     let rotate = fields.boolean("rotate_signing_key").unwrap_or(false);
     let given = fields.text("client_auth_key", KEY_CHARACTERS);
@@ -399,11 +438,11 @@ fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Optio
     (Some(Rotation { key, overlap_until }), secret)
 }
 
-fn read(front: &Front, fields: &mut Fields) -> Wish {
+fn read(front: &Front, fields: &mut Fields) -> AppRequest {
     let receives_at = read_base_url(front, fields).unwrap_or(SinkAddress::Pull);
     let (delivery, headers) = read_delivery(fields, (None, &receives_at), &DeliverySettings::default());
     let nothing = EndpointAccess::default();
-    let wish = Wish {
+    let wanted = AppRequest {
         app_name: fields.required_text("app_name", 3..=100),
         email: fields.required_text("email", 3..=255),
         website: fields.text("website", 1..=URL_CHARACTERS_MAX),
@@ -413,14 +452,14 @@ fn read(front: &Front, fields: &mut Fields) -> Wish {
         receives_at,
         delivery,
     };
-    if !wish.email.is_empty() && !is_email(&wish.email) {
+    if !wanted.email.is_empty() && !is_email(&wanted.email) {
         fields.refuse("email", "must be an email address");
     }
     let is_page = |text: &String| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-    if wish.website.as_ref().is_some_and(|text| !is_page(text)) {
+    if wanted.website.as_ref().is_some_and(|text| !is_page(text)) {
         fields.refuse("website", "must be a web address");
     }
-    wish
+    wanted
 }
 
 fn is_email(text: &str) -> bool {

@@ -1,5 +1,5 @@
-//! What requests and answers are made of, whatever the resource: fields and filters that are read, pages,
-//! moments and names that are shown, problems.
+//! The parts of requests and answers that all resources share: reading fields and filters, pages, moments and
+//! names, problems.
 
 pub(crate) mod body;
 pub(crate) mod fields;
@@ -8,3 +8,4 @@ pub(crate) mod moment;
 pub(crate) mod names;
 pub(crate) mod paging;
 pub mod problem;
+pub(crate) mod raw;

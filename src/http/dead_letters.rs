@@ -1,8 +1,8 @@
-//! Changes that were given up: searching them and looking at one. Sending them again and closing them by
-//! hand are in the folder.
+//! Dead letters: searching them and reading one. Sending them again and closing them by hand are in the
+//! folder.
 //!
-//! A page of a search looks at some thousand letters at most: it may hold fewer than were asked for,
-//! or none, and still name a next one.
+//! A page of a search looks at some thousand letters at most: it may hold fewer than were requested, or none,
+//! and still name a next page.
 
 mod dismissals;
 mod redrives;
@@ -27,21 +27,23 @@ use crate::http::{
     deliveries::attempt::AttemptShown,
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
-/// Most tries of one letter that are shown.
+/// The most attempts of one letter that are shown.
 const ATTEMPTS_MAX: u64 = 100;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
-    let own =
-        vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
+    let own = vec![
+        route::<__path_list, _, _>(Access::App(Permission::DeadLettersRead), list),
+        route::<__path_show, _, _>(Access::App(Permission::DeadLettersRead), show),
+    ];
     [own, redrives::routes(), dismissals::routes()].concat()
 }
 
-/// A change that was given up.
+/// A change that was parked.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeadLetterShown {
     dead_letter_id: String,
@@ -56,7 +58,7 @@ pub(super) struct DeadLetterShown {
     path_base64: Option<String>,
     /// `create`, `update` or `delete`.
     operation: &'static str,
-    /// The delivery that was given up.
+    /// The id of the delivery that was parked.
     delivery_id: String,
     /// `rejected`, `failing`, `content_unavailable` or `skipped`.
     reason: &'static str,
@@ -141,11 +143,11 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
 struct DeadLetterDetail {
     #[serde(flatten)]
     letter: DeadLetterShown,
-    /// Its tries, the first first, at most 100.
+    /// The attempts at the change, the first one first, at most 100.
     attempts: Vec<AttemptShown>,
 }
 
-/// One dead letter.
+/// Shows one dead letter, by its id.
 #[utoipa::path(get, path = "/api/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)),
     responses(

@@ -1,13 +1,15 @@
-//! What became of deliveries, over all watches of an app: the newest round first, and in a round the
+//! Deliveries and their results, over all watches of an app: the newest round first, and within a round the
 //! last change first.
 //!
-//! A success has no row of its own. Its round is read again, a stretch of it at a time, and what the rows
-//! of settled ranges, attempts and letters say is laid over it. One page looks at so many changes, passes
-//! over so many and reads so many rounds; then it names where to go on, whatever it found until there.
-//! Where the trees of a round cannot be read, its dead letters are all that is left of it, and the page says
-//! so.
+//! A success has no row of its own. Its round is computed again, a chunk at a time, and combined with the
+//! rows of settled ranges, attempts and letters. One page looks at a bounded number of changes, skips a
+//! bounded number and reads a bounded number of rounds; then it names the place to continue, even if it found
+//! nothing. If the trees of a round cannot be read, only its dead letters are shown, and the page says so.
 
 pub(crate) mod attempt;
+mod content;
+mod of_all;
+mod request_body;
 mod single;
 mod wanted;
 
@@ -16,11 +18,11 @@ use std::{collections::HashMap, str::FromStr, sync::Arc};
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    filter::sets::DELIVERIES,
+    model::filter::sets::DELIVERIES,
+    model::round::DeliveryId,
     ports::{
         App, BreakerRow, ChangeState, Fate, Fates, RepositoryFacts, RoundFacts, RoundPlace, Seek, StoreError,
     },
-    round::DeliveryId,
 };
 use tidings_entity::{
     id::{AppId, CursorId, WatchId},
@@ -44,38 +46,48 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route_with},
+        route::{Access, Answer, Permission, Route, route_with},
     },
 };
 
-/// Changes of a round that are looked at in one go.
-const STRETCH: u64 = 2_048;
-/// Changes that one page looks at.
+/// The number of changes that are computed at a time.
+const CHUNK: u64 = 2_048;
+/// The most changes that one page looks at.
 const LOOKED_AT_MAX: u64 = 10_000;
-/// Changes that one page passes over on its way to those: of a long list the beginning of a stretch is
+/// The most changes that one page may skip before its first one: the beginning of a chunk in a long list is
 /// found by counting.
 const PASSED_MAX: u64 = 500_000;
-/// Lists up to this length are kept as a whole; nothing is passed over.
+/// Lists up to this length are cached whole, so nothing is skipped.
 const SHORT: u64 = 10_000;
-/// Rounds that one page reads.
+/// The most rounds that one page reads.
 const ROUNDS_MAX: u64 = 32;
 
 /// The routes of this file.
 pub fn routes(histories: &Arc<Histories>) -> Vec<Route> {
-    vec![route_with::<__path_list, _, _, _>(Access::App, histories, list), single::route(histories)]
+    vec![
+        route_with::<__path_list, _, _, _>(Access::App(Permission::DeliveriesRead), histories, list),
+        single::route(histories),
+        content::route(histories),
+        request_body::route(histories),
+    ]
 }
 
-/// A delivery.
+/// The routes of the staff alone.
+pub fn staff_routes(histories: &Arc<Histories>) -> Vec<Route> {
+    vec![of_all::route(histories)]
+}
+
+/// A delivery: one change that is or was sent to the app.
 #[derive(Serialize, ToSchema)]
 struct DeliveryShown {
     #[serde(flatten)]
     change: ChangeShown,
     repository_id: String,
-    /// As in `event.cursor`.
+    /// The branch of the watch, as `event.cursor` in bodies.
     cursor: String,
     /// The full name of the branch.
     branch: String,
-    /// How often it was tried.
+    /// The number of attempts so far.
     attempts: u64,
     /// The last status code that is known: that of an acknowledgement only with `delivery.history = all`.
     last_status: Option<u16>,
@@ -85,7 +97,7 @@ struct DeliveryShown {
 }
 
 /// One page of deliveries.
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 struct Deliveries {
     /// The newest round first, and in a round the last change first.
     items: Vec<DeliveryShown>,
@@ -106,7 +118,7 @@ struct UnreadableRound {
     round: i64,
 }
 
-/// Where a page goes on: below this position of this round, then with the rounds before it.
+/// Where a page continues: below this position of this round, then with the rounds before it.
 #[derive(Clone)]
 struct Mark {
     round: i64,
@@ -115,6 +127,10 @@ struct Mark {
 }
 
 impl Mark {
+    fn at(facts: &RoundFacts, below: u64) -> Self {
+        Self { round: facts.number, cursor: facts.cursor.clone(), below }
+    }
+
     fn text(&self) -> String {
         format!("{} {} {}", self.round, self.cursor, self.below)
     }
@@ -134,62 +150,75 @@ impl FromStr for Mark {
     }
 }
 
-/// One page being made.
+/// The state of computing one page.
 struct Search<'f> {
     front: &'f Front,
     histories: &'f Histories,
     app: &'f App,
     wanted: &'f Wanted,
-    /// What filters can ask of its repositories; looked up once each, where there is a filter.
+    /// The facts that filters need about the page's repositories; looked up once each, if there is a filter.
     named: HashMap<WatchId, RepositoryFacts>,
     /// The breaker of the app's endpoint, while it is open.
     endpoint: Option<BreakerRow>,
     limit: usize,
-    looked: u64,
-    passed: u64,
+    cost: PageCost,
     page: Deliveries,
 }
 
+/// The work that a page has taken so far.
+#[derive(Clone, Copy, Default)]
+struct PageCost {
+    looked: u64,
+    passed: u64,
+}
+
+impl PageCost {
+    fn is_enough(self) -> bool {
+        self.looked >= LOOKED_AT_MAX || self.passed >= PASSED_MAX
+    }
+}
+
 impl Search<'_> {
-    /// Looks until the page is full, or enough was looked at. Where it goes on, unless nothing is left.
+    /// Collects deliveries until the page is full, or the limits of one page are reached. Returns where the
+    /// next page continues; `None`: there is no next page.
     async fn run(&mut self, mark: Option<Mark>) -> Result<Option<Mark>, Problem> {
         let place =
             mark.as_ref().map_or(RoundPlace::Newest, |mark| RoundPlace::At(mark.round, mark.cursor.clone()));
         let filter = self.wanted.rounds(place);
-        // One more than are read: where the next page begins.
+        // One round more than are read, to know where the next page begins.
         let listed =
             self.front.history.rounds(&self.app.id, &filter, ROUNDS_MAX + 1).await.map_err(round_failed)?;
         for (facts, before) in listed.iter().zip(0..) {
-            let is_enough = self.looked >= LOOKED_AT_MAX || self.passed >= PASSED_MAX;
-            let at = |below| Mark { round: facts.number, cursor: facts.cursor.clone(), below };
-            if before == ROUNDS_MAX || (before > 0 && is_enough) {
-                return Ok(Some(at(u64::MAX)));
+            if before == ROUNDS_MAX || (before > 0 && self.cost.is_enough()) {
+                return Ok(Some(Mark::at(facts, u64::MAX)));
             }
-            let (low, mut high) = self.wanted.range(facts);
-            if let Some(mark) =
-                mark.as_ref().filter(|mark| mark.round == facts.number && mark.cursor == facts.cursor)
-            {
-                high = high.min(mark.below);
-            }
-            let named = self.named(&facts.watch).await?;
-            let of = OfRound { app: &self.app.id, app_name: &self.app.name, facts, named: named.as_ref() };
-            if self.wanted.leaves_out(&of) {
-                continue;
-            }
-            match self.round(&of, low, high).await {
-                // Its history went after it was listed.
-                Err(problem) if problem.code() == Kind::NO_ROUND.code => {}
-                below => {
-                    if let Some(below) = below? {
-                        return Ok(Some(at(below)));
-                    }
-                }
+            if let Some(below) = self.of_round(facts, mark.as_ref()).await? {
+                return Ok(Some(Mark::at(facts, below)));
             }
         }
         Ok(None)
     }
 
-    /// What filters can ask of a repository. One that is not watched any more has no rounds.
+    /// Looks at a round from above, or from where the page before left it; below which position it was left,
+    /// if it was.
+    async fn of_round(&mut self, facts: &RoundFacts, mark: Option<&Mark>) -> Result<Option<u64>, Problem> {
+        let (low, mut high) = self.wanted.range(facts);
+        if let Some(mark) = mark.filter(|mark| mark.round == facts.number && mark.cursor == facts.cursor) {
+            high = high.min(mark.below);
+        }
+        let named = self.named(&facts.watch).await?;
+        let of = OfRound { app: &self.app.id, app_name: &self.app.name, facts, named: named.as_ref() };
+        if self.wanted.leaves_out(&of) {
+            return Ok(None);
+        }
+        match self.round(&of, low, high).await {
+            // The history of the round was removed after it was listed.
+            Err(problem) if problem.code() == Kind::NO_ROUND.code => Ok(None),
+            below => below,
+        }
+    }
+
+    /// The facts that filters need about a repository; `None`: the watch was removed, so it has no rounds.
     async fn named(&mut self, watch: &WatchId) -> Result<Option<RepositoryFacts>, Problem> {
         if self.wanted.is_unfiltered() {
             return Ok(None);
@@ -211,7 +240,8 @@ impl Search<'_> {
         let mut only_letters = self.wanted.is_parked_only();
         let mut is_readable = true;
         while low < high {
-            if self.looked >= LOOKED_AT_MAX || (self.passed >= PASSED_MAX && facts.total() > SHORT) {
+            if self.cost.looked >= LOOKED_AT_MAX || (self.cost.passed >= PASSED_MAX && facts.total() > SHORT)
+            {
                 return Ok(Some(high));
             }
             if only_letters {
@@ -221,7 +251,7 @@ impl Search<'_> {
                     Some(last) => high = last + 1,
                 }
             }
-            let from = low.max(high.saturating_sub(STRETCH));
+            let from = low.max(high.saturating_sub(CHUNK));
             let fates = self.front.history.fates(&facts.cursor, facts.number, from..high).await;
             let fates = fates.map_err(round_failed)?;
             let mut found = None;
@@ -230,7 +260,7 @@ impl Search<'_> {
                     reading =
                         Some(Reading::open(self.front, &self.app.id, &facts.cursor, facts.number).await?);
                 }
-                found = self.stretch(reading.as_ref(), of, &fates, from, high).await?;
+                found = self.chunk(reading.as_ref(), of, &fates, from, high).await?;
                 is_readable = found.is_some();
                 only_letters |= !is_readable;
             }
@@ -238,7 +268,7 @@ impl Search<'_> {
                 Some(found) => found,
                 None => self.letters(of, &fates),
             };
-            self.looked += high - from;
+            self.cost.looked += high - from;
             for (position, shown) in found.into_iter().rev() {
                 self.page.items.push(shown);
                 if self.page.items.len() == self.limit {
@@ -250,8 +280,8 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Those of a stretch that are meant, in order; `None`: the round cannot be read any more.
-    async fn stretch(
+    /// The matching deliveries of a chunk, in order; `None`: the round cannot be read any more.
+    async fn chunk(
         &mut self,
         reading: Option<&Reading>,
         of: &OfRound<'_>,
@@ -263,10 +293,10 @@ impl Search<'_> {
         let facts = of.facts;
         let limit = usize::try_from(to - from).unwrap_or(usize::MAX);
         if facts.total() > SHORT {
-            self.passed += to;
+            self.cost.passed += to;
         }
         let changes = match reading.window(self.front, self.histories, &Seek::Position(from), limit).await {
-            // One repository that cannot be read does not hide the others.
+            // A repository that cannot be read must not hide the others.
             Err(Unread::Gone(_) | Unread::Failed(_)) => return Ok(None),
             window => window.map_err(Unread::problem)?,
         };
@@ -283,7 +313,7 @@ impl Search<'_> {
         Ok(Some(found))
     }
 
-    /// What letters alone still say of a round.
+    /// The deliveries of a round that its dead letters alone still show.
     fn letters(&mut self, of: &OfRound<'_>, fates: &Fates) -> Vec<(u64, DeliveryShown)> {
         let facts = of.facts;
         let unreadable = UnreadableRound {
@@ -335,7 +365,7 @@ async fn open_endpoint(front: &Front, app: &AppId) -> Result<Option<BreakerRow>,
     Ok(open_breaker(&breakers, BreakerKind::Endpoint, app.as_str()).cloned())
 }
 
-/// One page, and where the next one begins.
+/// One page, and the place where the next page begins.
 async fn searched(
     front: &Front,
     histories: &Histories,
@@ -344,11 +374,9 @@ async fn searched(
     mark: Option<Mark>,
     limit: usize,
 ) -> Result<(Deliveries, Option<Mark>), Problem> {
-    let page = Deliveries { items: Vec::new(), unreadable: Vec::new(), next_cursor: None };
     let endpoint = open_endpoint(front, &app.id).await?;
-    let named = HashMap::new();
-    let mut search =
-        Search { front, histories, app, wanted, named, endpoint, limit, looked: 0, passed: 0, page };
+    let (named, cost, page) = (HashMap::new(), PageCost::default(), Deliveries::default());
+    let mut search = Search { front, histories, app, wanted, named, endpoint, limit, cost, page };
     let mark = search.run(mark).await?;
     Ok((search.page, mark))
 }
@@ -376,40 +404,48 @@ async fn searched(
     ),
     responses((status = 200, body = Deliveries)))]
 async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
-    const OWN: [&str; 13] = [
-        "limit",
-        "cursor",
-        "q",
-        "status",
-        "id",
-        "repository_id",
-        "path",
-        "path_base64",
-        "path_prefix",
-        "path_glob",
-        "kind",
-        "from",
-        "to",
-    ];
     let app = request.app()?;
-    let query = Query::of(&request.query, &OWN)?;
+    let query = Query::of(&request.query, &WORDS)?;
     let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
-    let status = query.get("status").map(state).transpose()?;
-    let id = query.get("id").map(delivery_id).transpose()?;
-    let filter = search::of_query(&query)?;
-    let q = filters::of_query(&query, &DELIVERIES, front.clock.now())?;
-    let wanted = Wanted::of(&filter, status, id, q)?;
-    let mut name = format!("deliveries of {} {status:?} {:?} {filter:?}", app.id, wanted.id);
-    if let Some(q) = query.get("q") {
-        // As it is written: a time before now is another moment on each page.
-        name.push_str(&format!(" {q:?}"));
-    }
+    let (wanted, name) = of_query(&front, &query, &format!("deliveries of {}", app.id))?;
     let mark: Option<Mark> = query.after(&name)?;
     let _download = histories.downloads.begin(&app.id)?;
     let (mut page, mark) = searched(&front, &histories, app, &wanted, mark, limit).await?;
     let is_found = wanted.id.is_some() && !page.items.is_empty();
     page.next_cursor = mark.filter(|_| !is_found).map(|mark| cursor_at(&name, &mark.text()));
     Ok(json(StatusCode::OK, &page))
+}
+
+/// The parameters of the list: filters, and its page.
+const WORDS: [&str; 13] = [
+    "limit",
+    "cursor",
+    "q",
+    "status",
+    "id",
+    "repository_id",
+    "path",
+    "path_base64",
+    "path_prefix",
+    "path_glob",
+    "kind",
+    "from",
+    "to",
+];
+
+/// The filter of a query, and the name of the list in its cursors.
+fn of_query(front: &Front, query: &Query, list: &str) -> Result<(Wanted, String), Problem> {
+    let status = query.get("status").map(state).transpose()?;
+    let id = query.get("id").map(delivery_id).transpose()?;
+    let filter = search::of_query(query)?;
+    let q = filters::of_query(query, &DELIVERIES, front.clock.now())?;
+    let wanted = Wanted::of(&filter, status, id, q)?;
+    let mut name = format!("{list} {status:?} {:?} {filter:?}", wanted.id);
+    if let Some(q) = query.get("q") {
+        // As it is written: a time before now is another moment on each page.
+        name.push_str(&format!(" {q:?}"));
+    }
+    Ok((wanted, name))
 }
 
 fn state(word: &str) -> Result<ChangeState, Problem> {

@@ -1,4 +1,5 @@
-//! The OpenAPI document, made from the routes themselves, and what the server sends to apps.
+//! The OpenAPI document, generated from the routes themselves, and the requests that the server sends to
+//! apps.
 
 pub mod docs;
 mod payloads;
@@ -32,18 +33,23 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
     for (name, schema) in [schema::<ProblemBody<'_>>(), schema::<FieldFault>()] {
         components = components.schema(name, schema);
     }
-    for Route { template, method, access, mut operation, schemas, .. } in routes {
+    for Route { template, method, access, mut operation, schemas, of_workers, .. } in routes {
         operation.security = match access {
-            Access::Public | Access::Hook(_) => None,
-            Access::App => Some(vec![requirement("app")]),
-            Access::Viewer | Access::Operator | Access::Admin => Some(vec![requirement("staff")]),
+            Access::Public | Access::Hook(_) | Access::AppHook(_) => None,
+            Access::App(_) => Some(vec![requirement("app")]),
+            Access::Anybody => Some(vec![requirement("app"), requirement("staff")]),
+            Access::Staff(_) => Some(vec![requirement("staff")]),
             Access::Onboarding => Some(vec![SecurityRequirement::default(), requirement("staff")]),
         };
-        if let Some(role) = access.role() {
-            let role = ExtensionsBuilder::new().add("x-role", role.as_str()).build();
-            operation.extensions.get_or_insert_default().merge(role);
+        let mut extensions = ExtensionsBuilder::new();
+        if let Some(permission) = access.permission() {
+            extensions = extensions.add("x-permission", permission.as_str());
         }
-        if method == Method::POST && !matches!(access, Access::Hook(_)) {
+        if let Some(role) = access.role() {
+            extensions = extensions.add("x-role", role.as_str());
+        }
+        operation.extensions.get_or_insert_default().merge(extensions.build());
+        if method == Method::POST && !access.is_of_hooks() && of_workers.is_none() {
             operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
         }
         operation.operation_id = Some(operation_id(&method, &template));
@@ -54,6 +60,7 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
         }
         let method = match method {
             Method::POST => HttpMethod::Post,
+            Method::PUT => HttpMethod::Put,
             Method::PATCH => HttpMethod::Patch,
             Method::DELETE => HttpMethod::Delete,
             _ => HttpMethod::Get,
@@ -61,13 +68,8 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
         paths = paths.path(template, PathItem::new(method, operation));
         components = components.schemas_from_iter(schemas);
     }
-    for (name, description) in [
-        ("app", "A token of the app, the first of which onboarding gave to it."),
-        ("staff", "The server's admin token, or one whose role reaches the operation's `x-role`."),
-    ] {
-        let mut scheme = Http::new(HttpAuthScheme::Bearer);
-        scheme.description = Some(description.to_owned());
-        components = components.security_scheme(name, SecurityScheme::Http(scheme));
+    for (name, scheme) in security_schemes() {
+        components = components.security_scheme(name, scheme);
     }
     let (webhooks, schemas) = webhooks::webhooks();
     components = components.schemas_from_iter(schemas);
@@ -88,13 +90,35 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
         .build()
 }
 
+/// The ways in which callers authenticate, by the names that operations use.
+fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
+    [
+        (
+            "app",
+            "A token of the app, the first of which onboarding gave to it; a narrowed one needs the \
+             operation's `x-permission`.",
+        ),
+        (
+            "staff",
+            "The server's admin token, or one that has the operation's `x-permission`; the built-in roles \
+             from `x-role` up have it.",
+        ),
+    ]
+    .map(|(name, description)| {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some(description.to_owned());
+        (name, SecurityScheme::Http(scheme))
+    })
+}
+
 /// `post_api_repositories_id_scan`: unique, because method and template are.
 pub(super) fn operation_id(method: &Method, template: &str) -> String {
     let words = template.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.fold(method.as_str().to_lowercase(), |id, word| format!("{id}_{word}"))
+    let id = words.fold(method.as_str().to_lowercase(), |id, word| format!("{id}_{word}"));
+    if template.ends_with('/') { format!("{id}_index") } else { id }
 }
 
-/// What every POST takes.
+/// The header that every POST accepts.
 fn idempotency_key() -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)

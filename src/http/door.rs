@@ -1,8 +1,9 @@
-//! The door: connections, and the way of a request until a handler has it. Who calls, what one caller may
-//! keep busy, which route it is, what is written down of it.
+//! The door: connections, and the path of a request to its handler: the caller, the limits of a caller, the
+//! route, and the audit log.
 
 pub mod access;
 pub mod admin_token;
+pub mod audit_layer;
 pub mod auth;
 pub mod edge;
 pub(crate) mod elsewhere;
@@ -15,4 +16,4 @@ pub(crate) mod quota;
 pub mod request;
 pub(crate) mod request_lines;
 pub mod route;
-pub mod witness;
+pub(crate) mod session;

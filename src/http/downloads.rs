@@ -1,9 +1,8 @@
-//! What downloads of contents may cost, whoever asks: memory over all of them, so many at once of one
-//! app, one search of trees at a time and one of each app in line for it, and an answer that is read no
-//! slower than at a least rate.
+//! Limits on downloads of contents: memory for all of them, downloads of one app at once, one search of trees
+//! at a time with one waiting per app, and a least rate of reading the answer.
 //!
-//! The memory is not that of deliveries: a client that reads slowly holds up other downloads only,
-//! and for so long only. Beyond a bound a request waits a little and is then told to come again.
+//! The memory is not that of deliveries: a slow client delays only other downloads, and only for a limited
+//! time. Beyond a limit a request waits a little and is then told to come again.
 
 use std::{
     collections::HashMap,
@@ -16,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, header};
 use parking_lot::Mutex;
-use tidings_actors::budget::{Budget, Held};
+use tidings_actors::limits::budget::{Budget, MemoryPermit};
 use tidings_entity::id::AppId;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
@@ -26,31 +25,31 @@ use warp::reply::{Reply, Response};
 
 use crate::http::bodies::problem::{Kind, Problem};
 
-/// Downloads of one app at once, whether they wait or are under way.
+/// Downloads of one app at once, waiting or running.
 const PER_APP: usize = 4;
 /// How long a request waits for its turn and for memory.
 const WAIT: Duration = Duration::from_secs(10);
 /// How many seconds a client should wait beyond a bound.
 const RETRY_AFTER_SECONDS: u64 = 10;
-/// What goes to the connection at a time, in bytes.
+/// The bytes that are passed to the connection at a time.
 const PIECE_BYTES: usize = 64 << 10;
-/// How long an answer may take to be read, whatever its size ...
+/// The time for reading an answer of any size ...
 const READ_WITHIN: Duration = Duration::from_secs(30);
-/// ... and one second more for so many bytes of it.
+/// ... plus one second for this many bytes of it.
 const BYTES_A_SECOND: usize = 256 << 10;
 
-/// The bounds of one process.
+/// The limits of one process.
 pub struct Downloads {
     memory: Budget,
     searches: Semaphore,
-    /// Of each app that searches or waits for it, one turn.
+    /// The turn of each app that searches or waits to search.
     searching: Mutex<HashMap<AppId, Weak<Semaphore>>>,
     wait: Duration,
     apps: Arc<Mutex<HashMap<AppId, usize>>>,
 }
 
 impl Downloads {
-    /// Bounds that keep at most `memory` bytes of contents; one that is larger goes alone.
+    /// Limits the contents in memory to `memory` bytes; a larger content is served alone.
     #[must_use]
     pub fn new(memory: u64) -> Self {
         Self {
@@ -62,10 +61,10 @@ impl Downloads {
         }
     }
 
-    /// One more download of an app.
+    /// Counts one more download of an app.
     ///
     /// # Errors
-    /// 429 when it has as many as it may have.
+    /// 429 when the app's limit is reached.
     pub(super) fn begin(&self, app: &AppId) -> Result<Download, Problem> {
         let mut apps = self.apps.lock();
         let count = apps.entry(app.clone()).or_default();
@@ -78,11 +77,11 @@ impl Downloads {
         Ok(Download { app: app.clone(), apps: Arc::clone(&self.apps) })
     }
 
-    /// The turn to search trees. An app stands in line with one search, however many it asks for: another
-    /// app waits for one of each app at most.
+    /// Waits for the turn to search trees. Each app has at most one search in the line, so an app waits for
+    /// at most one search of each other app.
     ///
     /// # Errors
-    /// 503 when it does not come soon.
+    /// 503 when the turn does not come soon.
     pub(super) async fn search(&self, app: &AppId) -> Result<Turn<'_>, Problem> {
         let own = self.of_app(app);
         let both = async {
@@ -103,11 +102,11 @@ impl Downloads {
         own
     }
 
-    /// Memory for so many bytes; all of it, if that is less.
+    /// Waits for memory for this many bytes, or for all of it if that is less.
     ///
     /// # Errors
     /// 503 when it is not free soon.
-    pub(super) async fn memory(&self, bytes: u64) -> Result<Held, Problem> {
+    pub(super) async fn memory(&self, bytes: u64) -> Result<MemoryPermit, Problem> {
         timeout(self.wait, self.memory.take(bytes)).await.map_err(|_late| busy())
     }
 }
@@ -125,7 +124,7 @@ pub(super) struct Turn<'d> {
     _own: OwnedSemaphorePermit,
 }
 
-/// One download of an app, from its request until its answer has gone.
+/// One download of an app, from its request until its answer is sent.
 pub(super) struct Download {
     app: AppId,
     apps: Arc<Mutex<HashMap<AppId, usize>>>,
@@ -144,11 +143,11 @@ impl Drop for Download {
 }
 
 impl Download {
-    /// The answer with this content, which keeps what it holds until it has gone or has taken too
+    /// The answer with this content; it holds the memory and its place until it is sent or has taken too
     /// long.
-    pub(super) fn answer(self, content: Bytes, held: Held) -> Response {
+    pub(super) fn answer(self, content: Bytes, held: MemoryPermit) -> Response {
         let length = content.len();
-        let pieces = Pieces { content, until: Instant::now() + patience(length), kept: (self, held) };
+        let pieces = Pieces { content, until: Instant::now() + longest_download(length), kept: (self, held) };
         let mut response = warp::reply::stream(stream::iter(pieces)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -157,17 +156,17 @@ impl Download {
     }
 }
 
-/// A content on its way. The connection asks for a piece when it has room for one, so whoever reads
-/// too slowly is found out here; who reads nothing at all is the listener's.
+/// A content that is being sent. The connection asks for a piece when it has room, so slow readers are
+/// noticed here; the listener closes connections that read nothing.
 struct Pieces {
     content: Bytes,
     until: Instant,
     #[expect(dead_code, reason = "given back when the answer has gone")]
-    kept: (Download, Held),
+    kept: (Download, MemoryPermit),
 }
 
-/// How long an answer of so many bytes may take to be read.
-fn patience(bytes: usize) -> Duration {
+/// The longest time for reading an answer of this many bytes.
+fn longest_download(bytes: usize) -> Duration {
     READ_WITHIN + Duration::from_secs(u64::try_from(bytes / BYTES_A_SECOND).unwrap_or(u64::MAX))
 }
 

@@ -1,13 +1,13 @@
-//! What all handlers work with: the ports, the facade of the tree, and the settings. What only some of them
-//! keep in memory between requests is in `handler_state.rs`.
+//! The parts that all handlers use: the ports, the handle of the tree, and the settings. State that only some
+//! handlers keep between requests is in `handler_state.rs`.
 
 use std::sync::Arc;
 
 use tidings_actors::{
     handle::Handle,
     ports::{
-        Administration, Clock, GitSource, HistoryStore, Ledgers, Random, RequestStore, SealingKeys, Store,
-        Subscriptions,
+        Administration, AppHooks, Clock, GitSource, HistoryStore, Ledgers, Random, RequestStore, SealingKeys,
+        Store, Subscriptions, TaskStore,
     },
 };
 
@@ -17,35 +17,39 @@ use crate::{
     settings::Settings,
 };
 
-/// What all handlers work with.
+/// The parts that all handlers use.
 pub struct Front {
-    /// Everything that must survive.
+    /// The store of all data.
     pub store: Arc<dyn Store>,
     /// Requests with an idempotency key, and their answers.
     pub requests: Arc<dyn RequestStore>,
-    /// Rounds of before, read again for people.
+    /// Past rounds, for lists and tails.
     pub history: Arc<dyn HistoryStore>,
     /// Tokens, the audit log, looks over all apps.
     pub administration: Arc<dyn Administration>,
-    /// What happened to each app.
+    /// The ledgers of apps.
     pub ledgers: Arc<dyn Ledgers>,
-    /// The readers of their ledgers.
+    /// The subscriptions, which read the ledgers.
     pub subscriptions: Arc<dyn Subscriptions>,
+    /// The hooks that apps have for themselves.
+    pub hooks: Arc<dyn AppHooks>,
+    /// Tasks for workers, and their queues.
+    pub tasks: Arc<dyn TaskStore>,
     /// Asked once in a registration, to prove access.
     pub git: Arc<dyn GitSource>,
-    /// The keys that seal what is secret in it.
+    /// The keys that seal secrets in the store.
     pub keys: Arc<dyn SealingKeys>,
-    /// What rows of the audit log are checked with.
+    /// The keys that check rows of the audit log.
     pub audit_keyring: Arc<dyn AuditKeyring>,
-    /// Told when rows have changed.
+    /// The handle that is told when rows have changed.
     pub handle: Handle,
     /// The settings that the server started with.
     pub settings: Arc<Settings>,
     /// Asked whether a receiver's address may be reached at all.
     pub egress: Egress,
-    /// What only another replica can answer goes there.
+    /// The client for requests that only another replica can answer.
     pub to_replicas: ToReplicas,
-    /// The wall clock.
+    /// The wall clock, for the moments that handlers write.
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids, tokens and keys.
     pub random: Arc<dyn Random>,

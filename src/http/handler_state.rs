@@ -1,15 +1,19 @@
-//! What handlers keep in memory between requests. Each part belongs to one file of routes, or to the few that
-//! share a bound; `http.rs` hands it to them where their routes are made. A restart loses all of it.
+//! The state that handlers keep in memory between requests. Each part belongs to one file of routes, or to
+//! the few that share a limit; `http.rs` hands it to them where their routes are made. A restart loses all of
+//! it.
 
 use std::sync::Arc;
 
-use tidings_actors::turns::Turns;
+use tidings_actors::limits::turns::Turns;
 
 use super::{
+    admin::overview::Measured,
     apps::{onboardings::Onboardings, test_delivery::Tests},
     downloads::Downloads,
     histories::Histories,
     hooks::Bounds,
+    repositories::previews::Previews,
+    session::SignIns,
 };
 use crate::http::{
     door::{lifecycle::Lifecycle, places::Places},
@@ -20,36 +24,45 @@ use crate::settings::Settings;
 /// Compilations of globs at once.
 const COMPILATIONS_MAX: usize = 1;
 
-/// What handlers keep in memory between requests.
+/// The state that handlers keep in memory between requests.
 #[derive(Clone)]
 pub struct HandlerState {
-    /// How many apps one address registers.
+    /// The limit of registrations per address.
     pub onboardings: Arc<Onboardings>,
-    /// What test deliveries may cost.
+    /// The limit of sign-in attempts per address.
+    pub sign_ins: Arc<SignIns>,
+    /// The limit of test deliveries.
     pub tests: Arc<Tests>,
-    /// What reading histories and downloading contents may cost, and which lists were checked.
+    /// The limits of reading histories and downloading contents, and the lists that were checked.
     pub histories: Arc<Histories>,
-    /// Turns at compiling globs.
+    /// The limits and caches of previews of repositories.
+    pub previews: Arc<Previews>,
+    /// The numbers of the overview for a process without surveys.
+    pub measured: Arc<Measured>,
+    /// The turns at compiling globs, which takes processor time.
     pub compiling: Turns,
-    /// What `/metrics` told last.
+    /// The last answer of `/metrics`.
     pub told: Arc<Told>,
-    /// What hooks may cost.
+    /// The limits for hooks.
     pub hooks: Arc<Bounds>,
-    /// What callers may keep busy of the connections.
+    /// The limits of connections per caller.
     pub places: Arc<Places>,
     /// Whether this process is ready, and since when it runs.
     pub lifecycle: Lifecycle,
 }
 
 impl HandlerState {
-    /// The bounds that the settings name, nothing taken of them yet.
+    /// The limits of the settings, with nothing counted yet.
     #[must_use]
     pub fn new(settings: &Settings, lifecycle: Lifecycle) -> Self {
         let downloads = Arc::new(Downloads::new(settings.server.download_memory_bytes));
         Self {
             onboardings: Arc::new(Onboardings::new(settings.onboarding.apps_per_hour)),
+            sign_ins: Arc::default(),
             tests: Arc::default(),
             histories: Arc::new(Histories::new(downloads)),
+            previews: Arc::default(),
+            measured: Arc::default(),
             compiling: Turns::new(COMPILATIONS_MAX),
             told: Arc::default(),
             hooks: Arc::default(),

@@ -1,16 +1,16 @@
-//! Reading the list of a round again, for people: windows over the two trees, as lanes walk them, and
-//! what became of each change. Nothing of it moves a lane, and no list is ever held as a whole.
+//! Reads the list of a round again, for people: windows over the two trees, like those of lanes, and the
+//! result of each change. Reading changes nothing in a lane, and no list is held whole.
 //!
-//! Of a round that has ended the trees may be gone from the mirror, and letters that it sent may belong
-//! to another round by now. Both are found out before anything is shown (409 `tree-unavailable`).
+//! The trees of an ended round may no longer be in the mirror, and letters that it sent may be bound to
+//! another round by now. Both are checked before anything is shown (409 `tree-unavailable`).
 
 mod bounds;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use tidings_actors::{
+    model::round::{Change, DeliveryId, RoundSpec, short_ref},
     ports::{Fate, GitError, PastRound, Seek, StoreError, Watch},
-    round::{Change, DeliveryId, RoundSpec, short_ref},
 };
 use tidings_entity::{
     id::{AppId, CursorId},
@@ -52,7 +52,7 @@ pub(super) struct ChangeShown {
     previous_mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_blob: Option<String>,
-    /// In a redrive: the delivery that was given up.
+    /// In a redrive: the id of the delivery that was parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     replay_of: Option<String>,
     /// `delivered`, `parked`, `failed` (it will be tried again), `pending` or `dropped` (its round ended
@@ -67,7 +67,7 @@ pub(super) struct ChangeShown {
 
 impl ChangeShown {
     pub(super) fn of(past: &PastRound, position: u64, change: &Change, fate: &Fate) -> Self {
-        let mode = |entry: tidings_actors::round::Entry| format!("{:o}", entry.mode);
+        let mode = |entry: tidings_actors::model::round::Entry| format!("{:o}", entry.mode);
         let id = DeliveryId::of(&past.round.cursor, past.round.number, change);
         Self {
             id: id.to_string(),
@@ -83,7 +83,7 @@ impl ChangeShown {
         }
     }
 
-    /// Of a change whose trees cannot be read any more.
+    /// A change whose trees cannot be read any more, from its dead letter.
     pub(super) fn of_path(
         id: String,
         round: i64,
@@ -112,9 +112,14 @@ impl ChangeShown {
         }
     }
 
-    /// Its round and its place there.
+    /// The number of the round and the position in it.
     pub(super) fn place(&self) -> (i64, u64) {
         (self.round, self.position)
+    }
+
+    /// The contents before and after, as far as they are known.
+    pub(super) fn blobs(&self) -> (Option<&str>, Option<&str>) {
+        (self.previous_blob.as_deref(), self.blob.as_deref())
     }
 
     /// The type of its event.
@@ -131,10 +136,10 @@ fn change_type(operation: Operation) -> &'static str {
     }
 }
 
-/// The one branch of a watch that is asked for.
+/// The requested branch of a watch.
 ///
 /// # Errors
-/// 400 where it is not followed, or none is named and several are.
+/// 400 if the branch is not followed, or if none is named and several are followed.
 pub(super) fn followed<'w>(
     watch: &'w Watch,
     asked: Option<&str>,
@@ -156,16 +161,16 @@ pub(super) fn followed<'w>(
 /// Why a list was not read.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// It cannot be made again: its trees are gone, or letters that it sent belong elsewhere by now.
+    /// The list cannot be computed again: its trees are gone, or its letters are bound to another round.
     Gone(Box<Problem>),
     /// Git failed, which may pass.
     Failed(Box<Problem>),
-    /// It was not tried: too many read just now, or the database does not answer.
+    /// The list was not read: too many reads are running, or the database does not answer.
     Untried(Box<Problem>),
 }
 
 impl Unread {
-    /// What the client is told.
+    /// The problem that the client is shown.
     pub(super) fn problem(self) -> Problem {
         match self {
             Self::Gone(problem) | Self::Failed(problem) | Self::Untried(problem) => *problem,
@@ -184,8 +189,8 @@ impl Unread {
         Self::Failed(Box::new(unavailable(error)))
     }
 
-    /// What it means that the list of a round was not read. Nobody brings the trees of a round that has
-    /// ended: what they lack or are is so for good.
+    /// The meaning of a failure to read the list of a round. Trees of an ended round are not fetched again,
+    /// so their faults are permanent.
     fn of(error: &GitError, round: i64, is_ended: bool) -> Self {
         let is_gone =
             matches!(error, GitError::Missing(_) | GitError::Unobtainable(_) | GitError::Corrupt(_));
@@ -198,17 +203,17 @@ impl Unread {
     }
 }
 
-/// A round whose list is read.
+/// A round whose list is being read.
 pub(super) struct Reading {
     app: AppId,
     pub(super) past: PastRound,
 }
 
 impl Reading {
-    /// A round of an app.
+    /// Opens a round of an app.
     ///
     /// # Errors
-    /// 404 where there is none.
+    /// 404 if there is no such round.
     pub(super) async fn open(
         front: &Front,
         app: &AppId,
@@ -219,10 +224,10 @@ impl Reading {
         Ok(Self { app: app.clone(), past })
     }
 
-    /// At most so many changes, beginning there. Waits for its turn among all who search trees.
+    /// At most this many changes from this position on. Waits for its turn among all searches of trees.
     ///
     /// # Errors
-    /// 409 where the list cannot be made again, 503 where that may pass.
+    /// 409 if the list cannot be computed again, 503 if the failure may be temporary.
     pub(super) async fn window(
         &self,
         front: &Front,
@@ -248,10 +253,11 @@ impl Reading {
         found.map_err(|error| self.failed(&error))
     }
 
-    /// Whether the list of an ended round is the one that was sent. One pass over it, once.
+    /// Checks that the list of an ended round is the list that was sent: one pass over it, once.
     async fn check(&self, front: &Front, histories: &Histories) -> Result<(), Unread> {
         let round = &self.past.round;
-        // A letter that is bound elsewhere meanwhile makes it another list.
+        // A letter that was bound to another round meanwhile changes the list, so the count is part of the
+        // key.
         let key = (round.cursor.clone(), round.number, round.spec.letters.len());
         if self.past.ended_at.is_none() || histories.is_checked(&self.app, &key) {
             return Ok(());
@@ -274,7 +280,7 @@ impl Reading {
     }
 }
 
-/// What a failed verb about a round means.
+/// The problem for a failed call about a round.
 pub(super) fn round_failed(error: StoreError) -> Problem {
     Problem::of_store(error, Kind::NO_ROUND)
 }

@@ -1,10 +1,15 @@
-//! Hooks of Git hosts. A host is answered when the receipt of its hook is on disk, in a few
-//! milliseconds: everything else that a hook leads to is one message to a repository watcher.
+//! Hooks of Git hosts. A host is answered when the receipt of its hook is on disk, in a few milliseconds:
+//! everything else that a hook leads to is one message to a repository watcher.
 //!
-//! A genuine hook that nobody needs is answered with success: GitLab turns a hook off for good after
-//! one refusal.
+//! A genuine hook that no watch needs is answered with success: GitLab disables a hook permanently after one
+//! refusal.
+//!
+//! At the addresses of the server a secret of `hooks.secret` proves a hook, at the address of a hook of an
+//! app (`own.rs` makes those) the secret of that hook. There an unknown address is answered like a wrong
+//! proof and costs the same: the body is read in both cases, and equally many secrets are tried.
 
 mod bounds;
+pub mod own;
 pub mod receipts;
 
 use std::sync::Arc;
@@ -12,20 +17,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use tidings_actors::ports::{Hook, Receipt};
+use tidings_actors::{
+    model::secret::Secret,
+    ports::{HOOK_SECRETS_MAX, Hook, HookOwner, Receipt, RequestToKeep},
+    time::Timestamp,
+};
 use tidings_entity::{
-    id::{ReceiptId, Sha256Hash},
+    id::{HookId, ReceiptId, RepositoryId, Sha256Hash},
     kind::{HookNews, HookProvider, ReceiptReason, ReceiptVerdict},
 };
 use tracing::{info, warn};
 use utoipa::ToSchema;
 use warp::reply::Response;
 
-use self::bounds::BodyMark;
 pub use self::bounds::Bounds;
 pub(super) use self::bounds::Room;
+use self::bounds::{BodyMark, Prover};
 use super::front::Front;
-use crate::hook::{envelope::Envelope, payload};
+use crate::hook::{envelope::Envelope, kept, payload};
 use crate::http::{
     bodies::problem::{Kind, Problem},
     door::{
@@ -33,6 +42,7 @@ use crate::http::{
         route::{Access, Answer, Route, route_with},
     },
 };
+use crate::secrets::generate_signing_key;
 
 /// Bodies that are larger are checked and read on a thread of their own (64 KiB, in bytes).
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -43,6 +53,9 @@ pub fn routes(bounds: &Arc<Bounds>) -> Vec<Route> {
         route_with::<__path_github, _, _, _>(Access::Hook(HookProvider::Github), bounds, github),
         route_with::<__path_gitlab, _, _, _>(Access::Hook(HookProvider::Gitlab), bounds, gitlab),
         route_with::<__path_gitea, _, _, _>(Access::Hook(HookProvider::Gitea), bounds, gitea),
+        route_with::<__path_app_github, _, _, _>(Access::AppHook(HookProvider::Github), bounds, app_github),
+        route_with::<__path_app_gitlab, _, _, _>(Access::AppHook(HookProvider::Gitlab), bounds, app_gitlab),
+        route_with::<__path_app_gitea, _, _, _>(Access::AppHook(HookProvider::Gitea), bounds, app_gitea),
     ]
 }
 
@@ -89,10 +102,43 @@ async fn gitea(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answ
     receive(&front, &bounds, request).await
 }
 
-/// The sender of a hook as its headers have it; whoever offers no proof is refused before the body.
+/// A hook of GitHub for one app, proved as at `/hooks/github` with the secret of this hook. It wakes what the
+/// app watches.
+#[utoipa::path(post, path = "/hooks/github/{id}", tag = "hooks", params(("id" = String, Path)),
+    request_body = Object, responses(
+        (status = 200, body = HookAnswer, description = "a repetition, or nothing that the app watches"),
+        (status = 202, body = HookAnswer, description = "the repository is polled soon")
+    ))]
+async fn app_github(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
+    receive_for_app(&front, &bounds, request).await
+}
+
+/// A hook of GitLab for one app, proved as at `/hooks/gitlab` with the secret of this hook. It wakes what the
+/// app watches.
+#[utoipa::path(post, path = "/hooks/gitlab/{id}", tag = "hooks", params(("id" = String, Path)),
+    request_body = Object, responses(
+        (status = 200, body = HookAnswer, description = "a repetition, or nothing that the app watches"),
+        (status = 202, body = HookAnswer, description = "the repository is polled soon")
+    ))]
+async fn app_gitlab(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
+    receive_for_app(&front, &bounds, request).await
+}
+
+/// A hook of Gitea or Forgejo for one app, proved as at `/hooks/gitea` with the secret of this hook. It wakes
+/// what the app watches.
+#[utoipa::path(post, path = "/hooks/gitea/{id}", tag = "hooks", params(("id" = String, Path)),
+    request_body = Object, responses(
+        (status = 200, body = HookAnswer, description = "a repetition, or nothing that the app watches"),
+        (status = 202, body = HookAnswer, description = "the repository is polled soon")
+    ))]
+async fn app_gitea(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
+    receive_for_app(&front, &bounds, request).await
+}
+
+/// The sender of a hook by its headers; a request without a proof is refused before its body is read.
 ///
 /// # Errors
-/// 404 where no secret is set, 415, 401.
+/// 404 if no secret is set, 415 for another content type, 401 without a proof.
 pub(super) async fn caller(
     front: &Front,
     bounds: &Bounds,
@@ -102,36 +148,87 @@ pub(super) async fn caller(
     if front.settings.hooks.secret.is_empty() {
         return Err(Problem::new(Kind::HOOKS_OFF));
     }
-    let Some(envelope) = Envelope::of(provider, headers) else {
-        return Err(Problem::new(Kind::UNSUPPORTED_MEDIA_TYPE)
-            .with_detail("a hook is sent as application/json or application/x-www-form-urlencoded"));
-    };
+    let envelope = enveloped(provider, headers)?;
     if !envelope.has_proof() {
-        return Err(refuse(front, bounds, envelope, ReceiptReason::NoSignature).await);
+        let refusal = Refusal { reason: ReceiptReason::NoSignature, owner: None };
+        return Err(refuse(front, bounds, envelope, refusal).await);
     }
     Ok(Caller::Hook(Box::new(envelope)))
 }
 
+/// The sender of a request to the address of an app's hook. A request without a proof is refused only after
+/// its body was read, so that its owner gets a receipt.
+///
+/// # Errors
+/// 415 for another content type.
+pub(super) fn caller_of_app(provider: HookProvider, headers: &HeaderMap) -> Result<Caller, Problem> {
+    enveloped(provider, headers).map(|envelope| Caller::Hook(Box::new(envelope)))
+}
+
+fn enveloped(provider: HookProvider, headers: &HeaderMap) -> Result<Envelope, Problem> {
+    Envelope::of(provider, headers).ok_or_else(|| {
+        Problem::new(Kind::UNSUPPORTED_MEDIA_TYPE)
+            .with_detail("a hook is sent as application/json or application/x-www-form-urlencoded")
+    })
+}
+
+/// The secrets that may prove a body, and their owner.
+struct Secrets {
+    tried: Vec<Secret>,
+    /// The number of secrets, from the first on, that are real; the others only cost the same time.
+    good: usize,
+    /// The hook and its app; `None`: the secrets are those of the server, or the hook does not exist.
+    owner: Option<HookOwner>,
+}
+
 async fn receive(front: &Front, bounds: &Bounds, request: Request) -> Answer {
-    let Request { caller: Caller::Hook(envelope), client, body, .. } = request else {
+    let tried = front.settings.hooks.secret.clone();
+    let secrets = Secrets { good: tried.len(), tried, owner: None };
+    take_in(front, bounds, request, secrets).await
+}
+
+async fn receive_for_app(front: &Front, bounds: &Bounds, request: Request) -> Answer {
+    let Caller::Hook(envelope) = &request.caller else { return Err(Problem::new(Kind::HOOK_REFUSED)) };
+    let now = front.clock.now();
+    // A malformed id is looked up as an id that no hook has, to take the same time.
+    let nobodys = || HookId::new(front.random.ulid(now));
+    let id = request.parameters.first().and_then(|text| text.parse().ok()).unwrap_or_else(nobodys);
+    let found = front.hooks.hook_secrets(&id, envelope.provider, now).await;
+    let found = found.map_err(|error| Problem::of_store(error, Kind::HOOK_REFUSED))?;
+    let (owner, secrets) = found.map(|found| (found.owner, found.secrets)).unzip();
+    let mut tried = secrets.unwrap_or_default();
+    let good = tried.len();
+    tried.resize_with(HOOK_SECRETS_MAX, || generate_signing_key(front.random.as_ref()));
+    let secrets = Secrets { tried, good, owner };
+    take_in(front, bounds, request, secrets).await
+}
+
+async fn take_in(front: &Front, bounds: &Bounds, request: Request, secrets: Secrets) -> Answer {
+    let Request { caller: Caller::Hook(envelope), client, body, headers, .. } = request else {
         return Err(Problem::new(Kind::HOOK_REFUSED));
     };
-    let (envelope, read) = read(front, *envelope, body).await?;
-    let Genuine { payload, secret, mark } = match read {
+    let owner = secrets.owner.clone();
+    let (envelope, read) = read(front, *envelope, secrets, body.clone()).await?;
+    let kept = || kept::to_keep(&headers, &body, front.settings.hooks.kept_bytes);
+    let Genuine { payload, prover, mark } = match read {
         Ok(genuine) => genuine,
-        Err(reason) => return Err(refuse(front, bounds, envelope, reason).await),
-    };
-    bounds.admit(client, secret)?;
-    if let Some(repositories) = bounds.repeated(&mark) {
-        // Two pushes may look the same: each is a reason to look, and none for another receipt.
-        for repository in repositories.iter() {
-            front.handle.hooked(repository, None).await;
+        Err(reason) => {
+            let kept = (reason == ReceiptReason::Unreadable).then(kept);
+            return Err(refuse_with(front, bounds, envelope, Refusal { reason, owner }, kept).await);
         }
-        let receipt = unread(front, envelope, ReceiptVerdict::Duplicate, ReceiptReason::SeenBefore);
-        note(front, bounds, &receipt).await;
+    };
+    bounds.admit(client, &prover)?;
+    if let Some(repositories) = bounds.repeated(&mark) {
+        // Two pushes may have the same body: a repeated body causes a poll, but no further receipt.
+        for repository in repositories.iter() {
+            wake(front, repository, owner.as_ref(), None).await;
+        }
+        let receipt = unread(front, envelope, owner, ReceiptVerdict::Duplicate, ReceiptReason::SeenBefore);
+        note(front, bounds, &receipt, None).await;
         return Ok(answer(StatusCode::OK, None, &receipt));
     }
     let hook = Hook {
+        owner,
         provider: envelope.provider,
         delivery: envelope.delivery,
         event: envelope.event,
@@ -140,8 +237,9 @@ async fn receive(front: &Front, bounds: &Bounds, request: Request) -> Answer {
         addresses: payload.addresses,
         received_at: front.clock.now(),
     };
-    let receipt = front.store.receive(&hook).await;
-    let receipt = receipt.map_err(|error| Problem::of_store(error, Kind::NO_RECEIPT))?;
+    let receipt = front.store.receive(&hook, Some(&kept())).await;
+    // The hook of an app may be gone since it was asked for its secrets.
+    let receipt = receipt.map_err(|error| Problem::of_store(error, Kind::HOOK_REFUSED))?;
     let written = Some(receipt.id.to_string());
     Ok(match receipt.verdict {
         ReceiptVerdict::Accepted => {
@@ -150,7 +248,7 @@ async fn receive(front: &Front, bounds: &Bounds, request: Request) -> Answer {
             answer(StatusCode::ACCEPTED, written, &receipt)
         }
         ReceiptVerdict::Duplicate => {
-            note(front, bounds, &receipt).await;
+            note(front, bounds, &receipt, None).await;
             answer(StatusCode::OK, None, &receipt)
         }
         ReceiptVerdict::Ignored | ReceiptVerdict::Refused => {
@@ -173,35 +271,48 @@ pub(super) async fn poke(front: &Front, receipt: &Receipt) {
             a whole at its host; it is asked once more where it is watched, and followed where its host says \
             that it moved");
     }
-    // Only a hook that is new and tells of a ref shows that such hooks arrive.
+    // Only a new hook that reports a ref shows that such hooks arrive.
     let tells = matches!(hook.news, HookNews::Push | HookNews::Deletion) && receipt.replayed_at.is_none();
     for repository in &receipt.repositories {
-        front.handle.hooked(repository, tells.then_some(hook.received_at)).await;
+        wake(front, repository, hook.owner.as_ref(), tells.then_some(hook.received_at)).await;
+    }
+}
+
+/// Polls a repository soon: for all apps, or only for the app of this hook.
+async fn wake(front: &Front, repository: &RepositoryId, owner: Option<&HookOwner>, told: Option<Timestamp>) {
+    match owner {
+        Some(owner) => front.handle.app_hooked(repository, &owner.app).await,
+        None => front.handle.hooked(repository, told).await,
     }
 }
 
 /// A body that was proved and read.
 struct Genuine {
     payload: payload::Payload,
-    /// The number of the secret that proved it.
-    secret: usize,
+    /// The owner of the secret that proved the body.
+    prover: Prover,
     mark: BodyMark,
 }
 
-/// Checks and reads a body, a large one on a thread of its own.
+/// Checks and reads a body; a large body on a blocking thread.
 async fn read(
     front: &Front,
     envelope: Envelope,
+    secrets: Secrets,
     body: Bytes,
 ) -> Result<(Envelope, Result<Genuine, ReceiptReason>), Problem> {
-    let secrets = front.settings.hooks.secret.clone();
     let now = front.clock.now().0.div_euclid(1_000);
     let is_large = body.len() > INLINE_BYTES_MAX;
     let work = move || {
-        let read = envelope.prove(&secrets, &body, now).and_then(|secret| {
+        let read = envelope.prove(&secrets.tried, &body, now).and_then(|secret| {
+            if secret >= secrets.good {
+                return Err(ReceiptReason::WrongSignature);
+            }
+            let prover = secrets.owner.map_or(Prover::Server(secret), Prover::App);
             let payload = payload::read(envelope.provider, &envelope.event, envelope.form, &body)
                 .map_err(|_| ReceiptReason::Unreadable)?;
-            Ok(Genuine { payload, secret, mark: (envelope.provider, secret, Sha256Hash::of(&body)) })
+            let mark = (envelope.provider, prover.clone(), Sha256Hash::of(&body));
+            Ok(Genuine { payload, prover, mark })
         });
         (envelope, read)
     };
@@ -211,9 +322,26 @@ async fn read(
     tokio::task::spawn_blocking(work).await.map_err(|_panic| Problem::new(Kind::INTERNAL))
 }
 
-/// Notes a refused hook, within bounds, and says what it is answered with.
-async fn refuse(front: &Front, bounds: &Bounds, envelope: Envelope, reason: ReceiptReason) -> Problem {
-    note(front, bounds, &unread(front, envelope, ReceiptVerdict::Refused, reason)).await;
+/// The reason why a hook is refused, and its owner if known.
+struct Refusal {
+    reason: ReceiptReason,
+    owner: Option<HookOwner>,
+}
+
+async fn refuse(front: &Front, bounds: &Bounds, envelope: Envelope, refusal: Refusal) -> Problem {
+    refuse_with(front, bounds, envelope, refusal, None).await
+}
+
+/// Records a refused hook, within limits, and returns the answer.
+async fn refuse_with(
+    front: &Front,
+    bounds: &Bounds,
+    envelope: Envelope,
+    Refusal { reason, owner }: Refusal,
+    kept: Option<RequestToKeep>,
+) -> Problem {
+    let receipt = unread(front, envelope, owner, ReceiptVerdict::Refused, reason);
+    note(front, bounds, &receipt, kept.as_ref()).await;
     let refused = Problem::new(Kind::HOOK_REFUSED);
     match reason {
         ReceiptReason::NoSignature => {
@@ -221,14 +349,21 @@ async fn refuse(front: &Front, bounds: &Bounds, envelope: Envelope, reason: Rece
         }
         ReceiptReason::WrongTime => refused.with_detail("the hook was signed too long ago, or in the future"),
         ReceiptReason::Unreadable => Problem::malformed("the hook is genuine, but its body cannot be read"),
-        _ => refused.with_detail("no secret of hooks.secret proves this body"),
+        _ => refused.with_detail("no secret of this address proves this body"),
     }
 }
 
-/// The receipt of a hook whose news nobody looked at.
-fn unread(front: &Front, envelope: Envelope, verdict: ReceiptVerdict, reason: ReceiptReason) -> Receipt {
+/// The receipt of a hook whose body was not read.
+fn unread(
+    front: &Front,
+    envelope: Envelope,
+    owner: Option<HookOwner>,
+    verdict: ReceiptVerdict,
+    reason: ReceiptReason,
+) -> Receipt {
     let now = front.clock.now();
     let hook = Hook {
+        owner,
         provider: envelope.provider,
         delivery: envelope.delivery,
         event: envelope.event,
@@ -238,11 +373,11 @@ fn unread(front: &Front, envelope: Envelope, verdict: ReceiptVerdict, reason: Re
         received_at: now,
     };
     let id = ReceiptId::new(front.random.ulid(now));
-    Receipt { id, hook, verdict, reason, repositories: Vec::new(), times: 1, replayed_at: None }
+    Receipt { id, hook, verdict, reason, repositories: Vec::new(), times: 1, replayed_at: None, body: None }
 }
 
 /// Writes that a hook was refused or repeated, unless too many were.
-async fn note(front: &Front, bounds: &Bounds, receipt: &Receipt) {
+async fn note(front: &Front, bounds: &Bounds, receipt: &Receipt, kept: Option<&RequestToKeep>) {
     let Some(times) = bounds.note() else { return };
     let hook = &receipt.hook;
     if receipt.verdict == ReceiptVerdict::Refused {
@@ -254,7 +389,7 @@ async fn note(front: &Front, bounds: &Bounds, receipt: &Receipt) {
             "a hook of {provider} was refused: {reason}"
         );
     }
-    if let Err(error) = front.store.note_receipt(&Receipt { times, ..receipt.clone() }).await {
+    if let Err(error) = front.store.note_receipt(&Receipt { times, ..receipt.clone() }, kept).await {
         warn!(%error, "a refused or repeated hook was not noted");
     }
 }

@@ -1,6 +1,7 @@
-//! The ledger: what happened to an app's sources, watches, sinks and letters, as a list and as a tail. The
-//! staff reads that of one app, or those of all apps together.
+//! The ledger: changes of state of an app's sources, watches, sinks and letters, as a list and as a tail. The
+//! staff reads the ledger of one app, or those of all apps together.
 
+mod of_all;
 pub(crate) mod tail;
 
 use std::{str::FromStr, sync::Arc};
@@ -10,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tidings_actors::{
-    filter::sets,
-    ports::{EntryId, EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter},
+    model::filter::sets,
+    ports::{EntryId, LedgerEnds, LedgerFilter},
 };
 use tidings_entity::{
     id::{AppId, LedgerId},
@@ -31,22 +32,20 @@ use crate::http::{
         lifecycle::Lifecycle,
         places::Places,
         request::{Request, json},
-        route::{Access, Answer, Route, route, route_with},
+        route::{Access, Answer, Permission, Route, route, route_with},
     },
     ledger::tail::{LAST_EVENT_ID, News},
 };
 use crate::sinks::EntryShown;
 
-/// What the cursors of the list are made for, beside the app.
+/// The name of the list in its cursors, beside the app.
 const LEDGER: &str = "ledger";
-/// What the cursors of the list of all apps are made for.
-const LEDGER_OF_ALL: &str = "admin ledger";
-/// Entries of one piece of a tail.
+/// The number of entries in one piece of a tail.
 const PIECE: u64 = 64;
-/// What a list may be filtered by.
+/// The filter parameters of the list.
 const FILTERS: [&str; 6] = ["q", "type", "repository_id", "subject", "since", "until"];
 
-/// What tails share with one another and with other routes.
+/// The state that tails share with each other and with other routes.
 #[derive(Clone)]
 struct TailState {
     places: Arc<Places>,
@@ -57,14 +56,14 @@ struct TailState {
 pub(super) fn routes(places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> {
     let state = TailState { places: places.clone(), lifecycle: lifecycle.clone() };
     vec![
-        route::<__path_list, _, _>(Access::App, list),
-        route_with::<__path_follow, _, _, _>(Access::App, &state, follow),
+        route::<__path_list, _, _>(Access::App(Permission::LedgerRead), list),
+        route_with::<__path_follow, _, _, _>(Access::App(Permission::LedgerRead), &state, follow),
     ]
 }
 
 /// The routes of the staff alone.
-pub(super) fn staff_routes() -> Vec<Route> {
-    vec![route::<__path_list_of_all, _, _>(Access::Viewer, list_of_all)]
+pub(super) fn staff_routes(places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> {
+    of_all::routes(places, lifecycle)
 }
 
 /// What happened to this app: its newest entries first.
@@ -93,30 +92,6 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// What happened to all apps: the newest entries first, by their moments.
-#[utoipa::path(get, path = "/api/admin/ledger", tag = "admin",
-    params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
-        ("type" = Option<String>, Query, description = "only entries of these types, separated by commas"),
-        ("repository_id" = Option<String>, Query, description = "only what happened to this watch"),
-        ("subject" = Option<String>, Query, description = "only what happened to this source, branch, watch, \
-            sink or app, by its id"),
-        ("since" = Option<String>, Query, description = "not before this moment (RFC 3339)"),
-        ("until" = Option<String>, Query, description = "before this moment (RFC 3339)"),
-    ),
-    responses((status = 200, body = Page<EntryShown>)))]
-async fn list_of_all(front: Arc<Front>, request: Request) -> Answer {
-    let query = Query::of(&request.query, &[&["limit", "cursor"], &FILTERS[..]].concat())?;
-    let (limit, filter) = (query.limit()?, filter(&front, &query)?);
-    let before: Option<EntryPlace> = query.after(LEDGER_OF_ALL)?;
-    let entries = front.ledgers.entries_of_all(&filter, before.as_ref(), limit + 1).await;
-    let entries = entries.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
-    let place = |entry: &LedgerEntry| EntryPlace::of(entry).to_string();
-    Ok(json(StatusCode::OK, &page(entries, limit, LEDGER_OF_ALL, place, EntryShown::of)))
-}
-
 /// What happens to this app, as server-sent events: each with the type of its entry, and the entry as in the
 /// list. From now on, or behind an entry that was seen; `gap` says that entries before the next one are not
 /// kept any more.
@@ -142,29 +117,30 @@ async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer
     let share = tail::place(&state.places, &request, &app)?;
     let ends = ends(&front, &app).await?;
     let (place, missed) = match (seen, ends) {
-        (Seen::Beginning, ends) => (ends.map(|ends| (ends.name, ends.first - 1)), false),
-        (Seen::Nothing, None) => (None, false),
-        (Seen::Nothing, Some(ends)) => (Some((ends.name, ends.last)), false),
+        (Seen::Beginning, ends) => (ends.map(|ends| (ends.name, ends.first - 1)), None),
+        (Seen::Nothing, None) => (None, None),
+        (Seen::Nothing, Some(ends)) => (Some((ends.name, ends.last)), None),
         (Seen::Entry(seen), Some(ends)) if seen.ledger == ends.name => {
             if seen.number > ends.last {
-                return Err(Problem::malformed("no such entry has been written yet"));
+                let text = format!("entry {} is not written yet; the last one is {}", seen.number, ends.last);
+                return Err(Problem::malformed(text));
             }
-            (Some((ends.name, seen.number)), false)
+            (Some((ends.name, seen.number)), None)
         }
-        // Of a ledger from before a restore: what came behind that entry is not known any more.
-        (Seen::Entry(_), ends) => (ends.map(|ends| (ends.name, ends.first - 1)), true),
+        // For a ledger from before a restore, the entries after that one are unknown.
+        (Seen::Entry(_), ends) => (ends.map(|ends| (ends.name, ends.first - 1)), Some(ANOTHER_LEDGER)),
     };
     let news = Entries { front, app, filter, place, missed, is_placed: false };
     Ok(tail::answer(news, &state.lifecycle, share, &request))
 }
 
-/// What a reader has seen.
+/// The part of a ledger that a reader has seen.
 enum Seen {
-    /// It wants what happens from now on.
+    /// The reader wants new entries only.
     Nothing,
-    /// It wants everything that is kept.
+    /// The reader wants every entry that is kept.
     Beginning,
-    /// It has seen this one and those before it.
+    /// The reader has seen this entry and those before it.
     Entry(EntryId),
 }
 
@@ -186,10 +162,18 @@ fn seen(headers: &HeaderMap, query: &Query) -> Result<Seen, Problem> {
     }
 }
 
-/// Reads what a list is filtered by.
+/// The reason for a gap: entries were pruned by their age or number.
+const NOT_KEPT: &str = "entries before this one are not kept any more";
+/// The reason for a gap: the reader's entry is of a ledger that a restore ended, or of another server.
+const ANOTHER_LEDGER: &str = "the entry is not of this ledger: a restore gives the ledger another name, and \
+                              this is the first entry that it keeps";
+
+/// Reads the filter of a list.
 fn filter(front: &Front, query: &Query) -> Result<LedgerFilter, Problem> {
     let moment = |key: &str| match query.get(key).map(parsed) {
-        Some(None) => Err(Problem::malformed(format!("{key} is a moment (RFC 3339)"))),
+        Some(None) => {
+            Err(Problem::malformed(format!("{key} is a moment (RFC 3339), for example 2026-11-25T08:00:00Z")))
+        }
         other => Ok(other.flatten()),
     };
     let types = query.get("type").map_or(Ok(Vec::new()), |text| {
@@ -215,22 +199,22 @@ async fn ends(front: &Front, app: &AppId) -> Result<Option<LedgerEnds>, Problem>
     ends.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))
 }
 
-/// The entries of an app, one piece after another.
+/// The entries of an app, read one piece after another.
 struct Entries {
     front: Arc<Front>,
     app: AppId,
     filter: LedgerFilter,
-    /// The ledger, and the number behind which it goes on; `None`: nothing was written yet.
+    /// The ledger, and the number after which the tail continues; `None`: the ledger is empty.
     place: Option<(LedgerId, i64)>,
-    /// Entries that the reader has not seen are gone.
-    missed: bool,
-    /// The reader was told where it begins.
+    /// Why the reader may miss entries; `None`: none are missing.
+    missed: Option<&'static str>,
+    /// Whether the reader knows where the tail begins.
     is_placed: bool,
 }
 
 impl Entries {
-    /// An event without data: it only gives its reader the id to go on with, should the tail break off before
-    /// anything happens.
+    /// An event without data: it only gives the reader the id to continue with if the tail breaks off before
+    /// the first entry.
     fn placed(&mut self) -> Bytes {
         self.is_placed = true;
         match &self.place {
@@ -241,12 +225,13 @@ impl Entries {
         }
     }
 
-    /// Tells that entries are gone, and goes on with the first one that is kept. Its id leads there, so a
-    /// reader that breaks off right behind it is not told again.
+    /// Tells the reader that entries are gone, and continues with the first stored one. The id of the event
+    /// points there, so a reader that breaks off right after it is not told again.
     fn gap(&mut self, ends: &LedgerEnds) -> Bytes {
-        (self.missed, self.is_placed) = (false, true);
+        let reason = self.missed.take().unwrap_or(NOT_KEPT);
+        self.is_placed = true;
         let place = EntryId { ledger: ends.name.clone(), number: ends.first - 1 };
-        let data = json!({ "next": ends.first, "reason": "entries before this one are not kept any more" });
+        let data = json!({ "next": ends.first, "reason": reason });
         let text = format!("id: {place}\nevent: gap\ndata: {data}\n\n");
         self.place = Some((place.ledger, place.number));
         text.into()
@@ -256,7 +241,7 @@ impl Entries {
 #[async_trait]
 impl News for Entries {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        if !self.is_placed && !self.missed {
+        if !self.is_placed && self.missed.is_none() {
             return Ok(Some(self.placed()));
         }
         let Some(ends) = ends(&self.front, &self.app).await? else { return Ok(None) };
@@ -265,11 +250,11 @@ impl News for Entries {
             // The first entry of this app.
             None => 0,
             Some(_) => {
-                self.missed = true;
+                self.missed = Some(ANOTHER_LEDGER);
                 ends.first - 1
             }
         };
-        if std::mem::take(&mut self.missed) || after < ends.first - 1 {
+        if self.missed.is_some() || after < ends.first - 1 {
             return Ok(Some(self.gap(&ends)));
         }
         if after >= ends.last {
@@ -278,12 +263,12 @@ impl News for Entries {
         let found =
             self.front.ledgers.entries_between(&self.app, &self.filter, after, ends.last, PIECE).await;
         let found = found.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
-        // Retention may have been there meanwhile; then the next look tells of a gap.
+        // Entries may have been pruned meanwhile; then the next look reports a gap.
         let now = self::ends(&self.front, &self.app).await?;
         if now.is_none_or(|now| now.name != ends.name || now.first - 1 > after) {
             return Ok(None);
         }
-        // Not by their number: an entry that cannot be read is left out.
+        // Not counted by number, because an entry that cannot be read is left out.
         self.place = Some((ends.name, found.last().map_or(ends.last, |entry| entry.id.number)));
         let mut piece = String::new();
         for entry in &found {

@@ -1,5 +1,4 @@
-//! Watches, which are called repositories on the wire: what an app asked to be told about, and
-//! how that stands.
+//! Watches, which are called repositories on the wire: the repositories that an app watches, and their state.
 
 mod change;
 mod changes;
@@ -7,12 +6,15 @@ mod contents;
 mod credential;
 mod events;
 mod files;
+mod preview;
+pub(crate) mod previews;
 mod proof;
 mod pull;
 mod register;
 mod replay;
 mod scan;
 pub(crate) mod selector;
+mod status;
 pub(crate) mod trees;
 mod views;
 
@@ -21,10 +23,10 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    filter::sets::REPOSITORIES,
+    limits::turns::Turns,
+    model::filter::sets::REPOSITORIES,
     ports::{BreakerRow, CursorStatus, Selector, StoreError, Watch, WatchFilter},
     time::Timestamp,
-    turns::Turns,
 };
 use tidings_entity::{
     id::WatchId,
@@ -33,8 +35,10 @@ use tidings_entity::{
 use utoipa::ToSchema;
 
 use self::{
+    previews::Previews,
     scan::{HeadFaultShown, Scan},
     selector::SelectorShown,
+    status::StatusShown,
 };
 use super::{
     apps::watch_sink::SinkShown,
@@ -55,7 +59,7 @@ use crate::http::{
         lifecycle::Lifecycle,
         places::Places,
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
     standing::sights::Sights,
 };
@@ -63,14 +67,18 @@ use crate::http::{
 /// The routes of this folder. Globs are compiled when `compiling` gives the app its turn.
 pub fn routes(
     histories: &Arc<Histories>,
+    previews: &Arc<Previews>,
     compiling: &Turns,
     places: &Arc<Places>,
     lifecycle: &Lifecycle,
 ) -> Vec<Route> {
-    let reading =
-        vec![route::<__path_list, _, _>(Access::App, list), route::<__path_show, _, _>(Access::App, show)];
+    let reading = vec![
+        route::<__path_list, _, _>(Access::App(Permission::WatchesRead), list),
+        route::<__path_show, _, _>(Access::App(Permission::WatchesRead), show),
+    ];
     [
         register::routes(compiling),
+        preview::routes(previews, compiling),
         reading,
         contents::routes(&histories.downloads),
         files::routes(&histories.downloads),
@@ -79,13 +87,14 @@ pub fn routes(
         changes::routes(histories),
         events::routes(histories, places, lifecycle),
         pull::routes(places),
+        status::routes(),
     ]
     .concat()
 }
 
-/// Those of them that are answered where a repository is worked on.
+/// The routes that only the replica of a repository can answer.
 pub(super) fn handed_on(places: &Arc<Places>) -> Vec<Route> {
-    let seen = vec![route::<__path_show, _, _>(Access::App, show)];
+    let seen = vec![route::<__path_show, _, _>(Access::App(Permission::WatchesRead), show)];
     [pull::routes(places), seen].concat()
 }
 
@@ -103,25 +112,28 @@ pub(super) struct Repository {
     repository: String,
     /// Whether it is watched with a credential.
     has_token: bool,
-    /// Which refs are followed.
+    /// The branches or refs that are followed.
     #[schema(value_type = SelectorShown)]
     selector: Selector,
     /// Tells it from other watches of the same refs. Missing where it has no such name.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schema(required = false)]
     watch_name: String,
+    /// How it shows on its commits where it stands. Missing where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<StatusShown>,
     /// Where its changes go. Missing where they go to the endpoint of the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     sink: Option<SinkShown>,
     include: Vec<String>,
     exclude: Vec<String>,
-    /// `skip` or `send`.
+    /// Whether symbolic links are delivered: `skip` or `send`.
     symlinks: &'static str,
-    /// `inline` or `none`.
+    /// Whether bodies carry the content of files: `inline` or `none`.
     content: &'static str,
     /// Content of larger files is left out, in bytes.
     max_size: u64,
-    /// `net` or `every`.
+    /// `net` (the net change of several commits) or `every` (one round for each commit).
     mode: &'static str,
     /// What a vanished branch of a pattern means: `delete` or `keep`.
     on_branch_gone: &'static str,
@@ -156,10 +168,10 @@ pub(super) struct Repository {
     breaker: Breaker,
     /// What looking at the Git host came to.
     scan: Scan,
-    /// `scan.last_at`.
+    /// The same moment as `scan.last_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_scan_at: Option<String>,
-    /// `scan.next_at`.
+    /// The same moment as `scan.next_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_poll_at: Option<String>,
     /// Open dead letters of all branches.
@@ -180,10 +192,10 @@ pub(super) struct Breaker {
     probe_at: Option<String>,
 }
 
-/// Where one branch stands.
+/// The progress of one branch.
 #[derive(Serialize, ToSchema)]
 struct Branch {
-    /// Its id in events.
+    /// Id of the branch in events, `cur_...`.
     cursor: String,
     /// The full name of the ref.
     branch: String,
@@ -207,12 +219,12 @@ struct Branch {
     /// When the change at its head is tried next, where that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
-    /// An old tree could be had nowhere and the app was not told to drop what was not named: it may
-    /// have files that are gone. Registering the app with `delivery.resync` avoids it; to be told
+    /// Whether the app may have files that are gone: an old tree could not be fetched, and the app was not
+    /// told to drop what was not named. Registering the app with `delivery.resync` avoids it; to be told
     /// again, ask for a complete resync.
     #[serde(skip_serializing_if = "is_false")]
     deletes_unknown: bool,
-    /// Changes that were given up.
+    /// The number of open dead letters.
     dead_letters: u64,
 }
 
@@ -257,6 +269,7 @@ impl Repository {
             has_token: watch.has_credential,
             selector: watch.selector.clone(),
             watch_name: watch.alias.clone(),
+            status: StatusShown::of(watch),
             sink: SinkShown::of(watch, seen.breakers),
             include: watch.view.include().to_vec(),
             exclude: watch.view.exclude().to_vec(),
@@ -287,7 +300,7 @@ impl Repository {
 }
 
 impl Repository {
-    /// With the key that its sink was given just now.
+    /// Adds the signing key that its sink was given just now.
     fn with_secret(mut self, secret: Option<String>) -> Self {
         if let Some(sink) = &mut self.sink {
             sink.signing_secret = secret;
@@ -386,7 +399,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
 ))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
-    // What its looks at the Git host came to is known where it is worked on.
+    // The results of scans are known to the replica that works on the repository.
     if let Some(answer) = elsewhere::shown(&front, &request, &watch.repository).await {
         return Ok(answer);
     }

@@ -1,6 +1,6 @@
-//! How a watch really stands: whether its changes flow, and if not, what is in their way. Computed here
-//! alone, from rows, for every route and table that shows a watch. What was chosen (`state`: active or
-//! paused) says nothing of a refused credential, a blocked branch or an endpoint that does not answer.
+//! The effective state of a watch: whether its changes flow, and if not, what prevents it. Computed only
+//! here, from rows, for every route and table that shows a watch. The chosen `state` (active or paused) says
+//! nothing about a refused credential, a blocked branch or an endpoint that does not answer.
 
 pub(crate) mod kept;
 pub(crate) mod sights;
@@ -9,35 +9,35 @@ use std::time::Duration;
 
 use tidings_actors::{
     deliverer::retry::REGISTRATION_GRACE,
-    polls::Polled,
     ports::{AttemptRecord, BreakerRow, CursorStatus, ScanTrouble, Selector, Watch},
+    signals::polls::Polled,
     time::Timestamp,
 };
 use tidings_entity::kind::{BreakerKind, CursorState, SelectorKind, WatchState};
 
 use crate::http::bodies::moment::iso;
 
-/// Answers of a receiver that may not know its registration yet: a new watch waits on them.
+/// Answers of a receiver that may not know its registration yet: a new watch waits after them.
 const EARLY: [u16; 5] = [400, 401, 403, 404, 409];
-/// A pace is told only of a round that began less than so long ago: its number may not be its beginning.
+/// The oldest round whose pace is shown: the number of an older round may not be the moment of its beginning.
 const PACE_MAX: Duration = Duration::from_secs(7 * 86_400);
 
-/// What a watch does, in one word; the first that applies, in this order.
+/// The effective state of a watch in one word; the first that applies, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EffectiveState {
-    /// Its app is not served.
+    /// The app of the watch is disabled.
     AppDisabled,
-    /// It is paused, by its app or by a guard.
+    /// The watch is paused, by its app or by a guard.
     Paused,
     /// A branch of it is blocked.
     Blocked,
     /// The Git host refuses its credential.
     CredentialRefused,
-    /// Its repository cannot be looked at for another reason.
+    /// The repository cannot be scanned for another reason.
     SourceFailing,
     /// The endpoint of its app fails; nothing is sent but probes.
     EndpointFailing,
-    /// It is new, and its receiver refuses the first deliveries, which therefore wait.
+    /// The watch is new, and its receiver refuses the first deliveries, which therefore wait.
     InGrace,
     /// The change at the head of a branch failed and is tried again.
     Retrying,
@@ -49,14 +49,14 @@ pub(super) enum EffectiveState {
     BranchMissing,
     /// The repository has no commit yet.
     Empty,
-    /// It is a pattern that matches no ref.
+    /// The watch has a pattern that matches no ref.
     Unmatched,
-    /// The app has everything.
+    /// The app has every change.
     Active,
 }
 
 impl EffectiveState {
-    /// The word for it.
+    /// The name of the state, as in the API.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::AppDisabled => "app_disabled",
@@ -77,7 +77,7 @@ impl EffectiveState {
     }
 }
 
-/// How a watch stands, and why.
+/// The state of a watch, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) state: EffectiveState,
@@ -85,17 +85,17 @@ pub(super) struct Standing {
     pub(super) reason: Option<String>,
 }
 
-/// What is known of a watch.
+/// The facts from which the state is computed.
 #[derive(Clone, Copy)]
 pub(super) struct Facts<'f> {
     pub(super) watch: &'f Watch,
-    /// Why its app is not served, where it is not.
+    /// Why its app is disabled; `None` while it is served.
     pub(super) app_disabled: Option<&'f str>,
-    /// Whether its app asks for its changes, instead of being sent them.
+    /// Whether the app pulls its changes.
     pub(super) app_pulls: bool,
     /// All breakers that have failures.
     pub(super) breakers: &'f [BreakerRow],
-    /// The last try of the change at the head of each open round, where there was one.
+    /// The last attempt at the change at the head of each open round, if there was one.
     pub(super) tries: &'f [AttemptRecord],
     /// How its source is polled, where this process polls it.
     pub(super) polled: Option<&'f Polled>,
@@ -142,7 +142,7 @@ pub(super) fn next_attempt(planned: Option<Timestamp>, endpoint: Option<&Breaker
     }
 }
 
-/// How a watch stands.
+/// Derives the state of a watch from its facts.
 pub(super) fn of(facts: &Facts<'_>) -> Standing {
     use EffectiveState as S;
     let watch = facts.watch;
@@ -201,7 +201,7 @@ fn unmatched(watch: &Watch) -> Option<String> {
     watch.cursors.is_empty().then(|| format!("no {what} of the repository matches `{value}`"))
 }
 
-/// Why branches stand still in this state, if some do; the first is named where there are several.
+/// Why branches are in this state, if some are; the first is named if there are several.
 fn stuck(watch: &Watch, state: CursorState) -> Option<String> {
     let mut stuck = watch.cursors.iter().filter(|cursor| cursor.state == state);
     let first = stuck.next()?;
@@ -224,7 +224,7 @@ fn stuck(watch: &Watch, state: CursorState) -> Option<String> {
     })
 }
 
-/// What is wrong with the source of a watch.
+/// The fault of a watch's source.
 fn source(facts: &Facts<'_>) -> Option<Standing> {
     let watch = facts.watch;
     let open = open_breaker(facts.breakers, BreakerKind::Source, watch.source.as_str());
@@ -239,7 +239,7 @@ fn source(facts: &Facts<'_>) -> Option<Standing> {
     Some(Standing { state, reason: Some(format!("{text}{}", next.unwrap_or_default())) })
 }
 
-/// What of a watch was left out of the last listing.
+/// The refs of a watch that the last listing left out.
 fn unseen(facts: &Facts<'_>) -> Option<Standing> {
     let (refs, why) = facts.polled?.unseen_of(facts.watch)?;
     let reason =
@@ -247,7 +247,7 @@ fn unseen(facts: &Facts<'_>) -> Option<Standing> {
     Some(Standing { state: EffectiveState::SourceFailing, reason: Some(reason) })
 }
 
-/// What a breaker that is open says.
+/// The text about an open breaker.
 fn probed(what: &str, open: &BreakerRow) -> String {
     let why = if open.last_error.is_empty() { String::new() } else { format!(" ({})", open.last_error) };
     let next = open.probe_at.map(|at| format!("; the next probe is due at {}", iso(at)));
@@ -282,7 +282,7 @@ fn failed_head(facts: &Facts<'_>) -> Option<Standing> {
     Some(Standing { state: EffectiveState::Retrying, reason: Some(reason) })
 }
 
-/// That an app which pulls does not ask, where something waits for it.
+/// The reason if changes wait for an app that pulls and does not ask.
 fn untaken(facts: &Facts<'_>) -> Option<String> {
     let since = facts.watch.cursors.iter().filter_map(|cursor| cursor.behind_since).min()?;
     let text = || format!("the app pulls and has not taken what waits since {}", iso(since));
@@ -298,7 +298,7 @@ fn progress(watch: &Watch, now: Timestamp) -> Option<String> {
         return None;
     }
     let mut text = format!("{position} of {total} changes are settled");
-    // The number of a round is the moment of its beginning, unless the clock was behind then.
+    // The number of a round is the moment of its beginning, unless the clock was set back before.
     if let [(round, position @ 1.., _)] = open[..] {
         let since = now.since(Timestamp(round));
         if !since.is_zero() && since < PACE_MAX {

@@ -32,27 +32,27 @@ pub fn routes(lifecycle: &Lifecycle) -> Vec<Route> {
     ]
 }
 
-/// The time here.
+/// The time of the server, and how long it has run.
 #[derive(Serialize, ToSchema)]
 struct Health {
-    /// Now.
+    /// The present time, as a timestamp.
     timestamp: String,
-    /// Seconds since the start.
+    /// Seconds since the process started.
     uptime: f64,
 }
 
-/// One word.
+/// The state of the server in one word.
 #[derive(Serialize, ToSchema)]
 struct Condition {
-    /// `ok`.
+    /// Always `ok`; a server that is not ready answers with a problem.
     status: &'static str,
 }
 
-/// What runs here.
+/// The version of the running server, and how it was built.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Version {
-    /// The version.
+    /// The version of Tidings, as in the changelog.
     version: &'static str,
     /// The number of the build, where its builder gave one.
     build_number: &'static str,
@@ -87,7 +87,7 @@ async fn ready(front: Arc<Front>, lifecycle: Lifecycle, _request: Request) -> An
     Ok(json(StatusCode::OK, &Condition { status: "ok" }))
 }
 
-/// What runs here.
+/// The version of the running server, and how it was built.
 #[utoipa::path(get, path = "/version", tag = "status", responses((status = 200, body = Version)))]
 async fn version(_front: Arc<Front>, _request: Request) -> Answer {
     let version = Version {

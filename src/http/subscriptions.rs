@@ -1,8 +1,8 @@
-//! Subscriptions: readers of the ledger of an app, each with a sink of its own. They are made, changed, shown
-//! and removed here; what they are asked to do is in `acts`.
+//! Subscriptions: readers of the ledger of an app, each with its own sink. This file creates, changes, shows
+//! and removes them; `acts` has their other operations.
 
 mod acts;
-mod wish;
+mod request;
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
     circuit_breaker::endpoint_key,
-    filter::sets::SUBSCRIPTIONS,
+    model::filter::sets::SUBSCRIPTIONS,
     ports::{
         BreakerRow, NewSubscription, OwnSink, ReadFrom, SinkKey, StoreError, Subscription, SubscriptionName,
         SubscriptionPatch, sink_of,
     },
     time::Timestamp,
 };
-use tidings_entity::id::SubscriptionId;
+use tidings_entity::{id::SubscriptionId, kind::SubscriptionState};
 use utoipa::ToSchema;
 use warp::reply::Response;
 
-use self::wish::{SubscriptionChange, SubscriptionWish};
+use self::request::{SubscriptionChange, SubscriptionRequest};
 use super::{
     apps::{endpoint::EndpointShown, test_delivery::Tests, watch_sink::refuse_beside_older},
     bodies::{
@@ -33,34 +33,40 @@ use super::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
     front::Front,
 };
 use crate::secrets::shown_signing_secret;
 
+/// The state of a subscription that would send, if its sink were served.
+const DISABLED: &str = "disabled";
+/// Most characters that are shown of a name that is not known.
+const NAME_SHOWN: usize = 64;
+
 /// The routes of this folder.
 pub(super) fn routes(tests: &Arc<Tests>) -> Vec<Route> {
     let own = vec![
-        route::<__path_list, _, _>(Access::App, list),
-        route::<__path_create, _, _>(Access::App, create),
-        route::<__path_show, _, _>(Access::App, show),
-        route::<__path_change, _, _>(Access::App, change),
-        route::<__path_remove, _, _>(Access::App, remove),
+        route::<__path_list, _, _>(Access::App(Permission::SubscriptionsRead), list),
+        route::<__path_create, _, _>(Access::App(Permission::SubscriptionsCreate), create),
+        route::<__path_show, _, _>(Access::App(Permission::SubscriptionsRead), show),
+        route::<__path_change, _, _>(Access::App(Permission::SubscriptionsUpdate), change),
+        route::<__path_remove, _, _>(Access::App(Permission::SubscriptionsRemove), remove),
     ];
     [own, acts::routes(tests)].concat()
 }
 
-/// A subscription.
+/// A subscription to the ledger of an app.
 #[derive(Serialize, ToSchema)]
 struct SubscriptionShown {
     subscription_id: String,
     name: String,
-    /// Which entries it is sent (docs/filters.md, the fields of the ledger); empty: all.
+    /// The filter that selects entries (docs/filters.md, the fields of the ledger); empty: all entries.
     filter: String,
-    /// `active`, `paused`, `blocked` (its sink fails; it is tried again now and then) or `expired`.
+    /// `active`, `paused`, `blocked` (its sink fails; it is tried again now and then), `disabled` (its sink
+    /// wants nothing any more; resuming tries it again) or `expired`.
     state: &'static str,
-    /// Why it is blocked.
+    /// Why it is blocked or disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// The number of the last entry that it is done with: sent, skipped, or not meant by the filter.
@@ -72,6 +78,9 @@ struct SubscriptionShown {
     /// When the next message is tried again, where it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
+    /// When its next mail may go: each mail is followed by a wait (`mail.digest_interval`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_mail_at: Option<String>,
     /// When it ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
@@ -82,20 +91,24 @@ struct SubscriptionShown {
 /// Where the entries of a subscription go.
 #[derive(Serialize, ToSchema)]
 struct SubscriptionSinkShown {
-    /// Its id: that of its breaker.
+    /// Id of the sink, `snk_...`; its breaker has the same id.
     sink_id: String,
-    /// `endpoint` or `stream`.
+    /// `endpoint`, `stream` or `mail`.
     kind: &'static str,
+    /// Of mails `mailto:` and the recipients.
     url: String,
-    /// `docora` or `cloudevents`.
+    /// Whom mails go to; missing where none are sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    to: Vec<String>,
+    /// The format of bodies: `docora` or `cloudevents`.
     format: &'static str,
     /// Header fields, credentials or certificates of the app's choice go with its requests.
     has_access: bool,
-    /// Why nothing is sent there, where nothing is. Resuming the subscription, or naming `sink` in a change,
-    /// sends there again.
+    /// Why nothing is sent to the sink; missing while it is served. Resuming the subscription, or naming
+    /// `sink` in a change, enables the sink again.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled: Option<String>,
-    /// How it does.
+    /// The state of the endpoint's breaker; missing where nothing failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<EndpointShown>,
     /// The key that was made for it just now, in the form of Standard Webhooks; never shown again.
@@ -107,22 +120,27 @@ impl SubscriptionShown {
     fn of(subscription: &Subscription, breakers: &[BreakerRow], now: Timestamp) -> Self {
         let Subscription { sink, app, .. } = subscription;
         let key = SinkKey { app: app.clone(), sink: Some(sink.id.clone()) };
+        let state = subscription.state_at(now);
+        let is_sending = matches!(state, SubscriptionState::Active | SubscriptionState::Blocked);
+        let disabled = sink.disabled.clone().filter(|_| is_sending);
         Self {
             subscription_id: subscription.id.to_string(),
             name: subscription.name.clone(),
             filter: subscription.filter.clone(),
-            state: subscription.state_at(now).as_str(),
-            reason: subscription.reason.clone(),
+            state: if disabled.is_some() { DISABLED } else { state.as_str() },
+            reason: disabled.or_else(|| subscription.reason.clone()),
             position: subscription.position,
             last: subscription.last,
             tries: subscription.tries,
             next_attempt_at: subscription.next_at.map(iso),
+            next_mail_at: subscription.quiet_until.filter(|until| *until > now).map(iso),
             expires_at: subscription.expires_at.map(iso),
             created_at: iso(subscription.created_at),
             sink: SubscriptionSinkShown {
                 sink_id: sink.id.to_string(),
                 kind: sink.address.kind().as_str(),
                 url: sink.address.base_url().unwrap_or_default().to_owned(),
+                to: sink.address.recipients().into_iter().map(str::to_owned).collect(),
                 format: sink.delivery.format.as_str(),
                 has_access: sink.has_access,
                 disabled: sink.disabled.clone(),
@@ -144,7 +162,7 @@ fn store_failed(error: StoreError) -> Problem {
     Problem::of_store(error, Kind::NO_SUBSCRIPTION)
 }
 
-/// What stands in a path for a subscription: its id, or its name.
+/// The subscription that a part of a path names: by its id, or by its name.
 fn name(text: &str) -> SubscriptionName {
     text.parse().map_or_else(|_| SubscriptionName::Name(text.to_owned()), SubscriptionName::Id)
 }
@@ -152,7 +170,17 @@ fn name(text: &str) -> SubscriptionName {
 /// The subscription that the path names, if the caller owns it.
 async fn named(front: &Front, request: &Request) -> Result<Subscription, Problem> {
     let text: String = request.id(Kind::NO_SUBSCRIPTION)?;
-    front.subscriptions.subscription(&request.app()?.id, &name(&text)).await.map_err(store_failed)
+    let found = front.subscriptions.subscription(&request.app()?.id, &name(&text)).await;
+    found.map_err(|error| match error {
+        StoreError::NotFound => Problem::new(Kind::NO_SUBSCRIPTION).with_detail(no_such(&text)),
+        other => store_failed(other),
+    })
+}
+
+/// Says that the app has nothing with this name or id.
+pub(super) fn no_such(text: &str) -> String {
+    let shown: String = text.chars().take(NAME_SHOWN).collect();
+    format!("this app has none with the name or id {shown:?}")
 }
 
 /// The sink of a subscription as it is served.
@@ -167,7 +195,7 @@ async fn shown(front: &Front, subscription: &Subscription) -> Result<Subscriptio
     Ok(SubscriptionShown::of(subscription, &breakers, front.clock.now()))
 }
 
-/// Changes the subscription that the path names; how it is then.
+/// Changes the subscription in the path. Returns its new state.
 async fn changed(
     front: &Front,
     request: &Request,
@@ -207,7 +235,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
 
 /// Makes a subscription: the entries of the ledger that its filter means are sent to its sink, in their
 /// order, each until the sink took or refused it. An app has at most 100.
-#[utoipa::path(post, path = "/api/subscriptions", tag = "subscriptions", request_body = SubscriptionWish,
+#[utoipa::path(post, path = "/api/subscriptions", tag = "subscriptions", request_body = SubscriptionRequest,
     responses(
         (status = 201, body = SubscriptionShown),
         (status = 409, description = "the name is taken, the app has 100 subscriptions, or a replica of an \
@@ -217,18 +245,18 @@ async fn create(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?.id.clone();
     let now = front.clock.now();
     let id = SubscriptionId::new(front.random.ulid(now));
-    let wish = wish::read_new(&front, &request.body, &id)?;
+    let new = request::read_new(&front, &request.body, request.app()?, &id)?;
     refuse_beside_older(&front, "no subscriptions").await?;
-    let secret = wish.sink.signing_key.as_ref().map(|key| shown_signing_secret(key).expose().to_owned());
+    let secret = new.sink.signing_key.as_ref().map(|key| shown_signing_secret(key).expose().to_owned());
     let new = NewSubscription {
         id,
         app,
-        name: wish.name,
-        filter: wish.filter.0,
-        reads_rounds: wish.filter.1,
-        sink: wish.sink,
-        start: wish.from.map_or(ReadFrom::Now, ReadFrom::Number),
-        expires_at: wish.expires_at,
+        name: new.name,
+        filter: new.filter.0,
+        reads_rounds: new.filter.1,
+        sink: new.sink,
+        start: new.from.map_or(ReadFrom::Now, ReadFrom::Number),
+        expires_at: new.expires_at,
         created_at: now,
     };
     let made = front.subscriptions.create_subscription(&new).await.map_err(store_failed)?;
@@ -257,7 +285,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 async fn change(front: Arc<Front>, request: Request) -> Answer {
     let found = named(&front, &request).await?;
     let sink = own_sink(&front, &found).await?;
-    let patch = wish::read_change(&front, &request.body, &found, &sink)?;
+    let patch = request::read_change(&front, &request.body, request.app()?, &found, &sink)?;
     Ok(json(StatusCode::OK, &changed(&front, &request, &patch).await?))
 }
 

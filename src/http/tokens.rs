@@ -1,5 +1,8 @@
-//! Tokens: those of an app, which it looks after itself, and those of the staff. A rotation is to
-//! make one, to use it, and to revoke the old one. A token is shown once, when it is made.
+//! Tokens: those of an app, which the app manages itself, and those of the staff. A rotation creates a new
+//! token, uses it, and revokes the old one. A token is shown once, when it is created. A token may be
+//! narrowed to permissions and commands; no token may do more than its creator.
+
+mod narrowing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,10 +12,11 @@ use tidings_actors::{
     ports::{AccessToken, TokenOwner, TokensOf},
     time::Timestamp,
 };
-use tidings_entity::{id::TokenId, kind::Role};
+use tidings_entity::id::TokenId;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
+use self::narrowing::Wanted;
 use super::front::Front;
 use crate::http::{
     bodies::{
@@ -24,7 +28,7 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 use crate::{
@@ -32,7 +36,7 @@ use crate::{
     store::audit,
 };
 
-/// What the cursors of the staff's list are made for.
+/// The name of the staff's list in its cursors.
 const STAFF: &str = "admin tokens";
 /// Most characters of a name.
 const NAME_CHARACTERS_MAX: usize = 100;
@@ -42,35 +46,53 @@ const LIVES_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
     vec![
-        route::<__path_create, _, _>(Access::App, create),
-        route::<__path_list, _, _>(Access::App, list),
-        route::<__path_revoke, _, _>(Access::App, revoke),
-        route::<__path_create_staff, _, _>(Access::Admin, create_staff),
-        route::<__path_list_staff, _, _>(Access::Admin, list_staff),
-        route::<__path_revoke_staff, _, _>(Access::Admin, revoke_staff),
+        route::<__path_create, _, _>(Access::App(Permission::TokensCreate), create),
+        route::<__path_list, _, _>(Access::App(Permission::TokensRead), list),
+        route::<__path_revoke, _, _>(Access::App(Permission::TokensRevoke), revoke),
+        route::<__path_create_staff, _, _>(Access::Staff(Permission::StaffTokensCreate), create_staff),
+        route::<__path_list_staff, _, _>(Access::Staff(Permission::StaffTokensList), list_staff),
+        route::<__path_revoke_staff, _, _>(Access::Staff(Permission::StaffTokensRevoke), revoke_staff),
     ]
 }
 
 body! {
     /// A token that an app wants.
-    struct TokenWish {
+    struct TokenRequest {
         /// What it is for.
         #[schema(min_length = 1, max_length = 100)]
         name: String,
-        /// When it ends by itself, within ten years; never where it is missing.
+        /// When it ends by itself: within ten years, and no later than the token that makes it, whose end
+        /// it has where this is missing.
         expires_at: Option<String>,
+        /// What it may do, as `resource:action`; `*` stands for every resource or action. Everything that the
+        /// app may where it is missing. The maker needs each of them.
+        #[schema(min_items = 1, max_items = 100)]
+        permissions: Option<Vec<String>>,
+        /// The commands of tasks that it may use, as names and globs (`mail.*`); every command where it is
+        /// missing. Only beside `permissions`.
+        #[schema(max_items = 100)]
+        commands: Option<Vec<String>>,
     }
 }
 
 body! {
-    /// A token for somebody of the staff.
-    struct StaffTokenWish {
+    /// A token for a member of the staff.
+    struct StaffTokenRequest {
         /// What it is for.
         #[schema(min_length = 1, max_length = 100)]
         name: String,
-        /// `viewer`, `operator` or `admin`.
-        role: String,
-        /// When it ends by itself, within ten years; never where it is missing.
+        /// `viewer`, `operator`, `admin` or a role of the settings; required where `permissions` is missing.
+        role: Option<String>,
+        /// What it may do in place of a role, as `resource:action`; `*` stands for every resource or action.
+        /// The maker needs each of them.
+        #[schema(min_items = 1, max_items = 100)]
+        permissions: Option<Vec<String>>,
+        /// The commands of tasks that it may use, as names and globs (`mail.*`); every command where it is
+        /// missing.
+        #[schema(max_items = 100)]
+        commands: Option<Vec<String>>,
+        /// When it ends by itself: within ten years, and no later than the token that makes it, whose end
+        /// it has where this is missing.
         expires_at: Option<String>,
     }
 }
@@ -83,9 +105,15 @@ struct TokenShown {
     name: String,
     /// The part of it that is no secret.
     public_id: String,
-    /// What it may do; only of the staff's.
+    /// The role of a token of the staff; missing where it has permissions instead.
     #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
+    role: Option<String>,
+    /// What it was narrowed to, as `resource:action`; missing where it may do what its owner or its role may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permissions: Option<Vec<String>>,
+    /// The commands that it may use, as names and globs; missing where it may use every command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commands: Option<Vec<String>>,
     /// `live`, `expired` or `revoked`.
     state: &'static str,
     /// When it ends by itself.
@@ -107,14 +135,19 @@ impl TokenShown {
             None if token.is_live(now) => "live",
             None => "expired",
         };
+        let narrowing = token.narrowing.as_ref();
+        let role = match token.owner {
+            TokenOwner::Staff(Some(role)) => Some(role.to_string()),
+            TokenOwner::App(_) | TokenOwner::Staff(None) => narrowing.and_then(|to| to.role.clone()),
+        };
+        let permissions = narrowing.map(|to| to.permissions.clone()).filter(|some| !some.is_empty());
         Self {
             token_id: token.id.to_string(),
             name: token.name.clone(),
             public_id: token.public_id.clone(),
-            role: match token.owner {
-                TokenOwner::App(_) => None,
-                TokenOwner::Staff(role) => Some(role.as_str()),
-            },
+            role,
+            permissions,
+            commands: narrowing.and_then(|to| to.commands.clone()),
             state,
             expires_at: token.expires_at.map(iso),
             last_used_at: token.last_used_at.map(iso),
@@ -126,15 +159,15 @@ impl TokenShown {
 }
 
 /// Makes another token for the app that asks.
-#[utoipa::path(post, path = "/api/app/tokens", tag = "apps", request_body = TokenWish, responses(
+#[utoipa::path(post, path = "/api/app/tokens", tag = "apps", request_body = TokenRequest, responses(
     (status = 201, body = TokenShown)
 ))]
 async fn create(front: Arc<Front>, request: Request) -> Answer {
-    let owner = TokenOwner::App(request.app()?.id.clone());
-    let mut fields = Fields::of_body::<TokenWish>(&request.body)?;
+    let app = request.app()?.id.clone();
+    let mut fields = Fields::of_body::<TokenRequest>(&request.body)?;
     let (name, expires_at) = read(&front, &mut fields);
-    fields.finish()?;
-    make(&front, owner, name, expires_at).await
+    let wanted = narrowing::of_app(&mut fields, app);
+    make(&front, &request, fields, wanted, name, expires_at).await
 }
 
 /// The tokens of the app that asks, oldest first.
@@ -158,19 +191,15 @@ async fn revoke(front: Arc<Front>, request: Request) -> Answer {
     revoked(&front, &request, &of).await
 }
 
-/// Makes a token for somebody of the staff.
-#[utoipa::path(post, path = "/api/admin/tokens", tag = "admin", request_body = StaffTokenWish, responses(
+/// Creates a token for a member of the staff.
+#[utoipa::path(post, path = "/api/admin/tokens", tag = "admin", request_body = StaffTokenRequest, responses(
     (status = 201, body = TokenShown)
 ))]
 async fn create_staff(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_body::<StaffTokenWish>(&request.body)?;
+    let mut fields = Fields::of_body::<StaffTokenRequest>(&request.body)?;
     let (name, expires_at) = read(&front, &mut fields);
-    if !fields.has("role") {
-        fields.refuse("role", "is required");
-    }
-    let role: Option<Role> = fields.word("role", "viewer, operator, admin");
-    fields.finish()?;
-    make(&front, TokenOwner::Staff(role.unwrap_or(Role::Viewer)), name, expires_at).await
+    let wanted = narrowing::of_staff(&mut fields, &front.settings.roles());
+    make(&front, &request, fields, wanted, name, expires_at).await
 }
 
 /// The tokens of the staff, oldest first. The admin token of the server itself is none of them.
@@ -204,12 +233,28 @@ fn read(front: &Front, fields: &mut Fields) -> (String, Option<Timestamp>) {
     (name, expires_at)
 }
 
-async fn make(front: &Front, owner: TokenOwner, name: String, expires_at: Option<Timestamp>) -> Answer {
+async fn make(
+    front: &Front,
+    request: &Request,
+    mut fields: Fields,
+    wanted: Option<Wanted>,
+    name: String,
+    expires_at: Option<Timestamp>,
+) -> Answer {
+    let maker_ends = request.ends_at;
+    if expires_at.zip(maker_ends).is_some_and(|(wanted, maker)| wanted > maker) {
+        fields.refuse("expires_at", "must be no later than the end of the token that makes this one");
+    }
+    fields.finish()?;
+    let expires_at = expires_at.or(maker_ends);
+    let wanted = wanted.ok_or_else(|| Problem::new(Kind::INVALID))?.within(&request.powers)?;
+    let (owner, narrowing) = (wanted.owner, wanted.narrowing);
     let now = front.clock.now();
     let made = Token::generate(TOKEN_PREFIX, front.random.as_ref());
     let token = AccessToken {
         id: TokenId::new(front.random.ulid(now)),
         owner,
+        narrowing,
         name,
         public_id: made.public_id().to_owned(),
         hash: made.hash(),

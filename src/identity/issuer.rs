@@ -1,21 +1,31 @@
-//! Tokens (JWT) of an external issuer: who they are of, and what they allow.
+//! Tokens (JWT) of external issuers: their subjects, and what they allow.
 //!
-//! What a token says is believed only after its signature was checked with a key of the issuer, by an
-//! algorithm of the settings that is also the key's. Keys, addresses of keys and certificates that a
-//! token brings along are not looked at. Who it is of is written down as a hash of issuer and subject.
+//! The claims of a token are trusted only after its signature was checked with a key of the issuer that it
+//! names, by an algorithm that both the settings and the key allow. Keys, addresses of keys and certificates
+//! in a token are ignored. Its subject is stored as a hash of issuer and subject.
+//!
+//! An issuer is for the staff or for apps. The route decides which of the two is accepted, before the token
+//! is read: an issuer for apps never gives a role, and an issuer for the staff never gives access as an app.
 
 use std::sync::Arc;
 
+use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tidings_actors::time::Timestamp;
-use tidings_entity::kind::Role;
+use tidings_actors::{
+    model::permission::{PermissionSet, commands::Commands, narrowing::Powers},
+    time::Timestamp,
+};
+use tidings_entity::{id::AppId, kind::Role};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use super::{keys::Keys, signature};
-use crate::{egress::Egress, settings::IdentitySettings};
+use super::{keys::Keys, login::Login, pem, signature};
+use crate::{
+    egress::Egress,
+    settings::{IdentitySettings, IssuerSettings, Opens},
+};
 
 /// Longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
@@ -25,66 +35,152 @@ const KINDS: [&str; 2] = ["jwt", "at+jwt"];
 /// Why a token opens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is not what it says, or not any more.
+    /// The token is malformed, not genuine, or not valid at this time.
     Invalid,
-    /// It is genuine, and nothing in it makes a role.
+    /// The token is genuine, and no value of its claims gives a role.
     NoRole,
 }
 
-/// Whom a token is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The powers that the claims of a token give.
+#[derive(Clone, Debug)]
+pub enum Grant {
+    /// Roles of the staff; at least one.
+    Staff(Vec<String>),
+    /// Permissions and commands of one app.
+    App(AppId, Powers),
+}
+
+/// The person or program that a token was issued for.
+#[derive(Clone, Debug)]
 pub struct Subject {
     /// `jwt:` and half a SHA-256 of issuer and subject.
     pub id: String,
-    /// The same as the owner of keyed requests.
+    /// The owner id of the subject's `Idempotency-Key`s.
     pub keys: Ulid,
-    /// What it may do.
-    pub role: Role,
+    /// The powers of the subject.
+    pub grant: Grant,
+    /// When the token ends.
+    pub ends_at: Timestamp,
 }
 
-/// An issuer of tokens.
-pub struct Issuer {
-    settings: IdentitySettings,
-    validation: Validation,
-    algorithms: Vec<Algorithm>,
-    keys: Arc<Keys>,
-}
+/// Every issuer of the settings.
+#[derive(Default)]
+pub struct Issuers(Vec<Issuer>);
 
-impl Issuer {
-    /// The issuer of the settings, where there is one.
+impl Issuers {
+    /// The issuers of the settings.
     #[must_use]
-    pub fn of(settings: &IdentitySettings, egress: &Egress) -> Option<Self> {
-        let (issuer, audience) = (settings.issuer.as_ref()?, settings.audience.as_ref()?);
-        let url = settings.jwks_url.clone()?;
-        signature::install();
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_issuer(&[issuer]);
-        validation.set_audience(&[audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Moments are compared below, by the clock that everything here goes by.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        let algorithms = settings.algorithms.iter().filter_map(|name| name.parse().ok()).collect();
-        let keys = Arc::new(Keys::new(url, egress.clone(), settings.keys_fresh));
-        Some(Self { settings: settings.clone(), validation, algorithms, keys })
+    pub fn of(settings: &IdentitySettings, egress: &Egress) -> Self {
+        let all = settings.all();
+        Self(all.iter().filter_map(|(name, settings)| Issuer::of(name, settings, egress)).collect())
     }
 
-    /// Whether a text has the form of such a token.
+    /// The subject of a token, and its powers by an issuer of this kind.
+    ///
+    /// # Errors
+    /// [`Refusal`], without a reason.
+    pub async fn subject(&self, opens: Opens, token: &str, now: Timestamp) -> Result<Subject, Refusal> {
+        let named = unproved_issuer(token).ok_or(Refusal::Invalid)?;
+        let mut refusal = Refusal::Invalid;
+        for issuer in self.0.iter().filter(|issuer| issuer.opens == opens && issuer.issuer == named) {
+            match issuer.subject_at(token, now, Instant::now()).await {
+                Ok(subject) => return Ok(subject),
+                Err(Refusal::NoRole) => refusal = Refusal::NoRole,
+                Err(Refusal::Invalid) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The issuer of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Issuer> {
+        self.0.iter().find(|issuer| issuer.name == name)
+    }
+
+    /// The issuers at which people sign in to the dashboard.
+    pub fn of_sign_ins(&self) -> impl Iterator<Item = &Issuer> {
+        self.0.iter().filter(|issuer| issuer.takes_sign_ins())
+    }
+
+    /// Whether a text has the form of a JWT.
     #[must_use]
     pub fn is_token(text: &str) -> bool {
         text.len() <= TOKEN_BYTES_MAX && text.split('.').count() == 3
     }
+}
 
-    /// Whom a token is of.
-    ///
-    /// # Errors
-    /// [`Refusal`]; the reason is not told apart any further.
-    pub async fn subject(&self, token: &str, now: Timestamp) -> Result<Subject, Refusal> {
-        self.subject_at(token, now, Instant::now()).await
+/// The issuer that a token names. It only selects the keys for the check.
+fn unproved_issuer(token: &str) -> Option<String> {
+    let claims = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    claims["iss"].as_str().map(str::to_owned)
+}
+
+/// An issuer of tokens.
+pub struct Issuer {
+    pub(super) name: String,
+    opens: Opens,
+    pub(super) issuer: String,
+    pub(super) settings: IssuerSettings,
+    pub(super) validation: Validation,
+    algorithms: Vec<Algorithm>,
+    keys: Arc<Keys>,
+    /// The data for signing in there; `None`: people cannot sign in there.
+    pub(super) login: Option<Login>,
+}
+
+impl Issuer {
+    /// The issuer of these settings; `None`: the settings name no issuer.
+    #[must_use]
+    pub fn of(name: &str, settings: &IssuerSettings, egress: &Egress) -> Option<Self> {
+        let (issuer, audience) = (settings.issuer.clone()?, settings.audience.as_ref()?);
+        let keys = match (&settings.jwks_url, &settings.keys) {
+            (Some(url), _) => Keys::new(url.clone(), egress.clone(), settings.keys_fresh),
+            (None, Some(text)) => Keys::fixed(pem::keys(text).ok()?),
+            (None, None) => return None,
+        };
+        signature::install();
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_issuer(&[&issuer]);
+        validation.set_audience(&[audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // Times are compared below, with the shared clock.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        let algorithms = settings.algorithms.iter().filter_map(|name| name.parse().ok()).collect();
+        let client = settings.client_id.clone().zip(settings.redirect_url.clone());
+        let login = client.map(|(client, redirect)| Login::new(client, redirect, egress.clone()));
+        let (name, opens, settings) = (name.to_owned(), settings.opens?, settings.clone());
+        Some(Self { name, opens, issuer, settings, validation, algorithms, keys: Arc::new(keys), login })
     }
 
-    /// The same, at a moment by which the keys are fetched.
+    /// The name of the issuer in the settings.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name of the issuer for people.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.settings.label.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The subject of a token, checked with the keys of a moment.
     async fn subject_at(&self, token: &str, now: Timestamp, moment: Instant) -> Result<Subject, Refusal> {
+        let claims = self.proved(token, &self.validation, now, moment).await?;
+        self.subject_of(&claims)
+    }
+
+    /// The claims of a token that is genuine and valid now.
+    pub(super) async fn proved(
+        &self,
+        token: &str,
+        validation: &Validation,
+        now: Timestamp,
+        moment: Instant,
+    ) -> Result<Value, Refusal> {
         let header = decode_header(token).map_err(|_| Refusal::Invalid)?;
         let is_kind = |kind: &String| KINDS.contains(&kind.to_ascii_lowercase().as_str());
         let is_plain =
@@ -94,19 +190,26 @@ impl Issuer {
         }
         let found = self.keys.find(header.kid.as_deref(), header.alg, moment).await;
         let (keys, place) = found.ok_or(Refusal::Invalid)?;
-        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        let validation = Validation { algorithms: vec![header.alg], ..validation.clone() };
         let claims = decode::<Value>(token, &keys[place].decoding, &validation);
         let claims = claims.map_err(|_| Refusal::Invalid)?.claims;
         self.check_moments(&claims, now)?;
-        let issuer = self.settings.issuer.as_deref().unwrap_or_default();
-        // The library lets a list of issuers pass that holds ours; the standard knows one.
-        if claims["iss"] != issuer {
+        // The library accepts a list of issuers that contains ours; the standard allows only one.
+        if claims["iss"] != *self.issuer {
             return Err(Refusal::Invalid);
         }
+        Ok(claims)
+    }
+
+    /// The subject of checked claims.
+    pub(super) fn subject_of(&self, claims: &Value) -> Result<Subject, Refusal> {
         let subject = claims["sub"].as_str().filter(|subject| !subject.is_empty()).ok_or(Refusal::Invalid)?;
-        let role = self.role(&claims).ok_or(Refusal::NoRole)?;
+        let grant = match self.opens {
+            Opens::Staff => Grant::Staff(self.roles(claims).ok_or(Refusal::NoRole)?),
+            Opens::Apps => self.app(claims).ok_or(Refusal::Invalid)?,
+        };
         let mut hash = Sha256::new();
-        for part in [issuer, subject] {
+        for part in [self.issuer.as_str(), subject] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
@@ -114,10 +217,12 @@ impl Issuer {
         let mut half = [0; 16];
         half.copy_from_slice(&hash[..16]);
         let id = format!("jwt:{}", data_encoding::HEXLOWER.encode(&half));
-        Ok(Subject { id, keys: Ulid::from(u128::from_be_bytes(half)), role })
+        #[expect(clippy::cast_possible_truncation, reason = "a fraction of a millisecond is nothing")]
+        let ends_at = Timestamp((claims["exp"].as_f64().ok_or(Refusal::Invalid)? * 1_000.0) as i64);
+        Ok(Subject { id, keys: Ulid::from(u128::from_be_bytes(half)), grant, ends_at })
     }
 
-    /// It is not over, and has begun; seconds since 1970, as numbers.
+    /// Checks that the token is valid at `now`: claims are seconds since 1970, as numbers.
     fn check_moments(&self, claims: &Value, now: Timestamp) -> Result<(), Refusal> {
         let (now, leeway) = (now.0 as f64 / 1_000.0, self.settings.leeway.as_secs_f64());
         let ends = claims["exp"].as_f64().ok_or(Refusal::Invalid)?;
@@ -129,22 +234,54 @@ impl Issuer {
         if is_live { Ok(()) } else { Err(Refusal::Invalid) }
     }
 
-    /// The highest role that a word of the claim makes.
-    fn role(&self, claims: &Value) -> Option<Role> {
-        let mut claim = claims;
-        for name in self.settings.role_claim.split('.') {
-            claim = claim.get(name)?;
-        }
-        let words: Vec<&str> = match claim {
-            Value::String(text) => text.split_ascii_whitespace().collect(),
-            Value::Array(words) => words.iter().filter_map(Value::as_str).collect(),
-            _ => return None,
+    /// The roles in the values of the claim: the highest built-in one, and those of the settings; `None`: the
+    /// values name no role.
+    fn roles(&self, claims: &Value) -> Option<Vec<String>> {
+        let IssuerSettings { role_claim, .. } = &self.settings;
+        let words = match claim(claims, role_claim)? {
+            // The name of a group may have spaces. Only `scope` separates words by them (RFC 8693, 4.2).
+            Value::String(text) if role_claim != "scope" => vec![text.as_str()],
+            listed => words(listed)?,
         };
-        let IdentitySettings { viewers, operators, admins, .. } = &self.settings;
-        let has = |made: &[String]| made.iter().any(|word| words.contains(&word.as_str()));
-        [(Role::Admin, admins), (Role::Operator, operators), (Role::Viewer, viewers)]
-            .into_iter()
-            .find_map(|(role, made)| has(made).then_some(role))
+        let is_given = |(_, values): &(&String, &Vec<String>)| {
+            values.iter().any(|value| words.contains(&value.as_str()))
+        };
+        let given: Vec<&String> = self.settings.roles.iter().filter(is_given).map(|(role, _)| role).collect();
+        let highest = given.iter().filter_map(|role| role.parse::<Role>().ok()).max();
+        let own = given.iter().filter(|role| role.parse::<Role>().is_err()).map(|role| (*role).clone());
+        let roles: Vec<String> = highest.map(|role| role.to_string()).into_iter().chain(own).collect();
+        (!roles.is_empty()).then_some(roles)
+    }
+
+    /// The app that a claim names, with the permissions and commands of other claims; `None`: the claim holds
+    /// no id of an app.
+    fn app(&self, claims: &Value) -> Option<Grant> {
+        let IssuerSettings { app_claim, permissions_claim, commands_claim, most, .. } = &self.settings;
+        let app = claim(claims, app_claim)?.as_str()?.parse().ok()?;
+        let listed = |name: &str| claim(claims, name).and_then(words).unwrap_or_default();
+        let asked =
+            listed(permissions_claim).into_iter().filter_map(|word| PermissionSet::of_pattern(word).ok());
+        let most = PermissionSet::of_patterns(most.iter().map(String::as_str)).unwrap_or_default();
+        let permissions = asked.fold(PermissionSet::NONE, PermissionSet::with);
+        let permissions = permissions.both(most).both(PermissionSet::of_apps());
+        let commands: Vec<String> = listed(commands_claim).into_iter().map(str::to_owned).collect();
+        let commands = Commands::only(&commands).unwrap_or_else(|_| Commands::none());
+        Some(Grant::App(app, Powers { permissions, commands }))
+    }
+}
+
+/// The value of a claim; a dot in the name leads into an object.
+fn claim<'c>(claims: &'c Value, name: &str) -> Option<&'c Value> {
+    // A claim with this literal name, including its dots, comes first: `https://example.org/roles`.
+    claims.get(name).or_else(|| name.split('.').try_fold(claims, |claims, part| claims.get(part)))
+}
+
+/// The words of a claim: a text with spaces, or a list of texts.
+fn words(claim: &Value) -> Option<Vec<&str>> {
+    match claim {
+        Value::String(text) => Some(text.split_ascii_whitespace().collect()),
+        Value::Array(words) => Some(words.iter().filter_map(Value::as_str).collect()),
+        _ => None,
     }
 }
 

@@ -1,11 +1,11 @@
-//! The keys of an issuer: fetched through the guarded way out, kept, and asked for again when they
-//! are old or when a token names one that is not there.
+//! The keys of an issuer: fetched through the guarded client, cached, and fetched again when they are old or
+//! when a token names an unknown key.
 //!
-//! Never more than one fetch is on its way, and after each there is a pause, whatever tokens name: who
-//! invents key ids causes one request in half a minute. It is noted before the fetch, which runs in a
-//! task of its own: a caller that goes away neither cuts it off nor causes another. A fetch that fails
-//! waits longer each time, up to five minutes; the keys that are known stay meanwhile, for a day at most.
-//! All of it is measured on tokio's clock, which nobody sets back.
+//! At most one fetch is under way, and after each there is a pause, whatever keys tokens name: invented key
+//! ids cause one request in half a minute. The pause begins before the fetch, which runs in its own task: a
+//! caller that goes away neither stops it nor causes another. After failures the pause grows, up to five
+//! minutes; known keys stay meanwhile, for at most a day. Times are measured on tokio's clock, which is never
+//! set back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,9 +24,10 @@ use tokio::{
 use tracing::{Instrument, Span, info, warn};
 use url::Url;
 
+use super::pem::PublicKey;
 use crate::egress::Egress;
 
-/// One fetch, from its beginning to the last byte.
+/// The deadline of one fetch, from its beginning to the last byte.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -34,37 +35,43 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 const KEYS_MAX: usize = 100;
 /// The pause after a fetch that succeeded.
 const PAUSE: Duration = Duration::from_secs(30);
-/// The pause after the first of several fetches that failed; it doubles.
+/// The pause after a first failed fetch; it doubles with each further failure.
 const FAILED_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause.
+/// The longest pause after fetches that failed in a row.
 const FAILED_PAUSE_MAX: Duration = Duration::from_mins(5);
-/// Keys that could not be asked for again are used so long.
+/// How long keys are used that could not be fetched again.
 const KEYS_USED_MAX: Duration = Duration::from_hours(24);
 
-/// A key that can check signatures of one algorithm.
-pub(super) struct Key {
+/// A key that can check signatures.
+pub(super) struct IssuerKey {
     id: Option<String>,
-    algorithm: Algorithm,
-    /// The key itself.
+    /// The algorithms that it is used with.
+    algorithms: Vec<Algorithm>,
+    /// The public key that signatures are checked with.
     pub(super) decoding: DecodingKey,
 }
 
 /// The keys of an issuer.
 pub(super) struct Keys {
+    /// The source of fetched keys; `None`: the settings hold the keys.
+    fetched: Option<KeySource>,
+    known: Mutex<Known>,
+}
+
+struct KeySource {
     url: Url,
     egress: Egress,
     fresh: Duration,
-    known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    keys: Arc<Vec<Key>>,
+    keys: Arc<Vec<IssuerKey>>,
     fetched_at: Option<Instant>,
     /// No fetch before this moment.
     not_before: Option<Instant>,
     failures: u32,
-    /// The last fetch; closed when it has ended, however it did.
+    /// The last fetch; the channel closes when the fetch has ended, successful or not.
     fetching: Option<watch::Receiver<()>>,
 }
 
@@ -75,31 +82,48 @@ struct Answer {
 
 impl Keys {
     pub(super) fn new(url: Url, egress: Egress, fresh: Duration) -> Self {
-        Self { url, egress, fresh, known: Mutex::default() }
+        Self { fetched: Some(KeySource { url, egress, fresh }), known: Mutex::default() }
     }
 
-    /// The place of the key that a token names, in the keys it is in; `None`: there is none.
+    /// Keys that stay as they are.
+    pub(super) fn fixed(keys: Vec<PublicKey>) -> Self {
+        let key = |(algorithms, decoding): PublicKey| IssuerKey {
+            id: None,
+            algorithms: algorithms.to_vec(),
+            decoding,
+        };
+        let keys = Arc::new(keys.into_iter().map(key).collect());
+        Self { fetched: None, known: Mutex::new(Known { keys, ..Known::default() }) }
+    }
+
+    /// The key that a token names, as its place in a set of keys; `None`: there is no such key.
     pub(super) async fn find(
         self: &Arc<Self>,
         id: Option<&str>,
         algorithm: Algorithm,
         now: Instant,
-    ) -> Option<(Arc<Vec<Key>>, usize)> {
+    ) -> Option<(Arc<Vec<IssuerKey>>, usize)> {
+        let Some(source) = &self.fetched else { return self.look(None, algorithm, now) };
         let found = self.look(id, algorithm, now);
-        let is_old = self.known.lock().fetched_at.is_none_or(|at| now.duration_since(at) >= self.fresh);
+        let is_old = self.known.lock().fetched_at.is_none_or(|at| now.duration_since(at) >= source.fresh);
         if found.is_some() && !is_old {
             return found;
         }
-        // Whoever has a key need not wait for newer ones that somebody else fetches.
-        if let Some(mut fetching) = self.fetching(now, found.is_some()) {
+        // A caller whose key is known does not wait for a fetch.
+        if let Some(mut fetching) = self.fetching(source, now, found.is_some()) {
             let _closed = fetching.changed().await;
         }
         self.look(id, algorithm, now)
     }
 
-    /// The fetch to wait for: one that runs, unless the caller is content with the key that it has, or
-    /// one that begins now, if it may.
-    fn fetching(self: &Arc<Self>, now: Instant, is_content: bool) -> Option<watch::Receiver<()>> {
+    /// The fetch to wait for: the running one, unless the caller already has its key, or a new one, if the
+    /// pause is over.
+    fn fetching(
+        self: &Arc<Self>,
+        source: &KeySource,
+        now: Instant,
+        is_content: bool,
+    ) -> Option<watch::Receiver<()>> {
         let mut known = self.known.lock();
         if let Some(running) = known.fetching.as_ref().filter(|running| running.has_changed().is_ok()) {
             return Some(running.clone()).filter(|_| !is_content);
@@ -107,7 +131,7 @@ impl Keys {
         if known.not_before.is_some_and(|moment| now < moment) {
             return None;
         }
-        known.not_before = Some(now + PAUSE.min(self.fresh));
+        known.not_before = Some(now + PAUSE.min(source.fresh));
         let (running, fetching) = watch::channel(());
         known.fetching = Some(fetching.clone());
         let keys = self.clone();
@@ -122,24 +146,32 @@ impl Keys {
         Some(fetching)
     }
 
-    fn look(&self, id: Option<&str>, algorithm: Algorithm, now: Instant) -> Option<(Arc<Vec<Key>>, usize)> {
+    fn look(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        now: Instant,
+    ) -> Option<(Arc<Vec<IssuerKey>>, usize)> {
         let known = self.known.lock();
-        known.fetched_at.filter(|at| now.duration_since(*at) < KEYS_USED_MAX)?;
-        let suits =
-            |key: &Key| key.algorithm == algorithm && id.is_none_or(|id| key.id.as_deref() == Some(id));
+        if self.fetched.is_some() {
+            known.fetched_at.filter(|at| now.duration_since(*at) < KEYS_USED_MAX)?;
+        }
+        let suits = |key: &IssuerKey| {
+            key.algorithms.contains(&algorithm) && id.is_none_or(|id| key.id.as_deref() == Some(id))
+        };
         let mut found = known.keys.iter().enumerate().filter(|(_, key)| suits(key));
         let (place, _) = found.next()?;
-        // A token that names no key is for an issuer with one key of a kind.
+        // A token without a key id fits only an issuer with a single key of the kind.
         found.next().is_none().then(|| (known.keys.clone(), place))
     }
 
-    fn note(&self, fetched: Result<Vec<Key>, String>, now: Instant) {
+    fn note(&self, fetched: Result<Vec<IssuerKey>, String>, now: Instant) {
         let mut known = self.known.lock();
         match fetched {
             Ok(keys) => {
                 info!(count = keys.len(), "the keys of the issuer of tokens were fetched");
                 (known.keys, known.fetched_at, known.failures) = (Arc::new(keys), Some(now), 0);
-                known.not_before = Some(now + PAUSE.min(self.fresh));
+                known.not_before = Some(now + self.pause());
             }
             Err(reason) => {
                 let pause = FAILED_PAUSE * 2_u32.pow(known.failures.min(16));
@@ -150,8 +182,14 @@ impl Keys {
         }
     }
 
-    async fn fetch(&self) -> Result<Vec<Key>, String> {
-        let request = self.egress.request(Method::GET, &self.url).map_err(|error| error.to_string())?;
+    /// The pause after a fetch that succeeded.
+    fn pause(&self) -> Duration {
+        self.fetched.as_ref().map_or(PAUSE, |source| PAUSE.min(source.fresh))
+    }
+
+    async fn fetch(&self) -> Result<Vec<IssuerKey>, String> {
+        let Some(source) = &self.fetched else { return Err("the settings hold them".to_owned()) };
+        let request = source.egress.request(Method::GET, &source.url).map_err(|error| error.to_string())?;
         let mut answer = request.send().await.map_err(|_| "the issuer does not answer".to_owned())?;
         if answer.status() != StatusCode::OK {
             return Err(format!("the issuer answered with status {}", answer.status().as_u16()));
@@ -165,31 +203,38 @@ impl Keys {
         }
         let answer: Answer =
             serde_json::from_slice(&bytes).map_err(|_| "the answer is no set of keys".to_owned())?;
-        // Keys of kinds that are not known here are none of our business.
-        let keys: Vec<Key> = answer.keys.into_iter().take(KEYS_MAX).filter_map(key).collect();
+        // Keys of unknown kinds are ignored.
+        let keys: Vec<IssuerKey> = answer.keys.into_iter().take(KEYS_MAX).filter_map(key).collect();
         if keys.is_empty() { Err("the answer has no key that can be used".to_owned()) } else { Ok(keys) }
     }
 }
 
-/// A key that checks signatures, with the one algorithm that its kind has here.
-fn key(value: Value) -> Option<Key> {
+/// A key that checks signatures, with all algorithms of its kind, or the single one that it states.
+fn key(value: Value) -> Option<IssuerKey> {
     let stated = value["alg"].as_str().map(str::to_owned);
     let jwk: Jwk = serde_json::from_value(value).ok()?;
-    let (algorithm, name) = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => (Algorithm::RS256, "RS256"),
-        AlgorithmParameters::EllipticCurve(point) if point.curve == EllipticCurve::P256 => {
-            (Algorithm::ES256, "ES256")
+    let of_kind: &[(Algorithm, &str)] = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => {
+            &[(Algorithm::RS256, "RS256"), (Algorithm::RS384, "RS384"), (Algorithm::RS512, "RS512")]
         }
+        AlgorithmParameters::EllipticCurve(point) => match point.curve {
+            EllipticCurve::P256 => &[(Algorithm::ES256, "ES256")],
+            EllipticCurve::P384 => &[(Algorithm::ES384, "ES384")],
+            _ => return None,
+        },
         AlgorithmParameters::OctetKeyPair(point) if point.curve == EllipticCurve::Ed25519 => {
-            (Algorithm::EdDSA, "EdDSA")
+            &[(Algorithm::EdDSA, "EdDSA")]
         }
         _ => return None,
     };
+    let is_stated = |name: &str| stated.as_ref().is_none_or(|stated| stated == name);
+    let algorithms: Vec<Algorithm> =
+        of_kind.iter().filter(|(_, name)| is_stated(name)).map(|(algorithm, _)| *algorithm).collect();
     let is_for_signatures =
         jwk.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
-    if !is_for_signatures || stated.is_some_and(|stated| stated != name) {
+    if !is_for_signatures || algorithms.is_empty() {
         return None;
     }
     let decoding = DecodingKey::from_jwk(&jwk).ok()?;
-    Some(Key { id: jwk.common.key_id, algorithm, decoding })
+    Some(IssuerKey { id: jwk.common.key_id, algorithms, decoding })
 }

@@ -9,8 +9,9 @@ use jsonwebtoken::{
     signature::{self, Verifier},
 };
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
-    VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
+    UnparsedPublicKey, VerificationAlgorithm,
 };
 
 static PROVIDER: CryptoProvider = CryptoProvider {
@@ -22,11 +23,11 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes ring what signatures of tokens are checked with, in this process.
+/// Makes ring the provider for checking JWT signatures in this process.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // It fails only where it was done before.
+        // The call fails only if a provider was installed before.
         let _was_there = PROVIDER.install_default().is_err();
     });
 }
@@ -34,27 +35,46 @@ pub(super) fn install() {
 /// A public key with the one algorithm that it is used with.
 struct Check {
     algorithm: Algorithm,
-    key: Key,
+    key: VerifyingKey,
 }
 
-enum Key {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
-    Point(&'static dyn VerificationAlgorithm, Vec<u8>),
+enum VerifyingKey {
+    Rsa {
+        hash: &'static RsaParameters,
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
+    /// A point of a curve, or an RSA key as DER.
+    Bytes(&'static dyn VerificationAlgorithm, Vec<u8>),
 }
 
 impl Check {
-    /// A key of another family than the algorithm's is refused: that is how a public key would
-    /// become the secret of a keyed hash.
+    /// A key of another kind than the algorithm's is refused: otherwise a public key could be used as the
+    /// secret of an HMAC.
     fn of(algorithm: Algorithm, key: &DecodingKey) -> Result<Self, Error> {
-        let key = match (algorithm, key.family(), key.kind()) {
-            (Algorithm::RS256, AlgorithmFamily::Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                Key::Rsa { n: n.clone(), e: e.clone() }
+        let rsa = match algorithm {
+            Algorithm::RS256 => Some(&RSA_PKCS1_2048_8192_SHA256),
+            Algorithm::RS384 => Some(&RSA_PKCS1_2048_8192_SHA384),
+            Algorithm::RS512 => Some(&RSA_PKCS1_2048_8192_SHA512),
+            _ => None,
+        };
+        let curve: Option<(AlgorithmFamily, &'static dyn VerificationAlgorithm)> = match algorithm {
+            Algorithm::ES256 => Some((AlgorithmFamily::Ec, &ECDSA_P256_SHA256_FIXED)),
+            Algorithm::ES384 => Some((AlgorithmFamily::Ec, &ECDSA_P384_SHA384_FIXED)),
+            Algorithm::EdDSA => Some((AlgorithmFamily::Ed, &ED25519)),
+            _ => None,
+        };
+        let key = match (rsa, curve, key.kind()) {
+            (Some(hash), _, DecodingKeyKind::RsaModulusExponent { n, e })
+                if key.family() == AlgorithmFamily::Rsa =>
+            {
+                VerifyingKey::Rsa { hash, n: n.clone(), e: e.clone() }
             }
-            (Algorithm::ES256, AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => {
-                Key::Point(&ECDSA_P256_SHA256_FIXED, point.clone())
+            (Some(hash), _, DecodingKeyKind::SecretOrDer(der)) if key.family() == AlgorithmFamily::Rsa => {
+                VerifyingKey::Bytes(hash, der.clone())
             }
-            (Algorithm::EdDSA, AlgorithmFamily::Ed, DecodingKeyKind::SecretOrDer(point)) => {
-                Key::Point(&ED25519, point.clone())
+            (_, Some((family, curve)), DecodingKeyKind::SecretOrDer(point)) if key.family() == family => {
+                VerifyingKey::Bytes(curve, point.clone())
             }
             _ => return Err(ErrorKind::InvalidAlgorithm.into()),
         };
@@ -65,10 +85,10 @@ impl Check {
 impl Verifier<Vec<u8>> for Check {
     fn verify(&self, message: &[u8], sent: &Vec<u8>) -> Result<(), signature::Error> {
         let outcome = match &self.key {
-            Key::Rsa { n, e } => {
-                RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, sent)
+            VerifyingKey::Rsa { hash, n, e } => RsaPublicKeyComponents { n, e }.verify(hash, message, sent),
+            VerifyingKey::Bytes(algorithm, point) => {
+                UnparsedPublicKey::new(*algorithm, point).verify(message, sent)
             }
-            Key::Point(algorithm, point) => UnparsedPublicKey::new(*algorithm, point).verify(message, sent),
         };
         outcome.map_err(|_| signature::Error::new())
     }

@@ -1,5 +1,5 @@
-//! The keys of the audit log: one follows from each key of the keyring, also from those that were taken
-//! out of it, so that a rotation leaves every row checkable.
+//! The keys of the audit log: one is derived from each key of the keyring, also from retired keys, so that
+//! every row can be checked after a rotation.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,16 +9,16 @@ use sha2::Sha256;
 use tidings_entity::id::Sha256Hash;
 use zeroize::Zeroizing;
 
-/// Writes rows with one key, checks them with any.
+/// Writes rows with the primary key, and checks rows with any key.
 #[derive(Clone, Default)]
 pub struct AuditKeys {
     primary: String,
     keys: BTreeMap<String, Zeroizing<[u8; 32]>>,
 }
 
-/// What holds the keys of the audit log now.
+/// The holder of the present keys of the audit log.
 pub trait AuditKeyring: Send + Sync + 'static {
-    /// What rows of the audit log are checked with.
+    /// The keys that check rows of the audit log.
     fn audit_keys(&self) -> AuditKeys;
 }
 
@@ -28,20 +28,20 @@ impl AuditKeys {
         Self { primary: HEXLOWER.encode(&primary), keys }
     }
 
-    /// A key that everybody knows.
+    /// A fixed key for tests, which is not secret.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn of_a_test() -> Self {
         Self::new([1; 4], std::iter::once(([1; 4], Zeroizing::new([7; 32]))))
     }
 
-    /// The id of the key that writes; it is that of the key that it follows from.
+    /// The id of the key that writes, which is the id of the keyring's key that it is derived from.
     #[must_use]
     pub fn primary(&self) -> &str {
         &self.primary
     }
 
-    /// HMAC-SHA-256 of a text with the key of this id; `None`: it is not here.
+    /// HMAC-SHA-256 of a text with the key of this id; `None`: the key is unknown.
     #[must_use]
     pub fn authenticate(&self, id: &str, text: &[u8]) -> Option<Sha256Hash> {
         let key = self.keys.get(id)?;
@@ -51,7 +51,7 @@ impl AuditKeys {
     }
 }
 
-/// Without the keys.
+/// Prints the ids of the keys only.
 impl fmt::Debug for AuditKeys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.keys.keys()).finish()

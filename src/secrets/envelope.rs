@@ -1,10 +1,10 @@
-//! The envelope around one secret: AES-256-GCM under a subkey, bound to its place.
+//! The envelope around one secret: AES-256-GCM under a subkey, bound to the place of the row and column.
 
 use aes_gcm::{
     Aes256Gcm, KeyInit, Nonce,
     aead::{Aead, Payload},
 };
-use tidings_actors::{ports::Random, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Random};
 use zeroize::Zeroizing;
 
 use super::SecretsError;
@@ -14,18 +14,18 @@ const NONCE: std::ops::Range<usize> = 5..17;
 /// Version, key id, nonce and the 16 bytes of the tag.
 const OVERHEAD: usize = 1 + 4 + 12 + 16;
 
-/// Where a sealed value stands. It opens nowhere else.
+/// The place of a sealed value: a value that is moved to another place cannot be opened.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The table.
+pub struct SealedField<'a> {
+    /// The table that the value is stored in.
     pub table: &'static str,
-    /// The column.
+    /// The column that the value is stored in.
     pub column: &'static str,
-    /// The row's key, its parts joined by `/`.
+    /// The primary key of the row, its parts joined by `/`.
     pub row: &'a str,
 }
 
-impl Place<'_> {
+impl SealedField<'_> {
     /// The bytes that are authenticated with the ciphertext; each part carries its length, so that
     /// no two places give the same bytes.
     fn bytes(&self) -> Vec<u8> {
@@ -42,7 +42,7 @@ impl Place<'_> {
 pub(super) fn seal(
     key_id: [u8; 4],
     subkey: &[u8; 32],
-    place: &Place<'_>,
+    place: &SealedField<'_>,
     secret: &Secret,
     random: &dyn Random,
 ) -> Vec<u8> {
@@ -67,8 +67,12 @@ pub(super) fn key_id(sealed: &[u8]) -> Result<[u8; 4], SecretsError> {
     sealed[1..5].try_into().map_err(|_| SecretsError::DoesNotOpen)
 }
 
-/// Opens what [`seal`] made for the same place with the same subkey.
-pub(super) fn open(subkey: &[u8; 32], place: &Place<'_>, sealed: &[u8]) -> Result<Secret, SecretsError> {
+/// Opens an envelope of [`seal`] for the same place with the same subkey.
+pub(super) fn open(
+    subkey: &[u8; 32],
+    place: &SealedField<'_>,
+    sealed: &[u8],
+) -> Result<Secret, SecretsError> {
     let nonce: [u8; 12] =
         sealed.get(NONCE).and_then(|nonce| nonce.try_into().ok()).ok_or(SecretsError::DoesNotOpen)?;
     let payload = Payload { msg: &sealed[NONCE.end..], aad: &place.bytes() };

@@ -1,9 +1,9 @@
-//! A keyring under a passphrase: the form in which it leaves the data directory.
+//! A keyring sealed with a passphrase: the form in which it leaves the data directory.
 //!
-//! The file is JSON: how the key was made from the passphrase (Argon2id, RFC 9106), a salt, a nonce,
-//! and the keyring file sealed with AES-256-GCM. Everything that stands beside the ciphertext is
-//! authenticated with it. Whoever has the file can try passphrases, each at the price of 64 MiB and
-//! some tenths of a second; hence a least length.
+//! The file is JSON: the parameters for deriving the key from the passphrase (Argon2id, RFC 9106), a salt, a
+//! nonce, and the keyring file sealed with AES-256-GCM. All other fields are authenticated together with the
+//! ciphertext. An attacker with the file can try passphrases, at a cost of 64 MiB and some tenths of a second
+//! each; therefore passphrases have a least length.
 
 use aes_gcm::{
     Aes256Gcm, KeyInit, Nonce,
@@ -13,7 +13,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tidings_actors::{ports::Random, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Random};
 use zeroize::Zeroizing;
 
 use super::Keyring;
@@ -23,25 +23,25 @@ pub const PASSPHRASE_MIN: usize = 12;
 const FORMAT: &str = "tidings keyring export";
 const VERSION: u32 = 1;
 const KDF: &str = "argon2id";
-/// What RFC 9106 recommends where memory is scarce: 64 MiB, three passes.
+/// The recommendation of RFC 9106 for little memory: 64 MiB, three passes.
 const MEMORY_KIB: u32 = 64 << 10;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
-/// A file that asks for more than this is no honest one: it would only cost memory and time.
+/// A file that asks for more memory than this is refused.
 const MEMORY_KIB_MAX: u32 = 1 << 20;
 const PASSES_MAX: u32 = 16;
 const LANES_MAX: u32 = 16;
 
-/// Why an export cannot be made or read. Texts never hold passphrase or key.
+/// Why an export cannot be created or read. Texts never contain passphrase or key.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ExportError {
     /// The passphrase is too short.
     #[error("the passphrase is shorter than {PASSPHRASE_MIN} characters")]
     Weak,
-    /// This is no exported keyring, or one of another version.
+    /// The text is no exported keyring, or has an unknown version.
     #[error("this is no exported keyring: {0}")]
     Unreadable(&'static str),
-    /// It does not open.
+    /// The passphrase is wrong, or the file is damaged.
     #[error("the exported keyring does not open: the passphrase is wrong, or the file was changed")]
     DoesNotOpen,
 }
@@ -120,16 +120,16 @@ pub fn export(keyring: &Keyring, passphrase: &Secret, random: &dyn Random) -> Re
     Ok(serde_json::to_string_pretty(&file).expect("texts and numbers") + "\n")
 }
 
-/// Whether a text looks like what [`export`] makes, rather than like a keyring file.
+/// Whether a text looks like an export rather than like a keyring file.
 #[must_use]
 pub fn is_exported(text: &[u8]) -> bool {
     serde_json::from_slice::<File>(text).is_ok_and(|file| file.format == FORMAT)
 }
 
-/// What [`export`] made.
+/// Reads an export of [`export`].
 ///
 /// # Errors
-/// [`ExportError::Unreadable`], [`ExportError::DoesNotOpen`].
+/// [`ExportError::Unreadable`]; [`ExportError::DoesNotOpen`] for a wrong passphrase.
 pub fn import(text: &[u8], passphrase: &Secret) -> Result<Keyring, ExportError> {
     let file: File =
         serde_json::from_slice(text).map_err(|_| ExportError::Unreadable("it does not look like one"))?;

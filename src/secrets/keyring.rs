@@ -1,9 +1,9 @@
-//! The keyring file: JSON with several keys, one of them primary, readable by its owner only.
+//! The keyring file: JSON with several keys, one of them primary, readable only by its owner.
 //!
-//! The primary key seals, every key opens. A fingerprint is made with the primary key too, and
-//! looked for with every key, until what older keys made is made anew. A running server changes its
-//! keyring in place: the file first, then what is in force. A file that is short, garbage, too open
-//! or whose keys are no random numbers is refused: better no start than secrets under a weak key.
+//! The primary key seals, every key opens. Fingerprints are made with the primary key too, and searched with
+//! every key until those of older keys have been replaced. A running server changes its keyring in place:
+//! first the file, then the keys in memory. A file that is short, malformed, readable by others or with keys
+//! that are no random numbers is refused: no start is better than secrets under a weak key.
 
 mod handing;
 
@@ -25,12 +25,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use tidings_actors::{ports::Random, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Random};
 use tidings_entity::id::AppId;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use self::handing::HandedKey;
-use super::{Place, SecretsError, audit_keys::AuditKeys, envelope};
+use super::{SealedField, SecretsError, audit_keys::AuditKeys, envelope};
 
 const FORMAT: u32 = 1;
 /// Beyond any honest keyring; protects the start from a wrong path.
@@ -39,16 +39,16 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const AUDIT: &str = "audit";
 /// 32 random bytes with fewer distinct values than this do not occur (chance below 2^-60).
 const DISTINCT_BYTES_MIN: usize = 16;
-/// Random bytes do not begin anew after so few of them.
+/// Bytes that repeat with a period of at most this length are not random.
 const PERIOD_MAX: usize = 16;
 
 /// The keys that protect secrets at rest.
 pub struct Keyring {
-    /// Its file; `None` for one that was read from elsewhere.
+    /// The path of the file; `None` for a keyring that was not read from its own file.
     path: Option<PathBuf>,
     /// Whether that file is there.
     is_kept: AtomicBool,
-    /// What is in force; readers take it as it is and never wait for a file.
+    /// The keys in use; readers copy the pointer and never wait for a file.
     ring: RwLock<Arc<Ring>>,
     /// Held while the file is changed.
     changing: Mutex<()>,
@@ -56,24 +56,24 @@ pub struct Keyring {
     sealings: AtomicU64,
 }
 
-/// Keys as they stand at one moment.
+/// The keys at one moment.
 struct Ring {
     /// Oldest first, never empty.
-    keys: Vec<Key>,
-    /// Index into `keys`.
+    keys: Vec<SealingKey>,
+    /// The index of the primary key in `keys`.
     primary: usize,
-    /// What is left of keys that were taken out: it only checks old rows of the audit log, and the key
-    /// does not follow from it.
-    retired: Vec<Key>,
+    /// The remains of retired keys: they only check old rows of the audit log, and the sealing key cannot be
+    /// derived from them.
+    retired: Vec<SealingKey>,
 }
 
 #[derive(Clone)]
-struct Key {
+struct SealingKey {
     id: [u8; 4],
     bytes: Zeroizing<[u8; 32]>,
 }
 
-/// What may be shown of a keyring.
+/// The facts about a keyring that may be shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyringStatus {
     /// The id of the key that seals.
@@ -106,39 +106,40 @@ impl Drop for FileKey {
 }
 
 impl Keyring {
-    /// Makes a keyring with one key and writes it, synced, to a file that did not exist.
+    /// Creates a keyring with one key and writes it, synced, to a file that must not exist.
     ///
     /// # Errors
-    /// [`SecretsError::File`], also when there is a file already.
+    /// [`SecretsError::File`], also if the file exists.
     pub fn create(path: &Path, random: &dyn Random) -> Result<Self, SecretsError> {
         let keyring = Self::generate(random).destined_for(path);
         keyring.keep()?;
         Ok(keyring)
     }
 
-    /// A keyring with one new key, in memory.
+    /// Creates a keyring with one new key, in memory only.
     #[must_use]
     pub fn generate(random: &dyn Random) -> Self {
-        Self::of(Ring { keys: vec![Key::generate(random)], primary: 0, retired: Vec::new() })
+        Self::of(Ring { keys: vec![SealingKey::generate(random)], primary: 0, retired: Vec::new() })
     }
 
-    /// The same keyring, which [`Keyring::keep`] writes there.
+    /// The same keyring, which [`Keyring::keep`] writes to this path.
     #[must_use]
     pub fn destined_for(self, path: &Path) -> Self {
         Self { path: Some(path.into()), is_kept: AtomicBool::new(false), ..self }
     }
 
-    /// Whether nothing is lost with this process: it lies in a file.
+    /// Whether the keyring is stored in a file.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.is_kept.load(Ordering::SeqCst)
     }
 
-    /// Writes a keyring that is only in memory to the file that it is destined for. Before anything is
-    /// sealed with it: what is sealed with a keyring that nobody has is lost.
+    /// Writes a keyring that is only in memory to its file. This must happen before anything is sealed with
+    /// it: values sealed with a lost keyring are lost.
     ///
     /// # Errors
-    /// [`SecretsError::File`], also when there is a file already; [`SecretsError::NoFile`].
+    /// [`SecretsError::File`], also if the file exists; [`SecretsError::NoFile`] for a keyring without a
+    /// path.
     pub fn keep(&self) -> Result<(), SecretsError> {
         let _one_at_a_time = self.changing.lock();
         if !self.is_kept() {
@@ -148,12 +149,13 @@ impl Keyring {
         Ok(())
     }
 
-    /// Writes this keyring, synced, to a file that did not exist.
+    /// Writes this keyring, synced, to a file that must not exist.
     ///
     /// # Errors
-    /// [`SecretsError::File`], also when there is a file already.
+    /// [`SecretsError::File`], also if the file exists.
     pub fn save_new(&self, path: &Path) -> Result<(), SecretsError> {
-        // A link refuses to replace a file, and the file it names is whole: a crash leaves none.
+        // A hard link does not replace an existing file, and the linked file is whole: a crash leaves no
+        // partial file.
         let written = self.ring().write_aside(path).and_then(|aside| {
             let linked = fs::hard_link(&aside, path);
             fs::remove_file(&aside)?;
@@ -192,16 +194,16 @@ impl Keyring {
         Ok(Self { path: Some(path.into()), is_kept: AtomicBool::new(true), ..keyring })
     }
 
-    /// Reads a keyring that somebody else keeps, as a mounted secret: who else may read it is their
-    /// concern, and it is never changed.
+    /// Reads a keyring that the operator provides, such as a mounted secret: its access rights are the
+    /// operator's concern, and the file is never changed.
     ///
     /// # Errors
-    /// A missing file, garbage, and keys that are short or not random.
+    /// If the file is missing or malformed, or a key is short or not random.
     pub fn open_given(path: &Path) -> Result<Self, SecretsError> {
         Self::read(path, false)
     }
 
-    /// Reads a file; `is_own`: one that only its owner may read.
+    /// Reads a file; `is_own`: only its owner may be able to read it.
     fn read(path: &Path, is_own: bool) -> Result<Self, SecretsError> {
         let failed = |source| SecretsError::File { path: path.into(), source };
         let file = fs::File::open(path).map_err(failed)?;
@@ -214,10 +216,10 @@ impl Keyring {
         Self::parse(&text).map_err(|reason| SecretsError::Invalid { path: path.into(), reason })
     }
 
-    /// Reads the text of a keyring file.
+    /// Parses the text of a keyring file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the text.
     pub(super) fn parse(text: &[u8]) -> Result<Self, &'static str> {
         Ring::parse(text).map(Self::of)
     }
@@ -227,25 +229,24 @@ impl Keyring {
         self.ring().text()
     }
 
-    /// Adds a key, makes it primary and replaces the file at once. What older keys sealed still
-    /// opens.
+    /// Adds a key, makes it primary and replaces the file at once. Older keys still open their values.
     ///
     /// # Errors
-    /// [`SecretsError::File`]; the old file stands then, and so does what is in force.
+    /// [`SecretsError::File`]; then the file and the keys in use are unchanged.
     pub fn rotate(&self, random: &dyn Random) -> Result<(), SecretsError> {
         self.change(|ring| {
             let mut keys = ring.keys.clone();
-            keys.push(Key::generate(random));
+            keys.push(SealingKey::generate(random));
             Ok(Ring { primary: keys.len() - 1, keys, retired: ring.retired.clone() })
         })
     }
 
-    /// Takes a key out and replaces the file at once. Nothing that it sealed opens any more; the rows of
-    /// the audit log that were written with it can still be checked.
+    /// Removes a key and replaces the file at once. Values that the key sealed cannot be opened any more;
+    /// rows of the audit log that were written with it can still be checked.
     ///
     /// # Errors
-    /// [`SecretsError::UnknownKey`], [`SecretsError::PrimaryKey`], [`SecretsError::File`]; the old
-    /// file stands then.
+    /// [`SecretsError::UnknownKey`], [`SecretsError::PrimaryKey`], [`SecretsError::File`]; then the file is
+    /// unchanged.
     pub fn retire(&self, id: &str) -> Result<(), SecretsError> {
         self.change(|ring| {
             let place = ring.place(id).ok_or_else(|| SecretsError::UnknownKey(id.to_owned()))?;
@@ -254,15 +255,15 @@ impl Keyring {
             }
             let (mut keys, mut retired) = (ring.keys.clone(), ring.retired.clone());
             let gone = keys.remove(place);
-            retired.push(Key { id: gone.id, bytes: gone.subkey(AUDIT) });
+            retired.push(SealingKey { id: gone.id, bytes: gone.subkey(AUDIT) });
             Ok(Ring { keys, primary: ring.primary - usize::from(place < ring.primary), retired })
         })
     }
 
     /// Seals `secret` with the primary key, so that it opens in `place` only.
     #[must_use]
-    pub fn seal(&self, place: &Place<'_>, secret: &Secret, random: &dyn Random) -> Vec<u8> {
-        // Before the key is chosen: whoever saw no sealing missed none.
+    pub fn seal(&self, place: &SealedField<'_>, secret: &Secret, random: &dyn Random) -> Vec<u8> {
+        // Counted before the key is read: a caller that sees an unchanged count has missed no sealing.
         self.sealings.fetch_add(1, Ordering::SeqCst);
         let ring = self.ring();
         let key = &ring.keys[ring.primary];
@@ -273,7 +274,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`SecretsError::UnknownKey`], [`SecretsError::DoesNotOpen`].
-    pub fn open_sealed(&self, place: &Place<'_>, sealed: &[u8]) -> Result<Secret, SecretsError> {
+    pub fn open_sealed(&self, place: &SealedField<'_>, sealed: &[u8]) -> Result<Secret, SecretsError> {
         let id = envelope::key_id(sealed)?;
         let ring = self.ring();
         let key = ring.keys.iter().find(|key| key.id == id);
@@ -281,13 +282,12 @@ impl Keyring {
         envelope::open(&key.subkey("envelope"), place, sealed)
     }
 
-    /// Names `secret` within `app`: equal for equal secrets of one app, and telling nothing to
-    /// whoever lacks the keyring. The first one, of the primary key, is kept; the others are those
-    /// under which it may have been kept before a rotation.
+    /// The fingerprints of `secret` within `app`: equal for equal secrets of one app, and useless without the
+    /// keyring. The first, made with the primary key, is stored; older rows may have one of the others.
     #[must_use]
     pub fn fingerprints(&self, app: &AppId, secret: &Secret) -> Vec<String> {
         let ring = self.ring();
-        let fingerprint = |key: &Key| {
+        let fingerprint = |key: &SealingKey| {
             let mut mac = mac(&key.subkey("fingerprint"));
             mac.update(app.as_str().as_bytes());
             mac.update(&[0]);
@@ -298,7 +298,7 @@ impl Keyring {
         std::iter::once(&ring.keys[ring.primary]).chain(others).map(fingerprint).collect()
     }
 
-    /// What the audit log is written with, and what its rows are checked with.
+    /// The keys that write the audit log and check its rows.
     #[must_use]
     pub fn audit_keys(&self) -> AuditKeys {
         let ring = self.ring();
@@ -307,7 +307,7 @@ impl Keyring {
         AuditKeys::new(ring.keys[ring.primary].id, of_retired.chain(in_force))
     }
 
-    /// What may be shown.
+    /// The facts that may be shown.
     #[must_use]
     pub fn status(&self) -> KeyringStatus {
         self.ring().status()
@@ -327,8 +327,8 @@ impl Keyring {
         self.ring.read().clone()
     }
 
-    /// Writes what `next` makes of the keyring, then puts it in force. Who seals or opens meanwhile
-    /// does not wait for the disk.
+    /// Writes the keyring that `next` returns, then uses it. Sealing and opening do not wait for the disk
+    /// meanwhile.
     fn change(&self, next: impl FnOnce(&Ring) -> Result<Ring, SecretsError>) -> Result<(), SecretsError> {
         let path = self.path.as_deref().ok_or(SecretsError::NoFile)?;
         let failed = |source| SecretsError::File { path: path.into(), source };
@@ -347,8 +347,8 @@ impl Ring {
         if file.version != FORMAT {
             return Err("it has a format that this version does not know");
         }
-        let keys = file.keys.iter().map(Key::parse).collect::<Result<Vec<_>, _>>()?;
-        let retired = file.retired.iter().map(Key::parse).collect::<Result<Vec<_>, _>>()?;
+        let keys = file.keys.iter().map(SealingKey::parse).collect::<Result<Vec<_>, _>>()?;
+        let retired = file.retired.iter().map(SealingKey::parse).collect::<Result<Vec<_>, _>>()?;
         if keys.iter().map(|key| key.id).collect::<BTreeSet<_>>().len() != keys.len() {
             return Err("two keys have the same id");
         }
@@ -366,25 +366,28 @@ impl Ring {
     }
 
     fn text(&self) -> io::Result<Zeroizing<Vec<u8>>> {
-        let stored =
-            |key: &Key| FileKey { id: HEXLOWER.encode(&key.id), key: BASE64.encode(key.bytes.as_slice()) };
+        let stored = |key: &SealingKey| FileKey {
+            id: HEXLOWER.encode(&key.id),
+            key: BASE64.encode(key.bytes.as_slice()),
+        };
         let file = File {
             version: FORMAT,
             primary: self.status().primary,
             keys: self.keys.iter().map(stored).collect(),
             retired: self.retired.iter().map(stored).collect(),
         };
-        // Room for all of it at once: a buffer that grows leaves copies behind that nobody wipes.
+        // The buffer has its full size from the beginning: a growing buffer leaves copies behind that are not
+        // wiped.
         let mut text = Zeroizing::new(Vec::with_capacity(256 + 160 * (self.keys.len() + self.retired.len())));
         serde_json::to_writer_pretty(&mut *text, &file).map_err(io::Error::other)?;
         Ok(text)
     }
 
-    /// Writes a whole, synced file beside `path`; its name.
+    /// Writes a whole, synced file beside `path`. Returns its path.
     fn write_aside(&self, path: &Path) -> io::Result<PathBuf> {
         let text = self.text()?;
         let aside = aside(path);
-        // A crash may have left one.
+        // A crash may have left such a file.
         if aside.exists() {
             fs::remove_file(&aside)?;
         }
@@ -401,7 +404,7 @@ impl fmt::Debug for Keyring {
     }
 }
 
-impl Key {
+impl SealingKey {
     fn generate(random: &dyn Random) -> Self {
         let mut key = Self { id: [0; 4], bytes: Zeroizing::new([0; 32]) };
         random.fill(&mut key.id);
@@ -423,7 +426,7 @@ impl Key {
         Ok(key)
     }
 
-    /// Whether its bytes follow a pattern: they repeat or count.
+    /// Whether the bytes of the key follow a pattern: they repeat or count.
     fn is_obvious(&self) -> bool {
         let bytes = self.bytes.as_slice();
         let repeats = (1..=PERIOD_MAX).any(|period| bytes[period..] == bytes[..bytes.len() - period]);
@@ -432,7 +435,7 @@ impl Key {
         repeats || counts || bytes.iter().collect::<BTreeSet<_>>().len() < DISTINCT_BYTES_MIN
     }
 
-    /// The key of one purpose.
+    /// The subkey for one purpose.
     fn subkey(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let mut mac = mac(&self.bytes);
         mac.update(b"tidings v1 ");

@@ -3,33 +3,33 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use thiserror::Error;
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 
-/// Where container engines mount secrets, with the mode that the host's file has. Nobody inside can change
-/// it, and who else may read it is the host's concern.
+/// The directory in which container engines mount secrets, with the mode of the host's file. The container
+/// cannot change that mode, so the host is responsible for it.
 const MOUNTED_SECRETS: &str = "/run/secrets";
 
 /// Why a file holds no usable secret. Each text continues a sentence whose subject is the file.
 #[derive(Debug, Error)]
 pub enum PrivateFileError {
-    /// The machine does not hand it out.
+    /// The operating system refuses to read it.
     #[error("cannot be read: {0}")]
     Unreadable(#[source] io::Error),
-    /// It is a folder.
+    /// The path is that of a folder.
     #[error("is a folder, no file")]
     Folder,
     /// Others than its owner can read it.
     #[error("can be read by others (mode {0:04o})")]
     Exposed(u32),
-    /// Nothing is in it.
+    /// The file is empty.
     #[error("is empty")]
     Empty,
-    /// It is something else.
+    /// The file has more than this number of bytes, so it holds something else.
     #[error("has more than {0} bytes, so it is something else")]
     TooLarge(u64),
 }
 
-/// The secret in a file, without the blanks around it; `None` where there is no file.
+/// The secret in a file, without surrounding whitespace; `None` if the file does not exist.
 ///
 /// # Errors
 /// [`PrivateFileError`]; a file of more than `bytes_max` bytes is not read.

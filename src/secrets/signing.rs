@@ -4,14 +4,14 @@
 use std::ops::RangeInclusive;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use tidings_actors::{ports::Random, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Random};
 
 use super::token::base62;
 
 /// How many characters an app's own key has.
 pub const KEY_CHARACTERS: RangeInclusive<usize> = 16..=500;
 
-/// A key for an app that brought none: 32 random bytes, written as 43 letters and digits.
+/// A new key for an app that gave none: 32 random bytes, written as 43 letters and digits.
 #[must_use]
 pub fn generate_signing_key(random: &dyn Random) -> Secret {
     let mut bytes = [0; 32];

@@ -9,14 +9,16 @@ use std::{
 };
 
 use data_encoding::BASE64;
-use tidings_actors::{ports::Random, secret::Secret, testing::SeededRandom};
+use tidings_actors::{model::secret::Secret, ports::Random, testing::SeededRandom};
 use tidings_entity::id::AppId;
 use ulid::Ulid;
 
-use crate::{HandedKey, Keyring, Place, SecretsError, Token, generate_signing_key, shown_signing_secret};
+use crate::{
+    HandedKey, Keyring, SealedField, SecretsError, Token, generate_signing_key, shown_signing_secret,
+};
 
-fn place(row: &str) -> Place<'_> {
-    Place { table: "credential", column: "secret", row }
+fn place(row: &str) -> SealedField<'_> {
+    SealedField { table: "credential", column: "secret", row }
 }
 
 #[test]
@@ -27,8 +29,11 @@ fn a_sealed_secret_opens_in_its_own_place_only() {
     let secret = Secret::new("hunter2".into());
     let sealed = keyring.seal(&place("a"), &secret, &random);
     assert_eq!(keyring.open_sealed(&place("a"), &sealed).expect("opens").expose(), "hunter2");
-    let wrong =
-        [place("b"), Place { table: "app_key", ..place("a") }, Place { column: "other", ..place("a") }];
+    let wrong = [
+        place("b"),
+        SealedField { table: "app_key", ..place("a") },
+        SealedField { column: "other", ..place("a") },
+    ];
     for wrong in wrong {
         assert!(matches!(keyring.open_sealed(&wrong, &sealed), Err(SecretsError::DoesNotOpen)), "{wrong:?}");
     }

@@ -1,14 +1,14 @@
-//! Tokens: `<prefix>_<8-char public id>_<43 base62 of 256 random bits>_<6-char checksum>`. The
-//! checksum (CRC32 of all before it) lets typing errors and secret scanners be answered without a
-//! look-up; the public id finds the row; the SHA-256 of the whole is what the row holds. A slow
-//! hash would protect guessable secrets only; these have 256 bits.
+//! Tokens: `<prefix>_<8-char public id>_<43 base62 of 256 random bits>_<6-char checksum>`. The checksum
+//! (CRC32 of all characters before it) detects typing errors, and lets secret scanners recognise tokens,
+//! without a look-up; the public id finds the row; the row holds the SHA-256 of the whole token. A slow hash
+//! is needed only for guessable secrets; these have 256 random bits.
 
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use tidings_actors::{ports::Random, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Random};
 use tidings_entity::id::Sha256Hash;
 
-/// The prefix of every token that this server makes.
+/// The prefix of every token of this server.
 pub const TOKEN_PREFIX: &str = "tdg";
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const PUBLIC_ID_CHARS: usize = 8;
@@ -20,7 +20,7 @@ const CHECKSUM_CHARS: usize = 6;
 #[error("not a valid token")]
 pub struct InvalidToken;
 
-/// A token whose form and checksum are right. Whether it belongs to anyone, the store knows.
+/// A token with a valid form and checksum. Only the store knows whether the token exists.
 #[derive(Clone, Debug)]
 pub struct Token {
     text: Secret,
@@ -73,7 +73,7 @@ impl Token {
         &self.text
     }
 
-    /// What is stored.
+    /// SHA-256 of the whole token: the form that is stored.
     #[must_use]
     pub fn hash(&self) -> Sha256Hash {
         Sha256Hash::of(self.text.expose().as_bytes())

@@ -1,19 +1,18 @@
-//! One thing that is wrong with the settings.
+//! A fault of the settings.
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
-/// One thing that is wrong with the settings.
+/// One fault of the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The key, `section.name`.
+    /// The key of the setting, `section.name`.
     pub key: String,
-    /// What is wrong with its value, the value included unless it is a secret, and where it came
-    /// from.
+    /// The fault of the value, including the value unless it is a secret, and where the value came from.
     pub message: String,
 }
 
 impl Fault {
-    /// Names a fault.
+    /// A fault of the setting `key`, with a message for people.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into() }
     }

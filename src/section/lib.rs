@@ -1,5 +1,5 @@
-//! What the sections of the settings share: faults, and how durations, rates, secrets and optional values
-//! are written as text. Each room of the house keeps its own section beside the code that reads it.
+//! The shared parts of settings sections: faults, and the text forms of durations, rates, secrets and
+//! optional values. Each crate has its own section beside the code that reads it.
 
 mod fault;
 mod rate;

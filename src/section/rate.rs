@@ -28,13 +28,13 @@ pub struct InvalidRate {
 }
 
 impl Rate {
-    /// So many a second.
+    /// This many requests per second.
     #[must_use]
     pub const fn per_second(requests: u32) -> Self {
         Self { requests, per: Period::Second }
     }
 
-    /// The time from one request to the next when they come evenly.
+    /// The time between two requests when they are evenly spaced.
     #[must_use]
     pub fn interval(self) -> Duration {
         self.period() / self.requests

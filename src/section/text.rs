@@ -10,7 +10,7 @@ pub mod duration {
     /// Reads `45s`.
     ///
     /// # Errors
-    /// A text that `humantime` does not read, a bare number among them.
+    /// If `humantime` cannot parse the text; a number without a unit is refused.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text)
@@ -20,7 +20,7 @@ pub mod duration {
     /// Writes `45s`.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only those of the serializer.
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&humantime::format_duration(*duration))
     }
@@ -35,7 +35,7 @@ use url::Url;
 /// Reads one of a few words; the error names them all.
 ///
 /// # Errors
-/// Another word.
+/// For any other word.
 pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     let known = T::deserialize(text.into_deserializer());
@@ -62,7 +62,7 @@ pub mod optional {
     /// Reads a text; empty is `None`.
     ///
     /// # Errors
-    /// What the type says of a text that it does not read.
+    /// The error of the type for an invalid text.
     pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
     where
         T: FromStr<Err: Display>,
@@ -78,7 +78,7 @@ pub mod optional {
     /// Writes the value, or an empty text.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only those of the serializer.
     pub fn serialize<T: Serialize, S: Serializer>(
         value: &Option<T>,
         serializer: S,
@@ -93,33 +93,33 @@ pub mod optional {
 /// A secret that may be left out. It is read, and never written.
 pub mod secret {
     use serde::{Deserialize, Deserializer, Serializer};
-    use tidings_actors::secret::Secret;
+    use tidings_actors::model::secret::Secret;
 
-    /// What stands where a secret would.
+    /// The text that replaces a secret.
     pub const REDACTED: &str = "[redacted]";
 
     /// Reads a secret; empty is `None`.
     ///
     /// # Errors
-    /// A value that is no text.
+    /// If the value is no text.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
         let text = String::deserialize(deserializer)?;
         Ok((!text.is_empty()).then(|| Secret::new(text)))
     }
 
-    /// Writes [`REDACTED`], or an empty text where nothing is set.
+    /// Writes [`REDACTED`], or an empty text if there is no secret.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only those of the serializer.
     pub fn serialize<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(if secret.is_some() { REDACTED } else { "" })
     }
 }
 
-/// Secrets of which there may be several or none. They are read, and never written.
+/// A list of secrets, which may be empty. They are read, and never written.
 pub mod secrets {
     use serde::{Deserialize, Deserializer, Serializer};
-    use tidings_actors::secret::Secret;
+    use tidings_actors::model::secret::Secret;
 
     use super::secret::REDACTED;
 
@@ -132,10 +132,10 @@ pub mod secrets {
         Ok(texts.into_iter().filter(|text| !text.is_empty()).map(Secret::new).collect())
     }
 
-    /// Writes [`REDACTED`] for each.
+    /// Writes [`REDACTED`] for each secret.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only those of the serializer.
     pub fn serialize<S: Serializer>(secrets: &[Secret], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(secrets.iter().map(|_| REDACTED))
     }

@@ -1,4 +1,4 @@
-//! Where rows are kept.
+//! `database`: the SQLite file or the PostgreSQL server that rows are kept in.
 
 use std::{
     ops::RangeInclusive,
@@ -8,7 +8,7 @@ use std::{
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize, Serializer};
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use url::Url;
 
 use super::{Fault, duration, optional, secret};
@@ -18,7 +18,7 @@ const FILE_NAME: &str = "tidings.db";
 /// A lease is prolonged at a third of its life: below, a busy database costs leases; above, a dead replica
 /// is waited for too long.
 const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
-/// What may not stand in the path of an address as it is.
+/// The characters that are encoded in the path of an address.
 const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'?').add(b'#').add(b'%');
 
 /// Where rows are kept.
@@ -38,8 +38,8 @@ pub struct DatabaseSettings {
     /// (PostgreSQL).
     #[serde(with = "duration")]
     pub lease: Duration,
-    /// Whether a database that no server has used is taken although the data directory belongs to one that
-    /// was. No setting can set it: `tidings serve --new-database` does, and `tidings watch`.
+    /// Whether an unused database is accepted although the data directory was used with another database. No
+    /// setting can change this: only `tidings serve --new-database` and `tidings watch` set it.
     #[serde(skip)]
     pub may_be_new: bool,
 }

@@ -9,7 +9,7 @@ use crate::sinks::body::CHUNK_THRESHOLD;
 
 /// Bytes of a file in one chunk: a smaller file needs no chunks.
 const CHUNK_BYTES: u64 = 384 << 10;
-/// No content is larger.
+/// The largest content that is delivered, in bytes.
 const CONTENT_BYTES_MAX: u64 = 256 << 20;
 
 /// Bringing changes to apps.
@@ -41,7 +41,7 @@ pub struct DeliverySettings {
     pub memory_bytes: u64,
     /// Binary files of more bytes than this go in chunks; smaller ones in one request.
     pub chunk_threshold: u32,
-    /// Which attempts are rows.
+    /// Which attempts are stored as rows, and so shown as history.
     #[serde(deserialize_with = "tidings_section::word")]
     pub history: History,
     /// For how many days history is kept.
@@ -53,14 +53,14 @@ pub struct DeliverySettings {
     pub drain_deadline: Duration,
 }
 
-/// Which attempts are rows.
+/// Which attempts are stored as rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum History {
-    /// Those that failed; successes are one row per settled range.
+    /// Failed attempts; successes are one row for each settled range.
     #[default]
     Failed,
-    /// Each.
+    /// Every attempt, successful ones included.
     All,
 }
 

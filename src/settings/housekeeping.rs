@@ -1,4 +1,4 @@
-//! What is thrown away, and when.
+//! The ages and numbers at which old rows are removed.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Reading settings: what the file and the environment say, laid over the defaults, value by
-//! value. Each value is first tried alone over the defaults, so that every fault is found and can
-//! be named with the place it came from; one bad value hides no other.
+//! Reads settings: values of the file and the environment over the defaults, value by value. Each value is
+//! first tried alone over the defaults, so that every fault is found and reported with the place of its
+//! value; one invalid value hides no other.
 
 use std::{
     collections::BTreeMap,
@@ -9,38 +9,44 @@ use std::{
 };
 
 use config::{File, FileFormat, Source, Value, ValueKind};
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 
 use super::{Fault, Settings};
 
-/// What the name of every variable that is a setting begins with.
+/// The prefix of every environment variable that is a setting.
 pub const ENVIRONMENT_PREFIX: &str = "TIDINGS__";
 /// No settings file and no file that holds a secret is larger (1 MiB, in bytes).
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// How alike an unknown name must be to a setting for the setting to be suggested, 0 to 1.
 const ALIKE: f64 = 0.75;
 /// The keys whose value is never shown.
-const SECRETS: [&str; 5] =
-    ["database.url", "egress.proxy", "hooks.secret", "server.admin_token", "telemetry.otlp_headers"];
-/// The defaults with their comments; tells which keys are lists.
+const SECRETS: [&str; 6] = [
+    "database.url",
+    "egress.proxy",
+    "hooks.secret",
+    "mail.password",
+    "server.admin_token",
+    "telemetry.otlp_headers",
+];
+/// The defaults with their comments; they also tell which keys are lists.
 pub(crate) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-type Key = Vec<String>;
+type SettingPath = Vec<String>;
 
 /// A value and where it was given.
 struct Given {
     value: Value,
-    from: Place,
+    from: ValueOrigin,
 }
 
 /// Where a value was given.
 #[derive(Clone)]
-enum Place {
+enum ValueOrigin {
     File(PathBuf),
     Variable(String),
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for ValueOrigin {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => write!(formatter, "in {}", path.display()),
@@ -50,9 +56,8 @@ impl std::fmt::Display for Place {
 }
 
 impl Settings {
-    /// Reads settings: the defaults, over them the file, over it the environment
-    /// (`TIDINGS__SECTION__KEY`, lists with commas between their values). Other variables are not
-    /// looked at.
+    /// Reads settings. Environment variables (`TIDINGS__SECTION__KEY`, lists separated by commas) override
+    /// the file, which overrides the defaults. Other variables are ignored.
     ///
     /// # Errors
     /// Every fault that was found.
@@ -93,14 +98,31 @@ impl Settings {
     fn read_secret_files(&mut self, faults: &mut Vec<Fault>) {
         let server = &mut self.server;
         let database = &mut self.database;
+        let mail = &mut self.mail;
         for (key, secret, file) in [
             ("server.admin_token", &mut server.admin_token, &server.admin_token_file),
             ("database.url", &mut database.url, &database.url_file),
+            ("mail.password", &mut mail.password, &mail.password_file),
         ] {
             let Some(path) = file else { continue };
             match secret_text(key, path, secret.is_some()) {
                 Ok(text) => *secret = Some(Secret::new(text.trim().to_owned())),
                 Err(fault) => faults.push(fault),
+            }
+        }
+        for (name, issuer) in &mut self.identity.issuers {
+            let key = |part: &str| format!("identity.issuers.{name}.{part}");
+            if let Some(path) = &issuer.client_secret_file {
+                match secret_text(&key("client_secret"), path, issuer.client_secret.is_some()) {
+                    Ok(text) => issuer.client_secret = Some(Secret::new(text.trim().to_owned())),
+                    Err(fault) => faults.push(fault),
+                }
+            }
+            if let Some(path) = &issuer.keys_file {
+                match secret_text(&key("keys"), path, issuer.keys.is_some()) {
+                    Ok(text) => issuer.keys = Some(text),
+                    Err(fault) => faults.push(fault),
+                }
             }
         }
         let hooks = &mut self.hooks;
@@ -116,7 +138,7 @@ impl Settings {
     }
 }
 
-/// What stands in the file of a secret; `is_given`: the secret was also given itself.
+/// The content of the file of a secret; `is_given`: the secret itself was also given.
 fn secret_text(key: &str, path: &Path, is_given: bool) -> Result<String, Fault> {
     let file_key = format!("{key}_file");
     if is_given {
@@ -132,8 +154,8 @@ fn secret_text(key: &str, path: &Path, is_given: bool) -> Result<String, Fault> 
 }
 
 /// The fault of `key` with the place its value came from.
-fn located(fault: Fault, given: &BTreeMap<Key, Given>) -> Fault {
-    let key: Key = fault.key.split('.').map(str::to_owned).collect();
+fn located(fault: Fault, given: &BTreeMap<SettingPath, Given>) -> Fault {
+    let key: SettingPath = fault.key.split('.').map(str::to_owned).collect();
     match given.get(&key) {
         Some(given) => Fault { message: format!("{} ({})", fault.message, given.from), ..fault },
         None => fault,
@@ -158,14 +180,14 @@ fn read_text(path: &Path) -> Result<String, String> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
-fn read_file(path: &Path) -> Result<Vec<(Key, Given)>, String> {
+fn read_file(path: &Path) -> Result<Vec<(SettingPath, Given)>, String> {
     let values = parse(&read_text(path)?).map_err(|error| format!("{}: {error}", path.display()))?;
-    let from = Place::File(path.to_owned());
+    let from = ValueOrigin::File(path.to_owned());
     Ok(values.into_iter().map(|(key, value)| (key, Given { value, from: from.clone() })).collect())
 }
 
 /// The values of a TOML text, each with its key.
-pub(super) fn parse(text: &str) -> Result<Vec<(Key, Value)>, String> {
+pub(super) fn parse(text: &str) -> Result<Vec<(SettingPath, Value)>, String> {
     let tables = File::from_str(text, FileFormat::Toml).collect().map_err(|error| {
         // The lines between the first and the last show the text, which may hold a secret.
         let text = error.to_string();
@@ -180,7 +202,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Key, Value)>, String> {
     Ok(values)
 }
 
-fn flatten(key: Key, value: Value, values: &mut Vec<(Key, Value)>) {
+fn flatten(key: SettingPath, value: Value, values: &mut Vec<(SettingPath, Value)>) {
     match value.kind {
         ValueKind::Table(table) => {
             for (name, value) in table {
@@ -192,7 +214,7 @@ fn flatten(key: Key, value: Value, values: &mut Vec<(Key, Value)>) {
 }
 
 /// A secret in the settings file would be in every backup and every repository of settings.
-fn refuse_secrets_in_the_file(given: &BTreeMap<Key, Given>, faults: &mut Vec<Fault>) {
+fn refuse_secrets_in_the_file(given: &BTreeMap<SettingPath, Given>, faults: &mut Vec<Fault>) {
     for (key, given) in given {
         let name = key.join(".");
         let text = given.value.clone().into_string().unwrap_or_default();
@@ -200,7 +222,7 @@ fn refuse_secrets_in_the_file(given: &BTreeMap<Key, Given>, faults: &mut Vec<Fau
             "database.url" | "egress.proxy" => {
                 url::Url::parse(&text).is_ok_and(|url| url.password().is_some())
             }
-            _ => SECRETS.contains(&name.as_str()) && !is_empty(&given.value),
+            _ => is_secret(key) && !is_empty(&given.value),
         };
         if holds_secret {
             let variable = format!("{ENVIRONMENT_PREFIX}{}", name.to_uppercase().replace('.', "__"));
@@ -213,40 +235,58 @@ fn refuse_secrets_in_the_file(given: &BTreeMap<Key, Given>, faults: &mut Vec<Fau
 
 fn take_environment(
     environment: impl Iterator<Item = (String, String)>,
-    given: &mut BTreeMap<Key, Given>,
+    given: &mut BTreeMap<SettingPath, Given>,
     faults: &mut Vec<Fault>,
 ) {
     let defaults = parse(DEFAULTS).expect("the embedded defaults are valid TOML; a test reads them");
-    let lists: Vec<&Key> = defaults
+    let lists: Vec<&SettingPath> = defaults
         .iter()
         .filter(|(_, value)| matches!(value.kind, ValueKind::Array(_)))
         .map(|(key, _)| key)
         .collect();
-    let mut variables: BTreeMap<Key, String> = BTreeMap::new();
-    let known: Vec<Key> = defaults.iter().map(|(key, _)| key.clone()).collect();
+    let mut variables: BTreeMap<SettingPath, String> = BTreeMap::new();
+    let known: Vec<SettingPath> = defaults.iter().map(|(key, _)| key.clone()).collect();
     for (name, text) in environment {
         let Some(rest) = strip_prefix(&name) else {
             faults.extend(misspelt(&name, &known));
             continue;
         };
-        let key: Key = rest.to_lowercase().split("__").map(str::to_owned).collect();
+        let key: SettingPath = rest.to_lowercase().split("__").map(str::to_owned).collect();
         if let Some(other) = variables.insert(key.clone(), name.clone()) {
             let message = format!("is given twice, by {other} and {name}");
             faults.push(Fault::new(key.join("."), message));
             continue;
         }
-        let value = if lists.contains(&&key) {
+        let value = if lists.contains(&&key) || is_list_of_named(&key) {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::new(None, ValueKind::Array(items.map(|item| Value::new(None, item)).collect()))
         } else {
             Value::new(None, text)
         };
-        given.insert(key, Given { value, from: Place::Variable(name) });
+        given.insert(key, Given { value, from: ValueOrigin::Variable(name) });
     }
 }
 
-/// A variable that would be a setting if two underscores stood where one stands: `TIDINGS_SERVER__LISTEN`.
-fn misspelt(name: &str, known: &[Key]) -> Option<Fault> {
+/// Whether a key of a table that the operator names is a list: `roles.support.permissions`.
+fn is_list_of_named(key: &[String]) -> bool {
+    let key: Vec<&str> = key.iter().map(String::as_str).collect();
+    matches!(
+        key.as_slice(),
+        ["roles", _, "includes" | "permissions"]
+            | ["identity", "issuers", _, "algorithms" | "scopes" | "most"]
+            | ["identity", "issuers", _, "roles", _]
+    )
+}
+
+/// Whether the value of a key is never shown.
+fn is_secret(key: &[String]) -> bool {
+    let of_issuer = matches!(key, [identity, issuers, _, secret]
+        if identity == "identity" && issuers == "issuers" && secret == "client_secret");
+    of_issuer || SECRETS.contains(&key.join(".").as_str())
+}
+
+/// The fault of a variable with one underscore in place of two: `TIDINGS_SERVER__LISTEN`.
+fn misspelt(name: &str, known: &[SettingPath]) -> Option<Fault> {
     let rest = name.get(..8).filter(|start| start.eq_ignore_ascii_case("TIDINGS_")).map(|_| &name[8..])?;
     let bare = |text: &str| text.to_lowercase().replace('_', "");
     let key = known.iter().find(|key| bare(&key.concat()) == bare(rest))?;
@@ -256,8 +296,8 @@ fn misspelt(name: &str, known: &[Key]) -> Option<Fault> {
     Some(Fault::new(key.join("."), message))
 }
 
-/// The name without the prefix, whatever its case: a variable that looks like a setting and is
-/// none must not be passed over in silence.
+/// The name without the prefix, in any case: a variable that looks like a setting and is none must be
+/// reported.
 fn strip_prefix(name: &str) -> Option<&str> {
     let prefix = name.get(..ENVIRONMENT_PREFIX.len())?;
     prefix.eq_ignore_ascii_case(ENVIRONMENT_PREFIX).then(|| &name[ENVIRONMENT_PREFIX.len()..])
@@ -274,7 +314,7 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
         format!("there is no such setting ({from}){}", meant.unwrap_or_default())
     } else if is_empty(&given.value) {
         return Ok(());
-    } else if SECRETS.contains(&name.as_str()) {
+    } else if is_secret(key) {
         format!("this cannot be read ({from})")
     } else {
         let reason = match text.split(" for key `").next().unwrap_or(&text) {
@@ -292,7 +332,7 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
     Err(Fault::new(name, message))
 }
 
-/// The setting whose name is most like an unknown name, if one is like it.
+/// The setting whose name is most similar to an unknown name, if any is similar.
 fn nearest(name: &str) -> Option<String> {
     let likeness = |key: &String| strsim::normalized_damerau_levenshtein(key, name);
     let known = parse(DEFAULTS).ok()?.into_iter().map(|(key, _)| key.join("."));

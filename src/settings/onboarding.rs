@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Fault;
 
-/// Apps of one address in an hour, where nothing else is said.
+/// The default number of apps that one address may register in an hour.
 const APPS_PER_HOUR: u32 = 100;
 
 /// Who may register an app, and how many.
@@ -35,9 +35,9 @@ impl OnboardingSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnboardingMode {
-    /// Whoever has the admin token.
+    /// Only callers with the admin token.
     #[default]
     Admin,
-    /// Anyone.
+    /// Anyone, without a token.
     Open,
 }

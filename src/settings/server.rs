@@ -1,4 +1,4 @@
-//! The HTTP front door: where it listens and what a client may cost it.
+//! The HTTP server: its addresses, and the limits for clients.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use tidings_entity::kind::ReplicaRole;
 use url::Url;
 
@@ -36,7 +36,7 @@ pub struct ServerSettings {
     /// The certificate that is shown, with those that lead to its authority (PEM).
     #[serde(with = "optional")]
     pub tls_cert_file: Option<PathBuf>,
-    /// Its key (PEM).
+    /// The private key of the certificate (PEM).
     #[serde(with = "optional")]
     pub tls_key_file: Option<PathBuf>,
     /// Networks and addresses of proxies whose word on who asks is taken; see
@@ -78,6 +78,9 @@ pub struct ServerSettings {
     pub connections_max: usize,
     /// Most connections of one address at once.
     pub connections_per_address_max: usize,
+    /// Most connections at once whose request waits for a task or for the end of one. They come on top of
+    /// `connections_max`; a start lowers it where the process may open few files.
+    pub waiting_connections_max: usize,
 }
 
 impl Default for ServerSettings {
@@ -105,12 +108,13 @@ impl Default for ServerSettings {
             headers_max: 64,
             connections_max: 1024,
             connections_per_address_max: 256,
+            waiting_connections_max: 4096,
         }
     }
 }
 
 impl ServerSettings {
-    /// The networks of `trusted_proxies`, and each entry that is none.
+    /// The networks of `trusted_proxies`, and each invalid entry.
     #[must_use]
     pub fn proxies(&self) -> (Vec<IpNet>, Vec<&str>) {
         let (mut networks, mut bad) = (Vec::new(), Vec::new());
@@ -124,7 +128,7 @@ impl ServerSettings {
         (networks, bad)
     }
 
-    /// What is wrong with the keys that are lists, or that belong together.
+    /// The faults of keys that are lists, or that depend on each other.
     fn validate_edge(&self) -> Vec<Fault> {
         let (_, bad) = self.proxies();
         let mut faults: Vec<Fault> = bad
@@ -191,6 +195,11 @@ impl ServerSettings {
                 count(self.connections_per_address_max),
                 1..=65_536,
             ),
+            Fault::of_range(
+                "server.waiting_connections_max",
+                count(self.waiting_connections_max),
+                1..=65_536,
+            ),
         ]
         .into_iter()
         .flatten()
@@ -199,14 +208,14 @@ impl ServerSettings {
     }
 }
 
-/// Whether an address is one of the web without path, query and credentials.
+/// Whether an address is a web address without path, query and credentials.
 fn is_base(url: &Url) -> bool {
     let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
     let has_credentials = !url.username().is_empty() || url.password().is_some();
     matches!(url.scheme(), "http" | "https") && url.has_host() && !has_more && !has_credentials
 }
 
-/// Whether a text is what a browser sends as `Origin`.
+/// Whether a text has the form of the header `Origin` of a browser.
 fn is_origin(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text

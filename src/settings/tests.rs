@@ -308,6 +308,9 @@ fn the_database_lies_in_the_data_directory_unless_told_otherwise() {
     assert_eq!(settings.database_url(), "sqlite:///var/lib/my%20data%3F/tidings.db?mode=rwc");
 }
 
+/// What a table of keys begins with.
+const HEAD_OF_TABLE: &str = "\n| key | default | meaning |\n|---|---|---|\n";
+
 /// The guide's page, from the file of defaults: a section a table, each key with its default and its
 /// comment.
 fn guide() -> String {
@@ -318,24 +321,30 @@ fn guide() -> String {
          or by environment, which other processes of the same user can read. `tidings check-config` prints what is in effect, `tidings doctor` what is wrong with it.\n",
     );
     let (mut section, mut comment) = (String::new(), Vec::new());
-    page.push_str("\n| key | default | meaning |\n|---|---|---|\n");
-    let mut is_head = true;
+    let (mut is_head, mut has_keys) = (true, false);
     for line in DEFAULTS.lines() {
         if let Some(text) = line.strip_prefix('#') {
             comment.push(text.trim().to_owned());
         } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             name.clone_into(&mut section);
-            page.push_str(&format!("\n## {name}\n\n| key | default | meaning |\n|---|---|---|\n"));
+            page.push_str(&format!("\n## {name}\n"));
+            has_keys = false;
         } else if let Some((key, value)) = line.split_once(" = ") {
             let name = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
             let meaning = comment.join(" ").replace('|', "\\|");
+            if !has_keys {
+                page.push_str(HEAD_OF_TABLE);
+            }
+            has_keys = true;
             page.push_str(&format!("| `{name}` | `{value}` | {meaning} |\n"));
             comment.clear();
         } else {
             // The head of the file ends at its first empty line; it is about all keys.
-            if is_head {
-                comment.clear();
+            // A section whose tables the operator names has words and no keys.
+            if !is_head && !comment.is_empty() {
+                page.push_str(&format!("\n{}\n", comment.join(" ")));
             }
+            comment.clear();
             is_head = false;
         }
     }
@@ -351,4 +360,126 @@ fn the_guide_lists_every_setting() {
         assert!(page.contains(&format!("| `{key}` |")), "{key} is missing");
     }
     expect_test::expect_file!["../../docs/settings.md"].assert_eq(&page);
+}
+
+#[test]
+fn a_mail_server_needs_a_sender_and_its_password_travels_protected() {
+    let mail = |more: &[(&str, &str)]| {
+        let base =
+            [("TIDINGS__MAIL__SERVER", "smtp.example.org"), ("TIDINGS__MAIL__FROM", "T <t@example.org>")];
+        load(None, &[&base, more].concat())
+    };
+    let server = mail(&[]).expect("valid").mail_server().expect("a server");
+    assert_eq!((server.port, server.hello.as_str(), server.login.is_some()), (465, "example.org", false));
+    let login = [("TIDINGS__MAIL__USERNAME", "u"), ("TIDINGS__MAIL__PASSWORD", "hush hush hush")];
+    let started = mail(&[&login[..], &[("TIDINGS__MAIL__TLS", "starttls")]].concat()).expect("valid");
+    assert_eq!(started.mail_server().map(|server| server.port), Some(587));
+    assert!(!started.redacted().to_string().contains("hush"));
+    assert!(Settings::default().mail_server().is_none(), "mails are off unless a server is named");
+    let plain = [&login[..], &[("TIDINGS__MAIL__TLS", "none")]].concat();
+    for (more, part) in [
+        (plain.as_slice(), "mail.tls: "),
+        (&login[..1], "mail.username: "),
+        (&[("TIDINGS__MAIL__FROM", "")], "mail.from: "),
+        (&[("TIDINGS__MAIL__FROM", "nobody")], "mail.from: "),
+        (&[("TIDINGS__MAIL__REPLY_TO", "a@b, c@d")], "mail.reply_to: "),
+        (&[("TIDINGS__MAIL__SERVER", "smtps://example.org")], "mail.server: "),
+        (&[("TIDINGS__MAIL__ALLOW", "contact,example.org")], "mail.allow: "),
+        (&[("TIDINGS__MAIL__DIGEST_INTERVAL", "2days")], "mail.digest_interval: "),
+        (&[("TIDINGS__MAIL__TLS", "ssl")], "mail.tls: "),
+    ] {
+        let faults = mail(more).expect_err(part);
+        assert!(faults.contains(part) && !faults.contains("hush"), "{faults}");
+    }
+    let here = [("TIDINGS__MAIL__SERVER", "localhost"), ("TIDINGS__MAIL__FROM", "t@example.org")];
+    assert!(load(None, &[&plain[..], &here].concat()).is_ok(), "to this machine itself it may travel plain");
+}
+
+#[test]
+fn a_role_that_cannot_be_stops_the_start_with_its_name() {
+    check_faults(
+        Some(
+            "[roles.support]\nincludes = [\"viewr\"]\npermissions = [\"breakers:close\", \"*:read\"]\n\
+             [roles.admin]\npermissions = [\"*:*\"]\n[roles.one]\nincludes = [\"two\"]\n\
+             [roles.two]\nincludes = [\"one\"]\n[roles.lead]\ninclude = [\"viewer\"]",
+        ),
+        &[],
+        &expect![[r#"
+            roles.lead.include: there is no such setting (in /etc/tidings.toml)
+            roles.admin: viewer, operator, admin and app are built in: give this role another name
+            roles.one.includes: the roles include each other in a circle (one > two > one): take one of these includes away (in /etc/tidings.toml)
+            roles.support.includes: there is no role "viewr": define [roles.viewr], or name one of admin, app, operator, viewer, one, support, two (in /etc/tidings.toml)
+            roles.support.permissions: "breakers" has no action "close"; its actions are read, set (in /etc/tidings.toml)"#]],
+    );
+    let roles = load(
+        Some("[roles.support]\nincludes = [\"viewer\"]"),
+        &[("TIDINGS__ROLES__SUPPORT__PERMISSIONS", "dead-letters:redrive, watches:scan")],
+    );
+    let roles = roles.expect("valid").roles();
+    let support = roles.get("support").expect("there");
+    assert_eq!(support.beyond(roles.get("viewer").expect("built in")).iter().count(), 2);
+}
+
+/// The public key of RFC 7515, appendix A.2.
+const PUBLIC_PEM: &str = include_str!("../../tests/keys/rfc7515-a2.public.pem");
+
+#[test]
+fn an_issuer_that_cannot_be_stops_the_start_with_what_to_do() {
+    let private = "-----BEGIN PRIVATE KEY-----\\nAAAA\\n-----END PRIVATE KEY-----";
+    let text = format!(
+        "[identity.issuers.a]\nissuer = \"https://a.example\"\n\
+         [identity.issuers.b]\nopens = \"staff\"\nissuer = \"https://b.example\"\naudience = \"t\"\n\
+         keys = \"{private}\"\nalgorithms = [\"HS256\"]\nclient_id = \"x\"\n[identity.issuers.b.roles]\n\
+         owner = [\"x\"]\n\
+         [identity.issuers.c]\nopens = \"apps\"\nissuer = \"https://b.example\"\naudience = \"t\"\n\
+         jwks_url = \"https://b.example/k\"\nmost = [\"aps:read\"]\nclient_id = \"x\"\n\
+         [identity.issuers.c.roles]\nadmin = [\"x\"]\n\
+         [identity.issuers.d]\nopens = \"everybody\"\n\
+         [identity.issuers.e]\nopens = \"apps\"\nclient_secret = \"s\"",
+    );
+    check_faults(
+        Some(&text),
+        &[],
+        &expect![[r#"
+            identity.issuers.e.client_secret: a secret does not belong into a settings file: use TIDINGS__IDENTITY__ISSUERS__E__CLIENT_SECRET (in /etc/tidings.toml)
+            identity.issuers.d.opens: "everybody" is not valid: write staff or apps (in /etc/tidings.toml)
+            identity.issuers.a.opens: set it to "staff" or "apps": an issuer is for one of the two
+            identity.issuers.b.keys: holds a private key: give the public one, and treat that key as leaked (in /etc/tidings.toml)
+            identity.issuers.b.algorithms: HS256 is refused: its key is shared, so every server that checks tokens could also make them; use one of RS256, RS384, RS512, ES256, ES384, EdDSA (in /etc/tidings.toml)
+            identity.issuers.b.roles: there is no role "owner" of the staff; there are viewer, operator, admin
+            identity.issuers.b.redirect_url: is needed beside client_id
+            identity.issuers.c.roles: an issuer for apps gives no roles: make another issuer, with opens = "staff"
+            identity.issuers.c.client_id: people sign in at an issuer with opens = "staff" only (in /etc/tidings.toml)
+            identity.issuers.c.most: there is no resource "aps"; the resources are apps, tokens, watches, changes, files, contents, deliveries, dead-letters, ledger, subscriptions, hooks, receipts, tasks, queues, schedules, sources, breakers, system, settings, audit, keys, staff-tokens (in /etc/tidings.toml)
+            identity.issuers.e.issuer: is needed: a token for somebody else must not open this server
+            identity.issuers.e.audience: is needed: a token for somebody else must not open this server
+            identity.issuers.e.jwks_url: set it, keys or keys_file: tokens need keys
+            identity.issuers.c.audience: b has the same issuer and audience: give each an audience of its own (in /etc/tidings.toml)"#]],
+    );
+}
+
+#[test]
+fn issuers_are_read_from_file_and_environment_and_no_secret_is_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (pem, secret) = (folder.path().join("keys.pem"), folder.path().join("secret"));
+    fs::write(&pem, PUBLIC_PEM).expect("written");
+    fs::write(&secret, "of the client\n").expect("written");
+    let settings = load(
+        Some("[identity.issuers.corp]\nopens = \"staff\"\nissuer = \"https://c.example\"\naudience = \"t\""),
+        &[
+            ("TIDINGS__IDENTITY__ISSUERS__CORP__KEYS_FILE", pem.to_str().expect("text")),
+            ("TIDINGS__IDENTITY__ISSUERS__CORP__CLIENT_SECRET_FILE", secret.to_str().expect("text")),
+            ("TIDINGS__IDENTITY__ISSUERS__CORP__CLIENT_ID", "tidings"),
+            ("TIDINGS__IDENTITY__ISSUERS__CORP__REDIRECT_URL", "https://t.example/api/session/callback"),
+            ("TIDINGS__IDENTITY__ISSUERS__CORP__ROLES__OPERATOR", "ops, on-call"),
+        ],
+    )
+    .expect("valid");
+    let corp = &settings.identity.all()["corp"];
+    assert_eq!(corp.roles["operator"], ["ops", "on-call"]);
+    assert_eq!(
+        corp.client_secret.as_ref().map(|secret| secret.expose().to_owned()).as_deref(),
+        Some("of the client")
+    );
+    assert!(!settings.redacted().to_string().contains("of the client"));
 }

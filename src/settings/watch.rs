@@ -1,4 +1,4 @@
-//! Guards of each watch.
+//! `watch`: guards that pause a watch before a round does harm.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WatchSettings {
-    /// A round that deletes more than this share of the files that the app has pauses the watch;
-    /// `None` (`off`): no round does. A branch of a pattern that vanished takes all of its files along and
-    /// counts as 100 %: a host that loses its refs looks the same, and whoever sets this wants to be
-    /// asked. Watches that keep the files of vanished branches have no such round.
+    /// A round that deletes more than this share of the files that the app has pauses the watch; `None`
+    /// (`off`): no round does. A vanished branch of a pattern deletes all of its files and counts as 100 %,
+    /// because a host that loses its refs looks the same. Watches that keep the files of vanished branches
+    /// have no such round.
     #[serde(deserialize_with = "percent", serialize_with = "percent_or_off")]
     pub max_delete_percent: Option<u8>,
 }

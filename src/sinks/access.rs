@@ -1,23 +1,23 @@
-//! What an app wants in each request beside the signatures: its header fields and credentials; and
-//! taking them out of answers that repeat them.
+//! The access data of an app in each request: its header fields and credentials; and removing them from
+//! answers that repeat them.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{EndpointAccess, EndpointAuth},
-    secret::Secret,
 };
 use zeroize::Zeroizing;
 
-/// What stands in the place of a secret.
+/// The text that replaces a secret.
 const MARK: &[u8] = b"[redacted]";
 /// A shorter secret could be a part of any word.
 const SECRET_BYTES_MIN: usize = 4;
 /// The beginning of a secret at the end of an answer that was cut off, in bytes.
 const PIECE_BYTES_MIN: usize = 6;
 
-/// A value that cannot stand in a header. Values are checked when they are given, so this is a row
-/// that somebody else wrote.
+/// A value that is not valid in a header field. Values are checked when they are given, so Tidings did not
+/// write such a row.
 #[derive(Debug)]
 pub(super) struct Unsendable;
 
@@ -46,7 +46,7 @@ pub(super) fn put(
     Ok(())
 }
 
-/// A header value that is not shown by those who log what they send.
+/// A header value that is marked as sensitive, so that logs do not show it.
 pub(super) fn sensitive(text: &str) -> Result<HeaderValue, Unsendable> {
     let mut value = HeaderValue::from_str(text).map_err(|_| Unsendable)?;
     value.set_sensitive(true);
@@ -59,8 +59,8 @@ pub(super) fn basic(user: &str, password: &str) -> Zeroizing<String> {
     Zeroizing::new(BASE64_STANDARD.encode(joined.as_bytes()))
 }
 
-/// What was sent in the request and is nobody else's business, as it may stand in an answer; the longest
-/// first: a shorter one could take a part of it away.
+/// The secrets of a request, which an answer may repeat. The longest come first, because a shorter one may be
+/// part of a longer one.
 pub(super) fn secrets(access: &EndpointAccess, token: Option<&Secret>) -> Vec<Secret> {
     let mut needles: Vec<Secret> = Vec::new();
     let mut add = |text: &str| needles.push(Secret::new(text.to_owned()));
@@ -80,8 +80,8 @@ pub(super) fn secrets(access: &EndpointAccess, token: Option<&Secret>) -> Vec<Se
     needles
 }
 
-/// An answer without what was sent in the request: it is kept, and shown to people.
-/// `secrets`: the longest first.
+/// An answer without the secrets of the request, because the answer is stored and shown to people. `secrets`:
+/// the longest first.
 pub(super) fn scrubbed(answer: Vec<u8>, secrets: &[Secret]) -> Vec<u8> {
     let needles = secrets.iter().map(|secret| secret.expose().as_bytes());
     let needles = needles.filter(|needle| needle.len() >= SECRET_BYTES_MIN);

@@ -1,5 +1,5 @@
-//! What is kept of an answer: at most 64 KiB are read, 1,024 characters are kept, and
-//! `Retry-After` is understood in both of its forms.
+//! Reading answers: at most 64 KiB are read, 1,024 characters are stored, and both forms of `Retry-After` are
+//! understood.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,13 +9,13 @@ use tidings_actors::time::Timestamp;
 
 /// Bytes of an answer's body that are read; then the connection is dropped.
 const READ_MAX: usize = 64 * 1024;
-/// Characters of an excerpt.
+/// The most characters of an excerpt.
 pub(super) const EXCERPT_MAX: usize = 1024;
-/// Bytes that are kept for the excerpt: characters have at most four.
+/// The bytes that are kept for the excerpt, because a character has at most four bytes.
 const KEPT_MAX: usize = 4 * EXCERPT_MAX;
 
-/// Reads a body as far as it is wanted and returns its beginning, and whether that is all of it.
-/// `wanted`: bytes that are read and kept; where `None` as much as an excerpt needs.
+/// Reads a body up to a limit. Returns its beginning, and whether that is the whole body. `wanted`: bytes
+/// that are read and kept; `None`: as many as an excerpt needs.
 pub(super) async fn read(
     mut response: Response,
     wanted: Option<usize>,
@@ -51,7 +51,7 @@ pub fn excerpt(bytes: &[u8]) -> String {
     excerpt
 }
 
-/// Adds a character; one that controls, or that nobody sees, escaped.
+/// Adds a character; control characters and invisible ones are escaped.
 pub(super) fn push_escaped(text: &mut String, character: char) {
     let unseen = character.is_control()
         || matches!(
@@ -65,8 +65,8 @@ pub(super) fn push_escaped(text: &mut String, character: char) {
     }
 }
 
-/// What `Retry-After` asks for, from now: of several the longest, a fraction rounded up, so that no
-/// reading of it is early. Garbage and moments that have passed are nothing.
+/// The wait that `Retry-After` asks for, from now: the longest of several, with a fraction rounded up, so
+/// that no request is early. An invalid value or a past moment counts as none.
 pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let values = headers.get_all(RETRY_AFTER).iter();
     values.filter_map(|value| asked_for(value.to_str().ok()?.trim(), now)).max()
@@ -77,7 +77,7 @@ fn asked_for(text: &str, now: Timestamp) -> Option<Duration> {
     let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     if is_number(whole) && is_number(fraction) {
         let begun = u64::from(fraction.bytes().any(|digit| digit != b'0'));
-        // More than can be counted is more than anybody waits.
+        // A number too large to parse is longer than any wait that is kept.
         return Some(Duration::from_secs(whole.parse().unwrap_or(u64::MAX).saturating_add(begun)));
     }
     let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;

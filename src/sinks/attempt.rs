@@ -1,14 +1,14 @@
-//! What every attempt has, whatever its sink: a signature of its own, one deadline over all of it, and its
-//! outcome as a value.
+//! The parts that every attempt has for any sink: its own signature, one deadline, and its outcome as a
+//! value.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tidings_actors::{
+    model::secret::Secret,
+    ownership::shards::Hold,
     ports::{Action, AttemptOutcome, Clock, Endpoint, KeptAnswer, Parcel, ParcelBody, Random, SendFailure},
-    secret::Secret,
-    shards::Hold,
 };
 use tidings_egress::redaction::redact;
 use tidings_entity::{id::WatchId, kind::PayloadFormat};
@@ -30,22 +30,22 @@ const COVERED: u64 = 1 << 20;
 /// Bytes beyond that earn a second more.
 const EXTRA_PER_SECOND: u64 = 256 << 10;
 
-/// What an attempt needs of its surroundings.
+/// The settings and ports that an attempt needs.
 pub(super) struct Attempt<'a> {
     pub(super) clock: &'a dyn Clock,
     pub(super) random: &'a dyn Random,
     pub(super) endpoint: &'a Endpoint,
     pub(super) traceparent: Option<String>,
-    /// What is kept of answers is kept of acknowledgements, too.
+    /// Whether the answers of acknowledgements are stored, too.
     pub(super) keeps_all: bool,
 }
 
-/// A way out to one sink: brings one message there, and tells what came of it.
+/// The way to one sink: sends one message and returns the reply.
 pub(super) trait WayOut: Sync {
-    /// What the attempt has.
+    /// The attempt that this way out belongs to.
     fn attempt(&self) -> &Attempt<'_>;
-    /// One signed message.
-    fn post(&self, post: Post<'_>) -> impl Future<Output = Reply> + Send;
+    /// Sends one signed message and returns the reply of the sink.
+    fn post(&self, post: OutgoingMessage<'_>) -> impl Future<Output = Reply> + Send;
 }
 
 /// An answer, or why there is none.
@@ -60,16 +60,16 @@ pub(super) struct Reply {
 
 /// One request to be made.
 #[derive(Clone)]
-pub(super) struct Post<'a> {
+pub(super) struct OutgoingMessage<'a> {
     pub(super) action: Action,
     pub(super) id: &'a str,
-    /// Whose message it is, where it is not the app's as a whole.
+    /// The watch that the message is about; `None`: the app as a whole.
     pub(super) watch: Option<&'a WatchId>,
     pub(super) content_type: &'static str,
     pub(super) body: Bytes,
-    /// Bytes of the answer that are wanted; a short beginning where `None`.
+    /// The bytes of the answer that are needed; `None`: a short beginning.
     pub(super) answer_max: Option<usize>,
-    /// What an acknowledgement says is shown to somebody.
+    /// Whether a person is shown the text of an acknowledgement.
     pub(super) shows: bool,
 }
 
@@ -89,7 +89,7 @@ impl Reply {
     }
 }
 
-/// Sends a parcel; `None`: its right ended in the middle.
+/// Sends a parcel; `None`: the right to send ended in the middle.
 pub(super) async fn deliver<W: WayOut>(way: &W, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
     let limit = allowance(way.attempt().endpoint.timeout, parcel.size());
     match &parcel.body {
@@ -97,7 +97,8 @@ pub(super) async fn deliver<W: WayOut>(way: &W, parcel: &Parcel, hold: &Hold) ->
             let content_type = cloud_event::content_type(parcel.format, false);
             let (id, watch, body) = (parcel.id.as_str(), Some(&parcel.watch), body.clone());
             let action = parcel.action;
-            let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
+            let post =
+                OutgoingMessage { action, id, watch, content_type, body, answer_max: None, shows: false };
             Some(within(limit, way.post(post)).await)
         }
         ParcelBody::Chunked { before, content, after } => {
@@ -115,14 +116,13 @@ pub(super) async fn notify<W: WayOut>(way: &W, letter: Letter) -> AttemptOutcome
     let content_type = cloud_event::content_type(letter.format, false);
     let Letter { id, action, watch, body, .. } = letter;
     let (id, watch) = (id.as_str(), watch.as_ref());
-    let post = Post { action, id, watch, content_type, body, answer_max: None, shows: true };
+    let post = OutgoingMessage { action, id, watch, content_type, body, answer_max: None, shows: true };
     within(limit, way.post(post)).await
 }
 
-/// One request for each slice, the next only after a 2xx and when the endpoint's pace allows it.
-/// No single request holds the attempt for longer than the endpoint's own deadline, all together
-/// for no longer than `limit`; waits for the pace do not count. `None`: the right to send it ended
-/// between two of them.
+/// One request for each slice, the next only after a 2xx and when the endpoint's pace allows it. A single
+/// request takes no longer than the endpoint's own deadline, all together no longer than `limit`; waits for
+/// the pace do not count. `None`: the right to send ended between two requests.
 async fn chunked<W: WayOut>(
     way: &W,
     parcel: &Parcel,
@@ -153,9 +153,9 @@ async fn chunked<W: WayOut>(
         if index > 0 && !hold.lasts() {
             return None;
         }
-        let (began, patience) = (Instant::now(), attempt.endpoint.timeout.min(left));
-        let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
-        last = timeout(patience, way.post(post)).await.unwrap_or_else(|_| late(patience));
+        let (began, longest) = (Instant::now(), attempt.endpoint.timeout.min(left));
+        let post = OutgoingMessage { action, id, watch, content_type, body, answer_max: None, shows: false };
+        last = timeout(longest, way.post(post)).await.unwrap_or_else(|_| late(longest));
         left = left.saturating_sub(began.elapsed());
         if !last.is_success() {
             break;
@@ -171,11 +171,11 @@ impl Attempt<'_> {
         uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
     }
 
-    /// What of this app must not stand in what is kept.
+    /// The secrets of the app that must not appear in stored texts.
     pub(super) fn secrets(&self, token: Option<&Secret>) -> Vec<Secret> {
         let own = access::secrets(&self.endpoint.access, token);
         let mut all = [own.as_slice(), &self.endpoint.keys].concat();
-        // A shorter one would take a part of a longer one away, and leave the rest of it.
+        // The longest come first: replacing a shorter one first could leave the rest of a longer one.
         all.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         all
     }
@@ -189,7 +189,7 @@ impl Attempt<'_> {
         let timestamp = self.clock.now().0.div_euclid(1000);
         let (id, body) = (id.to_owned(), body.clone());
         off_thread(body.len(), move || {
-            // Docora's clients know one key: during a rotation's overlap the old one.
+            // Docora's clients know one key: during a rotation's overlap that is the old key.
             let docora = keys.last().map(|key| signature::docora(key, timestamp, &body))?;
             let standard = signature::standard(&keys, &id, timestamp, &body);
             Some(Signed { timestamp: timestamp.to_string(), standard, docora })
@@ -198,15 +198,16 @@ impl Attempt<'_> {
     }
 }
 
-/// An attempt with one deadline over all of it. No `async fn`: that would hold the attempt twice.
+/// An attempt with one deadline over all of it. Not an `async fn`, whose future would contain the attempt
+/// twice.
 fn within(limit: Duration, attempt: impl Future<Output = Reply>) -> impl Future<Output = AttemptOutcome> {
     let started = Instant::now();
     timeout(limit, attempt).map(move |reply| reply.unwrap_or_else(|_| late(limit)).into_outcome(started))
 }
 
-/// The headers that prove a request.
+/// The header fields that prove the sender of a request.
 pub(super) struct Signed {
-    /// In unix seconds.
+    /// The moment of signing, in Unix seconds.
     pub(super) timestamp: String,
     pub(super) standard: String,
     pub(super) docora: String,
@@ -216,7 +217,7 @@ pub(super) fn late(limit: Duration) -> Reply {
     Reply::failed(SendFailure::Timeout, &format!("no whole answer within {} s", limit.as_secs_f32()))
 }
 
-/// The deadline of an attempt that sends so many bytes.
+/// The deadline of an attempt that sends this many bytes.
 pub(super) fn allowance(base: Duration, bytes: u64) -> Duration {
     base + Duration::from_secs(bytes.saturating_sub(COVERED).div_ceil(EXTRA_PER_SECOND))
 }

@@ -1,26 +1,26 @@
-//! What is kept of an answer for people who look for the reason of a failure: its headers and the
-//! beginning of its body, without credentials, bounded, and unable to move a cursor.
+//! The stored part of an answer, for people who look for the reason of a failure: its headers and the
+//! beginning of its body, without credentials, bounded, and without control characters.
 //!
-//! An endpoint is a stranger, and so is whatever stands before it: what it says may hold session
-//! cookies, tokens of its own, or the key that its deliveries are signed with.
+//! An endpoint, and any proxy before it, is not trusted: its answer may contain session cookies, its own
+//! tokens, or the key that signs its deliveries.
 
 use http::{HeaderMap, HeaderName, header};
-use tidings_actors::{ports::KeptAnswer, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::KeptAnswer};
 use tidings_egress::redaction::{MARK, redact};
 
 use super::{answer::push_escaped, spelling};
 
 /// Bytes of names and values of all headers together.
 const HEADER_BYTES_MAX: usize = 4 << 10;
-/// Bytes of a body.
+/// The stored bytes of a body.
 pub(super) const BODY_BYTES_MAX: usize = 4 << 10;
-/// A body that goes on loses its last word, as far as it has so many bytes: half of a credential is
-/// not known for one.
+/// A cut body also loses its last word, if that has at most this many bytes: half of a credential cannot be
+/// recognised.
 const WORD_BYTES_MAX: usize = 512;
-/// A shorter key is not looked for: it would be found in every other word.
+/// A shorter key is not searched for, because it would occur in ordinary words.
 const KEY_BYTES_MIN: usize = 4;
 
-/// Headers whose value is a credential, or leads to one.
+/// Headers whose value is a credential, or can lead to one.
 const SECRET_HEADERS: [HeaderName; 6] = [
     header::SET_COOKIE,
     header::COOKIE,
@@ -29,10 +29,10 @@ const SECRET_HEADERS: [HeaderName; 6] = [
     header::WWW_AUTHENTICATE,
     header::PROXY_AUTHENTICATE,
 ];
-/// A header whose name holds one of these words is taken for one, too.
+/// A header whose name contains one of these words counts as a credential, too.
 const SECRET_WORDS: [&str; 7] = ["token", "secret", "api-key", "apikey", "password", "session", "signature"];
 
-/// The headers of an answer, the first ones as far as there is room.
+/// The stored headers of an answer: the first ones, as far as there is room.
 pub(super) fn headers(headers: &HeaderMap, keys: &[Secret]) -> Vec<(String, String)> {
     let mut room = HEADER_BYTES_MAX;
     let mut kept = Vec::new();
@@ -58,19 +58,19 @@ fn is_secret(name: &HeaderName) -> bool {
         || SECRET_WORDS.iter().any(|word| name.as_str().contains(word))
 }
 
-/// The beginning of a body without credentials, not yet escaped. `is_whole`: these bytes are all of it.
+/// The beginning of a body without credentials, not yet escaped. `is_whole`: the bytes are the whole body.
 pub(super) fn body(bytes: &[u8], is_whole: bool, keys: &[Secret]) -> String {
     let is_whole = is_whole && bytes.len() <= BODY_BYTES_MAX;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(BODY_BYTES_MAX)]);
     clean(if is_whole { &text } else { without_last_word(&text) }, keys)
 }
 
-/// What is kept of both.
+/// The stored headers and body together.
 pub(super) fn answer(headers: Vec<(String, String)>, body: &str) -> KeptAnswer {
     KeptAnswer { headers, body: escaped(body, BODY_BYTES_MAX) }
 }
 
-/// A text without the keys, however they are spelt, and without what is known for a credential.
+/// A text without the keys, in any spelling, and without known forms of credentials.
 pub(super) fn clean(text: &str, keys: &[Secret]) -> String {
     let mut text = text.to_owned();
     for key in keys.iter().map(Secret::expose).filter(|key| key.len() >= KEY_BYTES_MIN) {
@@ -89,7 +89,7 @@ fn without_last_word(text: &str) -> &str {
     &text[..end]
 }
 
-/// At most so many bytes of a text, control and direction characters escaped.
+/// At most this many bytes of a text, with control and direction characters escaped.
 fn escaped(text: &str, bytes_max: usize) -> String {
     let mut shown = String::new();
     for character in text.chars() {

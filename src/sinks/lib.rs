@@ -1,17 +1,18 @@
 //! Deliveries as webhooks: implements [`Transport`].
 //!
 //! Each sink that changes are sent to is one file: `push` (requests to a web address), `stream` (messages of
-//! NATS), `print` (lines on a terminal). What they send is the same (`rendering`), and so is what every
-//! attempt has (`attempt`).
+//! NATS), `print` (lines on a terminal). They share the rendering (`rendering`) and the parts of every
+//! attempt (`attempt`).
 //!
-//! Preparing reads content through [`GitSource`], hashes what was never hashed and renders the
-//! body; sending signs it anew for each attempt and brings it out on the way of its sink.
-//! A body's bytes never change over retries, but for the id of chunks.
+//! Preparing reads contents through [`GitSource`], hashes contents without a stored hash and renders the
+//! body; sending signs the body for each attempt and passes it to the sink. A body's bytes never change over
+//! retries, except for the id of chunks.
 
 mod access;
 mod answer;
 mod attempt;
 mod kept;
+pub mod mail;
 pub mod nats;
 pub mod print;
 mod push;
@@ -25,13 +26,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidings_actors::{
+    model::round::{Change, RoundSpec},
+    model::sink::SinkAddress,
+    ownership::shards::Hold,
     ports::{
         Action, AttemptKind, AttemptOutcome, Clock, DeliveryOrder, Endpoint, Fetched, GitError, GitSource,
-        ItemOutcome, Meter, Notice, Parcel, PrepareError, Random, Remote, Seek, Store, Transport,
+        ItemOutcome, MailOutcome, Meter, Notice, Parcel, PrepareError, Random, Remote, Seek, Store,
+        SubscriptionMessage, Transport,
     },
-    round::{Change, RoundSpec},
-    shards::Hold,
-    sink::SinkAddress,
 };
 use tidings_egress::Egress;
 use tidings_entity::kind::PayloadFormat;
@@ -40,6 +42,7 @@ use tracing::{debug, info};
 
 pub use answer::excerpt;
 use attempt::Attempt;
+use mail::Mailer;
 use nats::Nats;
 use print::Printer;
 use push::{Push, Pushing};
@@ -53,7 +56,7 @@ use rendering::{
 };
 use stream::Publishing;
 
-/// Where contents must be fetched, those of so many changes beyond the window come with them.
+/// If contents must be fetched, those of this many changes beyond the window are fetched with them.
 const CHANGES_AHEAD: usize = 3_840;
 
 /// The body of a notice.
@@ -62,13 +65,14 @@ pub fn notice_body(notice: &Notice, format: PayloadFormat) -> Bytes {
     notice::render(notice, format).body
 }
 
-/// Gives the `traceparent` of the running span, where there is one.
+/// Returns the `traceparent` of the running span, if there is one.
 pub type Traceparent = fn() -> Option<String>;
 
 /// Signed webhooks through the guarded client.
 pub struct Webhooks {
     push: Push,
     nats: Nats,
+    mailer: Mailer,
     printer: Option<Printer>,
     git: Arc<dyn GitSource>,
     hashes: Hashes,
@@ -81,7 +85,7 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Joins the parts.
+    /// Builds the transport from the adapters that it uses.
     #[must_use]
     pub fn new(
         egress: Egress,
@@ -93,6 +97,7 @@ impl Webhooks {
         let hashes = Hashes::new(store, Arc::clone(&clock));
         Self {
             nats: Nats::new(egress.clone()),
+            mailer: Mailer::new(egress.clone(), None),
             push: Push::new(egress),
             printer: None,
             git,
@@ -106,14 +111,21 @@ impl Webhooks {
         }
     }
 
-    /// Prints what goes to the sink `print`, where this process has a terminal.
+    /// Sends mails with `mailer`; without one every mail fails with a reason.
+    #[must_use]
+    pub fn mailing(mut self, mailer: Mailer) -> Self {
+        self.mailer = mailer;
+        self
+    }
+
+    /// Prints changes for the sink `print`, if this process has a terminal.
     #[must_use]
     pub fn printing(mut self, printer: Option<Printer>) -> Self {
         self.printer = printer;
         self
     }
 
-    /// Sends what `traceparent` gives with every request.
+    /// Sends the value of `traceparent` with every request.
     #[must_use]
     pub fn with_traceparent(mut self, traceparent: Traceparent) -> Self {
         self.traceparent = traceparent;
@@ -127,7 +139,7 @@ impl Webhooks {
         self
     }
 
-    /// Measures every attempt, and what narrow rounds fetch.
+    /// Measures every attempt, and the blobs that rounds of narrow watches fetch.
     #[must_use]
     pub fn with_meter(mut self, meter: Arc<dyn Meter>) -> Self {
         self.meter = Some(meter);
@@ -141,7 +153,7 @@ impl Webhooks {
         outcome
     }
 
-    /// Keeps what acknowledgements say as well: every attempt is recorded.
+    /// Stores the answers of acknowledgements as well, because every attempt is recorded.
     #[must_use]
     pub fn keeping_all(mut self, keeps_all: bool) -> Self {
         self.keeps_all = keeps_all;
@@ -152,8 +164,8 @@ impl Webhooks {
         self.hashes.foresee(material::blobs_of(changes.iter())).await;
     }
 
-    /// Where something is lacking for these changes, fetches it together with what the next ones
-    /// lack: one request for many windows.
+    /// If contents of these changes are missing, fetches them together with those of the next changes: one
+    /// request for many windows.
     async fn bring(&self, remote: &Remote, spec: &RoundSpec, changes: &[Change]) -> Result<(), PrepareError> {
         let mut blobs = material::needed(&self.hashes, spec, changes).await?;
         let Some(last) = changes.last() else { return Ok(()) };
@@ -161,7 +173,7 @@ impl Webhooks {
             return Ok(());
         }
         let next = Seek::After(last.clone());
-        // Of a lost mirror the trees may be gone too; then these alone will do.
+        // The trees of a lost mirror may be gone too; then only these changes are fetched.
         let ahead = self.git.window(remote, spec, &next, CHANGES_AHEAD).await.unwrap_or_default();
         self.look_up(&ahead).await;
         blobs.extend(material::needed(&self.hashes, spec, &ahead).await?);
@@ -246,7 +258,7 @@ impl Transport for Webhooks {
     }
 
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
-        // What few sinks need lies in a box of its own: requests would carry its room through each attempt.
+        // Futures for rare sinks are boxed: otherwise every request would have their size.
         let outcome = match &endpoint.address {
             SinkAddress::Endpoint(base_url) => {
                 attempt::deliver(&self.pushing(endpoint, base_url), parcel, hold).await?
@@ -256,7 +268,7 @@ impl Transport for Webhooks {
                     .await?
             }
             SinkAddress::Print => self.printed(std::slice::from_ref(parcel)).0,
-            SinkAddress::Pull => print::nowhere().0,
+            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere().0,
         };
         Some(self.measured(AttemptKind::Change, outcome))
     }
@@ -275,12 +287,21 @@ impl Transport for Webhooks {
                 self.publishing(endpoint, address).publish_each(&parcels, hold).await
             }
             SinkAddress::Print => self.printed(&parcels),
-            SinkAddress::Pull => print::nowhere(),
+            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere(),
         };
         (self.measured(AttemptKind::Batch, outcome), words)
     }
 
+    async fn mail(&self, endpoint: &Endpoint, message: &SubscriptionMessage, is_last: bool) -> MailOutcome {
+        let sent = self.mailer.send(endpoint, message, is_last, self.clock.now()).await;
+        MailOutcome { attempt: self.measured(AttemptKind::Mail, sent.attempt), ..sent }
+    }
+
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
+        if let (SinkAddress::Mail(_), Notice::OfSubscription(message)) = (&endpoint.address, notice) {
+            // A person waits for the answer, so the attempt is not repeated.
+            return self.mail(endpoint, message, true).await.attempt;
+        }
         let letter = notice::render(notice, endpoint.format);
         let outcome = match &endpoint.address {
             SinkAddress::Endpoint(base_url) => {
@@ -289,9 +310,9 @@ impl Transport for Webhooks {
             SinkAddress::Stream(address) => {
                 attempt::notify(&self.publishing(endpoint, address), letter).await
             }
-            // What a notice says is in the log already.
+            // The content of a notice is in the log already.
             SinkAddress::Print => print::outcome(Ok(204), ""),
-            SinkAddress::Pull => print::nowhere().0,
+            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere().0,
         };
         self.measured(AttemptKind::Notice, outcome)
     }

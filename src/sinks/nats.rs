@@ -1,13 +1,13 @@
 //! Deliveries as messages of a stream: NATS JetStream.
 //!
-//! Each message is one request to the stream that takes its subject, and the stream's acknowledgement
-//! is its answer (`ADR-1`, `ADR-22` of nats-architecture-and-design): what it refuses has a code as HTTP
-//! has. `Nats-Msg-Id` is the delivery's id, so that a stream drops what a retry repeats within its
-//! `duplicate_window`; consumers that need more keep the ids themselves.
+//! Each message is one request to the stream that takes its subject, and the stream's acknowledgement is its
+//! answer (`ADR-1`, `ADR-22` of nats-architecture-and-design): a refusal has a code like those of HTTP.
+//! `Nats-Msg-Id` is the delivery's id, so that a stream drops repeated messages within its
+//! `duplicate_window`; consumers that need more store the ids themselves.
 //!
-//! Connections go the way that requests go: names are resolved here, every address is judged, and
-//! the client is given the address itself. It is told to follow no server that another one names. Its
-//! reading has no bounds of its own, so `egress.streams` names the servers that are trusted with it.
+//! Connections follow the rules of requests: names are resolved here, every address is judged, and the client
+//! gets the address itself. The client ignores further servers that a server announces. It reads messages of
+//! any size, so `egress.streams` must name the servers that are trusted.
 
 mod connections;
 pub mod target;
@@ -25,36 +25,36 @@ use tokio::time::{Instant, timeout_at};
 use connections::{Connection, Connections, Unconnected};
 use target::Target;
 
-/// The header by which a stream knows what it has.
+/// The header by which a stream recognises repeated messages.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// A message that is larger than the server takes: the code that HTTP has for it.
 const TOO_LARGE: u16 = 413;
 const BROKEN: &str = "the connection to the server ended";
-/// Where the account or the server has no room (`JSAccountResourcesExceededErr`,
-/// `JSInsufficientResourcesErr`, `JSMemoryResourcesExceededErr`, `JSStorageResourcesExceededErr`): no fault
-/// of the message, whatever code goes with it.
+/// The account or the server has no room (`JSAccountResourcesExceededErr`, `JSInsufficientResourcesErr`,
+/// `JSMemoryResourcesExceededErr`, `JSStorageResourcesExceededErr`): the message is not at fault, regardless
+/// of the code.
 const NO_ROOM: [u32; 4] = [10002, 10023, 10028, 10047];
 /// The code for trouble of the stream's own.
 const UNAVAILABLE: u16 = 503;
 
-/// What goes with a message beside its body.
+/// The parts of a message other than its body.
 pub(crate) struct Message<'a> {
-    /// Its subject.
+    /// The subject that the message is published to.
     pub(crate) subject: String,
-    /// By what the stream knows it again.
+    /// The value of `Nats-Msg-Id`, by which the stream recognises a repetition.
     pub(crate) id: &'a str,
     /// Further fields of its header; none holds a line break.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// The body.
+    /// The body of the delivery.
     pub(crate) body: Bytes,
 }
 
-/// What came of a message.
+/// The result of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Published {
-    /// 200 where the stream has it, its code where it refused, or why there is no word of it.
+    /// 200 where the stream acknowledged the message, the code of its refusal, or why there is no answer.
     pub(crate) result: Result<u16, SendFailure>,
-    /// What is to be said of it.
+    /// The text for the outcome.
     pub(crate) text: String,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Nats {
     connections: Connections,
 }
 
-/// What a stream says to a message.
+/// The acknowledgement of a stream.
 #[derive(Deserialize)]
 struct Acknowledgement {
     #[serde(default)]
@@ -91,13 +91,13 @@ struct Refusal {
 }
 
 impl Nats {
-    /// Nobody is connected yet.
+    /// Creates the pool of connections, empty.
     #[must_use]
     pub(crate) fn new(egress: Egress) -> Self {
         Self { connections: Connections::new(egress) }
     }
 
-    /// Publishes one message and waits at most `limit` for a connection and for the stream's word.
+    /// Publishes one message; waits at most `limit` for a connection and the acknowledgement.
     pub(crate) async fn publish(
         &self,
         endpoint: &Endpoint,
@@ -119,7 +119,7 @@ impl Nats {
             Err(_) => return late(),
         };
         let Ok(published) = timeout_at(until, Self::publish_on(&connection, target, message)).await else {
-            // Whoever comes next shall not wait on a line that has gone silent.
+            // The next message must not wait on a connection that has gone silent.
             connection.retire();
             return late();
         };
@@ -169,7 +169,7 @@ impl Nats {
     }
 }
 
-/// Reads what the stream says.
+/// Reads the acknowledgement of a stream.
 fn acknowledged(payload: &[u8]) -> Published {
     match serde_json::from_slice(payload) {
         Ok(Acknowledgement { error: Some(Refusal { code, err_code, description }), .. }) => Published {
@@ -177,7 +177,7 @@ fn acknowledged(payload: &[u8]) -> Published {
                 _ if NO_ROOM.contains(&err_code) => Ok(UNAVAILABLE),
                 500..=599 => Ok(UNAVAILABLE),
                 400..=499 => Ok(code),
-                // Somebody that refuses with a code of success did not say that it has the message.
+                // An error with a code of success does not confirm the message.
                 _ => Err(SendFailure::Connection),
             },
             text: format!("JetStream refused it: {description} ({err_code})"),

@@ -1,5 +1,5 @@
-//! The sink `print`: a line on standard output for each change, for people or as the JSON body. A reader that
-//! went away (`| head`) ends the command quietly.
+//! The sink `print`: a line on standard output for each change, for people or as the JSON body. A closed
+//! standard output (`| head`) ends the command without an error.
 
 use std::{
     io::{self, Write},
@@ -14,12 +14,12 @@ use tokio::sync::watch;
 
 use super::rendering::body::unchunked;
 
-/// Prints what `tidings watch` delivers without `--to`.
+/// Prints the changes of `tidings watch` without `--to`.
 pub struct Printer {
     json: bool,
-    /// One line at a time, whoever prints.
+    /// Held while a line is printed, so that lines do not mix.
     turn: Mutex<()>,
-    /// Set when the reader of standard output went away.
+    /// Set when standard output is closed.
     gone: watch::Sender<bool>,
 }
 
@@ -55,7 +55,7 @@ struct Target {
 }
 
 impl Printer {
-    /// Prints bodies (`json`) or lines for people; `gone` is set when nobody reads them any more.
+    /// Prints bodies (`json`) or lines for people; `gone` is set when standard output is closed.
     #[must_use]
     pub fn new(json: bool, gone: watch::Sender<bool>) -> Self {
         Self { json, turn: Mutex::new(()), gone }
@@ -67,7 +67,7 @@ impl Printer {
         for parcel in parcels {
             if let Err(error) = self.print(parcel) {
                 if error.kind() == io::ErrorKind::BrokenPipe {
-                    // Only this command ends: a kept data directory goes on with the next reader.
+                    // Only this command ends: a kept data directory continues with the next run.
                     self.gone.send_replace(true);
                 }
                 return (outcome(Err(SendFailure::Connection), ""), items);
@@ -88,7 +88,7 @@ impl Printer {
     }
 }
 
-/// The body of a chunked file as one object: nothing has to be cut for a terminal.
+/// The body of a chunked file as one object: a terminal needs no chunks.
 fn whole_body(body: &ParcelBody) -> Bytes {
     match body {
         ParcelBody::Whole(body) => body.clone(),
@@ -121,7 +121,7 @@ fn line(action: Action, body: &[u8]) -> io::Result<String> {
     Ok(format!("{sign} {path}{size}{renamed}  [{branch} {commit}]{subject}"))
 }
 
-/// What comes of an attempt that asks nobody.
+/// The outcome of an attempt that sends no request.
 pub(super) fn outcome(result: Result<u16, SendFailure>, excerpt: &str) -> AttemptOutcome {
     AttemptOutcome {
         result,
@@ -132,7 +132,7 @@ pub(super) fn outcome(result: Result<u16, SendFailure>, excerpt: &str) -> Attemp
     }
 }
 
-/// What comes of an attempt at a sink that this process has no way to.
+/// The outcome of an attempt at a sink that this process cannot reach.
 pub(super) fn nowhere() -> (AttemptOutcome, Vec<ItemOutcome>) {
     let text = "changes of this sink are printed by tidings watch, or claimed by a consumer; nothing is sent";
     (outcome(Err(SendFailure::InvalidUrl), text), Vec::new())

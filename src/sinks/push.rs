@@ -13,11 +13,11 @@ use http::{
 };
 use reqwest::Method;
 use tidings_actors::{
+    model::round::DeliveryId,
+    model::secret::Secret,
     ports::{
         Action, AttemptOutcome, EndpointAuth, ItemOutcome, OauthClient, Parcel, ParcelBody, SendFailure,
     },
-    round::DeliveryId,
-    secret::Secret,
 };
 use tidings_egress::{Egress, EgressError, of_apps::AppEgress};
 use tidings_entity::kind::PayloadFormat;
@@ -27,7 +27,7 @@ use url::Url;
 use super::{
     access::{self, Unsendable},
     answer,
-    attempt::{Attempt, Post, Reply, Signed, WayOut, allowance, late},
+    attempt::{Attempt, OutgoingMessage, Reply, Signed, WayOut, allowance, late},
     kept,
     rendering::{cloud_event, material::off_thread},
     signature::{DOCORA_HEADERS, STANDARD_HEADERS},
@@ -35,7 +35,7 @@ use super::{
 use addresses::{Addresses, below};
 use oauth::{TokenFault, Tokens};
 
-/// Fields of most requests.
+/// The number of header fields that most requests have.
 const HEADERS: usize = 16;
 const WEBHOOK_ID: HeaderName = HeaderName::from_static(STANDARD_HEADERS[0]);
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(STANDARD_HEADERS[1]);
@@ -44,10 +44,10 @@ const DOCORA_APP_ID: HeaderName = HeaderName::from_static("x-docora-app-id");
 const DOCORA_TIMESTAMP: HeaderName = HeaderName::from_static(DOCORA_HEADERS[0]);
 const DOCORA_SIGNATURE: HeaderName = HeaderName::from_static(DOCORA_HEADERS[1]);
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// What an endpoint answers to a token that it does not take.
+/// The status of an endpoint that does not accept an access token.
 const UNAUTHORIZED: u16 = 401;
 
-/// What requests to all endpoints share: clients, access tokens, addresses that were read.
+/// The parts that requests to all endpoints share: clients, access tokens, parsed addresses.
 pub(super) struct Push {
     egress: AppEgress,
     tokens: Tokens,
@@ -77,9 +77,8 @@ impl WayOut for Pushing<'_> {
         &self.attempt
     }
 
-    /// One signed request. What few endpoints ask for lies in a box of its own: the others would carry its
-    /// room through each of their attempts.
-    async fn post(&self, post: Post<'_>) -> Reply {
+    /// One signed request. Data that few endpoints need is boxed: otherwise each attempt would have its size.
+    async fn post(&self, post: OutgoingMessage<'_>) -> Reply {
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
         let address = match post.action {
             Action::Entry => self.base_url.to_owned(),
@@ -104,7 +103,7 @@ impl WayOut for Pushing<'_> {
 }
 
 impl Pushing<'_> {
-    /// Sends many parcels in one request, and reads what is said of each.
+    /// Sends several parcels in one request, and reads the result of each.
     pub(super) async fn deliver_together(&self, parcels: Vec<Parcel>) -> (AttemptOutcome, Vec<ItemOutcome>) {
         let format = parcels.first().map_or(PayloadFormat::Docora, |parcel| parcel.format);
         let size: u64 = parcels.iter().map(Parcel::size).sum();
@@ -123,7 +122,7 @@ impl Pushing<'_> {
             move || batch::render(format, &id, &bodies)
         })
         .await;
-        let post = Post {
+        let post = OutgoingMessage {
             action: Action::Batch,
             id: id.as_str(),
             watch: None,
@@ -147,13 +146,13 @@ impl Pushing<'_> {
         (reply.into_outcome(started), words)
     }
 
-    /// One request, and where the endpoint refuses its access token, a second one with a new token: the
-    /// old one may have been withdrawn.
+    /// One request, and if the endpoint refuses its access token, a second one with a new token, because the
+    /// old one may have been revoked.
     async fn request_with_token(
         &self,
         egress: &Egress,
         url: &Url,
-        post: &Post<'_>,
+        post: &OutgoingMessage<'_>,
         client: &OauthClient,
     ) -> Reply {
         let mut token = self.token(egress, client).await;
@@ -174,7 +173,7 @@ impl Pushing<'_> {
         }
     }
 
-    /// Within half of the deadline, so that there is something to say when nobody answers.
+    /// Gets an access token within half of the deadline, so that a failure can still be reported.
     async fn token(&self, egress: &Egress, client: &OauthClient) -> Result<Secret, TokenFault> {
         self.push
             .tokens
@@ -182,8 +181,14 @@ impl Pushing<'_> {
             .await
     }
 
-    async fn request(&self, egress: &Egress, url: &Url, post: &Post<'_>, token: Option<&Secret>) -> Reply {
-        let Post { id, content_type, ref body, .. } = *post;
+    async fn request(
+        &self,
+        egress: &Egress,
+        url: &Url,
+        post: &OutgoingMessage<'_>,
+        token: Option<&Secret>,
+    ) -> Reply {
+        let OutgoingMessage { id, content_type, ref body, .. } = *post;
         let request = match egress.request(Method::POST, url) {
             Ok(request) => request,
             Err(error) => return Reply::failed(refusal(&error), &error.to_string()),
@@ -205,8 +210,8 @@ impl Pushing<'_> {
         }
     }
 
-    /// The header of a request: the app's own fields, then ours. What differs from request to request
-    /// lies in one piece of memory, which the client's copies share.
+    /// The headers of a request: the app's own fields, then those of Tidings. The values that differ between
+    /// requests share one allocation with the client's copies.
     fn headers(
         &self,
         id: &str,
@@ -242,7 +247,7 @@ impl Pushing<'_> {
         &self,
         request: reqwest::RequestBuilder,
         headers: HeaderMap,
-        post: &Post<'_>,
+        post: &OutgoingMessage<'_>,
         token: Option<&Secret>,
     ) -> Result<Reply, reqwest::Error> {
         let (client, request) = request.build_split();
@@ -253,14 +258,14 @@ impl Pushing<'_> {
         let retry_after = answer::retry_after(response.headers(), self.attempt.clock.now());
         let is_kept = self.attempt.keeps_all || !matches!(status, 200..=299);
         if !is_kept && !post.shows {
-            // An acknowledgement among many: nobody looks at what it says.
+            // The text of most acknowledgements is never shown.
             let answer = answer::read(response, post.answer_max).await?;
             return Ok(Reply { result: Ok(status), retry_after, excerpt: String::new(), kept: None, answer });
         }
         let secrets = self.attempt.secrets(token);
         let headers = is_kept.then(|| kept::headers(response.headers(), &secrets));
         let (read, is_whole) = answer::read(response, post.answer_max).await?;
-        // What is shown is a copy: the receiver's words on a batch are read as they came.
+        // The stored text is a cleaned copy: results of a batch are read from the original answer.
         let shown = match read.len() {
             0 => Vec::new(),
             length => {

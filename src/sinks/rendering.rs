@@ -1,5 +1,5 @@
-//! What deliveries look like, whatever sink they go to: bodies, CloudEvents, notices, the content that they
-//! carry and its hashes. Nothing here sends anything.
+//! The rendering of deliveries for every sink: bodies, CloudEvents, notices, and the content in them with its
+//! hashes. Nothing here sends anything.
 
 pub mod body;
 pub(super) mod cloud_event;

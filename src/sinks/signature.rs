@@ -1,9 +1,9 @@
 //! The two signatures that every request carries, and how a receiver checks them.
 //!
-//! Docora: `X-Docora-Signature: sha256=<hex>`, HMAC-SHA256 over `"{timestamp}." + body`.
-//! Standard Webhooks: `webhook-signature: v1,<base64>` over `"{id}.{timestamp}." + body`, one for
-//! each key, separated by spaces. Timestamps are unix seconds; both sides admit [`TOLERANCE`].
-//! Comparison takes the same time wherever the texts differ.
+//! Docora: `X-Docora-Signature: sha256=<hex>`, HMAC-SHA256 over `"{timestamp}." + body`. Standard Webhooks:
+//! `webhook-signature: v1,<base64>` over `"{id}.{timestamp}." + body`, one for each key, separated by spaces.
+//! Timestamps are unix seconds; both sides admit [`TOLERANCE`]. Comparisons take the same time regardless of
+//! where the texts differ.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use data_encoding::HEXLOWER;
@@ -19,9 +19,9 @@ pub const TOLERANCE: u64 = 300;
 
 /// The prefix of a Standard Webhooks secret; base64 follows.
 const SECRET_PREFIX: &str = "whsec_";
-/// What stands before the base64 of a Standard Webhooks signature.
+/// Prefix of the base64 of a Standard Webhooks signature.
 const STANDARD_PREFIX: &str = "v1,";
-/// What stands before the digits of a Docora signature.
+/// Prefix of the digits of a Docora signature.
 const DOCORA_PREFIX: &str = "sha256=";
 
 /// Header names of the Standard Webhooks scheme.
@@ -33,14 +33,14 @@ pub const DOCORA_HEADERS: [&str; 2] = ["x-docora-timestamp", "x-docora-signature
 pub struct SigningKey(Zeroizing<Vec<u8>>);
 
 impl SigningKey {
-    /// The key that signs: the UTF-8 bytes of the text, whatever it looks like.
+    /// The key that signs: the UTF-8 bytes of the text, of any form.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
         Self(Zeroizing::new(text.as_bytes().to_vec()))
     }
 
-    /// The keys that a person may mean who pastes `text`: a `whsec_` secret stands for the bytes
-    /// that its base64 names (and, should it be somebody's plain key, for its own bytes).
+    /// The keys that a pasted `text` may mean: a `whsec_` secret means the bytes that its base64 encodes, but
+    /// could also be a plain key of that form.
     #[must_use]
     pub fn readings(text: &str) -> Vec<Self> {
         let mut keys = Vec::new();
@@ -115,7 +115,7 @@ pub enum SignatureFault {
     /// The timestamp is too far in the future.
     #[error("the timestamp lies {0} s in the future; at most {TOLERANCE} s are admitted")]
     TooNew(u64),
-    /// The header holds no signature of a version that this program knows.
+    /// The header has no signature of a version that this program supports.
     #[error("the header {0} holds no signature of a known form")]
     Form(&'static str),
     /// No key makes this signature over these bytes.
@@ -123,17 +123,17 @@ pub enum SignatureFault {
     Mismatch,
 }
 
-/// What checking a request found, one scheme each; `None` where the request has no header of it.
+/// The result of checking a request, per scheme; `None`: the request has no header of the scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The Standard Webhooks scheme.
+    /// The result for the signature of Standard Webhooks.
     pub standard: Option<Result<(), SignatureFault>>,
-    /// The Docora scheme.
+    /// The result for the signature of Docora.
     pub docora: Option<Result<(), SignatureFault>>,
 }
 
 impl Verdict {
-    /// Whether at least one scheme is there and none of those that are there fails.
+    /// Whether at least one scheme is present and no present scheme fails.
     #[must_use]
     pub fn is_good(&self) -> bool {
         let present: Vec<_> = self.standard.iter().chain(&self.docora).collect();
@@ -141,8 +141,8 @@ impl Verdict {
     }
 }
 
-/// Checks a request under every scheme that it has a header of. `now` is in unix seconds; `None`
-/// leaves the age unchecked.
+/// Checks a request under every scheme with a header in it. `now` is in unix seconds; `None` skips the check
+/// of the age.
 #[must_use]
 pub fn check(keys: &[SigningKey], headers: &HeaderMap, body: &[u8], now: Option<i64>) -> Verdict {
     let has = |names: &[&str]| names.iter().any(|name| headers.contains_key(*name));
@@ -152,11 +152,11 @@ pub fn check(keys: &[SigningKey], headers: &HeaderMap, body: &[u8], now: Option<
     }
 }
 
-/// What can be said before the body is there: whether some scheme has all its headers and a
-/// timestamp within the tolerance.
+/// Checks a request before its body is read: at least one scheme must have all its headers and a timestamp
+/// within the tolerance.
 ///
 /// # Errors
-/// The first fault of the scheme that is there; of Standard Webhooks if none is.
+/// The first fault of the present scheme, or of Standard Webhooks if no scheme is present.
 pub fn check_freshness(headers: &HeaderMap, now: i64) -> Result<(), SignatureFault> {
     let standard = || {
         for name in STANDARD_HEADERS {

@@ -1,21 +1,21 @@
-//! Finding a secret in a text, however it is spelt there. An endpoint that repeats what it was sent does so
-//! in its own way: as it came, in a JSON string, in an address, in a page, in base64 or in hexadecimal
-//! digits. All of them are looked for, mixtures of the first four too.
+//! Finds a secret in a text in any encoding. An endpoint may repeat a secret in its own way: unchanged, in a
+//! JSON string, in an address, in an HTML page, in base64 or in hexadecimal digits. All of these are
+//! searched, and mixtures of the first four too.
 //!
-//! Both the text and the secret may be chosen to make this dear (strokes without end, before strokes). So
-//! the work is counted, and a text that takes too much of it is left out as a whole.
+//! Both the text and the secret may be chosen to make the search expensive (endless backslashes before
+//! backslashes). So the work is counted, and a text that needs too much is left out as a whole.
 
 use std::collections::BTreeSet;
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use tidings_egress::redaction::MARK;
 
-/// A shorter spelling than this stands in many a text by chance.
+/// A shorter encoding is not searched for, because it would occur by chance.
 const ENCODED_BYTES_MIN: usize = 8;
 
-/// Most strokes before a character: a string four times within a string has so many.
+/// The most backslashes before a character: those of a string nested four times.
 const STROKES_MAX: usize = 16;
-/// Most characters that are compared for one text: some fifty times what an honest one takes.
+/// The most characters that are compared for one text: some fifty times the need of a normal text.
 const WORK_MAX: u32 = 200_000;
 
 /// The text without this secret, which is not empty.
@@ -43,7 +43,7 @@ pub(super) fn without(text: &str, secret: &str) -> String {
     clean
 }
 
-/// The longest first: one with padding before the one without.
+/// The longest come first: an encoding with padding before the one without.
 fn encodings(secret: &str) -> Vec<String> {
     let bytes = secret.as_bytes();
     let mut encodings: Vec<String> = [HEXLOWER, HEXUPPER, BASE64, BASE64URL, BASE64_NOPAD, BASE64URL_NOPAD]
@@ -90,7 +90,7 @@ fn spellings(text: &str, wanted: char, add: &mut dyn FnMut(usize)) {
     }
 }
 
-/// As in JSON; a string within a string has more than one stroke before each.
+/// As in JSON; in a string within a string each character has several backslashes.
 fn escaped(text: &str, wanted: char, add: &mut dyn FnMut(usize)) {
     let strokes = text.bytes().take(STROKES_MAX).take_while(|byte| *byte == b'\\').count();
     if wanted == '\\' {
@@ -126,7 +126,7 @@ fn escaped(text: &str, wanted: char, add: &mut dyn FnMut(usize)) {
     add(length);
 }
 
-/// As in an address.
+/// Percent-encoded, as in an address.
 fn percent_encoded(text: &str, wanted: char, add: &mut dyn FnMut(usize)) {
     let mut bytes = [0; 4];
     let mut length = 0;
@@ -141,7 +141,7 @@ fn percent_encoded(text: &str, wanted: char, add: &mut dyn FnMut(usize)) {
     add(length);
 }
 
-/// As in a page.
+/// As an entity in an HTML page.
 fn entity(text: &str, wanted: char, add: &mut dyn FnMut(usize)) {
     let Some(end) = text.bytes().take(12).position(|byte| byte == b';') else { return };
     let name = &text[1..end];

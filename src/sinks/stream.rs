@@ -6,20 +6,20 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_actors::{
     deliverer::retry::{Verdict, verdict},
+    ownership::shards::Hold,
     ports::{AttemptOutcome, ItemOutcome, KeptAnswer, Parcel, ParcelBody, SendFailure},
-    shards::Hold,
 };
 use tokio::time::{Instant, timeout};
 
 use super::{
     answer,
-    attempt::{Attempt, Post, Reply, WayOut, allowance, late},
+    attempt::{Attempt, OutgoingMessage, Reply, WayOut, allowance, late},
     kept,
     rendering::cloud_event,
 };
 use crate::nats::{Message, Nats, Published, target::Target};
 
-/// What of an attempt's time the wait for one acknowledgement may take: the rest tells of it.
+/// The part of an attempt's time that the wait for one acknowledgement may take: the rest is for reporting.
 const OF_THE_TIME: (u32, u32) = (19, 20);
 
 /// The way to one stream.
@@ -34,14 +34,14 @@ impl WayOut for Publishing<'_> {
         &self.attempt
     }
 
-    async fn post(&self, post: Post<'_>) -> Reply {
+    async fn post(&self, post: OutgoingMessage<'_>) -> Reply {
         let target = match Target::parse(self.address) {
             Ok(target) => target,
             Err(fault) => {
                 return Reply::failed(SendFailure::InvalidUrl, &format!("base address: it {fault}"));
             }
         };
-        let Post { id, action, watch, content_type, body, .. } = post;
+        let OutgoingMessage { id, action, watch, content_type, body, .. } = post;
         let Some(signed) = self.attempt.sign(id, &body).await else {
             return Reply::failed(SendFailure::Refused, "the app has no signing key");
         };
@@ -69,11 +69,10 @@ impl Publishing<'_> {
         allowance(self.attempt.endpoint.timeout, bytes)
     }
 
-    /// Many messages, each after the stream has said what became of the one before: the stream has them
-    /// in their order whatever happens. Behind one that it has no word for nothing is tried; where that
-    /// is the first, the attempt as a whole failed, and so it did where the word is not about this message.
-    /// Nothing more is tried, either, when the right to send
-    /// them ends.
+    /// Publishes several messages, each after the stream has acknowledged the previous one, so that the
+    /// stream has them in order in any case. After a message without an acknowledgement no further one is
+    /// sent. If that is the first message, or if the failure is not about the message, the attempt as a whole
+    /// failed. Sending also stops when the right to send ends.
     pub(super) async fn publish_each(
         &self,
         parcels: &[Parcel],
@@ -90,7 +89,8 @@ impl Publishing<'_> {
             let content_type = cloud_event::content_type(parcel.format, false);
             let (action, id, watch) = (parcel.action, parcel.id.as_str(), Some(&parcel.watch));
             let body = body.clone();
-            let post = Post { action, id, watch, content_type, body, answer_max: None, shows: false };
+            let post =
+                OutgoingMessage { action, id, watch, content_type, body, answer_max: None, shows: false };
             let left = until.saturating_duration_since(Instant::now()).min(self.limit(parcel.size()));
             let reply = timeout(left, self.post(post)).await.unwrap_or_else(|_| late(left));
             match verdict(reply.result) {
@@ -111,7 +111,7 @@ impl Publishing<'_> {
     fn told(&self, Published { result, text }: Published) -> Reply {
         let text = match text.len() {
             0 => text,
-            // A server may repeat what it was shown.
+            // The answer of a server may repeat the credentials.
             _ => answer::excerpt(kept::clean(&text, &self.attempt.secrets(None)).as_bytes()),
         };
         let is_kept = self.attempt.keeps_all || result != Ok(200);

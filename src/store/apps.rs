@@ -2,7 +2,10 @@
 
 pub(crate) mod access;
 pub(crate) mod administration;
+mod narrowed;
 pub(crate) mod requests;
+pub(crate) mod sessions;
+mod sign_ins;
 pub(crate) mod sinks;
 pub(crate) mod tokens;
 
@@ -10,13 +13,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::{
-    filter::Filter,
+    model::filter::Filter,
+    model::secret::Secret,
+    model::sink::SinkAddress,
     ports::{
         AccessPatch, App, AppPatch, DeliverySettings, KEYS_MAX, NewApp, PERMITS_AHEAD_MAX, Rotation,
         StoreError,
     },
-    secret::Secret,
-    sink::SinkAddress,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -24,9 +27,9 @@ use tidings_entity::{
     id::{AppId, SourceId},
     kind::EntryType,
 };
-use tidings_secrets::Place;
+use tidings_secrets::SealedField;
 
-use super::{Context, error::undecodable, ledger::told, rows, sources};
+use super::{Context, error::undecodable, ledger::told, rows, sources, statuses};
 use crate::rows::filter::{Column, condition};
 
 /// Registers an app with its first signing key; the request that asked for it ends with it.
@@ -50,6 +53,7 @@ pub(super) async fn create(
         id: new.id,
         name: new.name,
         email: new.email,
+        is_from_anyone: new.is_from_anyone,
         base_url: new.receives_at.base_url().map(str::to_owned),
         website: new.website,
         description: new.description,
@@ -85,7 +89,7 @@ pub(super) async fn find(
     from_row(context, row, keys).map(Some)
 }
 
-/// Apps in the order of their registration; with a filter, only those that it means.
+/// Apps in the order of their registration; with a filter, only matching ones.
 pub(super) async fn list(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -131,7 +135,7 @@ pub(super) fn column(field: &str) -> Option<Column> {
     })
 }
 
-/// Answers from now on are those of another endpoint.
+/// Marks the endpoint as new: earlier answers were of another endpoint.
 async fn begin_endpoint(
     connection: &impl ConnectionTrait,
     id: &AppId,
@@ -165,7 +169,7 @@ pub(super) async fn take_permits(
     Ok(Timestamp(until - milliseconds))
 }
 
-/// Changes what an app chose of itself.
+/// Changes the settings of an app.
 pub(super) async fn patch(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -211,11 +215,12 @@ pub(super) async fn patch(
         }
         let values = vec![disabled.into(), id.clone().into()];
         rows::execute(connection, "app", "update app set disabled = $1 where id = $2", values).await?;
+        statuses::refresh_app(connection, context, &id).await?;
     }
     find(connection, context, "id", id.clone().into()).await?.ok_or(StoreError::NotFound)
 }
 
-/// Lays a change over what is sealed, and seals what comes of it.
+/// Applies a change to the sealed access data, and seals the result.
 async fn change_access(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -231,7 +236,7 @@ async fn change_access(
     Ok(())
 }
 
-/// Seals a new key under the next number; the older ones end with the overlap.
+/// Seals a new key under the next number; the older keys end with the overlap.
 async fn rotate(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -263,12 +268,17 @@ async fn rotate(
     rows::insert(connection, "app_key", vec![key]).await
 }
 
-/// Removes all rows of an app; what only it used goes too.
-pub(super) async fn erase(transaction: &DatabaseTransaction, id: AppId) -> Result<(), StoreError> {
+/// Removes all rows of an app, and rows that only this app used.
+pub(super) async fn erase(
+    transaction: &DatabaseTransaction,
+    context: &Context,
+    id: AppId,
+) -> Result<(), StoreError> {
     #[derive(sea_orm::FromQueryResult)]
     struct Seen {
         source_id: SourceId,
     }
+    statuses::farewell_to_app(transaction, context, &id, context.clock.now()).await?;
     let own = || vec![id.clone().into()];
     let text = "select distinct source_id from watch where app_id = $1";
     let seen: Vec<Seen> = rows::all(transaction, "watch", text, own()).await?;
@@ -286,6 +296,11 @@ pub(super) async fn erase(transaction: &DatabaseTransaction, id: AppId) -> Resul
                 and (id = $1 or id in (select k.id from sink k where k.app_id = $1))";
     rows::execute(transaction, "breaker", text, own()).await?;
     requests::erase(transaction, &id).await?;
+    // The rows of tasks have no reference to their queue, so they are deleted by hand.
+    let text = "delete from task where queue_id in (select id from queue where app_id = $1)";
+    rows::execute(transaction, "task", text, own()).await?;
+    // The bodies of receipts are deleted with them.
+    rows::execute(transaction, "receipt", "delete from receipt where app_id = $1", own()).await?;
     match rows::execute(transaction, "app", "delete from app where id = $1", own()).await? {
         0 => Err(StoreError::NotFound),
         _ => Ok(()),
@@ -331,6 +346,7 @@ pub(super) fn from_row(
         sink: None,
         name: row.name,
         email: row.email,
+        is_from_anyone: row.is_from_anyone,
         receives_at: SinkAddress::of(row.base_url),
         website: row.website,
         description: row.description,
@@ -347,6 +363,6 @@ fn key_row(app: &AppId, ordinal: i64) -> String {
     format!("{app}/{ordinal}")
 }
 
-fn key_place(row: &str) -> Place<'_> {
-    Place { table: "app_key", column: "secret", row }
+fn key_place(row: &str) -> SealedField<'_> {
+    SealedField { table: "app_key", column: "secret", row }
 }

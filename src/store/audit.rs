@@ -1,12 +1,12 @@
-//! The audit log: rows are written behind the last one, and old ones go with a row that says so.
-//! What is hashed, and why rows may go, stands in `chain`; how a deed gets here, in `pending`.
+//! The audit log: rows are appended, and old rows are removed together with a row that says so. `chain`
+//! defines the hash and when rows may be removed; `pending` says how an entry gets here.
 
 mod chain;
 mod pending;
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    ports::{AuditFilter, AuditKept, AuditRow, Deed, StoreError},
+    ports::{AuditEntry, AuditFilter, AuditKept, AuditRow, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{audit, id::Sha256Hash};
@@ -17,27 +17,27 @@ use chain::next;
 pub use chain::{Chain, Fault, OK, PRUNED, SYSTEM, Verdict, named};
 pub use pending::{Pending, about};
 
-/// How many rows are written between two looks for old ones.
+/// The number of rows written between two searches for old ones.
 const LOOK_EVERY: i64 = 64;
 /// Most rows that go at once: more than come between two looks.
 const STEP: i64 = 512;
 
-/// Writes a deed at the end of the log, in the transaction of what was done.
+/// Appends an entry to the log, in the transaction of its act.
 pub(super) async fn append(
     transaction: &impl ConnectionTrait,
     context: &Context,
-    deed: Deed,
+    entry: AuditEntry,
     kept: AuditKept,
 ) -> Result<(), StoreError> {
-    let (at, keys) = (deed.at, context.keyring.audit_keys());
-    let row = write(transaction, deed, &keys).await?;
+    let (at, keys) = (entry.at, context.keyring.audit_keys());
+    let row = write(transaction, entry, &keys).await?;
     if row.id % LOOK_EVERY != 0 {
         return Ok(());
     }
     let Some((through, hash)) = old(transaction, row.id, kept).await? else { return Ok(()) };
     let text = "delete from audit where id <= $1";
     rows::execute(transaction, "audit", text, vec![through.into()]).await?;
-    let deed = Deed {
+    let entry = AuditEntry {
         at,
         actor: SYSTEM.to_owned(),
         app: String::new(),
@@ -47,36 +47,36 @@ pub(super) async fn append(
         request: String::new(),
         address: None,
     };
-    write(transaction, deed, &keys).await.map(drop)
+    write(transaction, entry, &keys).await.map(drop)
 }
 
 async fn write(
     transaction: &impl ConnectionTrait,
-    deed: Deed,
+    entry: AuditEntry,
     keys: &AuditKeys,
 ) -> Result<AuditRow, StoreError> {
     let text = "select * from audit order by id desc limit 1";
     let last: Option<audit::Model> = rows::one(transaction, "audit", text, Vec::new()).await?;
-    let row = next(last.map(|row| (row.id, row.hash)), deed, keys);
+    let row = next(last.map(|row| (row.id, row.hash)), entry, keys);
     let model = audit::Model {
         id: row.id,
-        at: row.deed.at.0,
-        actor: row.deed.actor.clone(),
-        app: row.deed.app.clone(),
-        action: row.deed.action.clone(),
-        target: row.deed.target.clone(),
-        result: row.deed.result.clone(),
-        request: row.deed.request.clone(),
+        at: row.entry.at.0,
+        actor: row.entry.actor.clone(),
+        app: row.entry.app.clone(),
+        action: row.entry.action.clone(),
+        target: row.entry.target.clone(),
+        result: row.entry.result.clone(),
+        request: row.entry.request.clone(),
         previous: row.previous,
         hash: row.hash,
         key_id: row.key.clone(),
-        address: row.deed.address.clone(),
+        address: row.entry.address.clone(),
     };
     rows::insert(transaction, "audit", vec![model]).await?;
     Ok(row)
 }
 
-/// The last of the oldest rows that may go; never the one that was just written.
+/// The last of the oldest rows that may be removed; never the newest row.
 async fn old(
     transaction: &impl ConnectionTrait,
     newest: i64,
@@ -118,7 +118,7 @@ pub(super) async fn list(
     Ok(found.into_iter().map(shown).collect())
 }
 
-/// The log itself, oldest first.
+/// The rows of the log, oldest first.
 pub(super) async fn chain(
     connection: &impl ConnectionTrait,
     after: i64,
@@ -133,7 +133,7 @@ pub(super) async fn chain(
 fn shown(row: audit::Model) -> AuditRow {
     AuditRow {
         id: row.id,
-        deed: Deed {
+        entry: AuditEntry {
             at: Timestamp(row.at),
             actor: row.actor,
             app: row.app,

@@ -1,5 +1,5 @@
-//! The database itself, of either kind: its address, connections, schema and partitions, the proof that the
-//! keyring is the right one, and what is done with a whole database (examined, copied, transferred).
+//! The database itself, of either kind: its address, connections, schema and partitions, the proof of the
+//! keyring, and operations on a whole database (examine, copy, transfer).
 
 pub(crate) mod address;
 pub(crate) mod canary;

@@ -9,7 +9,7 @@ use super::OpenError;
 
 /// Names the table that a result is about.
 pub(super) trait OfTable<T> {
-    /// The value, or why the store did not do it.
+    /// The value, or the reason why the store failed.
     fn of(self, table: &'static str) -> Result<T, StoreError>;
 }
 
@@ -46,27 +46,28 @@ fn is_undecodable(error: &DbErr) -> bool {
     }
 }
 
-/// What the server calls an error (SQLSTATE), where it is one of its own.
+/// The code of an error (SQLSTATE) of the PostgreSQL server; `None` for other errors.
 pub(super) fn code(error: &DbErr) -> Option<String> {
     told(error)?.as_database_error()?.code().map(|code| code.into_owned())
 }
 
-/// What the driver said.
+/// The error of the driver.
 fn told(error: &DbErr) -> Option<&SqlxError> {
     let (DbErr::Conn(told) | DbErr::Exec(told) | DbErr::Query(told)) = error else { return None };
     let RuntimeErr::SqlxError(told) = told else { return None };
     Some(told)
 }
 
-/// Whether an error of the server passes by itself: it is starting, full, failing over, or somebody else
-/// holds what is needed.
+/// Whether an error of the server is temporary: the server is starting, full or failing over, or another
+/// session holds a lock.
 pub(super) fn passes(code: &str) -> bool {
     const PASSING: [&str; 10] =
         ["25006", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "57P02"];
     PASSING.contains(&code) || code == "57P03" || code.starts_with("08")
 }
 
-/// Why a start cannot use the database; what passes by itself is told apart, and waited for.
+/// The error of a start that cannot use the database; temporary errors are told apart, because the start
+/// waits for them.
 pub(super) fn of_start(error: &DbErr) -> OpenError {
     let is_passing = match code(error) {
         Some(code) => passes(&code),
@@ -76,8 +77,8 @@ pub(super) fn of_start(error: &DbErr) -> OpenError {
     if is_passing { OpenError::Unreachable(said) } else { OpenError::Database(said) }
 }
 
-/// An error in the server's own words, with what mends it; what else an error says of it names a line of the
-/// server's source.
+/// An error in the server's own words, with the remedy; other fields of the error name lines of the server's
+/// source.
 pub(super) fn words(told: &SqlxError) -> String {
     match told.as_database_error() {
         Some(said) => {
@@ -87,7 +88,7 @@ pub(super) fn words(told: &SqlxError) -> String {
     }
 }
 
-/// What mends an error of the server, where that is known.
+/// The remedy for an error of the server, if known.
 fn remedy(code: &str) -> &'static str {
     match code {
         "3D000" => "; make it (CREATE DATABASE), or let database.url name one that exists",
@@ -97,7 +98,7 @@ fn remedy(code: &str) -> &'static str {
     }
 }
 
-/// Whether the connection broke, or there was none.
+/// Whether the connection broke, or could not be made.
 fn is_of_connection(error: &DbErr) -> bool {
     match error {
         DbErr::ConnectionAcquire(_) => true,
@@ -110,7 +111,7 @@ fn is_of_connection(error: &DbErr) -> bool {
     }
 }
 
-/// The same of what the store makes of such errors.
+/// The error of a start whose first call failed, sorted in the same way.
 pub(super) fn of_first_use(error: StoreError) -> OpenError {
     match error {
         StoreError::Unavailable(why) => OpenError::Unreachable(why),
@@ -118,7 +119,7 @@ pub(super) fn of_first_use(error: StoreError) -> OpenError {
     }
 }
 
-/// Why the keyring did not do it.
+/// The error of the store for a failure of the keyring.
 pub(super) fn of_keyring(error: SecretsError) -> StoreError {
     match error {
         SecretsError::UnknownKey(_) => StoreError::NotFound,

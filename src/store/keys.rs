@@ -1,5 +1,5 @@
-//! The keys of the keyring over the rows that they seal: looking, rotating, retiring. `resealing.rs` seals
-//! anew, `key_shares.rs` agrees with other replicas. Retiring looks beside the writer, in bounded steps.
+//! The keys of the keyring and the rows that they seal: listing, rotating, retiring. `resealing.rs` seals
+//! again, `key_shares.rs` coordinates replicas. Retiring reads beside the writer, in bounded steps.
 
 pub(crate) mod key_shares;
 pub(crate) mod resealing;
@@ -41,7 +41,7 @@ impl SealingKeys for SqlStore {
     }
 
     async fn reseal(&self, most: u64) -> Result<Resealed, StoreError> {
-        // With the key that seals everywhere, also where this replica did not hear of it yet.
+        // So that the key which seals on all replicas is used, even if this replica missed the notification.
         self.follow_keys().await?;
         let mut at = self.resealing.lock().await;
         self.reseal_step(&mut at, most.clamp(1, RESEAL_STEP_MAX)).await

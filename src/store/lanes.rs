@@ -1,5 +1,5 @@
-//! What a lane needs: which cursors have something to do, and everything about one of them, the
-//! open round rebuilt from its rows.
+//! The rows that a lane needs: the cursors that have something to do, and all rows of one cursor, with the
+//! open round rebuilt from them.
 
 pub(crate) mod history;
 pub(crate) mod refusals;
@@ -12,10 +12,10 @@ use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
+    model::round::{Round, RoundSpec, Summary, TreeEnd},
+    model::view::View,
     ports::{Glimpse, HeadAttempts, LaneSnapshot, REFUSALS_MAX, Reach, SinkKey, StoreError, Streak},
-    round::{Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::{
     cursor,
@@ -49,7 +49,8 @@ const FOLLOWED: &str = "cursor c
     join watch w on w.id = c.watch_id join app a on a.id = w.app_id left join sink k on k.id = w.sink_id
     left join head h on h.source_id = w.source_id and h.ref_name = c.branch";
 
-/// Whether it has something to do. A block that is no word of its receiver ends with the next round.
+/// The condition in SQL for a cursor that has something to do. A block that the receiver did not cause ends
+/// with the next round.
 fn is_waiting() -> String {
     format!(
         "(w.state = 'active' and {SERVED}
@@ -99,7 +100,7 @@ struct Seen {
     waits: i32,
 }
 
-/// Whose a cursor is, and whether it has something to do.
+/// The owner of a cursor, and whether the cursor has something to do.
 pub(super) async fn glimpse(connection: &impl ConnectionTrait, id: &CursorId) -> Result<Glimpse, StoreError> {
     let is_waiting = is_waiting();
     let text = format!(
@@ -111,7 +112,7 @@ pub(super) async fn glimpse(connection: &impl ConnectionTrait, id: &CursorId) ->
     Ok(Glimpse { repository: seen.repository_id, sink: seen.sink_id, is_waiting: seen.waits == 1 })
 }
 
-/// A cursor, its watch, and the commit that its branch names.
+/// A cursor, its watch, and the head commit of its branch.
 struct Followed {
     cursor: cursor::Model,
     watch: watch::Model,
@@ -119,7 +120,7 @@ struct Followed {
     head_fault: Option<String>,
     /// Nothing of the watch was ever acknowledged.
     is_new: bool,
-    /// Since when its sink has the address that it has.
+    /// When its sink got its present address.
     endpoint_since: i64,
 }
 
@@ -156,7 +157,7 @@ fn streak(cursor: &cursor::Model) -> Result<Streak, StoreError> {
     Ok(Streak { count: count(cursor.streak), from, refused: count(cursor.refused) })
 }
 
-/// How far an open round got beside its position.
+/// The progress of an open round beside its position.
 struct Progress {
     head_attempts: HeadAttempts,
     above: Vec<Range<u64>>,
@@ -182,7 +183,7 @@ async fn progress(
     Ok(Progress { head_attempts, above, untouched })
 }
 
-/// Everything a lane needs.
+/// All rows that a lane needs.
 pub(super) async fn snapshot(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -278,7 +279,7 @@ pub(super) async fn past(
     Ok(found.map(|found| (found.round, found.ended_at)))
 }
 
-/// A round as its row and those beside it tell of it.
+/// A round, from its row and the rows that belong to it.
 struct Kept {
     round: Round,
     ended_at: Option<Timestamp>,

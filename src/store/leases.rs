@@ -1,12 +1,12 @@
-//! Leases of replicas on PostgreSQL: a row for each shard, one for each replica, and notifications that
-//! wake the others. SQLite has one process and none of this.
+//! Leases of replicas on PostgreSQL: a row for each shard, a row for each replica, and notifications to the
+//! other replicas. SQLite has one process and none of this.
 //!
-//! Verbs here do not stand in line with those of the store: a turn that takes long must not cost a lease.
-//! They have connections of their own, made anew after trouble, and every verb has a deadline. A claim
-//! alone takes the lock of those who write (so that no fenced write stands beside it); a renewal moves only
-//! the end of what is held. All moments of leases are those of the database's clock.
+//! These calls do not wait in the line of the writer: a long turn must not cost a lease. They have their own
+//! connections, made again after a failure, and every call has a deadline. Only a claim takes the lock of
+//! writers (so that no fenced write runs beside it); a renewal changes only the end of held leases. All
+//! moments of leases are those of the database's clock.
 //!
-//! Behind a pooler nobody can listen: there a replica looks at everything now and then instead.
+//! Behind a pooler a replica cannot listen: it reads all rows from time to time instead.
 
 pub(crate) mod fences;
 pub(crate) mod notifications;
@@ -29,15 +29,14 @@ use super::{SqlStore, error::OfTable, rows};
 use crate::{
     database::{
         address::{Address, Server},
-        connect::{self, Connection, Ear, Share},
+        connect::{self, Connection, Listener, Share},
     },
     keys::key_shares,
     leases::notifications::{CHANNEL, NOW, notify, understood},
     upkeep::backlog::BEHIND,
 };
 
-/// The servers that said lately that they live, for people. One that was killed says nothing any more, and is
-/// named until its word is over.
+/// The servers that count as alive, for people. A killed server is listed until its time is over.
 pub(super) async fn living(connection: &impl ConnectionTrait) -> Result<Vec<String>, StoreError> {
     let text = format!(
         "select name, seen_at + life_ms - {NOW} from replica where seen_at + life_ms > {NOW} order by name"
@@ -50,13 +49,13 @@ pub(super) async fn living(connection: &impl ConnectionTrait) -> Result<Vec<Stri
     found.iter().map(|row| shown(row).of("replica")).collect()
 }
 
-/// A verb that knows no life of a lease takes no longer.
+/// The deadline of calls that do not depend on the life of a lease.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// The wait before another try to listen.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
-/// How often everything is looked at where nobody can listen.
+/// How often a replica looks at all rows where notifications cannot be received.
 const LOOK: Duration = Duration::from_secs(10);
-/// A replica that was not seen for so long is forgotten, in milliseconds.
+/// How long a replica must be unseen before its row is removed, in milliseconds.
 const FORGOTTEN: i64 = 24 * 3600 * 1000;
 
 /// Leases as one replica sees them.
@@ -65,23 +64,23 @@ pub struct SqlLeases {
     server: Box<Server>,
     address: Address,
     id: ReplicaId,
-    /// `None` after trouble: made anew at the next verb.
+    /// `None` after a failure: the next call connects again.
     connection: Mutex<Option<Connection>>,
     ear: tokio::sync::Mutex<Hearing>,
 }
 
-/// Whether somebody listens.
+/// Whether this replica listens for notifications of the others.
 enum Hearing {
-    /// Not yet.
+    /// Listening was never tried.
     Never,
-    /// Since then what was told may be lost.
+    /// Listening was interrupted: notifications since then may be lost.
     Deaf,
-    /// With this.
-    With(Ear),
+    /// This connection listens for notifications.
+    With(Listener),
 }
 
 #[derive(FromQueryResult)]
-struct Held {
+struct LeaseRow {
     shard: String,
     epoch: i64,
 }
@@ -109,8 +108,8 @@ struct Seen {
 }
 
 impl SqlStore {
-    /// Leases for the replica with this id, which this process is from then on; `None` where one process has
-    /// the database to itself.
+    /// The leases for the replica with this id, which this process is from then on; `None`: the database
+    /// belongs to one process.
     #[must_use]
     pub fn leases(&self, id: &ReplicaId) -> Option<SqlLeases> {
         let Address::Server(server) = &self.address else { return None };
@@ -127,7 +126,7 @@ impl SqlStore {
 }
 
 impl SqlLeases {
-    /// What the clock of the database says.
+    /// The time by the clock of the database.
     ///
     /// # Errors
     /// When it does not answer.
@@ -155,7 +154,7 @@ impl SqlLeases {
         self.connection().await?.begin(share).await.of("lease")
     }
 
-    /// Does it in time. After trouble the next verb meets a new connection.
+    /// Runs a call with a deadline. After a failure the next call gets a new connection.
     async fn in_time<T>(
         &self,
         most: Duration,
@@ -169,8 +168,8 @@ impl SqlLeases {
         outcome
     }
 
-    async fn listen(&self) -> Option<Ear> {
-        let listening = timeout(ANSWER_MAX, Ear::open(&self.server, CHANNEL)).await;
+    async fn listen(&self) -> Option<Listener> {
+        let listening = timeout(ANSWER_MAX, Listener::open(&self.server, CHANNEL)).await;
         match listening {
             Ok(Ok(ear)) => Some(ear),
             Ok(Err(reason)) => {
@@ -186,9 +185,9 @@ fn milliseconds(life: Duration) -> i64 {
     i64::try_from(life.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn of(owner: &ReplicaId, held: Vec<Held>) -> Vec<Fence> {
+fn of(owner: &ReplicaId, held: Vec<LeaseRow>) -> Vec<Fence> {
     let owner = owner.ulid();
-    let fence = |held: Held| Some(Fence { shard: fences::shard(&held.shard)?, epoch: held.epoch, owner });
+    let fence = |held: LeaseRow| Some(Fence { shard: fences::shard(&held.shard)?, epoch: held.epoch, owner });
     held.into_iter().filter_map(fence).collect()
 }
 
@@ -199,7 +198,7 @@ impl Leases for SqlLeases {
             let transaction = self.begin(Share::Aside).await?;
             let keyring = &self.store.context.keyring;
             if let Some(key) = key_shares::lacking(&transaction, keyring).await? {
-                // Other replicas would sooner work than one that cannot read everything.
+                // A replica that cannot open every value gets no lease, so that other replicas do the work.
                 self.store.follow_keys().await?;
                 debug!("the key {key} was taken before leases were prolonged");
             }
@@ -223,14 +222,14 @@ impl Leases for SqlLeases {
             let text = "update replica set keys = $2 where id = $1";
             let values = vec![replica.id.clone().into(), key_shares::said(keyring).into()];
             rows::execute(&transaction, "replica", text, values).await?;
-            // Rows are locked in one order by everybody.
+            // All transactions lock rows in the same order.
             let text = format!(
                 "update lease set expires_at = {NOW} + $2 where shard in
                    (select shard from lease where owner = $1 order by shard for update)
                  and owner = $1 returning shard, epoch"
             );
             let values = vec![replica.id.clone().into(), milliseconds(life).into()];
-            let held: Vec<Held> = rows::all(&transaction, "lease", &text, values).await?;
+            let held: Vec<LeaseRow> = rows::all(&transaction, "lease", &text, values).await?;
             let text = format!(
                 "select (select count(*) from replica where works and seen_at + life_ms > {NOW}) as workers,
                    count(*) filter (where owner is null or expires_at <= {NOW}) as free,
@@ -270,7 +269,7 @@ impl Leases for SqlLeases {
             );
             let most = i64::try_from(most).unwrap_or(i64::MAX);
             let values = vec![id.clone().into(), milliseconds(life).into(), most.into()];
-            let claimed: Vec<Held> = rows::all(&transaction, "lease", &text, values).await?;
+            let claimed: Vec<LeaseRow> = rows::all(&transaction, "lease", &text, values).await?;
             transaction.commit().await.of("lease")?;
             Ok(of(id, claimed))
         };

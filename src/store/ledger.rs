@@ -1,14 +1,14 @@
-//! Writing the ledgers: each change of state becomes an entry in the transaction that makes it, so that
-//! there is no entry without its cause and no cause without its entry.
+//! Writes the ledgers: each change of state gets its entry in the same transaction, so that there is no entry
+//! without its cause and no cause without its entry.
 //!
 //! **Numbers.** The number of an entry is one more than the last of its app, taken from the app's row of
 //! `ledger`. That row stays locked until the transaction ends, so numbers appear in the order of commits and
-//! a reader never passes over one. A transaction that writes to several ledgers takes them in the order of
-//! their apps.
+//! a reader never misses one. A transaction that writes to several ledgers locks them in the order of their
+//! apps.
 //!
-//! **Folding.** The first change of a state is told at once. What follows within a minute is noted in
-//! `entry_fold` and told by [`tell_folded`]: of things that are counted, how many there were; of a state that
-//! changes back and forth, where it stands once nothing changed for a minute.
+//! **Folding.** The first change of a state gets an entry at once. Further changes within a minute are
+//! recorded in `entry_fold`, and [`tell_folded`] writes an entry for them: for counted things with their
+//! number; for a state that changes back and forth with the state after a minute without a change.
 
 mod news;
 mod read;
@@ -35,22 +35,22 @@ pub(super) use read::column;
 pub(super) use read::{between, ends, list, of_all};
 pub(super) use retention::prune;
 
-/// Characters of one text in the data of an entry; what is longer is cut.
+/// The most characters of one text in the data of an entry; a longer text is cut.
 const TEXT_MAX: usize = 500;
-/// Rows of `entry_fold` that one run looks at.
+/// The rows of `entry_fold` that one run reads.
 const FOLDS_AT_ONCE: u64 = 500;
 
-/// What is to be told.
+/// A change of state that an entry will report.
 pub(super) struct Note {
     app: AppId,
     watch: Option<WatchId>,
     subject: String,
-    /// Beside the topic of its type: states of one subject that are told apart.
+    /// Tells apart several states of one subject with the same topic; usually empty.
     part: String,
     entry_type: EntryType,
     origin: Origin,
     data: Map<String, Json>,
-    /// Of how many things it tells.
+    /// The number of things that the note is about.
     count: u64,
 }
 
@@ -72,12 +72,12 @@ impl Note {
         Self { watch: Some(watch), ..self }
     }
 
-    /// Tells it apart from others of the same type and subject.
+    /// Distinguishes this note from others of the same type and subject.
     pub(super) fn apart(self, part: String) -> Self {
         Self { part, ..self }
     }
 
-    /// Adds a fact; one that is missing is left out.
+    /// Adds a fact; a missing fact is left out.
     pub(super) fn with(mut self, key: &str, fact: impl Into<Json>) -> Self {
         let fact = match fact.into() {
             Json::String(text) => Json::String(text.chars().take(TEXT_MAX).collect()),
@@ -94,7 +94,7 @@ impl Note {
     }
 }
 
-/// Which state of its subject an entry tells of.
+/// The state of its subject that an entry of this type reports.
 fn topic(entry_type: EntryType) -> &'static str {
     match entry_type {
         EntryType::SourceFailing | EntryType::SourceRecovered => "scan",
@@ -107,12 +107,15 @@ fn topic(entry_type: EntryType) -> &'static str {
         EntryType::SubscriptionBlocked | EntryType::SubscriptionRecovered => "subscription",
         EntryType::SubscriptionSkipped => "skip",
         EntryType::SubscriptionGap => "gap",
+        EntryType::MailSent | EntryType::MailFailed => "mail",
+        EntryType::StatusEnded => "status",
+        EntryType::TaskDead => "death",
+        EntryType::ScheduleMissed => "missed",
         EntryType::LedgerRestored => "restore",
     }
 }
 
-/// Whether it tells of something that was done, which is no state: it never waits for its minute, and each
-/// one is told.
+/// Whether the type reports an act and not a state: such an entry is never delayed or folded.
 fn is_deed(entry_type: EntryType) -> bool {
     matches!(
         entry_type,
@@ -120,11 +123,16 @@ fn is_deed(entry_type: EntryType) -> bool {
             | EntryType::RoundEnded
             | EntryType::SubscriptionSkipped
             | EntryType::SubscriptionGap
+            | EntryType::MailSent
+            | EntryType::MailFailed
+            | EntryType::StatusEnded
+            | EntryType::TaskDead
+            | EntryType::ScheduleMissed
             | EntryType::LedgerRestored
     )
 }
 
-/// Whether it tells of things that add up, not of a state.
+/// Whether the type counts things, and does not report a state.
 fn adds_up(entry_type: EntryType) -> bool {
     entry_type == EntryType::LetterParked
 }
@@ -133,17 +141,17 @@ fn adds_up(entry_type: EntryType) -> bool {
 const AT_REST: &str = "('source.recovered', 'watch.recovered', 'watch.resumed', 'letter.parked',
     'sink.enabled', 'sink.closed', 'subscription.recovered')";
 
-/// From a round of a cursor.
+/// The origin of entries that a round of a cursor caused.
 pub(super) fn commit(cursor: &CursorId, round: i64) -> Origin {
     Origin { kind: OriginKind::Commit, name: format!("{cursor}/{round}") }
 }
 
-/// From a Git host, an endpoint or a deadline.
+/// The origin of entries that a Git host, an endpoint or a deadline caused.
 pub(super) fn outside(name: &str) -> Origin {
     Origin { kind: OriginKind::Outside, name: name.to_owned() }
 }
 
-/// From the caller of the request that this verb is a part of; without a request, from outside.
+/// The origin of entries that a request caused: its caller; without a request, `otherwise` from outside.
 pub(super) fn caller(otherwise: &str) -> Origin {
     match Pending::current() {
         Some(pending) => Origin { kind: OriginKind::Person, name: pending.actor.clone() },
@@ -151,7 +159,7 @@ pub(super) fn caller(otherwise: &str) -> Origin {
     }
 }
 
-/// Writes what a transaction has to tell.
+/// Writes the entries of a transaction.
 pub(super) async fn write(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -164,7 +172,7 @@ pub(super) async fn write(
     write_unheard(connection, &*context.random, notes, at).await
 }
 
-/// The same where nobody listens, or whoever calls says so to those who do.
+/// Writes notes without notifying tails and subscriptions: there are none, or the caller notifies them.
 pub(super) async fn write_unheard(
     connection: &impl ConnectionTrait,
     random: &dyn Random,
@@ -189,8 +197,8 @@ pub(super) async fn write_unheard(
     Ok(())
 }
 
-/// Locks the ledger of an app until the transaction ends. Other replicas write to it as well: what is read of
-/// it, or noted in `entry_fold`, holds only behind this lock.
+/// Locks the ledger of an app until the transaction ends. Other replicas write to the ledger as well, so
+/// reads of it, and of `entry_fold`, are valid only under this lock.
 async fn lock(
     connection: &impl ConnectionTrait,
     random: &dyn Random,
@@ -240,7 +248,7 @@ async fn tell(
         return Ok(());
     }
     fold.folded += before.folded;
-    // A clock that went back must not keep an entry waiting.
+    // A clock that was set back must not delay an entry.
     if (0..FOLD_MS).contains(&(at.0 - before.told_at)) {
         (fold.told, fold.told_at, fold.number) = (before.told, before.told_at, before.number);
     } else {
@@ -250,7 +258,7 @@ async fn tell(
     remember(connection, fold).await
 }
 
-/// What was noted of one state of one subject.
+/// The record of folded changes of one state of one subject.
 async fn noted(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -284,8 +292,8 @@ async fn remember(connection: &impl ConnectionTrait, fold: entry_fold::Model) ->
     rows::execute(connection, "entry_fold", text, values).await.map(drop)
 }
 
-/// Writes the next entry of an app, whose ledger is locked; its number. `folded` says of how many things it
-/// tells, or how often the state changed since the entry before.
+/// Writes the next entry of an app, whose ledger is locked. Returns its number. `folded` is the number of
+/// things that the entry reports, or of changes of the state since the last entry.
 async fn append(
     connection: &impl ConnectionTrait,
     fold: &entry_fold::Model,
@@ -317,14 +325,14 @@ async fn append(
     Ok(number)
 }
 
-/// Whether something was noted that is to be told by now. What is counted waits for its minute; a state waits
-/// until it stood still for one. A clock that went back keeps nothing waiting.
+/// Whether the folded changes of a state are due for an entry. Counts wait for their minute; a state waits
+/// until it has been stable for a minute. A clock that was set back delays nothing.
 fn is_due(fold: &entry_fold::Model, at: Timestamp) -> bool {
     let since = if adds_up(fold.told) { fold.told_at } else { fold.last_at };
     fold.folded > 0 && (fold.last_at > at.0 || since <= at.0 - FOLD_MS)
 }
 
-/// Tells what was noted a minute ago and has no entry yet. How many entries that made.
+/// Writes the entries for changes that were folded a minute ago. Returns their number.
 pub(super) async fn tell_folded(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -360,7 +368,7 @@ pub(super) async fn tell_folded(
     Ok(told)
 }
 
-/// A database that was restored goes on with ledgers of other names, so that no id means two entries.
+/// Renames the ledgers of a restored database, so that no entry id is used twice.
 pub(super) async fn restored(
     connection: &impl ConnectionTrait,
     random: &dyn Random,

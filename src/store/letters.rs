@@ -1,4 +1,4 @@
-//! Dead letters: as rounds see them, and as people do.
+//! Dead letters, for rounds and for people.
 
 pub(crate) mod attempts;
 pub(crate) mod dismiss;
@@ -8,9 +8,9 @@ pub(crate) mod redrive;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    filter::Filter,
+    model::filter::Filter,
+    model::round::{DeliveryId, Entry, Letter, Round},
     ports::{DeadLetter, LANE_LETTERS, LetterFilter, LetterPage, LetterPick, SEARCH_STEP, StoreError},
-    round::{DeliveryId, Entry, Letter, Round},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -20,22 +20,23 @@ use tidings_entity::{
 };
 
 use super::{error::undecodable, rows};
-use crate::letters::letter_search::{Looked, Stretch};
+use crate::letters::letter_search::{LetterRange, Looked};
 
-/// Letters that one statement of a search reads.
+/// The letters that one statement of a search reads.
 const PAGE: u64 = 500;
-/// The same with a filter, which the database evaluates: most of them are not read.
+/// The letters that a filtered search looks at in one statement: the database evaluates the filter, so most
+/// of them are not read.
 const FILTERED_PAGE: u64 = 2_500;
 
 /// The letters of one round of a cursor.
 pub(super) struct Bound<'c> {
-    /// The cursor.
+    /// The cursor that the round belongs to.
     pub(super) cursor: &'c CursorId,
-    /// The round.
+    /// The number of the round.
     pub(super) round: i64,
 }
 
-/// The letters bound to a round, whatever became of them since, sorted by path.
+/// The letters bound to a round, in any state, sorted by path.
 pub(super) async fn bound(
     connection: &impl ConnectionTrait,
     bound: &Bound<'_>,
@@ -52,7 +53,7 @@ pub(super) async fn open(
     app: &AppId,
     cursor: &CursorId,
 ) -> Result<(Vec<(Letter, LetterStatus)>, bool), StoreError> {
-    // Two indexes, one statement.
+    // One statement over two indexes.
     let text = "select * from (select * from dead_letter where app_id = $1 and cursor_id = $2
                   and status = 'redrive_requested' order by path limit $3) as asked
                 union all
@@ -62,7 +63,7 @@ pub(super) async fn open(
     let values =
         vec![app.clone().into(), cursor.clone().into(), rows::signed(LANE_LETTERS as u64 + 1).into()];
     let mut found: Vec<dead_letter::Model> = rows::all(connection, "dead_letter", text, values).await?;
-    // Those that are asked for come first; of the others only as many as there is room for.
+    // Letters of a redrive come first; the others only as far as there is room.
     found.sort_by_key(|letter| letter.status != LetterStatus::RedriveRequested);
     let more = found.len() > LANE_LETTERS;
     found.truncate(LANE_LETTERS);
@@ -106,7 +107,7 @@ fn with_status(found: Vec<dead_letter::Model>) -> Result<Vec<(Letter, LetterStat
     found.into_iter().map(with_status).collect()
 }
 
-/// Whether all that is settled of a round was given up.
+/// Whether every settled change of a round was parked.
 pub(super) async fn fill(connection: &impl ConnectionTrait, round: &Round) -> Result<bool, StoreError> {
     let text = "select count(*) from dead_letter where cursor_id = $1 and round = $2 and position < $3";
     let position = rows::signed(round.position);
@@ -122,7 +123,7 @@ struct Unavailable {
     id: DeadLetterId,
 }
 
-/// Open letters whose content could be had nowhere, oldest first.
+/// Open letters whose content could not be fetched, oldest first.
 pub(super) async fn unavailable(
     connection: &impl ConnectionTrait,
     after: Option<DeadLetterId>,
@@ -147,8 +148,8 @@ pub(super) async fn row(
     rows::one(connection, "dead_letter", text, values).await?.ok_or(StoreError::NotFound)
 }
 
-/// Letters of an app, newest first. What a database looks up by itself is in the statement; what is
-/// left is bounded by the number of rows that one page looks at.
+/// Letters of an app, newest first. The statement has the conditions that an index supports; one page limits
+/// the rows for the other conditions.
 pub(super) async fn list(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -163,8 +164,8 @@ pub(super) async fn list(
     let page = if filter.q.is_some() { FILTERED_PAGE } else { PAGE };
     while letters.len() < limit && looked < most {
         let some = (most - looked).min(page);
-        let stretch = older(app, filter.q.as_ref(), next.as_ref(), some);
-        let Looked { found, count, last } = letter_search::look(connection, stretch).await?;
+        let range = older(app, filter.q.as_ref(), next.as_ref(), some);
+        let Looked { found, count, last } = letter_search::look(connection, range).await?;
         looked += count;
         for found in found {
             next = Some(found.row.id.clone());
@@ -188,14 +189,14 @@ fn older<'f>(
     filter: Option<&'f Filter>,
     before: Option<&DeadLetterId>,
     limit: u64,
-) -> Stretch<'f> {
+) -> LetterRange<'f> {
     let mut values: Vec<Value> = vec![app.clone().into()];
     let mut condition = String::from("d.app_id = $1");
     if let Some(before) = before {
         values.push(before.clone().into());
         condition.push_str(" and d.id < $2");
     }
-    Stretch { condition, values, order: "desc", limit, filter }
+    LetterRange { condition, values, order: "desc", limit, filter }
 }
 
 fn letter(row: dead_letter::Model) -> Result<Letter, StoreError> {

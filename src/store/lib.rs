@@ -1,20 +1,21 @@
-//! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite and on PostgreSQL. Which of
-//! them it is concerns `database` and the lists of `rows`; every other statement is read by both.
+//! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite and on PostgreSQL. Only `database`
+//! and the lists of `rows` differ between the two; every other statement runs on both.
 //!
-//! One connection writes, four read. The writing one belongs to a single task (`writer`) that
-//! commits many verbs at once, so that each of them costs a fraction of a sync. On PostgreSQL its
-//! transactions hold a lock over all processes, so that every verb has the database to itself there too. At a
-//! start the schema is brought up and the keyring is proved to be the right one (`canary`). On SQLite the
-//! epoch of the lease rises: an older process that still lives writes nothing any more
-//! (`StoreError::Fenced`). On PostgreSQL replicas share the work by `leases`, and what one of them begins
-//! under a lease changes nothing once that does not stand any more (`fences`, `StoreError::Lost`).
+//! One connection writes, four read. The writing one belongs to a single task (`writer`) that commits many
+//! calls at once, so that each costs a fraction of a sync. On PostgreSQL its transactions hold a lock over
+//! all processes, so that every call has the database to itself there too. At a start the schema is brought
+//! up and the keyring is proved to be the right one (`canary`). On SQLite the epoch of the lease rises: an
+//! older process that is still alive writes nothing any more (`StoreError::Fenced`). On PostgreSQL replicas
+//! share the work by `leases`, and work that was begun under a lease changes nothing once the lease is lost
+//! (`fences`, `StoreError::Lost`).
 //!
-//! `port` is the table of contents: a file for each noun, a line for each verb.
+//! `port` is the table of contents: a file for each noun, a line for each method.
 
 mod apps;
 pub mod audit;
 mod database;
 mod error;
+mod hooks;
 mod keys;
 mod lanes;
 pub mod leases;
@@ -23,7 +24,9 @@ mod letters;
 mod port;
 mod rows;
 mod sources;
+mod statuses;
 mod subscriptions;
+mod tasks;
 mod upkeep;
 mod watches;
 mod writer;
@@ -54,7 +57,7 @@ use error::{OfTable, of_first_use};
 use keys::resealing::Resealing;
 use writer::Writer;
 
-/// How long a start waits between two tries to reach a server, each of which may take seconds itself.
+/// The wait between two attempts of a start to reach a server; each attempt may take seconds itself.
 const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why the store cannot be opened. Nothing was served.
@@ -66,19 +69,19 @@ pub enum OpenError {
     /// The database answers with an error.
     #[error("the database cannot be opened: {0}")]
     Database(String),
-    /// The database does not answer, or says that it will later: this passes by itself.
+    /// The database does not answer, or reports a temporary failure.
     #[error("the database cannot be reached: {0}")]
     Unreachable(String),
     /// The database was written by a newer version.
     #[error("the database was written by a newer version (it has the step {0:?}); start that version")]
     NewerSchema(String),
-    /// A copy into the database did not end.
+    /// A copy into the database was cut off.
     #[error(
         "a copy of another database into this one did not end: run `tidings migrate copy` again, which \
          begins anew"
     )]
     UnfinishedCopy,
-    /// Servers work with the database whose steps were to be taken back.
+    /// Servers work with the database whose schema steps are to be taken back.
     #[error("in use by {0}: stop each server, and run this again")]
     InUse(String),
     /// The data directory belongs to a database that was used, and this one was not.
@@ -90,9 +93,9 @@ pub enum OpenError {
         else { "Put that one back (`tidings restore` fills an empty data directory from a backup)" }
     )]
     NotTheSame {
-        /// The new database.
+        /// The path or address of the new database.
         address: String,
-        /// Whether it is one of a server, which looks after its own backups.
+        /// Whether the database is one of a PostgreSQL server, which has backups of its own.
         is_server: bool,
     },
     /// The data directory has no keyring, and the database needs one.
@@ -101,13 +104,13 @@ pub enum OpenError {
          (`tidings key import`), or let keyring_file name one that opens it ({0})"
     )]
     NoKeyring(Box<OpenError>),
-    /// The keyring that was made or given cannot be written into the data directory.
+    /// The new or given keyring cannot be written into the data directory.
     #[error(transparent)]
     Keyring(SecretsError),
     /// The keyring is not the one that sealed the secrets of this database.
     #[error("the keyring does not belong to this database: {0}")]
     WrongKey(SecretsError),
-    /// A key that other replicas seal with is nowhere to be had.
+    /// A key that other replicas seal with cannot be taken from the database.
     #[error(
         "the keyring lacks the key {0}, which replicas of this database sealed with while this one was away: \
          copy the keyring of one that runs"
@@ -115,16 +118,16 @@ pub enum OpenError {
     MissingKey(String),
 }
 
-/// How a start goes about its database.
+/// The rules of a start for its database.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StartRules {
     /// How long it waits for a server that is not up yet.
     pub wait: Duration,
-    /// Whether a database that no server has used is refused, before anything is made in it.
+    /// Whether an unused database is refused, before anything is created in it.
     pub refuses_new: bool,
 }
 
-/// What verbs need besides the database.
+/// The parts that calls need besides the database.
 #[derive(Clone)]
 struct Context {
     keyring: Arc<Keyring>,
@@ -132,6 +135,10 @@ struct Context {
     random: Arc<dyn Random>,
     kept: Arc<Kept>,
     news: Arc<ledger::News>,
+    /// Notifies the status keeper of statuses to tell.
+    statuses: Arc<ledger::News>,
+    /// Notifies waiters of changes of tasks.
+    tasks: Arc<tasks::TaskChanges>,
 }
 
 /// Everything that must survive, in a database. Clones are the same store.
@@ -141,16 +148,16 @@ pub struct SqlStore {
     context: Context,
     readers: Connection,
     writer: Writer,
-    /// How far sealing anew is; one step at a time.
+    /// The progress of sealing again; one step at a time.
     resealing: Arc<Mutex<Resealing>>,
-    /// Which replica this is, once it is one.
+    /// The id of this process as a replica; empty until it is one.
     mine: Arc<OnceLock<ReplicaId>>,
 }
 
 impl SqlStore {
-    /// Opens the database at `url` (`sqlite:///path/to/file`, made where it is missing, or
-    /// `postgres://...`) and brings its schema up. Whoever had a file open before is fenced off; a server
-    /// is shared.
+    /// Opens the database at `url` (`sqlite:///path/to/file`, created if it does not exist, or
+    /// `postgres://...`) and brings its schema up. A process that had a SQLite file open before is fenced
+    /// off; a server is shared.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -163,7 +170,8 @@ impl SqlStore {
         Self::open_at_start(StartRules::default(), url, keyring, clock, random).await
     }
 
-    /// The same by these rules. A keyring that is not kept yet ([`Keyring::keep`]) is once it is proved.
+    /// Like [`SqlStore::open`], with the rules of a start. A keyring that is not stored yet
+    /// ([`Keyring::keep`]) is stored once it is proved.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -177,7 +185,15 @@ impl SqlStore {
         Self::keeping(
             rules,
             url,
-            Context { keyring, clock, random, kept: Arc::default(), news: Arc::default() },
+            Context {
+                keyring,
+                clock,
+                random,
+                kept: Arc::default(),
+                news: Arc::default(),
+                statuses: Arc::default(),
+                tasks: Arc::default(),
+            },
         )
         .await
     }
@@ -206,7 +222,7 @@ impl SqlStore {
         self
     }
 
-    /// Commits what is on its way, then closes all connections. Verbs after it are refused with
+    /// Commits pending verbs, then closes all connections. Later verbs are refused with
     /// [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.writer.close().await;
@@ -215,10 +231,10 @@ impl SqlStore {
         }
     }
 
-    /// Runs a statement beside all verbs, as somebody would who can write to the database.
+    /// Runs a statement outside of the writer, like an attacker who can write to the database.
     ///
     /// # Panics
-    /// The database refuses the statement.
+    /// If the database refuses the statement.
     #[cfg(any(test, feature = "testing"))]
     pub async fn tamper(&self, text: &str) {
         let text = text.to_owned();
@@ -232,15 +248,14 @@ impl SqlStore {
         self.mine.get().cloned()
     }
 
-    /// One consistent look at the database.
+    /// One consistent read of the database.
     async fn snapshot(&self) -> Result<Look, StoreError> {
         self.readers.look().await.of("sqlite_schema")
     }
 }
 
-/// What a start does with a database. Any of it may find that a server is not up yet, as the parts of a
-/// stack come up in any order, or go down again, or that another process is at it; all of it may be done
-/// again.
+/// The steps of a start with a database. The server may not be up yet, because the parts of a stack start in
+/// any order, or may go down again, or another process may be at the same steps; every step may be repeated.
 async fn first_steps(
     address: &Address,
     context: &Context,

@@ -1,15 +1,18 @@
-//! The port, a file for each noun. Verbs that write take their turn in the writer; verbs that read see one
+//! The port, a file for each noun. Calls that write take their turn in the writer; calls that read see one
 //! snapshot.
 
 mod apps;
 mod history;
+mod hooks;
 mod lanes;
 mod ledgers;
 mod letters;
 mod receipts;
 mod requests;
 mod sources;
+mod statuses;
 mod subscriptions;
+mod tasks;
 mod upkeep;
 mod watches;
 
@@ -19,7 +22,7 @@ use tidings_actors::ports::{Fence, Store};
 
 use super::SqlStore;
 
-/// Runs a block in the writer's transaction, with owned copies of what it needs.
+/// Runs a block in the writer's transaction, with owned copies of its arguments.
 macro_rules! transact {
     ($store:expr, |$transaction:ident| $body:expr) => {
         transact!($store, |$transaction, _context| $body)

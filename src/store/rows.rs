@@ -22,8 +22,8 @@ fn statement(connection: &impl ConnectionTrait, text: &str, mut values: Vec<Valu
     Statement::from_sql_and_values(connection.get_database_backend(), text, values)
 }
 
-/// PostgreSQL takes no text with a NUL. What people and hosts send is checked where it comes in; this is
-/// the last line, so that one text more never makes a row that cannot be written.
+/// PostgreSQL stores no text with a NUL. Texts of people and hosts are checked where they arrive; this is the
+/// last check, so that an unchecked text never makes a row that cannot be written.
 fn without_nul(value: &mut Value) {
     match value {
         Value::String(Some(text)) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
@@ -32,7 +32,7 @@ fn without_nul(value: &mut Value) {
     }
 }
 
-/// Every row as it is, for statements whose rows hold several things.
+/// Every row as it is, for statements whose rows hold several entities.
 pub(super) async fn mixed(
     connection: &impl ConnectionTrait,
     table: &'static str,
@@ -42,7 +42,7 @@ pub(super) async fn mixed(
     connection.query_all_raw(statement(connection, text, values)).await.of(table)
 }
 
-/// Every row; one that cannot be read is an error.
+/// Every row; a row that cannot be read is an error.
 pub(super) async fn all<M: FromQueryResult>(
     connection: &impl ConnectionTrait,
     table: &'static str,
@@ -70,7 +70,7 @@ pub(super) fn readable_or_logged<T>(result: Result<T, StoreError>) -> Option<T> 
     result.map_err(|error| error!(%error, "a row is left out because it cannot be read")).ok()
 }
 
-/// The first row.
+/// Reads the first row of a query; `None`: there is no row.
 pub(super) async fn one<M: FromQueryResult>(
     connection: &impl ConnectionTrait,
     table: &'static str,
@@ -126,7 +126,8 @@ where
 
 /// A list of rows for `with v(...) as`, on SQLite at most [`LISTED_MAX`], with the types of its columns
 /// (`text` and `bigint`), none of them null. On PostgreSQL it is an array a column, so that one text serves
-/// all lengths. On SQLite it repeats the last row up to a fixed size: what uses it must not mind.
+/// all lengths. On SQLite it repeats the last row up to a fixed size, which must be harmless for the
+/// statement.
 pub(super) fn list(
     connection: &impl ConnectionTrait,
     types: &[&str],
@@ -137,6 +138,20 @@ pub(super) fn list(
         DbBackend::Postgres => arrays(types, rows),
         _ => places(types, rows),
     }
+}
+
+/// Divides rows so that [`list`] repeats none of them: for inserts, and for large rows.
+pub(super) fn sized<'r>(connection: &impl ConnectionTrait, rows: &'r [Vec<Value>]) -> Vec<&'r [Vec<Value>]> {
+    if connection.get_database_backend() == DbBackend::Postgres {
+        return rows.chunks(LISTED_MAX).collect();
+    }
+    let (mut parts, mut rest) = (Vec::new(), rows);
+    while let Some(size) = LIST_SIZES.into_iter().rev().find(|size| *size <= rest.len()) {
+        let (part, others) = rest.split_at(size);
+        parts.push(part);
+        rest = others;
+    }
+    parts
 }
 
 fn arrays(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
@@ -151,7 +166,7 @@ fn arrays(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
     (format!("select * from unnest({})", places.join(", ")), values)
 }
 
-/// SQLite gets nameless places: it searches a name from the first one on, for each of them.
+/// SQLite gets nameless parameters: it would search the list for each named one.
 fn places(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
     debug_assert!(rows.len() <= LISTED_MAX, "a batch has at most {LISTED_MAX} rows");
     let size = LIST_SIZES.into_iter().find(|size| *size >= rows.len()).unwrap_or(rows.len());
@@ -172,7 +187,7 @@ fn places(types: &[&str], rows: &[Vec<Value>]) -> (String, Vec<Value>) {
     (text, values)
 }
 
-/// All columns of an entity, as a statement that joins it selects them: `alias.column as alias_column`.
+/// All columns of an entity for a statement with a join: `alias.column as alias_column`.
 pub(super) fn columns<E: EntityTrait>(alias: &str) -> String {
     let columns = E::Column::iter().map(|column| {
         let name = column.as_str();
@@ -186,7 +201,7 @@ pub(super) fn unsigned(table: &'static str, number: i64) -> Result<u64, StoreErr
     u64::try_from(number).map_err(|_| undecodable(table, format!("{number} is negative")))
 }
 
-/// A count or size for a row; beyond what a row can hold is capped.
+/// A count or size for a row; a number beyond the range of the column is capped.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,17 +1,18 @@
-//! Repositories, credentials and sources: found or made at a registration, read in bulk for the
-//! watchers, removed when nothing uses them any more.
+//! Repositories, credentials and sources: found or created at a registration, read in bulk for the watchers,
+//! removed when they are not used any more.
 
 pub(crate) mod heads;
 pub(crate) mod known;
+pub(crate) mod receipt_bodies;
 pub(crate) mod receipts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    follow::Followed,
+    model::follow::Followed,
+    model::secret::Secret,
     ports::{Extent, Location, Reach, Remote, Selector, Source, StoreError, patterns_of},
-    secret::Secret,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -20,13 +21,13 @@ use tidings_entity::{
     kind::{HistoryMode, SelectorKind},
     repository, source,
 };
-use tidings_secrets::Place;
+use tidings_secrets::SealedField;
 use url::Url;
 
 use super::{Context, error::undecodable, rows};
 use crate::{leases::reach, watches::views};
 
-/// A source with what is needed to reach it.
+/// A source with the data needed to reach it.
 #[derive(FromQueryResult)]
 struct SourceRow {
     id: SourceId,
@@ -64,7 +65,8 @@ struct HeadRow {
     commit_id: ObjectId,
 }
 
-/// Where the repository of a watch lies, and the credential for it; it is asked for the app of the watch.
+/// The location of a watch's repository and the credential for it; the request is on behalf of the watch's
+/// app.
 pub(super) async fn remote(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -100,7 +102,7 @@ pub(super) async fn list(
     }
 }
 
-/// Those that cannot be read are left out and logged.
+/// Reads sources by a condition; rows that cannot be read are left out and logged.
 async fn list_where(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -143,7 +145,10 @@ async fn list_where(
             id: row.id,
             remote: Remote { apps: needs.apps.into_iter().collect(), ..remote },
             patterns: patterns_of(needs.patterns.into_values()),
-            followed: needs.followed,
+            followed: Followed {
+                selectors: needs.selectors.into_iter().collect(),
+                branches: needs.branches.into_iter().collect(),
+            },
             extent: if is_whole { Extent::Whole } else { Extent::Trees },
             every: needs.every,
             haves: needs.haves.into_iter().collect(),
@@ -154,11 +159,12 @@ async fn list_where(
     Ok(repositories.into_iter().collect())
 }
 
-/// What the watches of a source need of it.
+/// The needs of a source's watches.
 #[derive(Default)]
 struct Needs {
     patterns: BTreeMap<AppId, BTreeSet<String>>,
-    followed: Followed,
+    selectors: BTreeSet<Selector>,
+    branches: BTreeSet<String>,
     every: bool,
     haves: BTreeSet<ObjectId>,
     apps: BTreeSet<AppId>,
@@ -167,11 +173,11 @@ struct Needs {
 impl Needs {
     fn add(&mut self, follower: Follower) {
         let selector = Selector { kind: follower.selector_kind, value: follower.selector_value };
-        self.followed.branches.extend(follower.branch.clone().filter(|branch| !branch.is_empty()));
+        self.branches.extend(follower.branch.clone().filter(|branch| !branch.is_empty()));
         // The default branch is asked for by name too, so that a listing always has its commit.
         let pattern = selector.ref_pattern().or(follower.branch).filter(|pattern| !pattern.is_empty());
         self.patterns.entry(follower.app_id.clone()).or_default().extend(pattern);
-        self.followed.selectors.insert(selector);
+        self.selectors.insert(selector);
         self.every |= follower.mode == HistoryMode::Every;
         self.haves.extend(follower.held);
         self.apps.insert(follower.app_id);
@@ -181,12 +187,7 @@ impl Needs {
 impl SourceRow {
     fn remote(&self, context: &Context) -> Result<Remote, StoreError> {
         let credential = match (&self.credential_id, &self.secret) {
-            (Some(id), Some(sealed)) => Some(
-                context
-                    .keyring
-                    .open_sealed(&place(id.as_str()), sealed)
-                    .map_err(|error| undecodable("credential", error))?,
-            ),
+            (Some(id), Some(sealed)) => Some(opened(context, id, sealed)?),
             _ => None,
         };
         Ok(Remote {
@@ -198,7 +199,7 @@ impl SourceRow {
     }
 }
 
-/// Finds or makes the repository of a normalised address.
+/// Finds or creates the repository of a normalised address.
 pub(super) async fn repository(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -220,7 +221,7 @@ pub(super) async fn repository(
     Ok(id)
 }
 
-/// Finds or makes the source of a repository that an app sees with this credential.
+/// Finds or creates the source of a repository for an app with this credential.
 pub(super) async fn source(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -254,7 +255,7 @@ pub(super) async fn source(
     Ok(id)
 }
 
-/// Finds or makes the credential of an app.
+/// Finds or creates the credential of an app.
 async fn keep(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -283,8 +284,7 @@ async fn keep(
     Ok(id)
 }
 
-/// Removes a source that no watch sees through any more, and its credential and repository if
-/// nothing else uses them.
+/// Removes a source without watches, and its credential and repository if nothing else uses them.
 pub(super) async fn remove_unused(
     connection: &impl ConnectionTrait,
     id: &SourceId,
@@ -307,7 +307,7 @@ pub(super) async fn remove_unused(
     Ok(())
 }
 
-/// Whether this is what is remembered already.
+/// Whether this error is stored already.
 pub(super) async fn has_error(
     connection: &impl ConnectionTrait,
     id: &SourceId,
@@ -332,6 +332,12 @@ pub(super) async fn record_error(
     }
 }
 
+/// Opens the sealed secret of a credential.
+pub(super) fn opened(context: &Context, id: &CredentialId, sealed: &[u8]) -> Result<Secret, StoreError> {
+    let opened = context.keyring.open_sealed(&place(id.as_str()), sealed);
+    opened.map_err(|error| undecodable("credential", error))
+}
+
 fn location(url: &str) -> Option<Location> {
     if url.starts_with('/') {
         return Some(Location::Local(url.into()));
@@ -344,6 +350,6 @@ fn location(url: &str) -> Option<Location> {
     }
 }
 
-fn place(row: &str) -> Place<'_> {
-    Place { table: "credential", column: "secret", row }
+fn place(row: &str) -> SealedField<'_> {
+    SealedField { table: "credential", column: "secret", row }
 }

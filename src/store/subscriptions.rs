@@ -1,15 +1,16 @@
-//! Subscriptions as rows: made, changed, removed, and shown with their sinks.
+//! Subscriptions as rows: created, changed, removed, and shown with their sinks.
 
 pub(super) mod attempts;
 mod change;
+pub(super) mod mails;
 pub(super) mod work;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
-    filter::Filter,
+    model::filter::Filter,
     ports::{
-        NewSubscription, ReadFrom, SUBSCRIPTIONS_MAX, StoreError, Subscription, SubscriptionName, WatchSink,
-        sink_of,
+        MailRange, NewSubscription, ReadFrom, SUBSCRIPTIONS_MAX, StoreError, Subscription, SubscriptionName,
+        WatchSink, sink_of,
     },
     time::Timestamp,
 };
@@ -32,7 +33,14 @@ use crate::{
 };
 pub(super) use change::change;
 
-/// Makes a subscription with its sink.
+/// The reason as it is shown.
+const REASON: &str = "case when k.disabled is not null and s.state in ('active', 'blocked') then k.disabled
+    else s.reason end";
+/// The state as shown: an active subscription is disabled while its sink is.
+const STATE: &str = "case when k.disabled is not null and s.state in ('active', 'blocked') then 'disabled'
+    else s.state end";
+
+/// Creates a subscription with its sink.
 pub(super) async fn create(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -61,6 +69,9 @@ pub(super) async fn create(
         tries: 0,
         skips: 0,
         next_at: None,
+        mail_first: None,
+        mail_last: None,
+        quiet_until: None,
         expires_at: new.expires_at.map(|at| at.0),
         created_at: new.created_at.0,
     };
@@ -71,8 +82,8 @@ pub(super) async fn create(
     find(connection, &app, &SubscriptionName::Id(new.id)).await
 }
 
-/// The position of one that begins there. Not beyond the end: entries that are not written yet would be
-/// passed over.
+/// The position for a subscription that begins with this entry. Not beyond the end of the ledger: otherwise
+/// future entries would be skipped.
 async fn position(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -139,10 +150,10 @@ pub(super) async fn list(
 pub(super) fn column(field: &str) -> Option<Column> {
     Some(match field {
         "name" => Column::texts(&["s.name", "s.id"]),
-        "state" => Column::texts(&["s.state"]),
+        "state" => Column::texts(&[STATE]),
         "sink" => Column::texts(&["k.kind"]),
         "filter" => Column::texts(&["s.filter"]),
-        "reason" => Column::texts(&["s.reason"]),
+        "reason" => Column::texts(&[REASON]),
         "since" | "until" => Column::Number("s.created_at"),
         _ => return None,
     })
@@ -160,7 +171,7 @@ pub(super) async fn remove(
         return Err(StoreError::NotFound);
     }
     sinks::remove(connection, Some(&sink_of(id))).await?;
-    // What was folded of it is never told.
+    // Folded changes of a removed subscription get no entry.
     let text = "delete from entry_fold where app_id = $1 and subject = $2";
     let values = vec![app.clone().into(), id.clone().into()];
     rows::execute(connection, "entry_fold", text, values).await?;
@@ -176,7 +187,7 @@ async fn row(
     rows::one(connection, "subscription", text, vec![id.clone().into()]).await
 }
 
-/// All of a subscription that people see, up to the conditions.
+/// The beginning of a statement that reads what people see of subscriptions, without conditions.
 fn shown_columns() -> String {
     format!(
         "select {}, {}, coalesce(l.last, 0) as ledger_last from subscription s
@@ -211,6 +222,8 @@ fn shown(row: &QueryResult) -> Result<Subscription, StoreError> {
         state: of_row.state,
         reason: of_row.reason,
         next_at: of_row.next_at.map(Timestamp),
+        mail: of_row.mail_first.zip(of_row.mail_last).map(|(first, last)| MailRange { first, last }),
+        quiet_until: of_row.quiet_until.map(Timestamp),
         expires_at: of_row.expires_at.map(Timestamp),
         created_at: Timestamp(of_row.created_at),
     })

@@ -6,16 +6,16 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
+    model::view::View,
     ports::{
         AppStore, Begun, DeliverySettings, EndpointAccess, KeyedRequest, LaneStore, LetterStore, NewApp,
         NewWatch, Reach, Ref, RefListing, RepositoryFacts, RequestStore, Selector, SinkKey, SourceStore,
         Start, StoreError, StoredAnswer, Streak, UpkeepStore, Watch, WatchStore,
     },
-    secret::Secret,
-    sink::SinkAddress,
     testing::{ManualClock, MemoryMeter, SeededRandom},
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, ObjectId, ReplicaId, Sha256Hash, WatchId},
@@ -33,17 +33,22 @@ mod agreement;
 mod backlog;
 mod filters;
 mod home;
+mod hooks;
 mod key_shares;
 mod keys;
 mod leases;
 mod ledger;
 mod listing;
+mod narrowed;
 mod postgres;
 mod requests;
+mod schedules;
 mod sinks;
 mod slow;
 mod start;
+mod statuses;
 mod subscriptions;
+mod tasks;
 mod transfer;
 mod trouble;
 mod upkeep;
@@ -69,6 +74,7 @@ fn new_app(number: u128) -> NewApp {
         id: AppId::new(Ulid::from_parts(1, number)),
         name: "an app".into(),
         email: "a@example.org".into(),
+        is_from_anyone: false,
         receives_at: SinkAddress::Pull,
         website: None,
         description: None,
@@ -104,6 +110,7 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
         selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
         alias: String::new(),
         sink: None,
+        status: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

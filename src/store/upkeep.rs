@@ -1,4 +1,4 @@
-//! What mirrors must keep, what may be forgotten, and the numbers of the overview.
+//! The commits that mirrors must keep, the rows that may be removed, and the numbers of the overview.
 
 pub(crate) mod backlog;
 pub(crate) mod blobs;
@@ -14,7 +14,10 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 
-use super::rows::{self, signed};
+use super::{
+    rows::{self, signed},
+    tasks,
+};
 use crate::upkeep::backlog::ANY_BEHIND;
 
 #[derive(FromQueryResult)]
@@ -22,8 +25,8 @@ struct Pin {
     commit_id: ObjectId,
 }
 
-/// Commits of a repository that mirrors must keep: held, both ends and bases of open rounds, the
-/// bases of resyncs to come, and what a replay goes back to.
+/// Commits of a repository that mirrors must keep: held ones, both ends and bases of open rounds, the bases
+/// of coming resyncs, and the trees of requested replays.
 pub(super) async fn pins(
     connection: &impl ConnectionTrait,
     repository: &RepositoryId,
@@ -45,8 +48,8 @@ pub(super) async fn pins(
     Ok(pins.into_iter().map(|pin| pin.commit_id).collect())
 }
 
-/// What is forgotten, in order: table, its key, and which rows. `$1` is the oldest moment kept.
-/// History of open rounds stays, and so does a round that an open letter names.
+/// The rows that are removed, in order: table, its key, and a condition. `$1` is the oldest moment that is
+/// kept. History of open rounds stays, and so does a round that an open letter names.
 const HISTORY: &[(&str, &str, &str)] = &[
     (
         "attempt",
@@ -82,8 +85,8 @@ const HISTORY: &[(&str, &str, &str)] = &[
     ),
     ("receipt", "id", "received_at < $1"),
     (
-        // At rest: its branch is gone and the app holds nothing of it. Once its history is gone too,
-        // the clock alone makes the numbers of a branch that returns go on.
+        // Cursors at rest: the branch is gone and the app holds nothing of it. After their history is removed
+        // too, round numbers of a branch that returns continue only because they come from the clock.
         "cursor",
         "id",
         "created_at < $1 and slot <> '' and state = 'branch_missing' and held is null
@@ -108,14 +111,14 @@ const STALE: &str = "with stale as (select r.cursor_id, r.number from round r wh
       and not exists (select 1 from dead_letter d where d.cursor_id = r.cursor_id and d.round = r.number
         and d.status in ('open', 'redrive_requested')))";
 
-/// Most rows that go in one transaction, which others wait for.
+/// The most rows that one transaction removes, because others wait for it.
 pub(super) const STEP: u64 = 500;
 
 /// How many kinds of rows are forgotten.
 pub(super) const KINDS: usize = HISTORY.len() + 2;
 
-/// Forgets old rows of one kind, history before the blobs and answers that nobody asks for; at most `limit`
-/// of them. How many went.
+/// Removes at most `limit` old rows of one kind: history first, then unused blobs and answers. Returns their
+/// number.
 pub(super) async fn prune(
     connection: &impl ConnectionTrait,
     kind: usize,
@@ -139,9 +142,9 @@ pub(super) async fn prune(
     rows::execute(connection, table, &text, vec![before.into(), signed(limit).into()]).await
 }
 
-/// What of an app goes before the app does, so that the rest is little: history, and letters that are closed
-/// and that no open round counts on. Open letters are no past: without them an app whose erasing was cut
-/// off would never get what was given up. `$1` is the app.
+/// Rows of an app that are removed in steps before the app itself, so that the last step is small: history,
+/// and closed letters that no open round needs. Open letters stay: without them an app whose erasure was cut
+/// off would never get its parked changes. `$1` is the app.
 const OF_APP: &[(&str, &str, &str)] = &[
     (
         "attempt",
@@ -171,12 +174,13 @@ const OF_APP: &[(&str, &str, &str)] = &[
            where b.cursor_id = round.cursor_id and b.round = round.number)",
     ),
     ("entry", "app_id, number", "app_id = $1"),
+    ("task", "id", "queue_id in (select id from queue where app_id = $1)"),
 ];
 
 /// How many kinds of rows of an app go before it.
 pub(super) const KINDS_OF_APP: usize = OF_APP.len();
 
-/// Removes rows of one kind of an app that is being erased, at most `limit` of them. How many went.
+/// Removes rows of one kind of an app that is being erased, at most `limit` of them. Returns their number.
 pub(super) async fn clear(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -190,7 +194,12 @@ pub(super) async fn clear(
             where w.app_id = $1)
           select {key} from {table} where {condition} limit $2)"
     );
-    rows::execute(connection, table, &text, vec![app.clone().into(), signed(limit).into()]).await
+    let gone =
+        rows::execute(connection, table, &text, vec![app.clone().into(), signed(limit).into()]).await?;
+    if table == "task" {
+        tasks::empty_queues(connection, app).await?;
+    }
+    Ok(gone)
 }
 
 /// An app with too much history, and the moment up to which its rounds go.
@@ -208,7 +217,7 @@ pub(super) async fn crowded(
     let text = "select (select count(*) from round) + (select count(*) from settled)
                   + (select count(*) from attempt)";
     let most = signed(most);
-    // Nearly always: nobody has too much where all together have not.
+    // The usual case: no app has too many rows if all apps together have not.
     if rows::number(connection, "round", text, vec![]).await? <= most {
         return Ok(Vec::new());
     }
@@ -227,7 +236,7 @@ pub(super) async fn crowded(
     rows::all(connection, "round", text, vec![most.into()]).await
 }
 
-/// What goes with a round, in order.
+/// The rows that are removed with a round, in order.
 const OF_ROUND: &[(&str, &str, &str)] = &[
     (
         "attempt",
@@ -247,7 +256,8 @@ const OF_ROUND: &[(&str, &str, &str)] = &[
     ("round", "cursor_id, number", "(cursor_id, number) in (select cursor_id, number from stale)"),
 ];
 
-/// Removes rounds of crowded apps with what goes with them, at most `limit` rows. How many went.
+/// Removes rounds of apps with too many rows, with their other rows, at most `limit` rows. Returns their
+/// number.
 pub(super) async fn shorten(
     connection: &impl ConnectionTrait,
     crowded: &[Crowded],
@@ -261,7 +271,7 @@ pub(super) async fn shorten(
     let mut left = limit;
     for Crowded { app_id, cut } in crowded {
         for (table, key, condition) in OF_ROUND {
-            // A round goes after everything that goes with it.
+            // A round is removed after all rows that belong to it.
             if left == 0 {
                 return Ok(limit);
             }
@@ -279,7 +289,7 @@ pub(super) async fn shorten(
 /// The numbers of the overview.
 pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) -> Result<Totals, StoreError> {
     #[derive(FromQueryResult)]
-    struct Row {
+    struct UpkeepRow {
         apps: i64,
         apps_disabled: i64,
         repositories: i64,
@@ -289,6 +299,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
         open_rounds: i64,
         dead_letters: i64,
         open_breakers: i64,
+        subscriptions_blocked: i64,
         oldest: Option<i64>,
     }
     let behind = &*ANY_BEHIND;
@@ -301,9 +312,10 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
          (select count(*) from cursor where open_round is not null) as open_rounds,
          (select count(*) from dead_letter where status in ('open', 'redrive_requested')) as dead_letters,
          (select count(*) from breaker where opened_at is not null) as open_breakers,
+         (select count(*) from subscription where state = 'blocked') as subscriptions_blocked,
          (select min(c.behind_since) {behind}) as oldest"
     );
-    let row: Option<Row> = rows::one(connection, "cursor", &text, vec![]).await?;
+    let row: Option<UpkeepRow> = rows::one(connection, "cursor", &text, vec![]).await?;
     let row = row.ok_or(StoreError::NotFound)?;
     let count = |number| rows::unsigned("cursor", number);
     let lag = row.oldest.map_or(Duration::ZERO, |oldest| now.since(Timestamp(oldest)));
@@ -317,6 +329,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
         open_rounds: count(row.open_rounds)?,
         dead_letters: count(row.dead_letters)?,
         open_breakers: count(row.open_breakers)?,
+        subscriptions_blocked: count(row.subscriptions_blocked)?,
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
     })
 }

@@ -1,4 +1,4 @@
-//! Watches as their apps see them, and changing their settings.
+//! Watches as their apps see them, and changes of their settings.
 
 pub(crate) mod pinned;
 pub(crate) mod registration;
@@ -20,7 +20,7 @@ use tidings_entity::{
     watch,
 };
 
-use super::{Context, apps, ledger::told, rows};
+use super::{Context, apps, ledger::told, rows, statuses};
 use crate::{apps::sinks, lanes::refusals, upkeep::backlog::OWES};
 
 #[derive(FromQueryResult)]
@@ -107,8 +107,8 @@ pub(super) async fn one(
     watch(found, cursors)
 }
 
-/// The watches for which `condition` (over `w`) holds, oldest first. Those that cannot be read are
-/// left out and logged.
+/// The watches for which `condition` (over `w`) holds, oldest first. Rows that cannot be read are left out
+/// and logged.
 pub(super) async fn list(
     connection: &impl ConnectionTrait,
     condition: &str,
@@ -132,7 +132,7 @@ pub(super) async fn list(
     Ok(watches.filter_map(rows::readable_or_logged).collect())
 }
 
-/// Changes settings.
+/// Changes the settings of a watch that the patch names.
 pub(super) async fn patch(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -165,13 +165,20 @@ pub(super) async fn patch(
     let gone = patch.on_branch_gone.unwrap_or(old.on_branch_gone);
     let values = vec![view.into(), mode.into(), state.into(), reason.into(), gone.into(), id.clone().into()];
     rows::execute(connection, "watch", text, values).await?;
-    match &patch.state {
-        Some((WatchState::Active, _)) => refusals::of_watch(connection, context, id).await,
-        _ => Ok(()),
+    if let Some((WatchState::Active, _)) = &patch.state {
+        refusals::of_watch(connection, context, id).await?;
     }
+    if let Some(status) = patch.status {
+        let row = row(connection, app, id).await?;
+        statuses::set(connection, context, &row, status, at).await?;
+    }
+    if state != was || patch.sink.is_some() {
+        statuses::refresh_watch(connection, context, id).await?;
+    }
+    Ok(())
 }
 
-/// What bodies show of a watch.
+/// The facts about a watch that bodies show.
 pub(super) fn facts(row: &watch::Model) -> RepositoryFacts {
     RepositoryFacts {
         repository_id: row.id.clone(),
@@ -181,7 +188,7 @@ pub(super) fn facts(row: &watch::Model) -> RepositoryFacts {
     }
 }
 
-/// The sink that a watch has for itself, as it is shown.
+/// The watch's own sink, as it is shown.
 fn sink(row: &WatchRow) -> Result<Option<WatchSink>, StoreError> {
     let (Some(id), Some(kind), Some(delivery)) = (&row.watch.sink_id, row.sink_kind, &row.sink_delivery)
     else {
@@ -200,6 +207,7 @@ fn watch(row: WatchRow, cursors: Vec<CursorRow>) -> Result<Watch, StoreError> {
     Ok(Watch {
         sink: sink(&row)?,
         alias: row.watch.alias.clone(),
+        status: statuses::shown(&row.watch),
         facts: facts(&row.watch),
         view: views::view(&row.view_text)?,
         has_credential: row.credential_id.is_some(),

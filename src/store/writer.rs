@@ -1,22 +1,25 @@
-//! The one task that writes. Verbs wait in a bounded channel; each turn takes at most 256 of them
-//! into one transaction: first all settlements in a few statements, then every other verb inside a
-//! savepoint of its own, so that one that fails changes nothing of the others; a turn of settlements
-//! alone, or of one verb alone, needs no savepoint. Answers go out after the commit, that is, after
-//! the sync.
+//! The one task that writes. Calls (verbs) wait in a bounded channel; each turn takes at most 256 of them
+//! into one transaction: first all settlements in a few statements, then every other verb inside its own
+//! savepoint, so that a failed verb does not affect the others; a turn with only settlements, or with a
+//! single verb, needs no savepoint. Answers are sent after the commit, that is, after the sync.
 //!
-//! Lanes that settle side by side are gathered: while turns bring several settlements each, the next
-//! turn of settlements alone begins [`GATHER`] after the one before, so that a sync is shared by more
-//! of them. A single lane, and every other verb, waits for nothing.
+//! Operations on tasks come first, in a transaction of their own ([`super::tasks`]): their turn shares the
+//! database with those of other processes, and a failure of one kind of work does not affect the other.
 //!
-//! When the transaction fails, every verb of the turn gets the same error, and after trouble with
-//! the database the connection is made anew at the next turn: a full disk or a lock heals without a
-//! restart, and `trial` finds out when. A server that falls silent is given up after a while. Whether
-//! a turn that was cut off took effect is unknown: the next turn has the database to itself, and so
-//! waits for its end. A verb that is part of a request takes the request's audit entry along into its
-//! transaction ([`super::audit`]). Every turn begins with the leases: a turn of a process from which
-//! the database was taken changes nothing, and so does each verb whose own lease is over. A full
-//! channel makes verbs wait. Dropping a verb's future does not take the verb back.
+//! Settlements of several lanes are gathered: while turns bring several settlements each, the next turn with
+//! only settlements begins [`GATHER`] after the previous one, so that more of them share a sync. A single
+//! lane, and every other verb, does not wait.
+//!
+//! When the transaction fails, every verb of the turn gets the same error, and after a failure of the
+//! database the next turn makes a new connection: a full disk or a lock can be repaired without a restart,
+//! and `trial` notices that. A silent server is abandoned after a while. Whether a turn that was cut off took
+//! effect is unknown: the next turn runs alone on the database, and so waits for its end. A verb that is part
+//! of a request writes the request's audit entry in its transaction ([`super::audit`]). Every turn first
+//! checks the leases: if another process took over the database, the turn changes nothing, and a verb whose
+//! own lease has ended changes nothing. A full channel makes verbs wait. Dropping a verb's future does not
+//! cancel the verb.
 
+mod tasking;
 mod trial;
 mod turn;
 mod verb;
@@ -52,23 +55,25 @@ use crate::{
     },
     lanes::settle,
     leases::fences,
+    tasks::{Operation, Outcome},
 };
 
 /// Most verbs in one transaction.
 const TURN: usize = 256;
-/// How long settlements wait for those of other lanes. Two such waits are well below what a lane that
-/// shares its endpoint with others needs to send what it may have unsettled.
+/// How long settlements wait for those of other lanes. Two such waits are well below the time in which a lane
+/// that shares its endpoint with others sends its whole window.
 const GATHER: Duration = Duration::from_millis(16);
-/// A server ends each statement of a turn sooner: one whose turn takes so long is cut off from us.
+/// The longest turn: statements have shorter timeouts on the server. A connection whose turn takes longer is
+/// abandoned.
 const TURN_MAX: Duration = Duration::from_secs(20);
-/// Verbs that wait for their turn; further callers wait at the door.
+/// Verbs that wait for their turn; further callers wait for room in the channel.
 const WAITING: usize = 1024;
 
 /// The door to the writing task.
 #[derive(Clone)]
 pub(super) struct Writer {
     inbox: mpsc::Sender<Work>,
-    /// Of the work that this handle is for.
+    /// The lease of the work that this handle is for; `None`: no lease is checked.
     fence: Option<Fence>,
     /// Whether the last trial failed.
     is_refused: Arc<AtomicBool>,
@@ -76,7 +81,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the task.
+    /// Starts the task that writes.
     #[expect(clippy::disallowed_methods, reason = "the one task of the store; `close` ends it")]
     pub(super) fn start(address: Address, connection: Connection, context: Context, epoch: i64) -> Self {
         let (inbox, work) = mpsc::channel(WAITING);
@@ -88,6 +93,7 @@ impl Writer {
             context,
             epoch,
             work,
+            held_back: Vec::new(),
             meter: meter.clone(),
             next_trial: None,
             is_refused: is_refused.clone(),
@@ -96,22 +102,22 @@ impl Writer {
         Self { inbox, fence: None, is_refused, meter }
     }
 
-    /// From now on `meter` counts the transactions. The first meter stays.
+    /// Counts transactions with `meter` from now on. The first meter stays.
     pub(super) fn measure(&self, meter: Arc<dyn Meter>) {
         self.meter.get_or_init(|| meter);
     }
 
-    /// Whether the database took the last write that was tried. Asks nobody.
+    /// Whether the database took the last write that was tried. Sends no query.
     pub(super) fn takes_writes(&self) -> bool {
         !self.is_refused.load(Relaxed) && !self.inbox.is_closed()
     }
 
-    /// The same door for work that was begun under a lease.
+    /// A handle on the same writer for work under this lease.
     pub(super) fn under(&self, fence: Fence) -> Self {
         Self { fence: Some(fence), ..self.clone() }
     }
 
-    /// Runs a verb.
+    /// Runs one verb in the next transaction and waits for its commit.
     pub(super) async fn verb<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -122,8 +128,8 @@ impl Writer {
         self.run(work, Pending::current()).await
     }
 
-    /// Runs a verb that changes nothing by itself: the request's deed waits for one that does. What was
-    /// asked before is on disk when it answers, or is known never to come there.
+    /// Runs a verb that only reads, so that the request's audit entry stays for a verb that changes
+    /// something. When it answers, all earlier verbs are on disk, or have failed for good.
     pub(super) async fn question<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -146,9 +152,16 @@ impl Writer {
         self.ask(|answer| Work::Verb(Box::new(verb(answer)))).await
     }
 
-    /// Settles.
+    /// Records a settled prefix with the next transaction. `Ok(false)`: the round has ended or the position
+    /// is not new, and nothing was changed.
     pub(super) async fn settle(&self, settlement: Settlement) -> Result<bool, StoreError> {
         self.ask(|answer| Work::Settle(Box::new(settlement), self.fence, answer)).await
+    }
+
+    /// Runs an operation on tasks in the next transaction. No lease is checked, because the token of a claim
+    /// is its proof.
+    pub(super) async fn tasks(&self, operation: Operation) -> Result<Outcome, StoreError> {
+        self.ask(|answer| Work::Tasks(Box::new(operation), answer)).await
     }
 
     /// Returns when everything that was asked before is on disk (or failed).
@@ -172,15 +185,17 @@ impl Writer {
 
 struct Task {
     address: Address,
-    /// `None` after trouble: made anew at the next turn.
+    /// `None` after a failure: the next turn connects again.
     connection: Option<Connection>,
-    /// Nobody knows whether the turn before came to the disk, or will yet: the next one waits for it.
+    /// Whether the outcome of the previous turn is unknown: the next turn waits for its end.
     is_in_doubt: bool,
     context: Context,
     epoch: i64,
     work: mpsc::Receiver<Work>,
+    /// The work that the previous turn had no room for.
+    held_back: Vec<Work>,
     meter: Arc<OnceLock<Arc<dyn Meter>>>,
-    /// When it is tried whether the database takes writes; `None`: nothing says that it does not.
+    /// When the next trial write is due; `None`: no write has failed.
     next_trial: Option<Instant>,
     is_refused: Arc<AtomicBool>,
 }
@@ -194,11 +209,13 @@ impl Task {
             if let Some(until) = gather_until {
                 self.gather(&mut batch, until).await;
             }
+            self.hold_back(&mut batch);
             let mut turn = Turn::sort(batch.drain(..));
             if !turn.closing.is_empty() {
                 self.work.close();
                 closing.append(&mut turn.closing);
             }
+            self.do_tasks(&mut turn).await;
             let (verbs, began) = (turn.verbs(), Instant::now());
             let outcome = unpanicked(self.transact_in_time(&mut turn)).await;
             if verbs > 0
@@ -212,6 +229,7 @@ impl Task {
             }
             if outcome.is_ok() {
                 self.context.news.tell();
+                self.context.statuses.tell();
             }
             gather_until = (turn.settlements.len() > 1).then(|| Instant::now() + GATHER);
             if let Err(StoreError::Unavailable(reason)) = &outcome {
@@ -219,8 +237,8 @@ impl Task {
                 self.disconnect().await;
                 self.is_in_doubt = true;
             } else if self.address.file().is_none() && failed {
-                // What fails over one connection alone (a plan from before a change of the schema, a server
-                // that takes no writes any more) would fail over it again.
+                // Failures of one connection (a plan from before a change of the schema, a server that no
+                // longer accepts writes) would repeat on it.
                 self.disconnect().await;
             }
             turn.answer(outcome);
@@ -231,7 +249,7 @@ impl Task {
         }
     }
 
-    /// Takes in more settlements until then, or until somebody wants something else.
+    /// Takes further settlements until this moment, or until another verb arrives.
     async fn gather(&mut self, batch: &mut Vec<Work>, until: Instant) {
         let settles = |work: &Work| matches!(work, Work::Settle(..));
         let mut may_wait = batch.iter().all(settles);
@@ -258,8 +276,7 @@ impl Task {
         self.connection.as_ref().ok_or_else(|| unavailable("there is no connection"))
     }
 
-    /// A transaction in which everything that is left of the turn may be done: what was begun under a
-    /// lease that does not stand any more is refused.
+    /// A transaction for the rest of the turn: work that was begun under a lost lease is refused.
     async fn begin(&mut self, share: Share, turn: &mut Turn) -> Result<DatabaseTransaction, StoreError> {
         let (epoch, fences) = (self.epoch, turn.fences());
         let transaction = self.connection().await?.begin(share).await.of("lease")?;
@@ -277,7 +294,7 @@ impl Task {
         }
     }
 
-    /// The same, unless the server falls silent; on a file a turn ends by itself.
+    /// Runs a turn, unless the server is silent; on a SQLite file every turn ends by itself.
     async fn transact_in_time(
         &mut self,
         turn: &mut Turn,
@@ -289,14 +306,14 @@ impl Task {
         timeout(TURN_MAX, self.transact(turn)).await.unwrap_or_else(|_| silent())
     }
 
-    /// Does all work of a turn in one transaction; what became of each settlement.
+    /// Does all work of a turn in one transaction. Returns the result of each settlement.
     async fn transact(&mut self, turn: &mut Turn) -> Result<Vec<Result<bool, StoreError>>, StoreError> {
         if turn.jobs.is_empty() && turn.settlements.is_empty() {
             return Ok(Vec::new());
         }
         let context = self.context.clone();
         let is_alone = self.is_in_doubt || !turn.jobs.is_empty();
-        let share = if is_alone { Share::Alone } else { Share::Settling };
+        let share = if is_alone { Share::Alone } else { Share::Working };
         let mut transaction = self.begin(share, turn).await?;
         self.is_in_doubt = false;
         if turn.jobs.is_empty() && turn.settlements.is_empty() {
@@ -304,7 +321,7 @@ impl Task {
             return Ok(Vec::new());
         }
         if turn.jobs.is_empty() {
-            // The turn of a quiet hour and of the busiest one: lanes that settle.
+            // The usual turn, in quiet and in busy hours: only lanes that settle.
             if let Ok(settled) = settle::settle(&transaction, &context, &turn.settlements).await {
                 transaction.commit().await.of("commit")?;
                 return Ok(settled.into_iter().map(Ok).collect());
@@ -341,7 +358,7 @@ async fn unpanicked<T>(work: impl Future<Output = Result<T, StoreError>>) -> Res
     outcome.unwrap_or_else(|_| Err(unavailable("a turn of the store panicked")))
 }
 
-/// Whether the database failed anything of a turn that came to the disk.
+/// Whether the database caused a failure in a turn that was committed.
 fn was_failed(turn: &Turn, outcome: &Result<Vec<Result<bool, StoreError>>, StoreError>) -> bool {
     let is_failure = |settled: &Result<bool, StoreError>| matches!(settled, Err(StoreError::Unavailable(_)));
     turn.jobs.iter().any(|job| job.was_failed())

@@ -1,5 +1,5 @@
-//! The ways out over OTLP (HTTP, protobuf): one address each for traces, metrics and logs, the same
-//! headers for all.
+//! The OTLP exporters (HTTP, protobuf): one address each for traces, metrics and logs, the same headers for
+//! all.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,7 +13,7 @@ use opentelemetry_sdk::{
 
 use super::{TelemetryError, runtime::OnRuntime, settings::TelemetrySettings};
 
-/// Where exports go.
+/// The settings, client and header fields for exports over OTLP.
 pub(super) struct Out<'s> {
     settings: &'s TelemetrySettings,
     client: OnRuntime,
@@ -47,7 +47,7 @@ impl<'s> Out<'s> {
         Ok(Some(builder.with_resource(resource.clone()).build()))
     }
 
-    /// Log lines.
+    /// The provider that exports log lines; `None`: no address for logs is set.
     pub(super) fn logs(&self, resource: &Resource) -> Result<Option<SdkLoggerProvider>, TelemetryError> {
         let Some(endpoint) = &self.settings.otlp_logs_endpoint else { return Ok(None) };
         let exporter = LogExporter::builder()

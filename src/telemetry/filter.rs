@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use parking_lot::Mutex;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-/// Puts a filter in the place of those in force, of lines and of exported ones; whether it did.
+/// Replaces the filters in force, for log lines and for exported ones. Returns whether it succeeded.
 type Change = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The filter in force of this process, as text, and the way to change it.
@@ -17,16 +17,16 @@ pub(super) fn remember(filter: String, change: impl Fn(&str) -> bool + Send + Sy
     drop(FILTER.set((Mutex::new(filter), Box::new(change))));
 }
 
-/// The filter in force; `None` where this process writes no log of ours.
+/// The filter in force; `None`: this process writes no log of Tidings.
 #[must_use]
 pub fn filter() -> Option<String> {
     FILTER.get().map(|(filter, _)| filter.lock().clone())
 }
 
-/// Whether a text is a filter.
+/// Checks that a text is a filter.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the text.
 pub fn check_filter(text: &str) -> Result<(), ParseError> {
     EnvFilter::builder().parse(text).map(drop)
 }

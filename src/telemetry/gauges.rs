@@ -1,4 +1,4 @@
-//! What is read when somebody asks: the last survey, and what the system knows of this process.
+//! Values that are read on each scrape: the last survey, and the system's data about this process.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -14,14 +14,14 @@ use super::{
     process,
 };
 
-/// The labels of [`LAG_BOUNDS`], and of what is beyond.
+/// The labels of [`LAG_BOUNDS`], and of the lags beyond the last bound.
 const LAG_LABELS: [&str; LAG_BOUNDS.len() + 1] =
     ["0", "1", "5", "15", "60", "300", "900", "3600", "14400", "86400", "259200", "604800", "+Inf"];
 
 /// Reads values off a survey.
 type Read = fn(&Survey, Take<'_>);
 
-/// Asks the system; `None` where it does not tell.
+/// Reads a value from the system; `None`: the system does not report it.
 type Ask = fn() -> Option<f64>;
 
 /// Every gauge that a survey fills.
@@ -64,7 +64,7 @@ const SURVEYED: &[(Instrument, Read)] = &[
         }
     }),
     (list::LAG, |survey, take| {
-        // Whoever is not behind lies within every bound.
+        // A watch that is not behind is within every bound.
         let behind: u64 = survey.backlog.behind.iter().sum();
         let mut within = survey.totals.watches.saturating_sub(behind);
         for (count, label) in survey.backlog.behind.iter().zip(LAG_LABELS) {
@@ -85,6 +85,12 @@ const SURVEYED: &[(Instrument, Read)] = &[
     }),
     (list::LANES, |survey, take| take(survey.tree.lanes as f64, &[])),
     (list::IN_FLIGHT, |survey, take| take(survey.tree.in_flight as f64, &[])),
+    (list::TASKS, |survey, take| {
+        for word in tidings_entity::kind::TaskState::ALL {
+            let tasks = survey.backlog.tasks.get(word).copied().unwrap_or(0);
+            take(tasks as f64, &state(word.as_str()));
+        }
+    }),
     (list::ACTORS, |survey, take| {
         for (name, found) in &survey.tree.roles {
             let of = |word| [KeyValue::new("role", *name), KeyValue::new("state", word)];
@@ -104,7 +110,7 @@ const SURVEYED: &[(Instrument, Read)] = &[
     (list::SURVEY_TIME, |survey, take| take(survey.at.0 as f64 / 1_000.0, &[])),
 ];
 
-/// What is read off the process itself.
+/// Values that are read from the process itself.
 const OF_PROCESS: &[(Instrument, Ask)] = &[
     (list::MEMORY, process::resident_bytes),
     (list::CPU, process::cpu_seconds),
@@ -112,7 +118,7 @@ const OF_PROCESS: &[(Instrument, Ask)] = &[
     (list::START, process::started_at),
 ];
 
-/// Makes them all.
+/// Registers every gauge with `meter`; each reads the last survey, or this process.
 pub(super) fn register(meter: &Meter, latest: &Arc<Latest>) {
     for (instrument, read) in SURVEYED {
         let latest = latest.clone();

@@ -1,32 +1,31 @@
-//! Every instrument: its name, unit, labels and meaning. The one list from which the instruments are
-//! made and docs/metrics.md is written. Labels are words of fixed sets: never an app, a repository,
-//! an address.
+//! Every instrument: its name, unit, labels and meaning. The instruments and docs/metrics.md are generated
+//! from this one list. Labels are words of fixed sets: never an app, a repository, an address.
 
 use std::fmt::Write;
 
-/// How its numbers behave.
+/// How the numbers of an instrument change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only rises.
+    /// A number that only rises while the process runs.
     Counter,
-    /// Rises and falls.
+    /// A number that rises and falls.
     Gauge,
-    /// How often, how much in all, and how it is distributed.
+    /// The count, the sum and the distribution of measurements.
     Histogram,
 }
 
-/// One instrument.
+/// One instrument: the name, unit, labels and description of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instrument {
-    /// Its name over OTLP.
+    /// The name of the metric in OTLP.
     pub name: &'static str,
-    /// How its numbers behave.
+    /// How the numbers of the instrument change.
     pub kind: Kind,
-    /// Its unit after UCUM: `s`, `By`, or empty for a count.
+    /// The unit in UCUM: `s`, `By`, or empty for a count.
     pub unit: &'static str,
-    /// The names of its labels.
+    /// The names of the labels, in the order of their values.
     pub labels: &'static [&'static str],
-    /// What it tells.
+    /// The description of the metric, for docs/metrics.md and exporters.
     pub help: &'static str,
 }
 
@@ -53,7 +52,7 @@ impl Instrument {
         Self { name, kind: Kind::Histogram, unit: "s", labels, help }
     }
 
-    /// Its name for Prometheus; a histogram has it with `_bucket`, `_sum` and `_count`.
+    /// The name of the metric in Prometheus; a histogram has it with `_bucket`, `_sum` and `_count`.
     #[must_use]
     pub fn prometheus(&self) -> String {
         let mut name = self.name.replace('.', "_");
@@ -69,98 +68,107 @@ impl Instrument {
     }
 }
 
-/// `tidings_poll_duration_seconds`
+/// Duration of one `ls-refs` request, in seconds.
 pub const POLL: Instrument = Instrument::seconds(
     "tidings.poll.duration",
     &["outcome"],
     "Asking a Git host for refs. outcome: ok, or the code of the error (unreachable, timeout, rate_limited, \
      auth_failed, ...).",
 );
-/// `tidings_fetch_duration_seconds`
+/// Duration of one fetch from a Git host, in seconds.
 pub const FETCH: Instrument = Instrument::seconds(
     "tidings.fetch.duration",
     &["what", "outcome"],
     "Fetching from a Git host. what: commits (heads that moved) or contents (of narrow watches). outcome: as \
      of polls.",
 );
-/// `tidings_fetch_received_bytes_total`
+/// Bytes received by fetches, since the process started.
 pub const FETCH_BYTES: Instrument =
     Instrument::counter("tidings.fetch.received", "By", &["what"], "What fetches received.");
-/// `tidings_fetch_objects_total`
+/// Git objects received by fetches, since the process started.
 pub const FETCH_OBJECTS: Instrument =
     Instrument::counter("tidings.fetch.objects", "", &["what"], "Objects that fetches brought.");
-/// `tidings_scan_duration_seconds`
+/// Duration of one scan, in seconds.
 pub const SCAN: Instrument = Instrument::seconds(
     "tidings.scan.duration",
     &["outcome"],
     "A scan from its first request to the heads on disk. outcome: as of polls, or database_failed, crashed, \
      crowded (a slow scan beyond those that an app may have).",
 );
-/// `tidings_host_wait_seconds`
+/// Time that a scan waited for its turn at its Git host, in seconds.
 pub const HOST_WAIT: Instrument = Instrument::seconds(
     "tidings.host.wait",
     &[],
     "How long scans waited for their turn at a Git host (git.host_rate, git.host_concurrency).",
 );
-/// `tidings_host_scans`
+/// The counter of statuses that Git hosts were told.
+pub const STATUSES: Instrument = Instrument::counter(
+    "tidings.statuses",
+    "",
+    &["outcome"],
+    "Statuses of commits that Git hosts were told. outcome: taken, refused (for good), not_taken (told \
+     later) or doubtful (told again).",
+);
+/// Number of scans that wait or run, by state.
 pub const HOST_SCANS: Instrument = Instrument::gauge(
     "tidings.host.scans",
     "",
     &["state"],
     "Scans in line at Git hosts (waiting) and those that have their turn (running).",
 );
-/// `tidings_hosts`
+/// Number of Git hosts in trouble, by state.
 pub const HOSTS: Instrument = Instrument::gauge(
     "tidings.hosts",
     "",
     &["state"],
-    "Git hosts whose rate or concurrency binds, so that intervals stretch (stretched), that asked for \
-     patience (patient), and that gave no answer to the last scan (silent).",
+    "Git hosts whose rate or concurrency binds, so that intervals stretch (stretched), that asked to \
+     wait (patient), and that gave no answer to the last scan (silent).",
 );
-/// `tidings_mirrors`
+/// Number of mirrors in the data directory.
 pub const MIRRORS: Instrument = Instrument::gauge("tidings.mirrors", "", &[], "Mirrors on disk.");
-/// `tidings_mirror_size_bytes`
+/// Size of all mirrors in bytes.
 pub const MIRROR_SIZE: Instrument =
     Instrument::gauge("tidings.mirror.size", "By", &[], "What all mirrors take together.");
-/// `tidings_mirror_disk_free_bytes`
+/// Free space on the disk of the mirrors, in bytes.
 pub const DISK_FREE: Instrument =
     Instrument::gauge("tidings.mirror.disk.free", "By", &[], "What is free on the disk of the mirrors.");
-/// `tidings_mirror_fetches_stopped`
+/// Whether fetches are stopped: 1 for yes, 0 for no.
 pub const FETCHES_STOPPED: Instrument = Instrument::gauge(
     "tidings.mirror.fetches_stopped",
     "",
     &[],
     "1 while nothing is fetched because there is no room (git.free_min_bytes, git.mirrors_max_bytes).",
 );
-/// `tidings_attempt_duration_seconds`
+/// Duration of one attempt at a receiver, in seconds.
 pub const ATTEMPT: Instrument = Instrument::seconds(
     "tidings.attempt.duration",
     &["kind", "outcome"],
-    "Requests to receivers. kind: change (a file in chunks counts once), batch, notice. outcome: 2xx, 3xx, \
-     4xx, 429, 5xx, other, timeout, connection, refused (by the egress rules), invalid_url.",
+    "Requests to receivers, and mails. kind: change (a file in chunks counts once), batch, notice, mail. \
+     outcome: 2xx, 3xx, 4xx, 429, 5xx, other, timeout, connection, refused (by the egress rules), \
+     invalid_url.",
 );
-/// `tidings_changes_settled_total`
+/// Number of settled changes since the process started, by outcome.
 pub const SETTLED: Instrument = Instrument::counter(
     "tidings.changes.settled",
     "",
     &["outcome"],
     "Changes that are settled on disk: acknowledged, or parked as dead letters.",
 );
-/// `tidings_dead_letters_parked_total`
+/// Number of parked changes since the process started, by reason.
 pub const PARKED: Instrument = Instrument::counter(
     "tidings.dead_letters.parked",
     "",
     &["reason"],
     "Changes that were given up, by the reason that their dead letters show.",
 );
-/// `tidings_dead_letters_open`
+/// Number of open dead letters, by reason.
 pub const LETTERS: Instrument = Instrument::gauge(
     "tidings.dead_letters.open",
     "",
     &["reason"],
     "Dead letters that are open: not redriven, superseded or dismissed.",
 );
-/// `tidings_sources_failing`
+/// Number of sources whose last scan failed, by reason.
 pub const SOURCES_FAILING: Instrument = Instrument::gauge(
     "tidings.sources.failing",
     "",
@@ -168,7 +176,7 @@ pub const SOURCES_FAILING: Instrument = Instrument::gauge(
     "Repositories, each as seen with one credential, whose last scan failed. reason: credential (refused), \
      not_found, unreachable, other. `tidings admin sources --failing` names them.",
 );
-/// `tidings_apps_behind`
+/// Number of apps that are behind without a known cause.
 pub const APPS_BEHIND: Instrument = Instrument::gauge(
     "tidings.apps.behind",
     "",
@@ -176,14 +184,14 @@ pub const APPS_BEHIND: Instrument = Instrument::gauge(
     "Apps with an endpoint and a watch that is behind by more than 5 minutes although no branch of it is \
      blocked and no breaker of the endpoint is open.",
 );
-/// `tidings_breakers`
+/// Number of breakers with failures, by kind and state.
 pub const BREAKERS: Instrument = Instrument::gauge(
     "tidings.breakers",
     "",
     &["kind", "state"],
     "Breakers with failures. kind: endpoint or source. state: closed, open, half-open.",
 );
-/// `tidings_watch_lag_seconds_bucket`
+/// Number of served watches by lag, in cumulative buckets of seconds.
 pub const LAG: Instrument = Instrument::gauge(
     "tidings.watch.lag.seconds.bucket",
     "",
@@ -191,31 +199,31 @@ pub const LAG: Instrument = Instrument::gauge(
     "Served watches whose oldest unsettled change is at most so many seconds old; those that are not behind \
      are in every bucket. For histogram_quantile().",
 );
-/// `tidings_watch_lag_sum_seconds`
+/// Sum of the lags of all served watches, in seconds.
 pub const LAG_SUM: Instrument =
     Instrument::gauge("tidings.watch.lag.sum", "s", &[], "The lags of all served watches together.");
-/// `tidings_watch_lag_max_seconds`
+/// Lag of the watch that is furthest behind, in seconds.
 pub const LAG_MAX: Instrument = Instrument::gauge(
     "tidings.watch.lag.max",
     "s",
     &[],
     "The age of the oldest unsettled change. GET /api/admin/lag names the worst watches.",
 );
-/// `tidings_watches`
+/// Number of watches, paused ones included.
 pub const WATCHES: Instrument = Instrument::gauge("tidings.watches", "", &[], "Watches.");
-/// `tidings_apps`
+/// Number of apps, disabled ones included.
 pub const APPS: Instrument = Instrument::gauge("tidings.apps", "", &[], "Registered apps.");
-/// `tidings_apps_disabled`
+/// Number of apps that nothing is sent to.
 pub const APPS_DISABLED: Instrument = Instrument::gauge(
     "tidings.apps.disabled",
     "",
     &[],
     "Apps that are disabled: nothing is sent to them. `tidings app list` names them with the reason.",
 );
-/// `tidings_repositories`
+/// Number of repositories that at least one watch follows.
 pub const REPOSITORIES: Instrument =
     Instrument::gauge("tidings.repositories", "", &[], "Repositories with a watch.");
-/// `tidings_cursors`
+/// Number of cursors that are behind, blocked or delivering, by state.
 pub const CURSORS: Instrument = Instrument::gauge(
     "tidings.cursors",
     "",
@@ -223,89 +231,134 @@ pub const CURSORS: Instrument = Instrument::gauge(
     "Branches of watches that are behind their head (behind), wait at a change that was not taken (blocked), \
      or have an open round (open_round).",
 );
-/// `tidings_lanes`
+/// Number of lanes in the memory of this process.
 pub const LANES: Instrument = Instrument::gauge("tidings.lanes", "", &[], "Lanes in memory.");
-/// `tidings_attempts_in_flight`
+/// Number of pipelines with an attempt in flight.
 pub const IN_FLIGHT: Instrument = Instrument::gauge(
     "tidings.attempts.in_flight",
     "",
     &[],
-    "Stretches of attempts on their way to receivers.",
+    "Pipelines of attempts on their way to receivers.",
 );
-/// `tidings_actors`
+/// Number of tasks that were created, since the process started.
+pub const TASKS_CREATED: Instrument =
+    Instrument::counter("tidings.tasks.created", "", &[], "Tasks that were created.");
+/// Number of claims of tasks, since the process started.
+pub const TASKS_CLAIMED: Instrument = Instrument::counter(
+    "tidings.tasks.claimed",
+    "",
+    &[],
+    "Tasks that were handed out to workers, each time that they were.",
+);
+/// Number of tasks that ended, since the process started, by state.
+pub const TASKS_ENDED: Instrument = Instrument::counter(
+    "tidings.tasks.ended",
+    "",
+    &["state"],
+    "Tasks that ended. state: succeeded, failed (a worker gave the task up), dead (no attempt is left), \
+     cancelled.",
+);
+/// Number of claims that ran out, since the process started.
+pub const CLAIMS_RUN_OUT: Instrument = Instrument::counter(
+    "tidings.tasks.claims.run_out",
+    "",
+    &[],
+    "Claims that ran out: the worker neither ended the task nor extended its claim in time.",
+);
+/// Time from ready to claimed, in seconds.
+pub const TASK_QUEUED: Instrument = Instrument::seconds(
+    "tidings.task.queued",
+    &[],
+    "How long tasks were ready before a worker was given them.",
+);
+/// Time from creation to end, in seconds, by state.
+pub const TASK_DURATION: Instrument = Instrument::seconds(
+    "tidings.task.duration",
+    &["state"],
+    "How long tasks took from their creation to their end. state: as of ended tasks.",
+);
+/// Number of tasks, by state.
+pub const TASKS: Instrument = Instrument::gauge(
+    "tidings.tasks",
+    "",
+    &["state"],
+    "Tasks of all queues. state: waiting, ready, claimed, aside; ended ones until they are forgotten: \
+     succeeded, failed, dead, cancelled. `tidings queue list --for APP` shows the queues of an app.",
+);
+/// Number of actors, by role and state.
 pub const ACTORS: Instrument = Instrument::gauge(
     "tidings.actors",
     "",
     &["role", "state"],
     "Actors of the supervision tree that run (running) and that wait for their restart (waiting).",
 );
-/// `tidings_actor_mailbox`
+/// Number of waiting messages, by role.
 pub const MAILBOX: Instrument = Instrument::gauge(
     "tidings.actor.mailbox",
     "",
     &["role"],
     "Messages that wait in all mailboxes of a role.",
 );
-/// `tidings_actor_mailbox_max`
+/// Number of waiting messages in the fullest mailbox, by role.
 pub const MAILBOX_MAX: Instrument = Instrument::gauge(
     "tidings.actor.mailbox.max",
     "",
     &["role"],
     "Messages that wait in the fullest mailbox of a role.",
 );
-/// `tidings_actor_restarts_total`
+/// Number of restarts of actors, by role.
 pub const RESTARTS: Instrument = Instrument::counter(
     "tidings.actor.restarts",
     "",
     &["role"],
     "Restarts of actors since the process began.",
 );
-/// `tidings_database_commit_seconds`
+/// Duration of one transaction of the writer, in seconds.
 pub const COMMIT: Instrument = Instrument::seconds(
     "tidings.database.commit",
     &["outcome"],
     "Transactions of the writer, from begin to synced. outcome: ok, or failed (nothing of it was written).",
 );
-/// `tidings_database_verbs_total`
+/// Number of store verbs in the transactions of the writer, since the process started.
 pub const VERBS: Instrument = Instrument::counter(
     "tidings.database.verbs",
     "",
     &[],
     "Verbs that these transactions carried; many share one.",
 );
-/// `tidings_survey_duration_seconds`
+/// Duration of one survey, in seconds.
 pub const SURVEY: Instrument = Instrument::seconds(
     "tidings.survey.duration",
     &[],
     "Reading what the gauges of this list tell (telemetry.survey_interval): how long the database takes to \
      answer questions.",
 );
-/// `tidings_survey_time_seconds`
+/// Moment of the last survey, in Unix seconds.
 pub const SURVEY_TIME: Instrument =
     Instrument::gauge("tidings.survey.time", "s", &[], "When that was done last, in unix seconds.");
-/// `tidings_http_request_duration_seconds`
+/// Duration of one API request, in seconds.
 pub const HTTP: Instrument = Instrument::seconds(
     "tidings.http.request.duration",
     &["route", "method", "status"],
     "Requests to the API. route: the template, none where there is no such route. status: 2xx, 3xx, 4xx, \
      5xx.",
 );
-/// `tidings_http_connections`
+/// Number of open connections at the listener.
 pub const CONNECTIONS: Instrument =
     Instrument::gauge("tidings.http.connections", "", &[], "Open connections to the API.");
-/// `tidings_keyring_keys`
+/// Number of keys in the keyring.
 pub const KEYS: Instrument = Instrument::gauge("tidings.keyring.keys", "", &[], "Keys of the keyring.");
-/// `tidings_build`
+/// Version and commit of the running binary, as labels of the constant 1.
 pub const BUILD: Instrument =
     Instrument::gauge("tidings.build", "", &["version", "commit"], "What runs here; always 1.");
-/// `process_resident_memory_bytes`
+/// Resident memory of the process in bytes.
 pub const MEMORY: Instrument =
     Instrument::gauge("process.resident_memory", "By", &[], "Resident memory of the process.");
-/// `process_cpu_seconds_total`
+/// Processor time that the process has used, in seconds.
 pub const CPU: Instrument = Instrument::counter("process.cpu", "s", &[], "Processor time of the process.");
-/// `process_open_fds`
+/// Number of open file descriptors of the process.
 pub const FILES: Instrument = Instrument::gauge("process.open_fds", "", &[], "Open files and sockets.");
-/// `process_start_time_seconds`
+/// Moment when the process started, in Unix seconds.
 pub const START: Instrument =
     Instrument::gauge("process.start_time", "s", &[], "When the process began, in unix seconds.");
 
@@ -320,6 +373,7 @@ pub const ALL: &[(&str, &[Instrument])] = &[
             FETCH_OBJECTS,
             SCAN,
             HOST_WAIT,
+            STATUSES,
             HOST_SCANS,
             HOSTS,
             MIRRORS,
@@ -349,6 +403,10 @@ pub const ALL: &[(&str, &[Instrument])] = &[
             LANES,
             IN_FLIGHT,
         ],
+    ),
+    (
+        "Tasks",
+        &[TASKS, TASKS_CREATED, TASKS_CLAIMED, TASKS_ENDED, CLAIMS_RUN_OUT, TASK_QUEUED, TASK_DURATION],
     ),
     ("The tree", &[ACTORS, MAILBOX, MAILBOX_MAX, RESTARTS]),
     (

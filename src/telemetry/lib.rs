@@ -1,6 +1,6 @@
-//! Logs, traces and metrics. Log lines go to standard error, for people or as JSON; numbers are shown
-//! at `/metrics`; each of the three goes to a collector over OTLP where one is configured. Nothing
-//! secret is ever a field: tokens, keys and credentials are types that cannot be shown.
+//! Logs, traces and metrics. Log lines go to standard error, for people or as JSON; metrics are served at
+//! `/metrics`; each of the three is exported over OTLP if a collector is configured. No field ever holds a
+//! secret: tokens, keys and credentials are types that cannot be shown.
 
 mod exporters;
 mod filter;
@@ -10,6 +10,7 @@ mod metrics;
 mod place;
 mod process;
 mod runtime;
+mod samples;
 pub mod settings;
 
 use std::time::Duration;
@@ -36,16 +37,17 @@ pub use self::{
     filter::{check_filter, filter, set_filter},
     metrics::{Connected, Metrics, MetricsError},
     place::ProcessTracer,
+    samples::Sample,
 };
 use settings::{LogFormat, TelemetrySettings};
 
-/// How long what is left may take to leave at a stop, for each of the three.
+/// How long sending the remaining data may take at a stop, for each of the three.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
-/// What the exporter itself uses: its spans would make spans, its lines would make lines. And actors,
-/// each of which is one span for as long as it lives.
+/// Targets that are not exported: those of the exporter itself, whose spans and lines would cause more of
+/// them; and actors, each of which is one span for its whole life.
 const NOT_EXPORTED: [&str; 7] = ["hyper", "reqwest", "h2", "rustls", "opentelemetry", "ractor", "async_nats"];
 
-/// Why telemetry did not start.
+/// The reason why telemetry could not start.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// The filter of log lines does not parse.
@@ -71,7 +73,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Sends what is left, for at most five seconds each. Blocks: not for an async task.
+    /// Sends the remaining data, for at most five seconds each. Blocks, so it must not run in an async task.
     pub fn stop(self) {
         let Self { traces, logs, metrics } = self;
         let stops = [

@@ -1,5 +1,5 @@
-//! The numbers of this process. One set of instruments, read by whoever scrapes `/metrics` and by the
-//! exporter of OTLP alike. A measurement is a look-up and an addition: no allocation, no waiting.
+//! The metrics of this process. One set of instruments serves scrapes of `/metrics` and the OTLP exporter
+//! alike. A measurement is a look-up and an addition, without allocation or waiting.
 
 use std::{
     sync::{
@@ -21,16 +21,25 @@ use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
 use thiserror::Error;
 use tidings_actors::ports::{
-    AttemptKind, AttemptOutcome, FetchReport, Fetched, Meter, Survey, attempt_outcome,
+    AttemptKind, AttemptOutcome, FetchReport, Fetched, Meter, Survey, TaskTally, attempt_outcome,
 };
-use tidings_entity::kind::ParkReason;
+use tidings_entity::kind::{ParkReason, TaskState};
 use tidings_secrets::Keyring;
 
-use super::{gauges, instruments as list, instruments::Instrument};
+use super::{
+    gauges, instruments as list,
+    instruments::Instrument,
+    samples::{Sample, Samples, told},
+};
 
 /// Bounds of all durations, in seconds.
 const SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Bounds of the times of tasks, in seconds: a task may wait and run for days.
+const TASK_SECONDS: [f64; 16] = [
+    0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0,
+];
 
 /// The numbers of the process, once telemetry was started.
 static PROCESS: OnceLock<Metrics> = OnceLock::new();
@@ -40,10 +49,11 @@ static PROCESS: OnceLock<Metrics> = OnceLock::new();
 #[error("metrics cannot be shown: {0}")]
 pub struct MetricsError(String);
 
-/// What changes between two surveys and is shown as it is.
+/// Values that are set between two surveys and shown as they are.
 #[derive(Debug, Default)]
 pub(super) struct Latest {
     pub(super) survey: Mutex<Option<Survey>>,
+    pub(super) samples: Samples,
     pub(super) connections: AtomicU64,
     pub(super) keyring: Mutex<Weak<Keyring>>,
 }
@@ -62,13 +72,37 @@ struct Inner {
     fetch_objects: Counter<u64>,
     scan: Histogram<f64>,
     host_wait: Histogram<f64>,
+    statuses: Counter<u64>,
     attempt: Histogram<f64>,
     settled: Counter<u64>,
     parked: Counter<u64>,
     commit: Histogram<f64>,
     verbs: Counter<u64>,
+    tasks: TaskInstruments,
     survey: Histogram<f64>,
     http: Histogram<f64>,
+}
+
+struct TaskInstruments {
+    created: Counter<u64>,
+    claimed: Counter<u64>,
+    ended: Counter<u64>,
+    run_out: Counter<u64>,
+    queued: Histogram<f64>,
+    duration: Histogram<f64>,
+}
+
+impl TaskInstruments {
+    fn of(meter: &OtelMeter) -> Self {
+        Self {
+            created: counter(meter, &list::TASKS_CREATED),
+            claimed: counter(meter, &list::TASKS_CLAIMED),
+            ended: counter(meter, &list::TASKS_ENDED),
+            run_out: counter(meter, &list::CLAIMS_RUN_OUT),
+            queued: histogram(meter, &list::TASK_QUEUED, &TASK_SECONDS),
+            duration: histogram(meter, &list::TASK_DURATION, &TASK_SECONDS),
+        }
+    }
 }
 
 impl Metrics {
@@ -101,11 +135,13 @@ impl Metrics {
             fetch_objects: counter(&meter, &list::FETCH_OBJECTS),
             scan: seconds(&meter, &list::SCAN),
             host_wait: seconds(&meter, &list::HOST_WAIT),
+            statuses: counter(&meter, &list::STATUSES),
             attempt: seconds(&meter, &list::ATTEMPT),
             settled: counter(&meter, &list::SETTLED),
             parked: counter(&meter, &list::PARKED),
             commit: seconds(&meter, &list::COMMIT),
             verbs: counter(&meter, &list::VERBS),
+            tasks: TaskInstruments::of(&meter),
             survey: seconds(&meter, &list::SURVEY),
             http: seconds(&meter, &list::HTTP),
             provider,
@@ -114,22 +150,38 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Counters of rare events begin at zero: whoever looks for a rise sees the first one, too.
+    /// Starts counters of rare events at zero, so that a query for a rise sees the first event too.
     fn begin(&self) {
         self.settled(0, &[]);
         for reason in ParkReason::ALL {
             self.0.parked.add(0, &[KeyValue::new("reason", reason.as_str())]);
         }
+        self.tasks_moved(&TaskTally::default());
+        for state in TaskState::ALL.iter().filter(|state| state.has_ended()) {
+            self.0.tasks.ended.add(0, &[KeyValue::new("state", state.as_str())]);
+        }
     }
 
-    /// The numbers of this process; of one without telemetry, numbers that nobody reads.
+    /// The metrics of this process; without telemetry, metrics that no exporter reads.
     #[must_use]
     pub fn of_process() -> Self {
         let unread = || Self::new(Resource::builder_empty().build(), |builder| builder);
         PROCESS.get_or_init(|| unread().expect("an empty registry takes one exporter")).clone()
     }
 
-    /// From now on these are the numbers of this process; `false`: it has others.
+    /// The last survey, if it includes the numbers from rows.
+    #[must_use]
+    pub fn survey_of_rows(&self) -> Option<Survey> {
+        self.0.latest.survey.lock().clone().filter(|survey| told(survey).is_some())
+    }
+
+    /// The last hour in numbers, the oldest first.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        self.0.latest.samples.all()
+    }
+
+    /// Makes these the metrics of this process; `false`: it has others already.
     pub(super) fn install(&self) -> bool {
         PROCESS.set(self.clone()).is_ok()
     }
@@ -160,18 +212,18 @@ impl Metrics {
         Connected(self.clone())
     }
 
-    /// Whose keys are counted, as long as it is in force.
+    /// Sets the keyring whose keys are counted.
     pub fn keyring(&self, keyring: &Arc<Keyring>) {
         *self.0.latest.keyring.lock() = Arc::downgrade(keyring);
     }
 
-    /// Sends what is left over OTLP. Blocks: not for an async task.
+    /// Sends the remaining data over OTLP. Blocks, so it must not run in an async task.
     pub(super) fn stop(&self, deadline: Duration) -> Result<(), opentelemetry_sdk::error::OTelSdkError> {
         self.0.provider.shutdown_with_timeout(deadline)
     }
 }
 
-/// An open connection.
+/// Counts one open connection for as long as it lives.
 pub struct Connected(Metrics);
 
 impl Drop for Connected {
@@ -197,21 +249,32 @@ impl Meter for Metrics {
 
     fn scanned(&self, outcome: &'static str, took: Duration) {
         self.0.scan.record(took.as_secs_f64(), &[KeyValue::new("outcome", outcome)]);
+        self.0.latest.samples.counted.scans.fetch_add(1, Relaxed);
     }
 
     fn waited(&self, took: Duration) {
         self.0.host_wait.record(took.as_secs_f64(), &[]);
     }
 
+    fn status_told(&self, outcome: &'static str) {
+        self.0.statuses.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
     fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome) {
         let labels =
             [KeyValue::new("kind", kind.as_str()), KeyValue::new("outcome", attempt_outcome(outcome))];
         self.0.attempt.record(outcome.took.as_secs_f64(), &labels);
+        if !matches!(outcome.result, Ok(200..=299)) {
+            self.0.latest.samples.counted.failed.fetch_add(1, Relaxed);
+        }
     }
 
     fn settled(&self, acknowledged: u64, parked: &[ParkReason]) {
         self.0.settled.add(acknowledged, &[KeyValue::new("outcome", "acknowledged")]);
         self.0.settled.add(parked.len() as u64, &[KeyValue::new("outcome", "parked")]);
+        let counted = &self.0.latest.samples.counted;
+        counted.acknowledged.fetch_add(acknowledged, Relaxed);
+        counted.parked.fetch_add(parked.len() as u64, Relaxed);
         for reason in parked {
             self.0.parked.add(1, &[KeyValue::new("reason", reason.as_str())]);
         }
@@ -223,15 +286,33 @@ impl Meter for Metrics {
         self.0.verbs.add(verbs as u64, &[]);
     }
 
+    fn tasks_moved(&self, tally: &TaskTally) {
+        let tasks = &self.0.tasks;
+        tasks.created.add(tally.created, &[]);
+        tasks.claimed.add(tally.queued.len() as u64, &[]);
+        tasks.run_out.add(tally.run_out, &[]);
+        tally.queued.iter().for_each(|queued| tasks.queued.record(queued.as_secs_f64(), &[]));
+        for (state, lived) in &tally.ended {
+            let labels = [KeyValue::new("state", state.as_str())];
+            tasks.ended.add(1, &labels);
+            tasks.duration.record(lived.as_secs_f64(), &labels);
+        }
+    }
+
     fn surveyed(&self, survey: Survey) {
         self.0.survey.record(survey.took.as_secs_f64(), &[]);
+        self.0.latest.samples.take(&survey);
         *self.0.latest.survey.lock() = Some(survey);
     }
 }
 
 fn seconds(meter: &OtelMeter, of: &Instrument) -> Histogram<f64> {
+    histogram(meter, of, &SECONDS)
+}
+
+fn histogram(meter: &OtelMeter, of: &Instrument, bounds: &[f64]) -> Histogram<f64> {
     let builder = meter.f64_histogram(of.name).with_description(of.help).with_unit(of.unit);
-    builder.with_boundaries(SECONDS.to_vec()).build()
+    builder.with_boundaries(bounds.to_vec()).build()
 }
 
 fn counter(meter: &OtelMeter, of: &Instrument) -> Counter<u64> {
@@ -251,7 +332,7 @@ fn class(status: u16) -> &'static str {
 /// Takes one value with its labels.
 pub(super) type Take<'a> = &'a mut dyn FnMut(f64, &[KeyValue]);
 
-/// A gauge, or a counter that is kept elsewhere, whose values `read` gives when they are asked for.
+/// A gauge, or a counter that is stored elsewhere; `read` returns its values on each scrape.
 pub(super) fn observed(meter: &OtelMeter, of: &Instrument, read: impl Fn(Take<'_>) + Send + Sync + 'static) {
     let observe = move |observer: &dyn AsyncInstrument<f64>| {
         read(&mut |value, labels| observer.observe(value, labels));

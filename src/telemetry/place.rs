@@ -40,6 +40,7 @@ fn context_of(cause: Cause) -> SpanContext {
     let Cause { trace, span, is_sampled } = cause;
     let flags = if is_sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
     let (trace, span) = (TraceId::from_bytes(trace), SpanId::from_bytes(span));
-    // It is of this process, and yet remote to the span: its own is gone when it is followed.
+    // The context is marked as remote although it is of this process, because its span has ended when it is
+    // followed.
     SpanContext::new(trace, span, flags, true, TraceState::default())
 }

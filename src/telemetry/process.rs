@@ -1,9 +1,8 @@
-//! What Linux knows of this process. On another system there is nothing to read, and nothing is
-//! shown.
+//! Values that Linux reports about this process. Other systems report none, and nothing is shown.
 
 use std::fs;
 
-/// Ticks of a second in `/proc`; Linux shows them so on every machine.
+/// Ticks per second in `/proc`, equal on every machine with Linux.
 const TICKS: f64 = 100.0;
 
 /// Resident memory in bytes.
@@ -21,13 +20,13 @@ pub(super) fn cpu_seconds() -> Option<f64> {
     Some((ticks(11)? + ticks(12)?) / TICKS)
 }
 
-/// Open descriptors.
+/// Number of open file descriptors of this process; `None`: the system does not report it.
 pub(super) fn open_files() -> Option<f64> {
-    // The one that is open for the reading does not count.
+    // The descriptor that is open for this read is not counted.
     Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 
-/// Unix seconds.
+/// When this process started, in Unix seconds; `None`: the system does not report it.
 pub(super) fn started_at() -> Option<f64> {
     let since_boot = stat()?.get(19)?.parse::<f64>().ok()? / TICKS;
     let system = fs::read_to_string("/proc/stat").ok()?;
@@ -35,7 +34,7 @@ pub(super) fn started_at() -> Option<f64> {
     Some(booted + since_boot)
 }
 
-/// The fields behind the name, which may hold spaces: the first of them is the state.
+/// The fields after the name, which may contain spaces: the first of them is the state.
 fn stat() -> Option<Vec<String>> {
     let text = fs::read_to_string("/proc/self/stat").ok()?;
     let (_, fields) = text.rsplit_once(')')?;

@@ -1,8 +1,8 @@
-//! The exporter's way out. Its threads are not of the runtime, so each request is handed to it.
+//! The HTTP client of the exporter. The exporter's threads are not those of the runtime, so each request is
+//! passed to the runtime.
 //!
-//! The client is not the guarded one: a collector usually is a neighbour on a private address that
-//! the operator names in the settings, and nobody else can choose where spans go. Redirects and
-//! proxies of the environment are off all the same.
+//! The client is not the guarded one: a collector is usually on a private address that the operator names in
+//! the settings, and no app can choose it. Redirects and proxies of the environment are off all the same.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use bytes::Bytes;
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
 
-/// Connect, headers and body of one export together.
+/// The deadline for connect, headers and body of one export together.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Most bytes of a collector's answer that are looked at.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// Sends on the runtime that it was made on.
+/// Sends requests on the runtime on which it was made.
 #[derive(Clone, Debug)]
 pub(super) struct OnRuntime {
     client: reqwest::Client,

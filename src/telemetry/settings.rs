@@ -1,9 +1,9 @@
-//! Logs, traces and metrics.
+//! `telemetry`: logs, traces and metrics, and where they are exported.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use tidings_section::{Fault, duration, optional, secrets};
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -15,12 +15,13 @@ pub struct TelemetrySettings {
     /// How log lines look.
     #[serde(deserialize_with = "tidings_section::word")]
     pub log_format: LogFormat,
-    /// Which log lines are written: `info`, `warn,tidings=debug`, ...
+    /// The filter for log lines: `info`, `warn,tidings=debug`, ...
     pub log_filter: String,
     /// Where traces go over OTLP (HTTP, protobuf), with its path; not set: nowhere.
     #[serde(with = "optional")]
     pub otlp_endpoint: Option<String>,
-    /// Where metrics go over OTLP, with its path; not set: only to whoever asks `/metrics`.
+    /// The address that metrics are exported to over OTLP, with its path; not set: metrics are only at
+    /// `/metrics`.
     #[serde(with = "optional")]
     pub otlp_metrics_endpoint: Option<String>,
     /// Where log lines go over OTLP, with its path, besides standard error; not set: nowhere.
@@ -32,10 +33,10 @@ pub struct TelemetrySettings {
     /// How often metrics are exported.
     #[serde(with = "duration")]
     pub otlp_interval: Duration,
-    /// Which part of all traces is recorded.
+    /// The share of all traces that is recorded.
     pub trace_ratio: Ratio,
-    /// Which part of all answered requests is logged at `info`; answers with 5xx always are, those to probes
-    /// only at `debug`.
+    /// The share of all answered requests that is logged at `info`; answers with 5xx always are, those to
+    /// probes only at `debug`.
     pub request_log_ratio: Ratio,
     /// How often what gauges tell is read from rows.
     #[serde(with = "duration")]
@@ -59,7 +60,7 @@ pub enum LogFormat {
 pub struct Ratio(f64);
 
 impl Ratio {
-    /// From 0 to 1.
+    /// The share as a number from 0 to 1.
     #[must_use]
     pub fn share(self) -> f64 {
         self.0

@@ -74,6 +74,13 @@ fn admin(server: &Server) -> Staff {
     Staff::of(server, fs::read_to_string(server.data().join("admin-token")).expect("a token").trim())
 }
 
+/// Waits until the overview tells this; its numbers are those of the last survey.
+fn wait_for_work(staff: &Staff, what: &str, number: u64) {
+    eventually(&format!("{number} {what} in the overview"), SOON, || {
+        (staff.json(&["admin", "overview"])["work"][what] == number).then_some(())
+    });
+}
+
 #[test]
 fn why_an_app_is_behind_is_found_in_three_steps() {
     let project = Project::with(&[("a", "1"), ("bad", "1")]);
@@ -136,7 +143,7 @@ fn what_was_given_up_is_seen_over_all_apps_and_dismissed() {
         assert!(watch[moment].is_string(), "{moment} in {watch}");
         assert!(staff.json(&["admin", "sources"])[0][moment].is_string(), "{moment} of the source");
     }
-    assert_eq!(staff.json(&["admin", "overview"])["work"]["dead_letters"], 2);
+    wait_for_work(&staff, "dead_letters", 2);
 
     let text = |letter: &Value| letter["dead_letter_id"].as_str().expect("an id").to_owned();
     let (worse, bad) = (text(&letters[0]), text(&letters[1]));
@@ -151,7 +158,7 @@ fn what_was_given_up_is_seen_over_all_apps_and_dismissed() {
     assert_eq!(dismissed(&["--path", "worse"])["dismissed"], 1);
     assert_eq!(refused(&["--all"]), Some(65), "nothing is open any more");
     assert_eq!(staff.code(&["dead-letter", "redrive", &worse, "--for", &app.id]), Some(65));
-    assert_eq!(staff.json(&["admin", "overview"])["work"]["dead_letters"], 0);
+    wait_for_work(&staff, "dead_letters", 0);
 
     // A dismissed letter forgets nothing: the path comes again as soon as it changes.
     subscriber.accept_all();
@@ -200,7 +207,7 @@ fn a_slow_app_and_a_repository_that_cannot_be_read_are_told_apart() {
     });
     assert_eq!(failing["effective_state"], "source_failing", "{failing}");
     assert_eq!(of("behind")[0]["repository_id"], json!(id), "it is not known to be in step");
-    assert_eq!(staff.json(&["admin", "overview"])["work"]["sources_failing"], 1);
+    wait_for_work(&staff, "sources_failing", 1);
     fs::rename(&away, project.path()).expect("moved back");
     app.tell(&server, &id, "scan");
     eventually("a source that is well", SOON, || (of("failing") == json!([])).then_some(()));

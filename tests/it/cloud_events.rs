@@ -8,9 +8,9 @@ use cloudevents::{AttributesReader, Data, Event, event::ExtensionValue};
 use serde_json::Value;
 use tidings::sinks::body::CHUNK_THRESHOLD;
 use tidings_actors::{
+    model::round::{DeliveryId, Round},
+    ownership::shards::Hold,
     ports::{Action, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Transport},
-    round::{DeliveryId, Round},
-    shards::Hold,
     time::Timestamp,
 };
 use tidings_entity::kind::{ContentRule, Operation, PayloadFormat};

@@ -114,7 +114,7 @@ fn dashboards() -> Vec<(String, String)> {
         .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     files.sort();
-    assert_eq!(files.len(), 4, "{files:?}");
+    assert_eq!(files.len(), 5, "{files:?}");
     for path in files {
         let text = fs::read_to_string(&path).expect("a dashboard");
         let dashboard: Value = serde_json::from_str(&text).expect("JSON");
@@ -132,6 +132,19 @@ fn dashboards() -> Vec<(String, String)> {
 fn without_threshold(query: &str) -> &str {
     let at = [" > ", " < ", " == "].iter().filter_map(|sign| query.rfind(sign)).max();
     &query[..at.unwrap_or_else(|| panic!("{query} has no threshold"))]
+}
+
+/// Creates a task, has it done and creates another.
+fn work(server: &Server, owner: &Owner) {
+    for _ in 0..2 {
+        let made = owner.ask(server, "POST", "/api/tasks", Some(&json!({ "command": "work" })));
+        assert_eq!(made.status, 201, "{}", made.json());
+    }
+    let given = owner.ask(server, "POST", "/api/tasks/claim", Some(&json!({ "commands": ["work"] }))).json();
+    let task = &given["tasks"][0];
+    let path = format!("/api/tasks/{}/complete", task["id"].as_str().expect("an id"));
+    let ended = owner.ask(server, "POST", &path, Some(&json!({ "token": task["token"] })));
+    assert_eq!(ended.status, 200, "{}", ended.json());
 }
 
 #[test]
@@ -184,6 +197,7 @@ fn every_query_of_dashboards_and_alerts_returns_data_of_a_server_at_work() {
         project.write("docs/a", number.to_string().as_bytes());
         project.commit("more");
         host.publish(&project, "o/r");
+        work(&server, &owner);
         std::thread::sleep(Duration::from_secs(1));
         left.retain(|(_, query)| prometheus.query(query).is_empty());
         assert!(began.elapsed() < PATIENCE, "no data for {left:#?}");

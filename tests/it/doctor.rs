@@ -106,6 +106,18 @@ fn faults_of_settings_and_of_what_is_not_there_yet_are_found() {
     let output = String::from_utf8(output.expect("it ran").stdout).expect("text");
     assert!(output.contains("anyone who reaches it"), "{output}");
 
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    let mails = || {
+        let server = healthy().with("mail.server", "127.0.0.1").with("mail.port", &port);
+        server.with("mail.from", "t@example.org")
+    };
+    assert_eq!(examined(&mails(), &[]), (Some(0), vec![]), "a mail server alone is nothing to complain of");
+    let elsewhere = mails().with("mail.server", "mail.invalid");
+    assert_found(&elsewhere, &[], "fault", "mail", "cannot be reached, so no mail is sent");
+    assert_found(&elsewhere.with("mail.tls", "none"), &[], "warning", "mail", "unencrypted");
+    assert_found(&mails().with("onboarding.mode", "open"), &[], "warning", "mail", "strangers name contacts");
+
     let server = healthy();
     let ca = server.data().with_file_name("ca.pem");
     fs::write(&ca, "no certificate").expect("written");
@@ -262,6 +274,14 @@ fn what_is_in_the_way_of_the_work_is_a_warning() {
             "1 breaker is open",
         ),
         ("update app set disabled = 'the endpoint answered 410 Gone'", "1 app is disabled"),
+        (
+            "insert into commit_status (watch_id, commit_id, app_id, repository_id, cursor_id, kind, host, url,
+               context, wanted, description, tries, count, is_claimed, ended, updated_at)
+             values ('repo_x', 'c1', 'app_x', 'rep_x', 'cur_x', 'gitea', 'git.example', 'https://git.example/a',
+               'tidings/a/b', 'success', 'a', 0, 1, false, 'status 403', 5)",
+            "1 commit has a status at the Git host that is not true any more",
+        ),
+        ("update commit_status set ended = null, next_at = 5, tries = 3", "1 status of a commit was not taken"),
     ] {
         database::change(&server, statement);
         assert_found(&server, &[], "warning", "work", words);

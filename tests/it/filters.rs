@@ -10,6 +10,7 @@ use crate::{
         api::App,
         patience::{SOON, eventually},
         project::Project,
+        remote::Host,
         server::Server,
         subscriber::{Answer, Subscriber},
     },
@@ -78,4 +79,24 @@ fn what_a_filter_finds_is_counted_and_sent_again() {
     assert_eq!(listed(&["dead-letter"], "state:open"), ["docs/b.md"]);
     let held = |filter| run(&server, &app, &["repository", "list", "-q", filter]).1.as_array().map(Vec::len);
     assert_eq!((held("state:active condition:behind"), held("NOT condition:behind")), (Some(0), Some(1)));
+}
+
+#[test]
+fn a_repository_is_found_by_its_address_as_it_was_given_and_as_it_is_normalised() {
+    let (host, project) = (Host::start(), Project::with(&[("a", "1")]));
+    host.publish(&project, "one/two");
+    let (server, subscriber) = (Server::start(), Subscriber::start());
+    let app = App::onboard(&server, &subscriber);
+    let (given, normalised) = (format!("git+{}", host.url("one/two")), host.url("one/two"));
+    app.watch_with(&server, &json!({ "url": given }));
+    for (filter, count) in [
+        (format!("url:{given}"), 1),
+        (format!("url:{normalised}"), 1),
+        (format!("NOT url:{given}"), 0),
+        ("url:~git+http".to_owned(), 1),
+        ("url:http://git.example/one/two".to_owned(), 0),
+    ] {
+        let (code, list, said) = run(&server, &app, &["repository", "list", "-q", &filter]);
+        assert_eq!((code, list.as_array().map(Vec::len)), (Some(0), Some(count)), "{filter}: {said}");
+    }
 }

@@ -22,13 +22,13 @@ use tidings::{
     settings::{EgressSettings, GitSettings},
 };
 use tidings_actors::{
+    model::round::{Change, RoundSpec, TreeEnd},
+    model::secret::Secret,
+    model::view::{MAX_SIZE_DEFAULT, View},
     ports::{
         Clock, Extent, FetchOrder, FetchReport, GitError, GitSource, Keep, Location, RefListing, Remote, Seek,
     },
-    round::{Change, RoundSpec, TreeEnd},
-    secret::Secret,
     time::Timestamp,
-    view::{MAX_SIZE_DEFAULT, View},
 };
 use tidings_entity::{
     id::{ObjectId, RepositoryId},

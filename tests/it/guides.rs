@@ -1,5 +1,6 @@
 //! The guides in `docs/`: each command is run as it stands, each receiver gets real deliveries.
 
+mod hosts;
 mod payloads;
 mod receiver;
 mod receiving;
@@ -85,8 +86,34 @@ fn script(page: &str, ports: [u16; 2]) -> String {
     script
 }
 
+/// The pages whose commands are run.
+const FOLLOWED: [&str; 7] = [
+    "getting-started.md",
+    "operating.md",
+    "security.md",
+    "upgrade.md",
+    "hooks.md",
+    "private-repositories.md",
+    "github-app.md",
+];
+
+/// What stands in for what a page names and a story cannot have.
+#[derive(Default)]
+struct Scenery {
+    /// Texts of the page, and what they become.
+    instead: Vec<(String, String)>,
+    /// Further settings, as variables.
+    settings: Vec<(&'static str, String)>,
+    /// Files that lie in the home of whoever follows the page.
+    files: Vec<(&'static str, String)>,
+}
+
 fn follow(name: &str) {
-    for program in ["bash", "git", "curl"] {
+    follow_in(name, &Scenery::default());
+}
+
+fn follow_in(name: &str, scenery: &Scenery) {
+    for program in ["bash", "git", "curl", "openssl"] {
         if !is_there(program) {
             println!("skipped: there is no {program} on this machine");
             return;
@@ -97,7 +124,14 @@ fn follow(name: &str) {
     let bin = home.path().join("bin");
     fs::create_dir(&bin).expect("made");
     symlink(env!("CARGO_BIN_EXE_tidings"), bin.join("tidings")).expect("linked");
-    let script = script(&page(name), ports);
+    let mut script = script(&page(name), ports);
+    for (from, to) in &scenery.instead {
+        assert!(script.contains(from.as_str()), "{name} has no {from}");
+        script = script.replace(from.as_str(), to);
+    }
+    for (file, content) in &scenery.files {
+        fs::write(home.path().join(file), content).expect("written");
+    }
     assert!(script.lines().count() > 5, "{name} has no commands");
     let path = format!("{}:{}", bin.display(), text_setting("PATH").unwrap_or_default());
     let mut command = Command::new("bash");
@@ -105,6 +139,7 @@ fn follow(name: &str) {
     command.env("HOME", home.path()).env("PATH", path).env("TIDINGS__DATA_DIR", home.path().join("data"));
     command.env("TIDINGS__SERVER__LISTEN", format!("127.0.0.1:{}", ports[0]));
     command.env("TIDINGS__GIT__FREE_MIN_BYTES", "1");
+    command.envs(scenery.settings.iter().map(|(name, value)| (*name, value)));
     let log = home.path().join("log");
     let mut running = Group::start(&mut command, &log);
     let said = || fs::read_to_string(&log).unwrap_or_default();
@@ -141,19 +176,21 @@ fn the_commands_for_an_upgrade_work_as_they_stand() {
 
 #[test]
 fn every_command_of_every_guide_is_run_by_a_story() {
-    let followed = ["getting-started.md", "operating.md", "security.md", "upgrade.md"];
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("docs") {
         let path: PathBuf = entry.expect("an entry").path();
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
-        if followed.contains(&name) || !name.ends_with(".md") {
+        if FOLLOWED.contains(&name) || !name.ends_with(".md") {
             continue;
         }
         for (words, _) in blocks(&page(name)) {
             let known: &[&str] = match name {
                 "payloads.md" => &["http", "json"],
                 "ledger.md" => &["json"],
+                "mail.md" => &["json", "toml"],
+                "permissions.md" => &["http", "json", "text", "toml"],
+                "statuses.md" | "tasks.md" => &["json"],
                 "subscriptions.md" => &["json", "python"],
-                "filters.md" => &["text"],
+                "dashboard.md" | "filters.md" => &["text"],
                 _ => &["python", "javascript", "go", "rust"],
             };
             let known = known.contains(&words.as_str());

@@ -1,5 +1,8 @@
 //! Hooks of Git hosts: with polls an hour apart, whatever is delivered here was told of by a hook.
 
+mod bodies;
+mod own;
+
 use std::time::Instant;
 
 use data_encoding::HEXLOWER;

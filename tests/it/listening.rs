@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -107,7 +107,11 @@ fn files(root: &Path, folder: &Path) -> BTreeMap<PathBuf, String> {
             found.extend(files(root, &path));
         } else {
             let inside = path.strip_prefix(root).expect("inside").to_owned();
-            found.insert(inside, sha256(&fs::read(&path).expect("it can be read")));
+            match fs::read(&path) {
+                // It was taken away meanwhile: whoever waits for a folder looks again.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                content => drop(found.insert(inside, sha256(&content.expect("it can be read")))),
+            }
         }
     }
     found

@@ -1,7 +1,7 @@
 //! A table of hosts that lie, drip, flood, cut, redirect and stall, all at once against one server: meanwhile an
 //! app whose host is honest is served as before, memory and disk stay small, and SIGTERM ends the server in
 //! time. When the hosts are well again, every app has what git says, and nobody was told anything wrong.
-//! Some of their misdeeds alone are in `git_hosts` and `hostile_hosts`, crowds of them in `slow_hosts`.
+//! Some of their misdeeds alone are in `git_hosts` and `hostile_hosts`, eighty of them at once in `slow_hosts`.
 
 use std::{
     fs,
@@ -64,7 +64,7 @@ fn misdeeds(place: u8) -> Vec<Misdeed> {
         ("sends the pack of another repository", Fault::Pack(answers::another()), "obtainable nowhere"),
         ("answers version 2 with version 0", says(answers::advertisement()), "not a ref"),
         ("answers with nothing", says(Vec::new()), "ends early"),
-        ("asks for patience", Fault::Status(503, Some("1")), "asks for patience"),
+        ("asks for patience", Fault::Status(503, Some("1")), "asks to wait"),
         ("hangs", Fault::Hang, "took too long"),
         ("answers after the deadline", Fault::Late(Duration::from_secs(6)), "took too long"),
         (

@@ -31,6 +31,8 @@ const QUERY: &str = "PLANTEDqueryTokenJ4kHa7";
 const SIGNING: &str = "PLANTEDsigningKeyV6bNm8-and-long-enough";
 const HOOK: &str = "PLANTEDhookSecretR4tYq0-and-long-enough";
 const NEXT_HOOK: &str = "PLANTEDnextHookW2eUi8-and-long-enough";
+const APP_HOOK: &str = "PLANTEDappHookSecretL2kJh5-and-long-enough";
+const NEXT_APP_HOOK: &str = "PLANTEDnextAppHookZ7xCv4-and-long-enough";
 const ADMIN: &str = "PLANTEDadminTokenC1xZq9-and-long-enough";
 const HEADER: &str = "PLANTEDheaderValueT5gBn2";
 // Such as must be escaped in JSON, in addresses and in pages.
@@ -74,6 +76,7 @@ fn no_planted_secret_is_found_anywhere() {
         faults.into_iter().flat_map(|fault| watched(&server, &app, &project, &fault)).collect();
     refusals(&server, &app, &watched[0].host, &mut answers);
     hooks(&server, &watched[0].host, &mut answers);
+    hooks_of_an_app(&server, &app, &watched[0].host, &mut answers);
     project.write("b", b"2");
     project.commit("next");
     failures(&server, &app, &project, &watched, &mut answers);
@@ -305,6 +308,39 @@ fn hooks(server: &Server, host: &Host, answers: &mut Vec<String>) {
     answers.push(listed.json().to_string());
 }
 
+/// A hook of an app, with both secrets of a rotation and a wrong one; all that is told of what came there.
+fn hooks_of_an_app(server: &Server, app: &App, host: &Host, answers: &mut Vec<String>) {
+    let ask = |method: &str, path: &str, body: Option<&Value>| app.ask(server, method, path, body).json();
+    let wish = json!({ "name": "planted", "provider": "gitlab", "secret": APP_HOOK });
+    let made = ask("POST", "/api/hooks", Some(&wish));
+    let path = made["path"].as_str().expect("a path");
+    ask("POST", "/api/hooks/planted/rotate-secret", Some(&json!({ "secret": NEXT_APP_HOOK })));
+    for (number, (token, status)) in
+        [(APP_HOOK, 202), (NEXT_APP_HOOK, 202), (WRONG, 401)].into_iter().enumerate()
+    {
+        let body = json!({
+            "object_kind": "push", "ref": "refs/heads/main", "number": number,
+            "project": { "git_http_url": host.url("o/r") },
+        });
+        let body = body.to_string();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-gitlab-event: Push Hook\r\n\
+             x-gitlab-token: {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let reply = crate::support::http::raw(server.address(), head.as_bytes()).expect("an answer");
+        assert_eq!(reply.status, status, "{}", reply.json());
+        answers.push(reply.json().to_string());
+    }
+    for path in ["/api/hooks", "/api/hooks/planted", "/api/receipts"] {
+        answers.push(ask("GET", path, None).to_string());
+    }
+    for receipt in ask("GET", "/api/receipts", None)["items"].as_array().expect("a page") {
+        let id = receipt["receipt_id"].as_str().expect("an id");
+        answers.push(ask("GET", &format!("/api/receipts/{id}"), None).to_string());
+    }
+}
+
 /// Credentials of endpoints, sent to some that repeat them in what they answer, and to a token server
 /// that does. The part of the client key that is secret.
 fn endpoint_secrets(server: &Server, answers: &mut Vec<String>) -> String {
@@ -411,6 +447,8 @@ fn secrets(app: &App, client_key: &str) -> Vec<(String, Vec<u8>)> {
         ("signing key", SIGNING),
         ("hook secret", HOOK),
         ("next hook secret", NEXT_HOOK),
+        ("secret of an app's hook", APP_HOOK),
+        ("next secret of an app's hook", NEXT_APP_HOOK),
         ("admin token", ADMIN),
         ("minted token", &minted),
         ("private key", &key),

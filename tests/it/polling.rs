@@ -44,8 +44,8 @@ fn a_hundred_watches_cost_one_small_poll_per_interval_and_no_write() {
     }
 
     polls(&host, 2);
-    let stretches = [(); 3].map(|()| Stretch::of(&host, &server));
-    assert!(stretches.iter().any(Stretch::is_calm), "{stretches:#?}");
+    let measurements = [(); 3].map(|()| Measurement::of(&host, &server));
+    assert!(measurements.iter().any(Measurement::is_calm), "{measurements:#?}");
 
     project.write("b", b"2");
     let second = project.commit("second");
@@ -59,15 +59,15 @@ fn a_hundred_watches_cost_one_small_poll_per_interval_and_no_write() {
 /// Six polls, and what they cost.
 ///
 /// A minute after its start the server looks after its files once, and a machine with other work delays a
-/// poll: both spoil one stretch at most, while a poll that writes spoils every stretch.
+/// poll: both spoil one measurement at most, while a poll that writes spoils every measurement.
 #[derive(Debug)]
-struct Stretch {
+struct Measurement {
     span: Duration,
     written: Vec<PathBuf>,
     connections: usize,
 }
 
-impl Stretch {
+impl Measurement {
     fn of(host: &Host, server: &Server) -> Self {
         let (before, connections) = (files_below(&server.data()), host.connections());
         let seen = polls(host, 6);

@@ -89,7 +89,7 @@ async fn a_window_stops_where_its_budget_ends_and_a_heavy_first_one_asks_for_mor
     let prepare = async |budget| world.webhooks.prepare(&window, budget).await;
     assert_eq!(prepare(250).await.expect("two fit").len(), 2);
     assert_eq!(prepare(100).await.expect("one fits").len(), 1);
-    assert!(matches!(prepare(99).await.expect_err("none"), PrepareError::Heavy(100)));
+    assert!(matches!(prepare(99).await.expect_err("none"), PrepareError::OverBudget(100)));
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@ use serde_json::json;
 use standardwebhooks::{Webhook, WebhookError};
 use tidings::sinks::signature::{STANDARD_HEADERS, SigningKey};
 use tidings_actors::{
+    model::round::DeliveryId,
+    model::secret::Secret,
     ports::{Endpoint, ParcelBody},
-    round::DeliveryId,
-    secret::Secret,
 };
 
 use crate::support::{

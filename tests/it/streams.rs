@@ -15,9 +15,9 @@ use tidings::{
     sinks::signature::{SigningKey, check},
 };
 use tidings_actors::{
+    model::round::DeliveryId,
+    ownership::shards::Shards,
     ports::{Fence, ItemOutcome, Parcel, Shard, Transport},
-    round::DeliveryId,
-    shards::Shards,
 };
 use tidings_entity::id::RepositoryId;
 use tokio::time::Instant;

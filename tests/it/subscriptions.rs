@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::support::{
     api::{App, items},
     dice::Dice,
-    fleet::Fleet,
     inbox::Inbox,
+    mail_server::{Mail, MailServer},
     patience::{SOON, eventually},
     project::Project,
     server::Server,
@@ -19,7 +19,11 @@ use crate::support::{
     subscriber::Subscriber,
 };
 
+mod backlogs;
 mod by_hand;
+mod mails;
+mod mails_in_trouble;
+mod replicas;
 mod trouble;
 
 /// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
@@ -283,39 +287,4 @@ fn entries_stand_in_a_stream_in_their_order() {
         assert_eq!(message.header("Nats-Msg-Id"), entry["entry_id"].as_str().expect("an id"));
         assert_eq!(message.body["data"]["entry"], *entry);
     }
-}
-
-#[test]
-fn another_replica_goes_on_where_the_one_that_sent_was_killed() {
-    let Some(mut fleet) = Fleet::start(2, crate::replicas::LEASE) else { return };
-    let (project, subscriber, inbox) = (Project::with(&[("a", "0")]), Subscriber::start(), Inbox::start());
-    let app = App::onboard(&fleet.servers[0], &subscriber);
-    let watch = app.watch_with(&fleet.servers[0], &json!({ "url": project.url(), "mode": "every" }));
-    let body = json!({ "name": "ops", "filter": ROUNDS, "sink": { "url": inbox.url() }, "from": 1 });
-    let made = app.ask(&fleet.servers[1], "POST", "/api/subscriptions", Some(&body));
-    assert_eq!(made.status, 201, "{}", made.json());
-    for round in 0..6 {
-        for number in 0..4 {
-            project.write("a", format!("{round} {number}").as_bytes());
-            project.commit("one more");
-        }
-        let killed = round % 2;
-        if round > 1 {
-            fleet.servers[killed].kill();
-            subscriber.model().note_kill();
-        }
-        app.wait_until_held(&fleet.servers[1 - killed], &watch, &project.head());
-        if round > 1 {
-            fleet.servers[killed].run();
-            fleet.wait_until_shared(2);
-        }
-    }
-    let ledger = || {
-        let reply = app.ask(&fleet.servers[0], "GET", "/api/ledger?limit=100", None);
-        items(&reply.json()).iter().filter_map(|entry| entry["number"].as_u64()).max().unwrap_or(0)
-    };
-    inbox.wait_for(ledger());
-    let taken = once(&inbox.taken());
-    let first = taken[0];
-    assert_eq!(taken, (first..=ledger()).collect::<Vec<u64>>(), "each at least once, in order");
 }

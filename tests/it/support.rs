@@ -3,6 +3,7 @@
 
 pub(crate) mod alphabet;
 pub(crate) mod api;
+pub(crate) mod browser;
 pub(crate) mod cable;
 pub(crate) mod churn;
 pub(crate) mod cluster;
@@ -11,13 +12,16 @@ pub(crate) mod content;
 pub(crate) mod database;
 pub(crate) mod dice;
 pub(crate) mod fleet;
+pub(crate) mod forge;
 pub(crate) mod git_host;
 pub(crate) mod github_api;
 pub(crate) mod http;
 pub(crate) mod inbox;
 pub(crate) mod leaks;
+pub(crate) mod mail_server;
 pub(crate) mod misdeeds;
 pub(crate) mod model;
+pub(crate) mod oidc;
 pub(crate) mod pack;
 pub(crate) mod patience;
 pub(crate) mod peer;

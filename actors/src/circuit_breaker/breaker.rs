@@ -9,59 +9,60 @@ use crate::{
     time::{CLOCKS_APART, Timestamp},
 };
 
-/// Where a breaker stands.
+/// The state of a breaker, with its deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Flows.
+    /// Requests flow; failures are counted.
     Closed,
-    /// Rejects until the probe is due.
+    /// Requests wait until the next probe is due.
     Open {
-        /// When it opened.
+        /// When the breaker left the closed state.
         opened_at: Timestamp,
         /// When the next probe is due.
         probe_at: Timestamp,
     },
-    /// One probe is on its way.
+    /// One probe is in flight; other requests wait.
     HalfOpen {
-        /// When it opened.
+        /// When the breaker left the closed state.
         opened_at: Timestamp,
-        /// When the probe counts as lost and another may go.
+        /// When the probe counts as lost, and another probe may go.
         lost_at: Timestamp,
     },
 }
 
-/// What an input changed.
+/// The effect of an input on the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
-    /// Nothing that others need to know.
+    /// The input changed nothing that other actors need to know.
     None,
-    /// It opened now.
+    /// The breaker was closed and opened now.
     Opened,
-    /// A probe failed; it stays open.
+    /// A probe failed: the breaker stays open, with a longer wait.
     StillOpen,
-    /// It closed now.
+    /// The breaker was open and closed now.
     Closed,
 }
 
-/// The machine.
+/// A breaker: its policy, its state and the number of failures in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
     policy: BreakerPolicy,
     state: BreakerState,
     failures: u32,
-    /// The longest wait for what is due next.
+    /// The longest time until the next deadline, also where the wall clock is set back meanwhile.
     wait: Duration,
 }
 
 impl Breaker {
-    /// A closed breaker.
+    /// Creates a closed breaker without failures.
     #[must_use]
     pub fn new(policy: BreakerPolicy) -> Self {
         Self { policy, state: BreakerState::Closed, failures: 0, wait: Duration::ZERO }
     }
 
-    /// A breaker as its row remembers it. Its next probe may have been put off for as long as `patience`,
-    /// which a peer can ask for; where the clock was set back since it opened, nobody knows what was asked.
+    /// Restores a breaker from its row. The wait for its next probe may be as long as `patience`, which a
+    /// peer can ask for; if the clock was set back since the breaker opened, only the wait of the policy
+    /// counts.
     #[must_use]
     pub fn restored(
         policy: BreakerPolicy,
@@ -82,8 +83,8 @@ impl Breaker {
         Self { policy, state, failures, wait }
     }
 
-    /// Nobody waits longer than was meant, also where the clock was set back meanwhile. Whether the moment
-    /// that is waited for moved.
+    /// Keeps deadlines within their wait after the clock was set back. Returns whether the next deadline
+    /// moved.
     pub fn bound(&mut self, now: Timestamp) -> bool {
         let due = match &mut self.state {
             BreakerState::Closed => return false,
@@ -94,7 +95,7 @@ impl Breaker {
         std::mem::replace(due, bounded) != bounded
     }
 
-    /// Where it stands.
+    /// The present state of the breaker.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         self.state
@@ -116,7 +117,7 @@ impl Breaker {
         let probe_at = now.after(wait);
         let (opened_at, transition) = match self.state {
             BreakerState::Closed => (now, Transition::Opened),
-            // Tries that were on their way when it opened say nothing new.
+            // Failures of attempts that were in flight when the breaker opened change nothing.
             BreakerState::Open { opened_at, .. } => (opened_at, Transition::None),
             BreakerState::HalfOpen { opened_at, .. } => (opened_at, Transition::StillOpen),
         };
@@ -128,7 +129,7 @@ impl Breaker {
         transition
     }
 
-    /// A try succeeded.
+    /// Records that a permitted attempt or scan succeeded: the breaker closes.
     pub fn on_success(&mut self) -> Transition {
         self.failures = 0;
         match std::mem::replace(&mut self.state, BreakerState::Closed) {
@@ -137,7 +138,7 @@ impl Breaker {
         }
     }
 
-    /// Whether a probe may go now; if so it is on its way, and counts as lost after `deadline`.
+    /// Whether a probe may go now; if so it is in flight, and counts as lost after `deadline`.
     pub fn try_probe(&mut self, now: Timestamp, deadline: Duration) -> bool {
         let opened_at = match self.state {
             BreakerState::Open { opened_at, probe_at } if now >= probe_at => opened_at,
@@ -149,7 +150,7 @@ impl Breaker {
         true
     }
 
-    /// The probe did not go: another may, now. Whether one was on its way.
+    /// Takes back a probe that was not sent, so that another may go now. Returns whether one was in flight.
     pub fn give_probe_back(&mut self, now: Timestamp) -> bool {
         let BreakerState::HalfOpen { opened_at, .. } = self.state else { return false };
         (self.state, self.wait) = (BreakerState::Open { opened_at, probe_at: now }, Duration::ZERO);

@@ -1,15 +1,15 @@
-//! What a breaker guards, and the keys that name breakers in the address book.
+//! The endpoint or source that a breaker guards, and the keys of breakers in the address book.
 
 use std::fmt;
 
 use tidings_entity::{id::RepositoryId, kind::BreakerKind};
 
-/// What a breaker guards.
+/// The endpoint or the Git source that a breaker guards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Guarded {
     /// A sink that attempts go to.
     Endpoint {
-        /// The id of the app for its own sink, that of the sink for others.
+        /// The id of the app for the app's own sink; the id of the sink for any other sink.
         id: String,
     },
     /// A source of a repository.
@@ -22,7 +22,7 @@ pub enum Guarded {
 }
 
 impl Guarded {
-    /// Reads the key of a breaker; `None`: it is no such key.
+    /// Parses the key of a breaker; `None` if the text is not such a key.
     pub(super) fn of(key: &str) -> Option<Self> {
         let (kind, id) = key.split_once(':')?;
         Some(match kind.parse().ok()? {
@@ -41,7 +41,7 @@ impl Guarded {
         }
     }
 
-    /// What the row of the breaker is named by.
+    /// The id by which the row of the breaker is found.
     pub(super) fn id(&self) -> &str {
         match self {
             Self::Endpoint { id } | Self::Source { source: id, .. } => id,
@@ -56,7 +56,8 @@ impl fmt::Display for Guarded {
     }
 }
 
-/// The key of a sink's breaker: by the id of the app for its own sink, by that of the sink for others.
+/// The key of a sink's breaker: `id` is the id of the app for the app's own sink, and the id of the sink for
+/// any other sink.
 #[must_use]
 pub fn endpoint_key(id: &str) -> String {
     format!("endpoint:{id}")

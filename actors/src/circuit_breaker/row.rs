@@ -1,5 +1,5 @@
-//! A breaker and its row: what it owes the row, what it reads there, what it writes. A step that the database
-//! did not do stays owed; nothing is told before it is written.
+//! A breaker and its row: which changes the row lacks, how the row is read, and how it is written. A write
+//! that failed stays owed; nothing is told before the row is written.
 
 use ractor::ActorRef;
 use tracing::{info, warn};
@@ -13,19 +13,20 @@ use crate::{
     tasks::in_time,
 };
 
-/// What the row of a breaker is not told yet.
+/// The changes that the row of a breaker does not have yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OwedToRow {
-    /// The row was told everything.
+    /// The row is up to date.
     Nothing,
     /// A try succeeded: the breaker closes.
     Closing,
-    /// A probe that was permitted did not go: another one may.
+    /// A permitted probe was not sent: another probe may go.
     ProbeBack,
 }
 
 impl OwedToRow {
-    /// A probe did not go. A breaker that closes has no probe to give back.
+    /// Records that a permitted probe was not sent. A breaker that is about to close has no probe to give
+    /// back.
     pub(super) fn give_probe_back(&mut self) {
         if *self == Self::Nothing {
             *self = Self::ProbeBack;
@@ -34,8 +35,8 @@ impl OwedToRow {
 }
 
 impl CircuitBreakerState {
-    /// Does what is owed: closes, reads the row, counts what was noted, gives a probe back. `true`: the
-    /// breaker ended with that.
+    /// Brings breaker and row together: closes the breaker, reads the row, counts the noted failures and
+    /// gives a probe back, as far as each is due. `true`: the breaker has no failures left and ended.
     pub(super) async fn catch_up(
         &mut self,
         myself: &ActorRef<CircuitBreakerMessage>,
@@ -49,8 +50,8 @@ impl CircuitBreakerState {
         self.count().await?;
         let ends = self.breaker.failures() == 0;
         if ends {
-            // It closed, or nothing failed after all: a success came first, or a late one called for it. Or
-            // it ended while this one was away, and whoever still waits for the word of it hears it now.
+            // No failures are left: the breaker closed, a success came before the failures were counted, or
+            // another replica closed it while this actor did not run. A waiting listener is told now.
             self.tell(BreakerNews::Closed);
             myself.stop(None);
             return Ok(true);
@@ -62,8 +63,8 @@ impl CircuitBreakerState {
         Ok(false)
     }
 
-    /// A clock that was set back keeps nobody waiting. Written, because nobody else would be let through
-    /// before the moment in the row.
+    /// Shortens a deadline that a clock set back made too long, also in the row: otherwise other processes
+    /// would wait for it.
     async fn bound(&mut self) -> Result<(), StoreError> {
         let before = self.breaker;
         if self.breaker.bound(self.context.now()) {
@@ -73,8 +74,8 @@ impl CircuitBreakerState {
         Ok(())
     }
 
-    /// Takes what its row says, if there is one, and tells of it. Another replica's word counts as much as
-    /// one of this.
+    /// Takes over the state in the row, if there is a row, and tells the listener. The row may come from
+    /// another replica and counts all the same.
     async fn refresh(&mut self) -> Result<(), StoreError> {
         let was_open = self.breaker.state() != BreakerState::Closed;
         let rows = in_time(self.context.store.breakers()).await?;
@@ -84,7 +85,8 @@ impl CircuitBreakerState {
         self.armed = None;
         match rows.into_iter().find(|row| row.kind == kind && row.id == id) {
             Some(row) => {
-                // What a peer asked for is never more than the cap, nor is a wait of the policy's own longer.
+                // A peer's Retry-After is never longer than the cap, and no wait of the policy is longer than
+                // `last_wait`.
                 let patience = policy.last_wait.max(self.context.policy.retry_cap).max(PROBE_DEADLINE);
                 let (opened_at, probe_at, now) = (row.opened_at, row.probe_at, self.context.now());
                 self.breaker = Breaker::restored(policy, row.failures, opened_at, probe_at, patience, now);
@@ -99,9 +101,9 @@ impl CircuitBreakerState {
         Ok(())
     }
 
-    /// Counts what was noted. What could not be written stays noted.
+    /// Counts the noted failures. They stay noted if the row cannot be written.
     async fn count(&mut self) -> Result<(), StoreError> {
-        let Some(failures) = self.context.directory.notes().look(&self.key) else { return Ok(()) };
+        let Some(failures) = self.context.directory.failures().look(&self.key) else { return Ok(()) };
         let (before, mut changed) = (self.breaker, None);
         for _ in 0..failures.count {
             match self.breaker.on_failure(self.context.now(), failures.retry_after) {
@@ -110,13 +112,13 @@ impl CircuitBreakerState {
                 Transition::StillOpen | Transition::Closed => changed = changed.or(Some(false)),
             }
         }
-        // Where it is open already, late failures say nothing new; what is known here may be older than the
-        // row, which another replica writes too.
+        // An open breaker does not change through late failures, so the row is not written: another replica
+        // may have written a newer state.
         if self.breaker != before {
             self.last_error = failures.error;
             self.record().await.inspect_err(|_| self.breaker = before)?;
         }
-        self.context.directory.notes().counted(&self.key, failures.count);
+        self.context.directory.failures().counted(&self.key, failures.count);
         if changed == Some(true) {
             warn!(
                 breaker.kind = %self.guarded.kind(),
@@ -162,7 +164,8 @@ impl CircuitBreakerState {
         Ok(())
     }
 
-    /// The others are asked at once, this one's deliverer after a while.
+    /// Gives the permitted probe back. Other replicas may take it at once; the deliverer of this replica is
+    /// asked again after [`ASK_AGAIN`].
     async fn give_back(&mut self) -> Result<(), StoreError> {
         let before = self.breaker;
         let gave = self.breaker.give_probe_back(self.context.now());

@@ -1,4 +1,4 @@
-//! What the tasks of a running lane bring back: changes read, deliveries rendered, attempts ended,
+//! The results of the tasks of a running lane: changes were read, deliveries rendered, attempts answered,
 //! rows written.
 
 use std::{ops::RangeInclusive, time::Duration};
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
+    model::round::Change,
     ports::{AttemptOutcome, AttemptRecord, GitError, ItemOutcome, Parcel, PrepareError, StoreError},
-    round::Change,
     tasks::in_time,
 };
 
@@ -33,7 +33,7 @@ const SETTLE_AGAIN_LAST: Duration = Duration::from_secs(30);
 
 impl DelivererState {
     pub(super) fn on_step(&mut self, cursor: &CursorId, generation: Generation, step: Step) {
-        if let Step::Stretched(pass, ..)
+        if let Step::PipelineEnded(pass, ..)
         | Step::Unprobed(pass, _)
         | Step::Noticed(pass, _)
         | Step::Unnoticed { pass, .. } = &step
@@ -54,12 +54,12 @@ impl DelivererState {
         match step {
             Step::Read(result) => self.on_read(cursor, result),
             Step::Prepared(head, result) => self.on_prepared(cursor, head, result),
-            Step::Answered(tray) => self.on_answered(cursor, generation, tray.take()),
-            Step::Stretched(_, tray, range) => {
-                self.on_answered(cursor, generation, tray.take());
-                self.on_stretched(cursor, range);
+            Step::Answered(outcomes) => self.on_answered(cursor, generation, outcomes.take()),
+            Step::PipelineEnded(_, outcomes, range) => {
+                self.on_answered(cursor, generation, outcomes.take());
+                self.on_pipeline_ended(cursor, range);
             }
-            Step::Unprobed(_, range) => self.on_stretched(cursor, range),
+            Step::Unprobed(_, range) => self.on_pipeline_ended(cursor, range),
             Step::Settled(result) => self.on_settled(cursor, result),
             Step::Finished(result) => self.on_finished(cursor, result),
             Step::Noticed(pass, outcome) => self.on_noticed(cursor, generation, pass, &outcome),
@@ -78,7 +78,10 @@ impl DelivererState {
         match result {
             Ok(changes) => {
                 if !running.lane.on_read(changes) {
-                    error!(cursor.id = %cursor, "the list of the open round of {cursor} is not the one that was begun");
+                    error!(
+                        cursor.id = %cursor,
+                        "the list of the open round of {cursor} is not the one that was begun"
+                    );
                     running.reopen_after(REOPEN);
                 }
             }
@@ -104,7 +107,10 @@ impl DelivererState {
                 running.lane.on_content_unfit(head, reason.to_string(), letter);
             }
             Err(reason) => {
-                warn!(cursor.id = %cursor, delivery.position = head, "delivery {head} of {cursor} could not be rendered: {reason}");
+                warn!(
+                    cursor.id = %cursor, delivery.position = head,
+                    "delivery {head} of {cursor} could not be rendered: {reason}"
+                );
                 running.lane.on_prepared(Vec::new());
                 running.lane.retry_later(head, Instant::now() + RENDER_AGAIN);
             }
@@ -137,7 +143,8 @@ impl DelivererState {
                     }
                 }
                 failed => {
-                    // In the order in which they came: a breaker counts failures in a row.
+                    // Outcomes are reported in the order in which they came, because a breaker counts
+                    // failures in a row.
                     if let Some(at) = acknowledged.take() {
                         self.on_endpoint_answered(at);
                     }
@@ -157,8 +164,8 @@ impl DelivererState {
         }
     }
 
-    /// An endpoint answered that the app has no more. What it took is taken; whatever else it says is no
-    /// word of the one that the app has now, which is asked next.
+    /// Handles the answer of an endpoint that the app has replaced since. An acknowledgement counts; any
+    /// other answer says nothing of the present endpoint, which is tried next.
     fn on_former_answer(&mut self, cursor: &CursorId, attempted: &Attempted) {
         let Some((running, _)) = self.running(cursor) else { return };
         let is_success = attempted.outcome.is_success();
@@ -181,8 +188,8 @@ impl DelivererState {
         circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
     }
 
-    /// What a stretch did not send goes out another time.
-    fn on_stretched(&mut self, cursor: &CursorId, range: RangeInclusive<u64>) {
+    /// Marks the changes that a pipeline did not send as ready again.
+    fn on_pipeline_ended(&mut self, cursor: &CursorId, range: RangeInclusive<u64>) {
         let closed = self.gate.is_closed(Instant::now());
         if let Some((running, _)) = self.running(cursor) {
             range.for_each(|position| running.lane.on_recalled(position));
@@ -220,11 +227,14 @@ impl DelivererState {
         let Some(failed) = failed else { return };
         match failed.retry_in {
             Some(wait) => warn!(
-                app.id = %self.id, cursor.id = %cursor, delivery.id = %delivery, attempt.number = failed.number,
-                "attempt {} of delivery {delivery} failed ({}), next in {wait:?}", failed.number, describe(outcome)
+                app.id = %self.id, cursor.id = %cursor,
+                delivery.id = %delivery, attempt.number = failed.number,
+                "attempt {} of delivery {delivery} failed ({}), next in {wait:?}",
+                failed.number, describe(outcome)
             ),
             None => warn!(
-                app.id = %self.id, cursor.id = %cursor, delivery.id = %delivery, attempt.number = failed.number,
+                app.id = %self.id, cursor.id = %cursor,
+                delivery.id = %delivery, attempt.number = failed.number,
                 "delivery {delivery} is parked after {} attempts ({})", failed.number, describe(outcome)
             ),
         }
@@ -253,7 +263,7 @@ impl DelivererState {
         self.record(cursor, generation, attempt);
     }
 
-    /// With `delivery.history = all` an acknowledged attempt is a row, too.
+    /// Records an acknowledged attempt as a row, with `delivery.history = all`.
     fn record_success(
         &mut self,
         cursor: &CursorId,
@@ -290,7 +300,8 @@ impl DelivererState {
 
     /// An attempt or a notice failed through the fault of the endpoint as a whole.
     pub(super) fn on_endpoint_failure(&mut self, outcome: &AttemptOutcome, now: Instant) {
-        // Beyond the cap, one header could silence the app's deliveries for a year.
+        // A `Retry-After` is cut off at the cap: otherwise one header could stop the app's deliveries for a
+        // year.
         let asked = outcome.retry_after.map(|asked| asked.min(self.rules.cap));
         self.gate.narrow();
         self.halt();
@@ -326,7 +337,7 @@ impl DelivererState {
                 running.lane.on_settle_refused();
                 running.reload();
             }
-            // Whoever works on it now finds out by itself.
+            // Another replica has the repository: it reads the rows itself.
             Err(reason @ StoreError::Lost) => {
                 info!(cursor.id = %cursor, "{cursor} is not worked on here any more: {reason}");
                 running.lane.on_settle_refused();
@@ -334,13 +345,16 @@ impl DelivererState {
             }
             Err(reason) => {
                 let wait = (WRITE_AGAIN * 2_u32.pow(running.unwritten.min(16))).min(SETTLE_AGAIN_LAST);
-                warn!(cursor.id = %cursor, "a settlement of {cursor} was not written, next try in {wait:?}: {reason}");
+                warn!(
+                    cursor.id = %cursor,
+                    "a settlement of {cursor} was not written, next try in {wait:?}: {reason}"
+                );
                 running.lane.on_settle_failed();
                 running.unwritten += 1;
                 running.settle_after = Some(Instant::now() + wait);
                 running.hold_back();
                 let due = cursor.clone();
-                self.post.send_after(wait, move || DelivererMessage::Due(due));
+                self.mailbox.send_after(wait, move || DelivererMessage::Due(due));
             }
         }
     }
@@ -368,12 +382,12 @@ impl DelivererState {
         running.writing = false;
         match result {
             Ok(()) => running.lane.on_effect_written(),
-            // Somebody else removed the cursor: there is nothing left to write.
+            // The cursor was removed by another request: there is nothing left to write.
             Err(reason @ (StoreError::NotFound | StoreError::Conflict(_))) => {
                 info!(cursor.id = %cursor, "{cursor} changed meanwhile: {reason}");
                 running.lane.on_effect_written();
             }
-            // Whoever works on it now finds out by itself.
+            // Another replica has the repository: it reads the rows itself.
             Err(reason @ StoreError::Lost) => {
                 info!(cursor.id = %cursor, "{cursor} is not worked on here any more: {reason}");
                 running.lane.on_effect_written();
@@ -383,13 +397,13 @@ impl DelivererState {
                 warn!(cursor.id = %cursor, "the state of {cursor} was not written: {reason}");
                 running.write_after = Some(Instant::now() + WRITE_AGAIN);
                 let due = cursor.clone();
-                self.post.send_after(WRITE_AGAIN, move || DelivererMessage::Due(due));
+                self.mailbox.send_after(WRITE_AGAIN, move || DelivererMessage::Due(due));
             }
         }
     }
 }
 
-/// What came of an attempt, in a few words.
+/// The result of an attempt in a few words, for logs.
 pub(crate) fn describe(outcome: &AttemptOutcome) -> String {
     match outcome.result {
         Ok(status) => format!("status {status}"),

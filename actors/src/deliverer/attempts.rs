@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     DelivererMessage, DelivererState, Generation, Slot, Step, Way, lane::AHEAD, running::Stage,
-    sending::Stretch,
+    sending::Pipeline,
 };
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl DelivererState {
-    /// Sends what a lane may send now, its notice first.
+    /// Sends the changes that a lane may send now, its notice first.
     pub(super) fn drive_attempts(&mut self, cursor: &CursorId, generation: Generation, now: Instant) {
         let Some((running, _)) = self.running(cursor) else { return };
         match running.stage {
@@ -49,7 +49,7 @@ impl DelivererState {
         }
     }
 
-    /// While nothing goes out and no probe is permitted, nothing rendered is of use.
+    /// Drops rendered deliveries while the gate is closed and no probe is permitted: nothing can be sent.
     fn release_unless_probing(&mut self, cursor: &CursorId) {
         if !self.gate.permits_probe()
             && let Some((running, _)) = self.running(cursor)
@@ -58,7 +58,7 @@ impl DelivererState {
         }
     }
 
-    /// Puts a lane that may send into the line, and arms a timer for one that may later.
+    /// Queues a lane that can send now, and arms a timer for a lane that can send later.
     fn enqueue(&mut self, cursor: &CursorId, now: Instant) {
         let Some((running, _)) = self.running(cursor) else { return };
         let flows = running.stage == Stage::Flowing;
@@ -73,7 +73,7 @@ impl DelivererState {
     /// Sends, lane by lane in turn, as much as the endpoint takes now.
     pub(super) fn flow(&mut self) {
         let now = Instant::now();
-        // Who waited for the budget of retries looks again, before the others.
+        // Lanes that waited for the retry budget are checked before the other lanes.
         self.unpaid.drain(..).rev().for_each(|cursor| self.turns.push_front(cursor));
         let mut can_pay = true;
         while self.gate.admits(now) && !self.draining && matches!(self.way, Way::Attempt(_)) {
@@ -117,7 +117,7 @@ impl DelivererState {
         self.arm_flow(now);
     }
 
-    /// Its retry waits until the budget can pay for it.
+    /// Lets a retry wait until the retry budget allows it.
     fn postpone(&mut self, cursor: CursorId) {
         if let Some((running, _)) = self.running(&cursor) {
             running.queued = true;
@@ -125,7 +125,7 @@ impl DelivererState {
         }
     }
 
-    /// Goes on by itself when the wait that the endpoint asked for is over.
+    /// Arms a timer that resumes sending when the wait that the endpoint asked for is over.
     pub(super) fn arm_flow(&mut self, now: Instant) {
         if let Some(until) = self.gate.held_until().filter(|until| *until > now) {
             self.arm_flow_at(until, now);
@@ -135,12 +135,12 @@ impl DelivererState {
     fn arm_flow_at(&mut self, until: Instant, now: Instant) {
         if self.flow_armed.is_none_or(|armed| armed <= now || until < armed) {
             self.flow_armed = Some(until);
-            self.post.send_after(until.saturating_duration_since(now), || DelivererMessage::Flow);
+            self.mailbox.send_after(until.saturating_duration_since(now), || DelivererMessage::Flow);
         }
     }
 
-    /// How many deliveries a lane may render at once: when more lanes wait for their turn than the
-    /// endpoint takes at a time, one each.
+    /// How many deliveries a lane may render at once. Each lane renders one when more lanes wait for their
+    /// turn than the endpoint takes at a time.
     fn ahead(&self) -> usize {
         if self.turns.len() > 2 * self.gate.most() { 1 } else { AHEAD }
     }
@@ -155,8 +155,8 @@ impl DelivererState {
         !self.draining && self.lanes.values().any(is_probeable)
     }
 
-    /// Sends the one permitted probe from the next lane whose head can go; one that must be rendered
-    /// first is, and then it goes.
+    /// Sends the permitted probe from the next lane whose head can go. A head that is not rendered yet is
+    /// rendered first.
     pub(super) fn send_probe(&mut self) {
         if self.draining || !self.gate.permits_probe() {
             return;
@@ -203,7 +203,7 @@ impl DelivererState {
         }
     }
 
-    /// The breaker waits for a probe that did not go.
+    /// Tells the breaker that the permitted probe was not sent.
     pub(super) fn on_unprobed(&self) {
         let key = circuit_breaker::endpoint_key(self.sink.id());
         if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
@@ -215,7 +215,7 @@ impl DelivererState {
         let Way::Attempt(endpoint) = &self.way else { return };
         let endpoint = endpoint.clone();
         let transport = self.context.transport.clone();
-        let post = self.post.clone();
+        let mailbox = self.mailbox.clone();
         let Some((running, generation)) = self.running(cursor) else { return };
         let launch = running.lane.launch(position, is_probe);
         if launch.parcels.is_empty() {
@@ -225,11 +225,11 @@ impl DelivererState {
         let Some((running, _)) = self.running(cursor) else { return };
         let (halt, trace, open) = (running.halt.clone(), running.trace(&tracer), running.open.clone());
         let pass = self.gate.enter();
-        let stretch = Stretch { transport, endpoint, outbound, launch, halt, is_probe, pass, trace, open };
+        let pipeline = Pipeline { transport, endpoint, outbound, launch, halt, is_probe, pass, trace, open };
         let to = cursor.clone();
-        let tell = move |tray| {
-            post.send(DelivererMessage::Step(to.clone(), generation, Ok(Step::Answered(tray))));
+        let tell = move |outcomes| {
+            mailbox.send(DelivererMessage::Step(to.clone(), generation, Ok(Step::Answered(outcomes))));
         };
-        self.step(cursor, generation, stretch.send(cursor.to_string(), tell));
+        self.step(cursor, generation, pipeline.send(cursor.to_string(), tell));
     }
 }

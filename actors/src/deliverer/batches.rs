@@ -1,5 +1,5 @@
-//! What an answer to a batch leads to: the lane's word on each of its changes, the rows of what was
-//! not taken, and the endpoint's breaker.
+//! Handles the answer to a batch: tells the lane the result of each change, records the changes that were not
+//! accepted, and reports to the breaker of the endpoint.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use super::{
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
+    model::round::DeliveryId,
     ports::{AttemptOutcome, AttemptRecord, ItemOutcome},
-    round::DeliveryId,
     tasks::in_time,
 };
 
-/// One change of a batch, as its row tells of the try.
+/// The data of one change of a batch for its attempt row.
 struct TriedChange<'o> {
     position: u64,
     number: u32,
     delivery: Option<DeliveryId>,
     item_failure: bool,
     excerpt: &'o str,
-    /// The wait before the next try; `None`: there is none.
+    /// The wait before the next attempt; `None`: the change is not tried again.
     retry_in: Option<Duration>,
 }
 
@@ -46,7 +46,7 @@ impl DelivererState {
         }
     }
 
-    /// The request was acknowledged; its changes perhaps not all.
+    /// The receiver acknowledged the request, but perhaps not each change in it.
     fn on_batch_answered(&mut self, cursor: &CursorId, generation: Generation, attempted: &Attempted) {
         let Attempted { batch, ended_at, outcome, .. } = attempted;
         let failure = self.failure(Verdict::Acknowledged, attempted);
@@ -67,7 +67,7 @@ impl DelivererState {
                 });
             }
         }
-        // Ids are read before the lane forgets what is settled.
+        // Delivery ids are read first, because the lane forgets settled changes.
         let ids: Vec<_> = batch.iter().map(|(position, _)| lane.delivery_id(*position)).collect();
         let mut letter = || DeadLetterId::new(random.ulid(moment.wall));
         let failed = lane.on_batch_answered(batch, &failure, moment, &rules, random.as_ref(), &mut letter);
@@ -122,7 +122,7 @@ impl DelivererState {
         let failed = running.lane.on_batch_failed(&positions, &failure, moment, &rules, random.as_ref());
         let Some(failed) = failed else { return };
         let lane = &running.lane;
-        // Nobody in it is blamed, so no row counts as the item's own fault.
+        // The failure is about the whole request, so no row counts as a failure of its change.
         let row = |(position, number): &(u64, u32)| TriedChange {
             position: *position,
             number: *number,
@@ -148,7 +148,7 @@ impl DelivererState {
         if !failed.item {
             self.on_endpoint_failure(outcome, moment.instant);
         } else if self.gate.is_open() && verdict != Verdict::Endpoint {
-            // It was not taken, but there was an answer: the endpoint is well.
+            // The batch was not accepted, but the endpoint answered: the endpoint works.
             circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
         }
     }
@@ -165,7 +165,8 @@ impl DelivererState {
         }
     }
 
-    /// One row for each change that was tried; the answer they share is kept once, with the first.
+    /// Records one attempt row for each change of the batch. The shared answer is stored once, with the
+    /// first.
     fn record_batch(
         &mut self,
         cursor: &CursorId,

@@ -1,16 +1,15 @@
-//! Whether an app's endpoint may be sent to now, and how much at once: what the deliverer keeps of
-//! its endpoint's breaker, the wait that the endpoint asked for, and the ramp after a recovery. An app
-//! whose endpoint changes gets a new gate, and answers of the old endpoint do not pass by it.
-//! Pure.
+//! Whether attempts may go to an app's endpoint now, and how many at once: the state of the endpoint's
+//! breaker, the wait that the endpoint asked for, and the ramp after a recovery. An app whose endpoint
+//! changes gets a new gate, and answers of the old endpoint do not change it. Pure.
 
 use tokio::time::Instant;
 
 use crate::time::Timestamp;
 
-/// Attempts at once to an endpoint that has not answered yet: one that never will costs no more.
+/// Attempts at once to an endpoint that has not answered yet: few, because the endpoint may never answer.
 const BEGIN: usize = 4;
 
-/// Where the endpoint stands.
+/// Whether the gate is open, closed, or slowly opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Flowing { limit: usize },
@@ -18,14 +17,14 @@ enum Mode {
     Probing,
 }
 
-/// What an attempt entered by: which endpoint it asks.
+/// Names the endpoint of an attempt, by the moment when the app got that endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass(Timestamp);
 
-/// The gate.
+/// Whether attempts may go to the endpoint of one sink, and how many at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
-    /// Since when the app has the endpoint behind it.
+    /// When the app got the endpoint that this gate is for.
     since: Timestamp,
     mode: Mode,
     most: usize,
@@ -41,7 +40,7 @@ impl Gate {
         Self { since, mode: Mode::Flowing { limit: most.min(BEGIN) }, most, hold_until: None, in_flight: 0 }
     }
 
-    /// From now on there is room for `most` at once.
+    /// Allows at most `most` attempts at once from now on.
     pub fn resize(&mut self, most: usize) {
         self.most = most.max(1);
         if let Mode::Flowing { limit } = &mut self.mode {
@@ -60,26 +59,26 @@ impl Gate {
         }
     }
 
-    /// An attempt starts.
+    /// Records the start of an attempt; the pass belongs to the attempt's end.
     pub fn enter(&mut self) -> Pass {
         self.in_flight += 1;
         Pass(self.since)
     }
 
-    /// An attempt ended.
+    /// Records the end of an attempt; a pass of an earlier endpoint changes nothing.
     pub fn leave(&mut self, pass: Pass) {
         if self.is_of(pass) {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
     }
 
-    /// Whether an attempt asked the endpoint behind this gate, not one that the app had before.
+    /// Whether an attempt went to the endpoint of this gate, not to an earlier endpoint of the app.
     #[must_use]
     pub fn is_of(&self, pass: Pass) -> bool {
         pass == Pass(self.since)
     }
 
-    /// Since when the app has the endpoint behind it.
+    /// When the app got the endpoint of this gate.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.since
@@ -92,8 +91,8 @@ impl Gate {
         }
     }
 
-    /// The endpoint failed: one attempt at a time until it is well, so that an outage costs no more
-    /// than what was on its way while its breaker makes up its mind.
+    /// After a failure of the endpoint: allows one attempt at a time until the endpoint works again, so that
+    /// an outage costs only what was in flight when it began.
     pub fn narrow(&mut self) {
         if let Mode::Flowing { limit } = &mut self.mode {
             *limit = 1;
@@ -105,20 +104,19 @@ impl Gate {
         self.hold_until = Some(self.hold_until.map_or(until, |held| held.max(until)));
     }
 
-    /// Until when the endpoint asked to be left alone.
+    /// The moment until which the endpoint asked for no requests; `None`: it did not ask.
     #[must_use]
     pub fn held_until(&self) -> Option<Instant> {
         self.hold_until
     }
 
-    /// Whether nothing but a probe goes out for now: the breaker is open, or the endpoint asked for
-    /// patience.
+    /// Whether only a probe may go now: the breaker is open, or the endpoint asked to wait.
     #[must_use]
     pub fn is_closed(&self, now: Instant) -> bool {
         self.is_open() || self.hold_until.is_some_and(|until| until > now)
     }
 
-    /// The breaker opened.
+    /// Records that the breaker of the endpoint opened.
     pub fn open(&mut self) {
         self.mode = Mode::Open;
     }
@@ -163,7 +161,7 @@ impl Gate {
         self.most
     }
 
-    /// Attempts on their way.
+    /// The number of attempts in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight

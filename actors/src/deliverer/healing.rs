@@ -1,7 +1,7 @@
-//! A delivery needs a blob that the mirror lacks: the mirror is a cache and may have been lost or
-//! damaged, or it is one of trees alone. One request brings what the following deliveries need as well, so
-//! that a lost mirror never costs a request for each file. Runs inside a task of the deliverer;
-//! a task that is killed anywhere is done again.
+//! Fetches a blob that a delivery needs and the mirror lacks: the mirror is a cache that may have been lost
+//! or damaged, or it holds only trees. One request fetches also the blobs of the following deliveries, so
+//! that a lost mirror never costs a request for each file. Runs inside a task of the deliverer; a task that
+//! is killed is done again.
 
 use tidings_entity::id::ObjectId;
 
@@ -11,8 +11,8 @@ use crate::{
     ports::{DeliveryOrder, Extent, FetchOrder, GitError},
 };
 
-/// Makes a blob present. [`GitError::Unobtainable`] comes only after two definitive refusals of
-/// the blob itself.
+/// Fetches a missing blob. [`GitError::Unobtainable`] comes only after two definitive refusals of the blob
+/// itself.
 pub(super) async fn bring(context: &Context, order: &DeliveryOrder, blob: ObjectId) -> Result<(), GitError> {
     let (remote, spec) = (&order.lane.remote, &order.lane.round.spec);
     let is_narrow = spec.target.as_ref().is_some_and(|target| target.view.is_narrow());
@@ -24,7 +24,8 @@ pub(super) async fn bring(context: &Context, order: &DeliveryOrder, blob: Object
     }
     let alone = FetchOrder { wants: vec![blob], depth: 1, ..FetchOrder::default() };
     match fetch(context, remote, alone).await {
-        // A host may leave contents out and then give none by its id: they come with their commit.
+        // Some hosts leave contents out of a fetch and refuse to send them by id: then the whole commit is
+        // fetched.
         Err(GitError::Unobtainable(refused)) if is_narrow => {
             bring_commit(context, order).await?;
             match context.git.absent_blobs(remote, &[blob]).await?.is_empty() {
@@ -36,8 +37,8 @@ pub(super) async fn bring(context: &Context, order: &DeliveryOrder, blob: Object
     }
 }
 
-/// Asks for the whole commit that a delivery is about. It may be that the host has forgotten it, or cannot give
-/// all of it, and has the blob nevertheless.
+/// Fetches the whole commit of a delivery. The host may no longer have the commit, or may be unable to send
+/// all of it, and still have the blob.
 async fn bring_commit(context: &Context, order: &DeliveryOrder) -> Result<(), GitError> {
     let Some(target) = &order.lane.round.spec.target else { return Ok(()) };
     let all = FetchOrder { wants: vec![target.commit], haves: Vec::new(), depth: 1, extent: Extent::Whole };
@@ -47,7 +48,7 @@ async fn bring_commit(context: &Context, order: &DeliveryOrder) -> Result<(), Gi
     }
 }
 
-/// Has a mirror that was found to be damaged begun anew, with the tree that the delivery is about.
+/// Starts the mirror again after it was found damaged, and fetches the tree that the delivery needs.
 pub(super) async fn mend(context: &Context, order: &DeliveryOrder) -> Result<(), GitError> {
     let spec = &order.lane.round.spec;
     let Some(end) = spec.target.as_ref().or(spec.held.as_ref()) else { return Ok(()) };

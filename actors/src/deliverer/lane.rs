@@ -1,15 +1,15 @@
-//! One open round on its way to its app, pure: which change may be sent now, what an answer leads
-//! to, how far the settled prefix reaches. The deliverer feeds it answers and carries out what it
-//! asks for; nothing here waits, reads or writes.
+//! The state machine of one open round, pure: which change may be sent now, what follows from an answer, how
+//! far the settled prefix reaches. The deliverer passes answers in and carries out what the lane asks for;
+//! nothing here waits, reads or writes.
 //!
-//! Invariants: changes are acknowledged to the store only as a prefix; nothing at or beyond
-//! `settled + WINDOW` is sent; `strict` has one change on its way; `phased` never overlaps two
-//! operations; a blocked lane sends only its head. With batches (`batch`) nothing at or beyond one
-//! batch from `settled` is sent.
+//! Invariants: changes are acknowledged to the store only as a prefix; nothing at or beyond `settled +
+//! WINDOW` is sent; `strict` has one change in flight; `phased` never overlaps two operations; a blocked lane
+//! sends only its head. With batches (`batch`) nothing at or beyond one batch from `settled` is sent.
 
 mod batch;
 mod failure;
-mod lending;
+mod launching;
+mod pulling;
 mod rendering;
 mod settling;
 mod slot;
@@ -25,55 +25,53 @@ use tokio::time::Instant;
 
 pub use batch::BatchFailed;
 use batch::Batching;
-use slot::{Slot, SlotState, Wait};
+pub use launching::Launch;
+use slot::{Slot, SlotState};
 pub use streak::STREAK_MAX;
 
 use crate::{
     deliverer::retry::{Block, Verdict},
-    ports::{BatchSettings, HeadAttempts, Parcel, Park, SelfRedrive, Settlement, Standing, Streak},
-    round::{Change, DeliveryId, Round},
+    model::round::{Change, DeliveryId, Round},
+    ports::{BatchSettings, HeadAttempts, Park, SelfRedrive, Settlement, Standing, Streak},
     time::Timestamp,
 };
 
-/// Changes that may be sent beyond the settled prefix: what a crash can repeat at most.
+/// Changes that may be sent beyond the settled prefix: a crash repeats at most this many.
 pub const WINDOW: u64 = 64;
 /// Changes read from the trees at once.
 pub const CHANGES_PER_READ: usize = 256;
-/// Most deliveries rendered at once. A lane begins with one and doubles with each acknowledgement,
-/// so that a receiver that never answers makes nobody render for nothing.
+/// The most deliveries rendered at once. A lane begins with one and doubles with each acknowledgement, so
+/// that little is rendered in vain for a receiver that never answers.
 pub const AHEAD: usize = 32;
-/// Bytes of content that are read at once for deliveries beyond the first. Nothing is rendered
-/// while a lane holds more than half of it: what a lane holds in memory is this, or two of the
-/// largest files, however long its receiver takes.
+/// Bytes of content that are read at once for deliveries beyond the first. Nothing is rendered while a lane
+/// holds more than half of it: so a lane holds at most this in memory, or two of the largest files, however
+/// slow its receiver is.
 pub const AHEAD_BYTES: u64 = 1 << 20;
-/// Deliveries of a `strict` lane that go out one after another without asking the lane in between.
-const STRETCH: usize = 32;
-
 /// A moment on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// For waits.
+    /// The moment on the monotonic clock, for waits.
     pub instant: Instant,
-    /// For rows.
+    /// The moment on the wall clock, for rows.
     pub wall: Timestamp,
 }
 
-/// What the cursor's whole state changes to without its settled prefix growing. What the prefix
-/// leads to goes with its [`Settlement`].
+/// A change of the cursor's state that is written by itself. A change that follows from the settled prefix is
+/// written with its [`Settlement`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CursorEffect {
-    /// Only the head goes, under probe, for this reason.
+    /// Only the head is sent, as a probe, for this reason.
     Block(String),
-    /// What blocked it is over.
+    /// The reason for the block has ended.
     Unblock,
 }
 
 /// An attempt that was not acknowledged.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Whose fault it looks like.
+    /// The verdict about the answer: the endpoint or this change failed, or it was refused.
     pub verdict: Verdict,
-    /// When it was sent.
+    /// When the request was sent.
     pub sent_at: Instant,
     /// When the endpoint last acknowledged something else.
     pub answered_elsewhere: Option<Instant>,
@@ -81,22 +79,22 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The status of the answer, if there was one.
     pub status: Option<u16>,
-    /// What the answer or the failure said.
+    /// An excerpt of the answer, or the text of the failure.
     pub excerpt: String,
 }
 
-/// What a failed attempt led to.
+/// The consequence of a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// Which try it was, from 1.
+    /// The number of the attempt, from 1.
     pub number: u32,
-    /// Whether it counted as the item's own fault.
+    /// Whether the failure counts against the change and not against the endpoint.
     pub item: bool,
-    /// When it is tried again; `None`: it was parked.
+    /// The wait before the next attempt; `None`: the change was parked.
     pub retry_in: Option<Duration>,
 }
 
-/// The machine.
+/// The state machine of one open round.
 #[derive(Debug)]
 pub struct Lane {
     round: Arc<Round>,
@@ -111,14 +109,14 @@ pub struct Lane {
     reading: bool,
     settled: u64,
     settling: Option<Settlement>,
-    /// A settlement that was not written, or nobody knows; the same one is tried again, and nothing is
-    /// sent before.
+    /// A settlement whose write failed or has an unknown outcome. The same settlement is written again, and
+    /// nothing is sent before.
     unwritten: Option<Settlement>,
     /// Changes above the position that an earlier life of this lane settled.
     above: Vec<Range<u64>>,
-    /// Some of them were passed by the prefix.
+    /// The prefix has passed positions in `above`, so `above` shrinks with the next settlement.
     absorbs: bool,
-    /// Changes are being rendered.
+    /// A rendering of changes is under way.
     preparing: bool,
     /// How many may be rendered at once now.
     ahead: usize,
@@ -130,40 +128,31 @@ pub struct Lane {
     counted: Option<u64>,
     acknowledged: bool,
     block: Option<Block>,
-    /// Until when the watch is new, and its client perhaps not ready.
+    /// The end of the grace for a new watch, whose app may not be ready yet.
     grace_until: Option<Timestamp>,
     effects: VecDeque<CursorEffect>,
-    /// The rows say something else than this lane believes: nothing further is sent or settled, they say
-    /// where to go on.
+    /// The rows differ from the state of this lane: the lane sends and settles nothing more, and is opened
+    /// again from the rows.
     stale: bool,
     head_attempts: HeadAttempts,
     skip: Option<DeadLetterId>,
     batching: Option<Batching>,
 }
 
-/// Changes put on their way.
-#[derive(Debug)]
-pub struct Launch {
-    /// Where each stands in the round, and what is sent.
-    pub parcels: Vec<(u64, Parcel)>,
-    /// In one request; otherwise each goes only after the one before it was acknowledged.
-    pub together: bool,
-}
-
-/// What a lane starts from.
+/// The values that a lane starts from.
 #[derive(Debug)]
 pub struct LaneStart {
-    /// The open round.
+    /// The open round, as its row says.
     pub round: Arc<Round>,
     /// How sends may overlap.
     pub order: OrderMode,
     /// How many requests may overlap in `phased`.
     pub max_in_flight: usize,
-    /// How much goes in one request, for those who take batches.
+    /// How many changes one request carries, for sinks that take batches; `None`: one.
     pub batch: Option<BatchSettings>,
-    /// What was given up in a row so far.
+    /// The parks in a row so far.
     pub streak: Streak,
-    /// Until when the watch is new; `None`: it is not.
+    /// The end of the grace for a new watch; `None`: the watch is not new.
     pub grace_until: Option<Timestamp>,
     /// Whether the app ever acknowledged something of this cursor.
     pub acknowledged: bool,
@@ -173,7 +162,7 @@ pub struct LaneStart {
     pub head_attempts: HeadAttempts,
     /// Changes above the round's position that are settled.
     pub above: Vec<Range<u64>>,
-    /// The change at the round's position is given up by hand, as this letter.
+    /// The id of the dead letter, if the change at the round's position is skipped by hand.
     pub skip: Option<DeadLetterId>,
 }
 
@@ -218,7 +207,7 @@ impl Lane {
         }
     }
 
-    /// The round.
+    /// The open round of the lane.
     #[must_use]
     pub fn round(&self) -> &Arc<Round> {
         &self.round
@@ -230,13 +219,14 @@ impl Lane {
         self.settled == self.round.summary.total() && self.settling.is_none() && self.unwritten.is_none()
     }
 
-    /// Whether nothing of this lane is on its way or only in memory, so that it may be replaced.
+    /// Whether no attempt of this lane is in flight and nothing of it is only in memory, so that it may be
+    /// replaced.
     #[must_use]
     pub fn is_still(&self) -> bool {
         self.settling.is_none() && self.in_flight() == 0 && (self.stale || !self.owes_outcomes())
     }
 
-    /// Whether it knows outcomes that are not on disk.
+    /// Whether the lane has outcomes that are not on disk yet.
     fn owes_outcomes(&self) -> bool {
         self.unwritten.is_some()
             || self.prefix != self.settled
@@ -249,7 +239,7 @@ impl Lane {
         self.block.is_some()
     }
 
-    /// Blocks the cursor because of its endpoint: from now on only its head goes, under probe.
+    /// Blocks the cursor because of its endpoint: from now on only the head is sent, as a probe.
     pub fn block(&mut self, reason: String) {
         if self.block.is_none() {
             self.block = Some(Block::Endpoint);
@@ -257,8 +247,8 @@ impl Lane {
         }
     }
 
-    /// The endpoint took a notice, or answered to a change: what blocked the cursor is over, unless it
-    /// is what was given up.
+    /// The endpoint acknowledged a notice, or answered for a change: the block of the cursor ends, unless
+    /// parked changes caused it.
     pub fn on_noticed(&mut self) {
         if self.block == Some(Block::Endpoint) {
             self.block = None;
@@ -272,7 +262,7 @@ impl Lane {
         self.settled
     }
 
-    /// Requests on their way or about to be; a stretch counts each of its changes.
+    /// The number of requests in flight or about to be sent; a pipeline counts each of its changes.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         let alone = self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Flying(_))).count();
@@ -290,8 +280,8 @@ impl Lane {
         Some((self.read, self.last_read.clone()))
     }
 
-    /// Takes the changes that were read. `false`: the list ended early or went on too long, so it
-    /// is not the list that was begun.
+    /// Takes the changes that were read. `false`: the list is shorter or longer than the list that the round
+    /// began with, so it is another list.
     pub fn on_read(&mut self, changes: Vec<Change>) -> bool {
         self.reading = false;
         let total = self.round.summary.total();
@@ -339,116 +329,12 @@ impl Lane {
         self.advance_prefix();
     }
 
-    /// Reading failed; it may be wanted again.
+    /// Reading failed; the changes may be asked for again.
     pub fn on_read_failed(&mut self) {
         self.reading = false;
     }
 
-    /// The next change that may be sent now, if any.
-    #[must_use]
-    pub fn next_sendable(&mut self, now: Instant) -> Option<u64> {
-        if self.stale || self.unwritten.is_some() {
-            return None;
-        }
-        if self.batching.is_some() {
-            return self.next_batch(now);
-        }
-        let phase = self.slots.iter().find(|slot| !slot.is_done())?.change.operation;
-        let limit = if self.is_blocked() || self.order == OrderMode::Strict { 1 } else { self.max_in_flight };
-        if self.in_flight() >= limit {
-            return None;
-        }
-        let reach = usize::try_from((self.settled + WINDOW).saturating_sub(self.prefix)).unwrap_or(0);
-        let one_by_one = limit == 1;
-        for (index, slot) in self.slots.iter().enumerate().take(reach) {
-            if slot.is_done() {
-                continue;
-            }
-            if slot.change.operation != phase {
-                return None;
-            }
-            if matches!(slot.state, SlotState::Ready(_)) {
-                return Some(self.prefix + index as u64);
-            }
-            if one_by_one {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// Somebody says that the receiver is well: a blocked head is tried without the wait for its next probe.
-    pub fn try_now(&mut self, now: Instant) {
-        if self.is_blocked()
-            && let Some(Slot { state: SlotState::Waiting { until, why }, .. }) = self.slots.front_mut()
-            && *why != Wait::Rendering
-        {
-            *until = (*until).min(now);
-        }
-    }
-
-    /// The head, if it may be sent as a probe.
-    #[must_use]
-    pub fn probe_head(&self) -> Option<u64> {
-        let head = self.slots.front().filter(|_| self.may_probe())?;
-        matches!(head.state, SlotState::Ready(_)).then_some(self.prefix)
-    }
-
-    /// Whether its head could go as a probe, now or once it is rendered, whatever its own wait
-    /// after a failed attempt says.
-    #[must_use]
-    pub fn is_probeable(&self, now: Instant) -> bool {
-        let head = self.slots.front().filter(|_| self.may_probe());
-        head.is_some_and(|head| match head.state {
-            SlotState::Ready(_) => true,
-            // While others are rendered it cannot be; another lane goes meanwhile.
-            SlotState::New => !self.preparing,
-            SlotState::Waiting { why, until } => !self.preparing && (why != Wait::Rendering || until <= now),
-            SlotState::Preparing
-            | SlotState::Flying(_)
-            | SlotState::Batched { .. }
-            | SlotState::Acknowledged
-            | SlotState::Settled
-            | SlotState::Parked(_) => false,
-        })
-    }
-
-    /// Whether one more may be sent beyond the settled prefix.
-    fn may_probe(&self) -> bool {
-        !self.stale && self.unwritten.is_none() && self.prefix < self.settled + self.window()
-    }
-
-    /// Ends the wait of the head, so that it may be rendered for a probe.
-    pub fn hurry_head(&mut self) {
-        if let Some(head) = self.slots.front_mut().filter(|head| head.is_waiting()) {
-            head.state = SlotState::New;
-        }
-    }
-
-    /// Puts a change on its way, and in a `strict` lane that flows the ones after it that are
-    /// ready; each goes only after the one before it was acknowledged. [`Lane::on_acknowledged`],
-    /// [`Lane::on_failed`] or [`Lane::on_recalled`] must follow for each, or for all that go
-    /// together [`Lane::on_batch_answered`] or [`Lane::on_batch_failed`].
-    pub fn launch(&mut self, position: u64, is_probe: bool) -> Launch {
-        if let Some(parcels) = self.launch_batch(position, is_probe) {
-            return Launch { parcels, together: true };
-        }
-        let reach = (self.settled + self.window()).saturating_sub(position);
-        let alone =
-            is_probe || self.is_blocked() || self.order == OrderMode::Phased || self.batching.is_some();
-        let most = if alone { 1 } else { STRETCH.min(usize::try_from(reach).unwrap_or(STRETCH)) };
-        let mut launched = Vec::new();
-        let first = position.checked_sub(self.prefix).and_then(|first| usize::try_from(first).ok());
-        for slot in self.slots.iter_mut().skip(first.unwrap_or(usize::MAX)).take(most) {
-            let SlotState::Ready(parcel) = &slot.state else { break };
-            let parcel = parcel.clone();
-            slot.state = SlotState::Flying(parcel.clone());
-            launched.push((position + launched.len() as u64, parcel));
-        }
-        Launch { parcels: launched, together: false }
-    }
-
-    /// The change was acknowledged.
+    /// The receiver acknowledged the change at this position.
     pub fn on_acknowledged(&mut self, position: u64) {
         if let Some(slot) = self.slot(position) {
             slot.state = SlotState::Acknowledged;
@@ -465,7 +351,7 @@ impl Lane {
         index.and_then(|index| self.slots.get(index)).map_or(0, Slot::attempts)
     }
 
-    /// What changes next for the cursor as a whole, once no settlement is on its way.
+    /// The next change of the cursor's state, once no settlement is being written.
     /// [`Lane::on_effect_written`] must follow before the next one is given.
     #[must_use]
     pub fn want_effect(&self) -> Option<&CursorEffect> {

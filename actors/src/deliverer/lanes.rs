@@ -16,7 +16,7 @@ use crate::ports::StoreError;
 
 /// The wait after a lane could not be opened; doubled with each failure in a row.
 const REOPEN_FIRST: Duration = Duration::from_millis(500);
-/// The longest of those waits.
+/// The longest wait before a lane is opened again.
 const REOPEN_LAST: Duration = Duration::from_secs(60);
 
 impl DelivererState {
@@ -25,23 +25,23 @@ impl DelivererState {
         self.lanes.iter().filter(|(_, lane)| waiting(lane)).map(|(cursor, _)| cursor.clone()).collect()
     }
 
-    /// Opens lanes for cursors that have none; when the app has as many as it may, later.
+    /// Opens lanes for cursors that have none; cursors beyond the app's limit of lanes wait.
     pub(super) fn admit(&mut self, cursors: impl IntoIterator<Item = CursorId>) {
         if self.draining || !self.way.is_open() {
             return;
         }
-        cursors.into_iter().for_each(|cursor| self.shelf.put(cursor));
+        cursors.into_iter().for_each(|cursor| self.waiting_cursors.put(cursor));
         if self.lanes.len() >= self.context.policy.app_lanes {
             self.make_room();
         }
         self.fill();
     }
 
-    /// Opens lanes for those who wait for room.
+    /// Opens lanes for cursors that wait for room.
     pub(super) fn fill(&mut self) {
         while self.lanes.len() < self.context.policy.app_lanes
             && !self.draining
-            && let Some(cursor) = self.shelf.take()
+            && let Some(cursor) = self.waiting_cursors.take()
         {
             if !self.lanes.contains_key(&cursor) {
                 self.open(&cursor);
@@ -51,14 +51,14 @@ impl DelivererState {
 
     /// Whether there is nothing to do and nothing to wait for.
     pub(super) fn is_idle(&self) -> bool {
-        self.lanes.is_empty() && self.shelf.is_empty()
+        self.lanes.is_empty() && self.waiting_cursors.is_empty()
     }
 
-    /// Lanes that can do nothing for a while make room for cursors that wait for it. Their rows are
-    /// all there is of them meanwhile, and when to open them again.
+    /// Ends lanes that can do nothing for a while, so that waiting cursors get their room. Of an ended lane
+    /// only its rows and the moment to open it again remain.
     fn make_room(&mut self) {
         let now = Instant::now();
-        if self.shelf.nobody_waits() || self.gate.is_closed(now) || self.draining {
+        if self.waiting_cursors.nobody_waits() || self.gate.is_closed(now) || self.draining {
             return;
         }
         self.forget_unasked(Duration::ZERO);
@@ -74,9 +74,9 @@ impl DelivererState {
         }
     }
 
-    /// The same for one lane.
+    /// Sets this lane aside if it has nothing to send and another cursor waits for room.
     pub(super) fn make_room_of(&mut self, cursor: &CursorId, now: Instant) {
-        if self.shelf.nobody_waits() || self.gate.is_closed(now) || self.draining {
+        if self.waiting_cursors.nobody_waits() || self.gate.is_closed(now) || self.draining {
             return;
         }
         if let Some(until) = self.running(cursor).and_then(|(running, _)| running.rests_until(now)) {
@@ -87,14 +87,14 @@ impl DelivererState {
     fn set_aside(&mut self, cursor: &CursorId, until: Instant) {
         self.lanes.remove(cursor);
         self.leave_lines(cursor);
-        self.shelf.rest(cursor.clone(), until);
+        self.waiting_cursors.rest(cursor.clone(), until);
         let due = cursor.clone();
         let wait = until.saturating_duration_since(Instant::now());
-        self.post.send_after(wait, move || DelivererMessage::Due(due));
+        self.mailbox.send_after(wait, move || DelivererMessage::Due(due));
         self.fill();
     }
 
-    /// It stands in no line for its turn any more.
+    /// Gives up the places of a lane in all queues for turns.
     pub(super) fn leave_lines(&mut self, cursor: &CursorId) {
         self.turns.retain(|turn| turn != cursor);
         self.unpaid.retain(|turn| turn != cursor);
@@ -116,8 +116,9 @@ impl DelivererState {
         let (context, sink, opened) = (self.context.clone(), self.sink.clone(), cursor.clone());
         let reported = cursor.clone();
         let opening = async move { opening::open(&context, &sink, &opened).await };
-        self.tasks
-            .spawn(&self.post, opening, move |result| DelivererMessage::Opened(reported, generation, result));
+        self.tasks.spawn(&self.mailbox, opening, move |result| {
+            DelivererMessage::Opened(reported, generation, result)
+        });
     }
 
     pub(super) fn on_opened(
@@ -154,7 +155,10 @@ impl DelivererState {
             Err(reason) => {
                 lane.failures += 1;
                 let wait = (REOPEN_FIRST * 2_u32.pow(lane.failures.min(16))).min(REOPEN_LAST);
-                warn!(cursor.id = %cursor, "the lane of {cursor} could not be opened, next try in {wait:?}: {reason}");
+                warn!(
+                    cursor.id = %cursor,
+                    "the lane of {cursor} could not be opened, next try in {wait:?}: {reason}"
+                );
                 self.wait(cursor, wait);
             }
         }
@@ -164,7 +168,7 @@ impl DelivererState {
         if let Some(lane) = self.lanes.get_mut(cursor) {
             lane.slot = Slot::Waiting { until: Instant::now() + wait };
             let due = cursor.clone();
-            self.post.send_after(wait, move || DelivererMessage::Due(due));
+            self.mailbox.send_after(wait, move || DelivererMessage::Due(due));
         }
         self.make_room();
     }
@@ -181,7 +185,7 @@ impl DelivererState {
     pub(super) fn become_idle(&mut self) {
         if self.idle_since.is_none() {
             self.idle_since = Some(Instant::now());
-            self.post.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
+            self.mailbox.send_after(IDLE_END, || DelivererMessage::EndIfIdle);
         }
     }
 
@@ -190,7 +194,7 @@ impl DelivererState {
         match self.lanes.get(cursor).map(|lane| &lane.slot) {
             Some(Slot::Waiting { until }) if *until <= now => self.open(cursor),
             Some(Slot::Running(_)) => self.drive(cursor),
-            None if self.shelf.wake(cursor, now) => self.fill(),
+            None if self.waiting_cursors.wake(cursor, now) => self.fill(),
             _ => {}
         }
     }

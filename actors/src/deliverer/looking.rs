@@ -1,8 +1,9 @@
-//! Looking at rows: the app, which of its cursors have something to do, and the terms of the lanes that run.
+//! Reads the rows of the app: the app itself, its cursors that have something to do, and the terms of its
+//! running lanes.
 //!
-//! A lane that runs reads its rows again only if they changed: its terms ([`LaneTerms`]), or what the app
-//! chose that a lane is made from. So a verb about one watch, or about none, costs the lanes of the others
-//! nothing. A look that fails is done again after [`LOOK_AGAIN`]: whoever changed the rows says so once.
+//! A running lane reads its rows again only if its terms ([`LaneTerms`]) changed, or a setting of the app
+//! that a lane is made from. So a call about one watch, or about no watch, costs the lanes of other watches
+//! nothing. A failed read is repeated after [`LOOK_AGAIN`], because a change of rows is told only once.
 //!
 //! [`LaneTerms`]: crate::ports::LaneTerms
 
@@ -17,8 +18,8 @@ use tokio::time::Instant;
 use super::{Changed, DelivererMessage, DelivererState, Slot};
 use crate::{
     context::Context,
-    directory::Post,
     ports::{App, Signal, SinkKey},
+    supervision::directory::Mailbox,
     tasks::in_time,
     tree::DELIVERER,
 };
@@ -26,17 +27,17 @@ use crate::{
 /// The wait after a look that failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Rows of an app changed: its deliverer here reads them again, and other replicas hear of it.
+/// Rows of an app changed: its deliverers here read them again, and other replicas are notified.
 pub(crate) async fn refresh(context: &Context, app: &AppId) {
     refresh_here(context, app);
     context.tell_others(Signal::App(app.clone())).await;
 }
 
-/// Rows of an app changed: its deliverers here read them again. The deliverer of its own sink starts, and lets
-/// those of other sinks start that have work now.
+/// Rows of an app changed: its deliverers here read them again. The deliverer of its own sink starts, and
+/// lets those of other sinks start that have work now.
 pub(crate) fn refresh_here(context: &Context, app: &AppId) {
     for deliverer in others_of(context, app) {
-        // One that ends now has nothing to look at.
+        // A deliverer that is ending has nothing to read.
         deliverer.send(DelivererMessage::Refresh);
     }
     let found = context.directory.find(DELIVERER, app.as_str());
@@ -45,12 +46,12 @@ pub(crate) fn refresh_here(context: &Context, app: &AppId) {
     }
 }
 
-/// The deliverers of the sinks of an app beside that of its own sink.
-pub(crate) fn others_of(context: &Context, app: &AppId) -> Vec<Post<DelivererMessage>> {
+/// The deliverers of the sinks of an app other than its own sink.
+pub(crate) fn others_of(context: &Context, app: &AppId) -> Vec<Mailbox<DelivererMessage>> {
     context.directory.beneath(DELIVERER, &format!("{app}/"))
 }
 
-/// Wakes the deliverers of cursors, making them exist if they must.
+/// Wakes the deliverers of cursors, and starts those that do not run.
 pub(crate) fn wake(context: &Context, cursors: impl IntoIterator<Item = (SinkKey, CursorId)>) {
     let mut by_sink: BTreeMap<SinkKey, Vec<CursorId>> = BTreeMap::new();
     for (sink, cursor) in cursors {
@@ -68,12 +69,12 @@ pub(crate) fn wake(context: &Context, cursors: impl IntoIterator<Item = (SinkKey
 impl DelivererState {
     pub(super) fn on_refresh(&mut self) {
         for lane in self.lanes.values_mut() {
-            // Its rows may have been read before they changed.
+            // The rows of the lane may have been read before they changed.
             if let Slot::Opening { changed } = &mut lane.slot {
                 *changed = Changed::Rows;
             }
         }
-        self.shelf.wake_all();
+        self.waiting_cursors.wake_all();
         self.fill();
         let waiting: Vec<CursorId> = self.waiting_lanes();
         for cursor in waiting {
@@ -90,14 +91,14 @@ impl DelivererState {
         self.read_pending();
     }
 
-    /// Looks once more, after a look that failed.
+    /// Reads the rows again after a failed read.
     pub(super) fn look_again(&mut self) {
         if !std::mem::replace(&mut self.looks_again, true) {
-            self.post.send_after(LOOK_AGAIN, || DelivererMessage::Look);
+            self.mailbox.send_after(LOOK_AGAIN, || DelivererMessage::Look);
         }
     }
 
-    /// Reads the app and what is pending, and ends the lanes here whose terms changed.
+    /// Reads the app and its pending cursors, and ends lanes here whose terms changed.
     pub(super) fn read_pending(&mut self) {
         if self.draining {
             return;
@@ -113,13 +114,13 @@ impl DelivererState {
             let pending = in_time(store.pending(Some(&sink.app), &reach)).await?;
             Ok((app.map(Box::new), pending))
         };
-        self.tasks.spawn(&self.post, work, DelivererMessage::PendingRead);
+        self.tasks.spawn(&self.mailbox, work, DelivererMessage::PendingRead);
     }
 }
 
 impl DelivererState {
-    /// Those cursors of the app that go to this sink. The deliverer of the app's own sink lets those of the other
-    /// sinks start that have work, because whoever changes rows tells that one.
+    /// Keeps the cursors whose changes go to this sink. For cursors of other sinks that have work, the
+    /// deliverer of the app's own sink starts their deliverers: only this deliverer is told of changed rows.
     pub(super) fn own_of(&self, cursors: Vec<(SinkKey, CursorId)>) -> Vec<CursorId> {
         let (own, others): (Vec<_>, Vec<_>) = cursors.into_iter().partition(|(sink, _)| *sink == self.sink);
         let others: BTreeSet<SinkKey> = others.into_iter().map(|(sink, _)| sink).collect();

@@ -1,8 +1,8 @@
 //! The notices of a round: `/resync` before its first change, `/synced` after its last one.
 //!
-//! An endpoint that is not well is waited for as with any change. A refusal of `/resync` blocks the
-//! cursor, which is then tried under probe; a refusal of `/synced` is recorded, as an attempt at the
-//! position after the last change, and the round ends.
+//! A failure of the endpoint delays a notice like any change. A refusal of `/resync` blocks the cursor, and
+//! the notice is then sent as a probe; a refusal of `/synced` is recorded, as an attempt at the position
+//! after the last change, and the round ends.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     circuit_breaker::{self, endpoint_key},
+    model::round::DeliveryId,
     ports::{Action, AttemptOutcome, AttemptRecord, Notice, StoreError},
-    round::DeliveryId,
     tasks::in_time,
 };
 
@@ -29,7 +29,7 @@ use crate::{
 const NOTICE_WAIT_FIRST: Duration = Duration::from_secs(5);
 
 impl DelivererState {
-    /// Ends the round, after `/synced` for those who want it.
+    /// Ends the round, after `/synced` has been sent if the app wants it.
     pub(super) fn finish(&mut self, cursor: &CursorId, generation: Generation) {
         let (context, app) = (self.context.clone(), self.id.clone());
         let is_claimed = matches!(self.way, Way::Claim);
@@ -65,12 +65,12 @@ impl DelivererState {
         }
     }
 
-    /// Sends the notice that goes first now; it counts among the attempts in flight.
+    /// Sends the notice that is due now; it counts among the attempts in flight.
     pub(super) fn notice(&mut self, cursor: &CursorId, generation: Generation) {
         let Way::Attempt(endpoint) = &self.way else { return };
         let endpoint = endpoint.clone();
         let now = Instant::now();
-        // A probe counts as on its way already: its breaker waits for its word.
+        // A probe cannot be halted: its breaker waits for the result.
         let may_halt = !self.gate.is_open();
         if !may_halt {
             if !self.gate.take_probe() {
@@ -78,7 +78,7 @@ impl DelivererState {
             }
         } else if let Some(held) = self.gate.held_until().filter(|until| *until > now) {
             let due = cursor.clone();
-            self.post.send_after(held - now, move || DelivererMessage::Due(due));
+            self.mailbox.send_after(held - now, move || DelivererMessage::Due(due));
             return;
         }
         let (transport, outbound) = (self.context.transport.clone(), self.context.outbound.clone());
@@ -108,7 +108,7 @@ impl DelivererState {
         });
     }
 
-    /// The notice goes another time.
+    /// The notice was not sent and is sent later.
     pub(super) fn on_unnoticed(&mut self, cursor: &CursorId) {
         if let Some((running, _)) = self.running(cursor)
             && let Stage::Noticing { flying, .. } = &mut running.stage
@@ -117,7 +117,7 @@ impl DelivererState {
         }
     }
 
-    /// A notice was answered: acknowledged, it opens the way.
+    /// A notice was answered. An acknowledgement lets the round go on.
     pub(super) fn on_noticed(
         &mut self,
         cursor: &CursorId,
@@ -126,7 +126,8 @@ impl DelivererState {
         outcome: &AttemptOutcome,
     ) {
         if !self.gate.is_of(pass) {
-            // An endpoint of before was asked; the notice goes to the one of now.
+            // The answer came from an earlier endpoint of the app; the notice is sent to the present
+            // endpoint.
             return self.on_unnoticed(cursor);
         }
         let now = Instant::now();
@@ -134,16 +135,7 @@ impl DelivererState {
         let Stage::Noticing { action, tries, since, .. } = running.stage else { return };
         let verdict = verdict(outcome.result);
         if verdict == Verdict::Acknowledged {
-            running.stage = Stage::Flowing;
-            running.owes_synced &= action != Action::Synced;
-            running.end_told |= action == Action::Synced;
-            running.lane.on_noticed();
-            if action == Action::Resync {
-                self.note_announced(cursor, generation);
-            }
-            self.gate.widen();
-            circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
-            return;
+            return self.on_notice_taken(cursor, generation, action);
         }
         let (tries, since) = (tries + 1, since.unwrap_or(now));
         let (rules, random) = (self.rules, self.context.random.clone());
@@ -153,21 +145,16 @@ impl DelivererState {
             tries: Tries { all: tries, item: tries, since_first: now.duration_since(since) },
             status: outcome.result.ok(),
             in_grace: false,
-            // What blocks the changes of a cursor does not keep its round from ending.
+            // A block that concerns changes does not keep the round from ending.
             block: (running.lane.is_blocked() && action == Action::Resync).then_some(Block::Endpoint),
             retry_after: outcome.retry_after,
         };
         let waits = |until| Stage::Noticing { action, tries, since: Some(since), until, flying: false };
-        let (wait, blocks) = match decide(circumstances, &rules, random.as_ref()) {
-            Decision::Retry(wait) => (Some(wait), false),
-            Decision::Block(wait) => (Some(wait), true),
-            // What was refused once is refused again, as a rule: asked for again after waits that grow.
-            Decision::Park { .. } if action == Action::Resync => {
-                let span = NOTICE_WAIT_FIRST..=PROBE_WAIT_LAST;
-                (Some(rules.wait_within(span, tries, outcome.retry_after, random.as_ref())), true)
-            }
-            Decision::Park { .. } => (None, false),
-        };
+        let asked = outcome.retry_after;
+        let decision = decide(circumstances, &rules, random.as_ref());
+        let (wait, blocks) = wait_for(decision, action, || {
+            rules.wait_within(NOTICE_WAIT_FIRST..=PROBE_WAIT_LAST, tries, asked, random.as_ref())
+        });
         running.stage = match wait {
             Some(wait) => waits(Some(now + wait)),
             None => Stage::Flowing,
@@ -182,7 +169,7 @@ impl DelivererState {
         }
         if let Some(wait) = wait {
             let due = cursor.clone();
-            self.post.send_after(wait, move || DelivererMessage::Due(due));
+            self.mailbox.send_after(wait, move || DelivererMessage::Due(due));
         }
         if action == Action::Synced {
             self.record_refused_synced(cursor, generation, tries, verdict, outcome);
@@ -191,14 +178,27 @@ impl DelivererState {
             Verdict::Gone => self.on_gone(cursor, generation),
             Verdict::Endpoint => self.on_endpoint_failure(outcome, now),
             _ if self.gate.is_open() => {
-                // The probe was not taken, but it was answered: the endpoint is well.
+                // The probe was not accepted, but the endpoint answered: the endpoint works.
                 circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
             }
             _ => {}
         }
     }
 
-    /// The app was told that the resync begins.
+    fn on_notice_taken(&mut self, cursor: &CursorId, generation: Generation, action: Action) {
+        let Some((running, _)) = self.running(cursor) else { return };
+        running.stage = Stage::Flowing;
+        running.owes_synced &= action != Action::Synced;
+        running.end_told |= action == Action::Synced;
+        running.lane.on_noticed();
+        if action == Action::Resync {
+            self.note_announced(cursor, generation);
+        }
+        self.gate.widen();
+        circuit_breaker::report(&self.context, &endpoint_key(self.sink.id()), Ok(()));
+    }
+
+    /// Records that the app has been told of the beginning of the resync.
     pub(super) fn note_announced(&mut self, cursor: &CursorId, generation: Generation) {
         let Some((running, _)) = self.running(cursor) else { return };
         running.owes_resync = false;
@@ -237,5 +237,20 @@ impl DelivererState {
             next_at: None,
         };
         self.record(cursor, generation, attempt);
+    }
+}
+
+/// The wait after a notice that was not accepted, and whether it blocks its lane. No wait: the notice is not
+/// sent again. A refused `/resync` is tried again after `refused`, because a refusal usually repeats.
+fn wait_for(
+    decision: Decision,
+    action: Action,
+    refused: impl FnOnce() -> Duration,
+) -> (Option<Duration>, bool) {
+    match decision {
+        Decision::Retry(wait) => (Some(wait), false),
+        Decision::Block(wait) => (Some(wait), true),
+        Decision::Park { .. } if action == Action::Resync => (Some(refused()), true),
+        Decision::Park { .. } => (None, false),
     }
 }

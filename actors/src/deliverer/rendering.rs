@@ -6,33 +6,32 @@ use tidings_entity::id::AppId;
 
 use super::{healing, lane::AHEAD_BYTES};
 use crate::{
-    budget::Held,
     context::Context,
+    limits::budget::MemoryPermit,
     ports::{DeliveryOrder, GitError, Parcel, PrepareError},
 };
 
-/// A head of at most so many bytes is rendered whatever the budget says: its attempt alone, with its
-/// connection, costs about as much. So no receiver that is slow keeps others from their changes.
+/// A head of at most this many bytes is rendered even if the budget is used up: its attempt with its
+/// connection costs about as much. So a slow receiver does not keep other apps waiting.
 const SMALL: u64 = 16 << 10;
-/// What a rendered delivery weighs beyond its content: escapes, base64, and the rest of its body.
+/// The factor from the size of the content to that of the rendered body: escapes, base64, and the other
+/// fields.
 const GROWTH: u64 = 2;
 
-/// Renders the first delivery and as many after it as there is room for, when it is the turn of its
-/// app. Blobs that are not here are fetched by id; [`GitError::Unobtainable`] comes only after two
-/// definitive refusals.
+/// Renders the first delivery and as many more as there is room for, when the app has its turn. Blobs that
+/// the mirror lacks are fetched by id; [`GitError::Unobtainable`] comes only after two definitive refusals.
 pub(super) async fn render(
     context: &Context,
     app: &AppId,
     orders: Arc<[DeliveryOrder]>,
 ) -> Result<Vec<Parcel>, PrepareError> {
     let mut roomy = None;
-    // New content, old content: two blobs are the most that one delivery reads, and each may be
-    // missing and may be heavy; and once the mirror may turn out to be damaged.
+    // A delivery reads at most two blobs, the new and the old content. Each may be missing and may need much
+    // memory, and the mirror may turn out to be damaged once.
     let mut patience = 10;
     let (parcels, held) = loop {
         patience -= 1;
-        // Nothing is held while this waits for its turn; a fetch and a wait for much room, which may
-        // take long, hold up nobody else.
+        // No turn and no memory is held during a fetch or a wait for much memory: both may take long.
         let desk = context.desks.take(app).await;
         let room = roomy.take().unwrap_or_else(|| Room::now(context, &orders));
         let result = context.transport.prepare(&room.orders, room.limit).await;
@@ -46,7 +45,7 @@ pub(super) async fn render(
                     _ => healing::mend(context, order).await?,
                 }
             }
-            Err(PrepareError::Heavy(size)) if patience > 0 => {
+            Err(PrepareError::OverBudget(size)) if patience > 0 => {
                 drop(room);
                 let turn = context.heavy.take(app).await;
                 let held = Some(context.budget.take(size.saturating_mul(GROWTH)).await);
@@ -65,15 +64,15 @@ pub(super) async fn render(
     Ok(parcels)
 }
 
-/// What may be rendered with how much.
+/// Deliveries to render, and the memory for them.
 struct Room {
     orders: Arc<[DeliveryOrder]>,
     limit: u64,
-    held: Option<Held>,
+    held: Option<MemoryPermit>,
 }
 
 impl Room {
-    /// All of them, if there is room now; else the first, if it is small.
+    /// Takes memory for all deliveries if it is free now; otherwise for the first one, if that is small.
     fn now(context: &Context, orders: &Arc<[DeliveryOrder]>) -> Self {
         match context.budget.try_take(AHEAD_BYTES * GROWTH) {
             Some(held) => Self { orders: Arc::clone(orders), limit: AHEAD_BYTES, held: Some(held) },

@@ -1,10 +1,10 @@
-//! What an answer means and when to try again, pure (DESIGN 6).
+//! The meaning of an answer, and when the change is tried again, pure.
 //!
-//! An endpoint failure says that the receiver as a whole is not well: it feeds the breaker and never
-//! parks. A redirect is one: it is never followed, and the address is wrong, not the change. The other
-//! failures are answers to this one change. A refusal is the receiver's word about it: the change is
-//! parked and does not count. A doubtful answer or a failure of the receiver parks the change after a few
-//! tries and counts: so many of them in a row say that the receiver is misconfigured or broken.
+//! An endpoint failure means that the receiver as a whole does not work: it counts for the breaker and never
+//! parks a change. A redirect is an endpoint failure: it is never followed, and the address is wrong, not the
+//! change. All other failures are answers to this one change. A refusal parks the change and does not count.
+//! A doubtful answer or a failure of the receiver parks the change after a few tries and counts: several
+//! parked changes in a row mean that the receiver is misconfigured or broken.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -15,9 +15,9 @@ use crate::{
     ports::{DeliverySettings, Random, SendFailure},
 };
 
-/// Tries of a change whose answer may be another one in a moment (401, 403, 404, 405, 409, 423).
+/// Attempts of a change whose answer may differ a moment later (401, 403, 404, 405, 409, 423).
 pub const QUICK_TRIES: u32 = 3;
-/// The wait between them: all of them lie within 5 s.
+/// The wait between those attempts: all of them lie within 5 s.
 pub const QUICK_WAIT: Duration = Duration::from_millis(2_400);
 /// Tries of a change on which the receiver fails (5xx).
 pub const FAILING_TRIES: u32 = 8;
@@ -26,42 +26,42 @@ pub const FAILING_TRIES: u32 = 8;
 pub const REGISTRATION_GRACE: Duration = Duration::from_secs(120);
 /// The answers that it waits on.
 const EARLY: [u16; 5] = [400, 401, 403, 404, 409];
-/// The longest wait between those tries.
+/// The longest wait between attempts during the grace of a new watch.
 const REGISTRATION_WAIT_LAST: Duration = Duration::from_secs(10);
-/// The longest wait between two probes of a cursor that is blocked by what its receiver answers.
+/// The longest wait between two probes of a cursor that the answers of its receiver blocked.
 pub const PROBE_WAIT_LAST: Duration = Duration::from_secs(300);
 /// The longest wait between tries of a change on which the receiver fails.
 pub const FAILING_WAIT_LAST: Duration = Duration::from_secs(60);
 
-/// What an answer means.
+/// The meaning of an answer for the change and the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Acknowledged.
+    /// The receiver took the change (2xx).
     Acknowledged,
-    /// 410: the app is gone for good.
+    /// 410: the app is gone for good, and nothing is sent to it any more.
     Gone,
-    /// The endpoint is not well.
+    /// The endpoint as a whole fails.
     Endpoint,
-    /// This change is refused.
+    /// The receiver refuses this change for good.
     Refused,
-    /// This change is refused because of what the receiver has or does just now (409, 423).
+    /// The receiver's present state does not allow this change (409, 423).
     Contested,
-    /// The receiver does not know the request or the caller (401, 403, 404, 405): this change, or its
-    /// configuration.
+    /// The receiver does not know the request or the caller (401, 403, 404, 405): either this change or the
+    /// receiver's configuration is wrong.
     Doubtful,
     /// The receiver fails on this change.
     Failing,
 }
 
 impl Verdict {
-    /// Whether it is an answer to the change, not a failure of the endpoint.
+    /// Whether the verdict is about the change, and not about the endpoint.
     #[must_use]
     pub fn is_of_the_item(self) -> bool {
         matches!(self, Self::Refused | Self::Contested | Self::Doubtful | Self::Failing)
     }
 }
 
-/// Reads an answer.
+/// Maps a status code, or the failure of an attempt, to its meaning.
 #[must_use]
 pub fn verdict(result: Result<u16, SendFailure>) -> Verdict {
     match result {
@@ -76,21 +76,21 @@ pub fn verdict(result: Result<u16, SendFailure>) -> Verdict {
     }
 }
 
-/// How long an app's retries wait.
+/// The waits between the attempts of one app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryRules {
-    /// How the wait grows.
+    /// How the wait grows with each failed attempt.
     pub policy: RetryPolicy,
-    /// The first wait.
+    /// The wait after the first failed attempt.
     pub base: Duration,
-    /// The longest wait, and the most that `Retry-After` gets.
+    /// The longest wait; a longer `Retry-After` is cut to it.
     pub cap: Duration,
     /// How long endpoint failures are retried before the cursor is blocked.
     pub window: Duration,
 }
 
 impl RetryRules {
-    /// The rules of a sink: what its settings leave open, the server decides.
+    /// The rules of a sink: its own settings, and the server's policy where they are not set.
     #[must_use]
     pub fn of(delivery: &DeliverySettings, policy: &Policy) -> Self {
         let or = |milliseconds: Option<u64>, default| milliseconds.map_or(default, Duration::from_millis);
@@ -108,7 +108,7 @@ impl RetryRules {
         self.wait_within(Duration::ZERO..=self.cap, tries, asked, random)
     }
 
-    /// The same where a wait of our own must lie within a span; what was asked for may exceed it.
+    /// The wait where the app's own policy must lie within a span; a requested wait may exceed the span.
     #[must_use]
     pub fn wait_within(
         &self,
@@ -135,63 +135,63 @@ impl RetryRules {
     }
 }
 
-/// Failed tries of one change.
+/// Failed attempts of one change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// All of them.
+    /// The number of all failed attempts.
     pub all: u32,
-    /// Those that were the item's own fault.
+    /// The number of attempts that failed because of the change, not of the endpoint.
     pub item: u32,
-    /// Since the first failure.
+    /// The time since the first failed attempt.
     pub since_first: Duration,
 }
 
-/// What to do after a failed try.
+/// The decision after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Try again after this wait.
     Retry(Duration),
-    /// Give it up.
+    /// Park the change: no further attempt is made.
     Park {
         /// The reason that the dead letter shows.
         reason: ParkReason,
-        /// Whether it is one of those that block a cursor when there are too many in a row.
+        /// Whether the park counts among the parks in a row that block a cursor.
         counted: bool,
     },
     /// Block the cursor, and try again after this wait.
     Block(Duration),
 }
 
-/// Why only the head of a cursor goes, under probe.
+/// The reason why only the head of a cursor is sent, as a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// The endpoint failed for the whole retry window, or does not take an announcement.
+    /// The endpoint failed for the whole retry window, or does not accept `/resync`.
     Endpoint,
     /// Too many counted parks in a row.
     Streak,
-    /// The app refused too many changes and never acknowledged one.
+    /// The app refused too many changes and has never acknowledged a change.
     Refusals,
 }
 
-/// What is known when a try failed.
+/// The facts that decide what follows a failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
-    /// What the answer means; an endpoint failure that counts as the item's own is
+    /// The meaning of the answer. An endpoint failure that counts as a failure of the change is
     /// [`Verdict::Failing`].
     pub verdict: Verdict,
-    /// Failed tries, this one included.
+    /// Failed attempts, including this one.
     pub tries: Tries,
-    /// The status of the answer, where there was one.
+    /// The status code of the answer; `None` if no answer came.
     pub status: Option<u16>,
-    /// Whether the watch is new, and its client perhaps not ready.
+    /// Whether the watch is new, so that its receiver may not be ready yet.
     pub in_grace: bool,
-    /// What blocks the cursor.
+    /// The present block of the cursor.
     pub block: Option<Block>,
-    /// What `Retry-After` asked for.
+    /// The wait that the `Retry-After` header asked for.
     pub retry_after: Option<Duration>,
 }
 
-/// Decides what follows a failed try.
+/// Decides what follows a failed attempt.
 #[must_use]
 pub fn decide(now: Circumstances, rules: &RetryRules, random: &dyn Random) -> Decision {
     let wait = |span| Decision::Retry(rules.wait_within(span, now.tries.all, now.retry_after, random));
@@ -480,7 +480,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_lies_between_nothing_and_the_cap(tries in 1_u32..100_000, policy in 0_usize..5, asked in 0_u64..100_000) {
+        fn a_wait_lies_between_nothing_and_the_cap(
+            tries in 1_u32..100_000, policy in 0_usize..5, asked in 0_u64..100_000,
+        ) {
             let rules = RetryRules { policy: RetryPolicy::ALL[policy], ..RULES };
             let wait = rules.wait(tries, Some(Duration::from_secs(asked)), &Most);
             prop_assert!(wait <= rules.cap);

@@ -1,9 +1,9 @@
-//! How many of an app's attempts may be retries, pure: a receiver that fails on half of what it
-//! gets is not asked twice as much. A retry costs one; each first try earns [`SHARE`] of one, each
-//! second [`A_SECOND`]. Who cannot pay waits; nothing is dropped.
+//! How many of an app's attempts may be retries, pure: a receiver that fails on half of its deliveries must
+//! not get twice as many requests. A retry costs one unit; each first attempt earns [`SHARE`] of a unit, each
+//! second [`A_SECOND`] units. A lane without enough units waits; nothing is dropped.
 //!
-//! So of the attempts in a span of `s` seconds at most `MOST + A_SECOND * s + SHARE * first tries`
-//! are retries. Probes are not counted: their breaker spaces them.
+//! So in `s` seconds at most `MOST + A_SECOND * s + SHARE * first attempts` attempts are retries. Probes are
+//! not counted: their breaker spaces them.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 /// The most that is saved up.
 const MOST: f64 = 10.0;
-/// What a second earns: a receiver with one lane that fails gets its retries as they come.
+/// Units earned per second: a receiver with a single failing lane gets its retries without a wait.
 const A_SECOND: f64 = 5.0;
-/// What a first try earns.
+/// Units earned per first attempt.
 const SHARE: f64 = 0.2;
 
-/// The budget.
+/// The retries that an app may still make, as a number that grows with time and first attempts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetryBudget {
     saved: f64,
@@ -24,7 +24,7 @@ pub(super) struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A full one.
+    /// Creates a budget with all of its [`MOST`] retries.
     #[must_use]
     pub(super) fn new(now: Instant) -> Self {
         Self { saved: MOST, at: now }
@@ -45,7 +45,7 @@ impl RetryBudget {
         enough
     }
 
-    /// How long it takes at most until a retry can be paid for.
+    /// The longest wait until the budget suffices for a retry.
     #[must_use]
     pub(super) fn wait(&mut self, now: Instant) -> Duration {
         self.earn(now);
@@ -67,7 +67,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_share_of_retries_is_bounded(steps in proptest::collection::vec((0_u64..300, any::<bool>()), 1..2_000)) {
+        fn the_share_of_retries_is_bounded(
+            steps in proptest::collection::vec((0_u64..300, any::<bool>()), 1..2_000),
+        ) {
             let began = Instant::now();
             let (mut now, mut budget) = (began, RetryBudget::new(began));
             let (mut first, mut retries) = (0_u32, 0_u32);

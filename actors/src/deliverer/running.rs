@@ -1,5 +1,5 @@
-//! A lane at work: carries out what the pure [`Lane`] asks for, as tasks of the deliverer. What
-//! they bring comes back through `answers` and `notices`.
+//! A running lane: carries out the requests of the pure [`Lane`] as tasks of the deliverer. Their results
+//! arrive in `answers` and `notices`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,25 +12,25 @@ use tokio::time::Instant;
 use super::{
     DelivererMessage, DelivererState, Generation, Slot, Step, Way,
     lane::{CHANGES_PER_READ, Lane, LaneStart, Moment},
-    lending::{Loan, Owed},
     opening::OpenLane,
+    pulling::{PendingAcknowledgement, PullClaim},
     rendering,
     retry::REGISTRATION_GRACE,
     sending::{Halt, TRACED, Trace},
 };
 use crate::{
+    model::round::Change,
+    model::sink::Outlet,
     ports::{Action, App, DeliveryOrder, LaneFacts, Seek, Tracer},
-    round::Change,
-    sink::Outlet,
     tasks::in_time,
 };
 
-/// A lane that has nothing to send for so long may make room for another.
+/// A lane without anything to send for this long may make room for another lane.
 const REST: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// A notice goes first: `/resync` before the changes, `/synced` after them.
+    /// A notice is sent before anything else: `/resync` before the changes, `/synced` after them.
     Noticing {
         action: Action,
         tries: u32,
@@ -48,15 +48,15 @@ impl Stage {
     }
 }
 
-/// A lane with its rows and what is on its way besides changes.
+/// A lane with its rows, and with its notices and reads in flight.
 pub(super) struct RunningLane {
     pub(super) open: Arc<OpenLane>,
     facts: Arc<LaneFacts>,
     pub(super) lane: Lane,
     pub(super) stage: Stage,
-    /// The beginning of the round, a resync, is still to be told.
+    /// Whether the app must still be told of the beginning of the round, a resync.
     pub(super) owes_resync: bool,
-    /// The end of the round is still to be told.
+    /// Whether the app must still be told of the end of the round.
     pub(super) owes_synced: bool,
     /// The app took the notice that the round ended.
     pub(super) end_told: bool,
@@ -64,25 +64,25 @@ pub(super) struct RunningLane {
     /// A consequence for the cursor is being written, or waits after a failure to.
     pub(super) writing: bool,
     pub(super) write_after: Option<Instant>,
-    /// Settlements in a row that were not written, and when the last of them is tried again.
+    /// Settlements in a row whose write failed, and when the last one is tried again.
     pub(super) unwritten: u32,
     pub(super) settle_after: Option<Instant>,
     pub(super) queued: bool,
     timer: Option<Instant>,
     pub(super) halt: Halt,
-    /// What is lent of it.
-    pub(super) loan: Option<Loan>,
-    /// Who waits for what was returned to be on disk.
-    pub(super) owed: Vec<Owed>,
-    /// When somebody asked for it last.
+    /// The claim that a consumer holds on changes of this lane.
+    pub(super) claim: Option<PullClaim>,
+    /// Consumers that wait until the changes that they returned are settled on disk.
+    pub(super) unacknowledged: Vec<PendingAcknowledgement>,
+    /// When a consumer last asked for changes.
     pub(super) asked: Option<Instant>,
 }
 
 impl RunningLane {
-    /// `letter` is there for a change that is given up by hand.
+    /// Starts a lane. `letter` is the id for a change that is skipped by hand.
     pub(super) fn new(open: OpenLane, app: &App, letter: DeadLetterId) -> Self {
         let round = &open.round;
-        // Whoever pulls gets the announcement with the first changes that it gets.
+        // A consumer that pulls gets the announcement together with the first changes.
         let pulled = app.receives_at.outlet() == Outlet::Claim;
         let is_first = round.spec.kind == RoundKind::Resync && open.snapshot.untouched;
         let owes_resync = is_first && app.delivery.resync && !open.snapshot.announced;
@@ -122,13 +122,14 @@ impl RunningLane {
             queued: false,
             timer: None,
             halt: Halt::default(),
-            loan: None,
-            owed: Vec::new(),
+            claim: None,
+            unacknowledged: Vec::new(),
             asked: Some(Instant::now()),
         }
     }
 
-    /// Somebody says that the receiver is well: what blocks it is tried without the wait for the next probe.
+    /// Tries a blocked lane now, without the wait for the next probe: an app or operator says that the
+    /// receiver works.
     pub(super) fn try_now(&mut self, now: Instant) {
         self.lane.try_now(now);
         if let Stage::Noticing { until: Some(until), .. } = &mut self.stage
@@ -138,29 +139,29 @@ impl RunningLane {
         }
     }
 
-    /// What all its deliveries share.
+    /// The facts that all deliveries of the lane share.
     pub(super) fn facts(&self) -> Arc<LaneFacts> {
         self.facts.clone()
     }
 
-    /// Where its attempts stand in a trace.
+    /// The place of the lane's attempts in a trace.
     pub(super) fn trace(&self, tracer: &Arc<dyn Tracer>) -> Trace {
         let (place, from) = (self.open.place, self.open.round.position);
         Trace { tracer: tracer.clone(), place, to: from + TRACED }
     }
 
-    /// Its stretches end after the attempt that is on its way.
+    /// Ends the pipelines of the lane after the attempt that is in flight.
     pub(super) fn halt(&mut self) {
         std::mem::take(&mut self.halt).call();
     }
 
-    /// Nothing more of it goes out for now.
+    /// Stops sending for now, and drops rendered deliveries.
     pub(super) fn hold_back(&mut self) {
         self.halt();
         self.lane.release();
     }
 
-    /// The rows behind this lane changed: stop sending, read them again when nothing is on its way.
+    /// The rows of this lane changed: sending stops, and the rows are read again when nothing is in flight.
     pub(super) fn reload(&mut self) {
         self.reopen_after(Duration::ZERO);
     }
@@ -170,7 +171,7 @@ impl RunningLane {
         self.reload = Some(self.reload.unwrap_or_default().max(wait));
     }
 
-    /// Whether nothing of it is on its way, so that it may be replaced.
+    /// Whether nothing of the lane is in flight, so that it may be replaced.
     pub(super) fn is_still(&self) -> bool {
         let noticing = matches!(self.stage, Stage::Finishing | Stage::Noticing { flying: true, .. });
         self.lane.is_still() && !noticing && !self.writing
@@ -184,7 +185,7 @@ impl RunningLane {
         }
     }
 
-    /// Whether it could go as a probe of its endpoint, whatever its own waits say.
+    /// Whether the lane could send a probe of its endpoint, regardless of its own waits.
     pub(super) fn is_probeable(&self, now: Instant) -> bool {
         let ready = match self.stage {
             Stage::Noticing { flying, .. } => !flying,
@@ -194,12 +195,12 @@ impl RunningLane {
         ready && self.reload.is_none()
     }
 
-    /// Whether its next attempt repeats one that failed.
+    /// Whether the attempt at this position repeats one that failed.
     pub(super) fn is_retry(&self, position: u64) -> bool {
         self.lane.tries(position) > 0
     }
 
-    /// Whether the notice that goes first may go now; whether it went before.
+    /// Whether the lane's notice may be sent now: `None` if not, otherwise whether it was sent before.
     pub(super) fn notice_due(&self, now: Instant) -> Option<bool> {
         match self.stage {
             Stage::Noticing { flying: false, until, tries, .. } if until.is_none_or(|until| until <= now) => {
@@ -229,7 +230,7 @@ impl RunningLane {
             .filter(|_| change.old.is_none())
             .and_then(|entry| self.open.renames.get(&entry.blob).cloned());
         DeliveryOrder {
-            id: crate::round::DeliveryId::of(&round.cursor, round.number, &change),
+            id: crate::model::round::DeliveryId::of(&round.cursor, round.number, &change),
             lane: self.facts.clone(),
             change,
             renamed_from,
@@ -249,11 +250,11 @@ impl DelivererState {
         }
     }
 
-    /// Starts whatever a lane wants done now.
+    /// Starts all work that a lane needs now.
     pub(super) fn drive(&mut self, cursor: &CursorId) {
         let (draining, moment) = (self.draining, self.moment());
         let Some((running, generation)) = self.running(cursor) else { return };
-        running.end_lease_at(moment.instant);
+        running.end_claim_at(moment.instant);
         self.write(cursor, generation, moment);
         self.confirm(cursor);
         let Some((running, _)) = self.running(cursor) else { return };
@@ -261,13 +262,13 @@ impl DelivererState {
         let stands = running.open.hold.stands();
         if running.reload.is_none() && !stands {
             // Another replica works on this repository now, or is about to.
-            running.revoke_lease();
+            running.revoke_claim();
             running.reload();
         }
         if let Some(wait) = running.reload {
             match running.is_still() && !owes {
                 true if !draining => self.replace(cursor, wait),
-                // Its shard is given away as soon as nothing holds it.
+                // The shard is given away as soon as no lane holds it.
                 true if !stands => drop(self.lanes.remove(cursor)),
                 _ => {}
             }
@@ -277,7 +278,7 @@ impl DelivererState {
             return;
         }
         if running.stage == Stage::Flowing && running.lane.is_finished() {
-            // What the round did to its cursor is written before it ends.
+            // Changes of the cursor's state are written before the round ends.
             if !owes && !running.writing {
                 self.finish(cursor, generation);
             }
@@ -286,12 +287,12 @@ impl DelivererState {
         match self.way {
             Way::Attempt(_) => self.drive_attempts(cursor, generation, moment.instant),
             Way::Claim => self.drive_claims(cursor, generation, moment.instant),
-            // Lanes that nobody is served from are being replaced.
+            // The app is not served: its lanes are being replaced.
             Way::Closed => {}
         }
     }
 
-    /// Writes, one after another, what the lane did to its cursor, and then its settled prefix.
+    /// Writes the changes of the cursor's state one by one, and then the settled prefix of the lane.
     fn write(&mut self, cursor: &CursorId, generation: Generation, now: Moment) {
         let draining = self.draining;
         let Some((running, _)) = self.running(cursor) else { return };
@@ -321,7 +322,7 @@ impl DelivererState {
         }
     }
 
-    /// Reads a lane's rows again after `wait`, or drops it where there is nobody to send to.
+    /// Reads the rows of a lane again after `wait`, or drops the lane if its sink is not served.
     fn replace(&mut self, cursor: &CursorId, wait: Duration) {
         self.leave_lines(cursor);
         if !self.way.is_open() {
@@ -333,7 +334,7 @@ impl DelivererState {
         }
     }
 
-    /// Reads ahead.
+    /// Reads the next changes and contents that the lane wants, as a task.
     pub(super) fn read(&mut self, cursor: &CursorId, generation: Generation) {
         let Some((running, _)) = self.running(cursor) else { return };
         if let Some((position, before)) = running.lane.want_read() {
@@ -352,7 +353,7 @@ impl DelivererState {
         }
     }
 
-    /// Renders ahead, at most so many deliveries.
+    /// Renders the next deliveries, at most `most`.
     pub(super) fn render(&mut self, cursor: &CursorId, generation: Generation, most: usize) {
         let Some((running, _)) = self.running(cursor) else { return };
         let wanted = running.lane.want_prepare(Instant::now(), most);
@@ -375,7 +376,8 @@ impl DelivererState {
         running.timer = arm.or(running.timer);
         if let Some(due) = arm {
             let cursor = cursor.clone();
-            self.post.send_after(due.saturating_duration_since(now), move || DelivererMessage::Due(cursor));
+            self.mailbox
+                .send_after(due.saturating_duration_since(now), move || DelivererMessage::Due(cursor));
         }
     }
 
@@ -387,6 +389,7 @@ impl DelivererState {
         work: impl Future<Output = Step> + Send + 'static,
     ) {
         let cursor = cursor.clone();
-        self.tasks.spawn(&self.post, work, move |result| DelivererMessage::Step(cursor, generation, result));
+        self.tasks
+            .spawn(&self.mailbox, work, move |result| DelivererMessage::Step(cursor, generation, result));
     }
 }

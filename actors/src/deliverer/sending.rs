@@ -1,14 +1,14 @@
-//! Sending a stretch of one lane: deliveries that go out one after another, each only after the one
-//! before it was acknowledged. The first that is not ends it, and so does a word from the deliverer;
-//! what was not sent goes back to the lane. Each waits for the pace of its app before it goes. A batch
-//! is one attempt at all of its deliveries. An attempt of several requests ends between two of them when
-//! the lane's lease does.
+//! Sending a pipeline of one lane: deliveries that go out one after another, each only after the one before
+//! it was acknowledged. The first delivery that is not acknowledged ends the pipeline, and so does a halt by
+//! the deliverer; unsent deliveries go back to the lane. Each delivery waits for the pace of its app. A batch
+//! is one attempt at all of its deliveries. An attempt of several requests stops between two requests when
+//! the lane's lease ends.
 //!
-//! Outcomes are laid on a tray, and the deliverer is told of all of them at the end of the stretch, or
-//! [`TELL_AFTER`] the first of them at the latest, whatever the attempt after it does: a message for
-//! each, and a settlement for each message, cost a fifth of what a machine can deliver. Of the first of
-//! a stretch it is told sooner ([`TELL_FIRST_AFTER`]), so that a process which soon dies, again and
-//! again, gets further each time. The next attempt never waits for the deliverer.
+//! Results are collected in [`Outcomes`], and the deliverer is told of all of them at the end of the
+//! pipeline, but at most [`TELL_AFTER`] after the first of them, even if the next attempt hangs: one message
+//! and one settlement per outcome cost a fifth of a machine's throughput. The first outcome of a pipeline is
+//! told sooner ([`TELL_FIRST_AFTER`]), so that a process that crashes again and again makes progress each
+//! time. The next attempt never waits for the deliverer.
 
 use std::{
     ops::RangeInclusive,
@@ -26,25 +26,25 @@ use tracing::{Instrument, Span, info_span};
 
 use super::{Step, gate::Pass, lane::Launch, opening::OpenLane};
 use crate::{
-    crowds,
+    limits::in_flight,
+    limits::turns::{TurnPermit, Turns},
+    ownership::shards::Hold,
     ports::{AttemptOutcome, Cause, Endpoint, ItemOutcome, Parcel, Tracer, Transport},
-    shards::Hold,
-    turns::{Place, Turns},
 };
 
-/// How long an outcome waits for others. What a crash repeats is bounded by the window all the same.
+/// How long an outcome waits for others to be told with it. A crash repeats at most one window all the same.
 const TELL_AFTER: Duration = Duration::from_millis(100);
 
-/// Deliveries of a lane, from its opening on, whose attempts belong to the trace of what led to it:
-/// a round may have half a million changes, and nobody reads such a trace. Later ones are traces of
-/// their own that name it.
+/// The number of deliveries of a lane, from its opening on, whose attempts belong to the trace that led to
+/// the lane: a round may have half a million changes, and nobody could read such a trace. Later attempts have
+/// traces of their own that link to it.
 pub(super) const TRACED: u64 = 1_000;
 
-/// Where attempts stand in a trace.
+/// The place of attempts in a trace.
 #[derive(Clone)]
 pub(super) struct Trace {
     pub(super) tracer: Arc<dyn Tracer>,
-    /// What led to them.
+    /// The cause of the attempts.
     pub(super) place: Option<Cause>,
     /// The first position beyond the trace.
     pub(super) to: u64,
@@ -61,32 +61,32 @@ impl Trace {
     }
 }
 
-/// How long the first outcome of a stretch waits.
+/// How long the first outcome of a pipeline waits.
 const TELL_FIRST_AFTER: Duration = Duration::from_millis(2);
 
 /// One attempt that ended.
 #[derive(Debug)]
 pub(super) struct Attempted {
-    /// Which endpoint was asked.
+    /// The endpoint that the attempt went to.
     pub(super) pass: Pass,
     /// The change, or the first of a batch.
     pub(super) position: u64,
-    /// Of a batch: every change in it, with the receiver's word on it.
+    /// For a batch: the position of each change, with the receiver's answer for it.
     pub(super) batch: Vec<(u64, ItemOutcome)>,
-    /// When it was sent.
+    /// When the request was sent.
     pub(super) sent_at: Instant,
-    /// When it ended.
+    /// When the answer came, or the attempt failed.
     pub(super) ended_at: Instant,
-    /// What came of it.
+    /// The answer, or why there is none.
     pub(super) outcome: AttemptOutcome,
 }
 
 /// Where outcomes wait for the deliverer. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Tray(Arc<Mutex<Vec<Attempted>>>);
+pub struct Outcomes(Arc<Mutex<Vec<Attempted>>>);
 
-impl Tray {
-    /// Lays an outcome down.
+impl Outcomes {
+    /// Adds the outcome of an attempt.
     fn lay(&self, attempted: Attempted) {
         self.0.lock().push(attempted);
     }
@@ -97,12 +97,12 @@ impl Tray {
     }
 }
 
-/// Ends the stretches of a lane after the attempt that is on its way. Cheap to clone.
+/// Ends the pipelines of a lane after the attempt that is in flight. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Halt(watch::Sender<bool>);
 
 impl Halt {
-    /// Says so.
+    /// Tells the pipelines to end after the attempt that is in flight.
     pub(super) fn call(&self) {
         self.0.send_replace(true);
     }
@@ -113,41 +113,50 @@ impl Halt {
 
     /// Waits until it is said.
     pub(super) async fn called(&self) {
-        // The sender is here: it does not go before this ends.
+        // The sender cannot be dropped during the wait, because `self` holds it.
         drop(self.0.subscribe().wait_for(|called| *called).await);
     }
 }
 
 /// The right to make one attempt, for as long as it is held.
 pub(crate) struct Turn {
-    _outbound: Place,
-    _crowd: Option<crowds::Place>,
+    _outbound: TurnPermit,
+    in_flight: Option<in_flight::InFlightPermit>,
 }
 
-/// Waits until an attempt may go: for a place among those of its app, for the app's pace, and for a place among
-/// all that is in flight. Who had to wait for the last one is in step no more, and waits for the pace again.
+impl Turn {
+    /// Gives back the place among the attempts of the app; the attempt itself continues.
+    pub(crate) fn leave_app(&mut self) {
+        self.in_flight = None;
+    }
+}
+
+/// Waits until an attempt may go: for a place among those of its app, for the app's pace, and for a place
+/// among all attempts in flight. An attempt that had to wait for the last of these waits for the pace a
+/// second time, so that attempts stay evenly spaced.
 pub(crate) async fn take_turn(endpoint: &Endpoint, outbound: &Turns) -> Turn {
-    // First: who waits for its app holds no place that others could have.
-    let crowd = match &endpoint.crowd {
-        Some(crowd) => Some(crowd.take().await),
+    // The app's place is taken first: an attempt that waits for its app holds no place that other apps could
+    // use.
+    let in_flight = match &endpoint.in_flight {
+        Some(in_flight) => Some(in_flight.take().await),
         None => None,
     };
     if let Some(pace) = &endpoint.pace {
         pace.turn().await;
         if let Some(place) = outbound.try_take() {
-            return Turn { _outbound: place, _crowd: crowd };
+            return Turn { _outbound: place, in_flight };
         }
     }
     let place = outbound.take(&endpoint.app).await;
     if let Some(pace) = &endpoint.pace {
         pace.turn().await;
     }
-    Turn { _outbound: place, _crowd: crowd }
+    Turn { _outbound: place, in_flight }
 }
 
-/// Waits until an attempt of a lane may begin; `None`: the lane is another replica's now, or reads its rows
-/// again first. Who had to wait is looked at once more: what is decided about a lane counts until its attempt
-/// goes.
+/// Waits until an attempt of a lane may begin; `None`: another replica has the lane now, or the lane reads
+/// its rows again first. After a wait the right to send is checked again, because it must hold at the moment
+/// of the attempt.
 pub(crate) async fn take_turn_under(hold: &Hold, endpoint: &Endpoint, outbound: &Turns) -> Option<Turn> {
     loop {
         hold.confirmed().await;
@@ -161,12 +170,12 @@ pub(crate) async fn take_turn_under(hold: &Hold, endpoint: &Endpoint, outbound: 
     }
 }
 
-/// When the deliverer is told of what is on a tray. One timer serves a whole stretch: to set one for each
-/// attempt would cost more than the attempt's own deadline does.
+/// When the deliverer is told of collected outcomes. One timer serves a whole pipeline: one for each attempt
+/// would cost more than the attempt's own deadline does.
 struct Telling<F> {
     tell: F,
     alarm: Pin<Box<Sleep>>,
-    /// Whether something is on the tray that it was not told of, and will be when the alarm goes.
+    /// Whether there are outcomes that the deliverer does not know yet; then the alarm is set.
     is_set: bool,
 }
 
@@ -175,14 +184,14 @@ impl<F: Fn()> Telling<F> {
         Self { tell, alarm: Box::pin(sleep_until(Instant::now())), is_set: false }
     }
 
-    /// It is told then at the latest, where it would not be sooner.
+    /// Tells the deliverer of outcomes at this moment, unless it is told earlier.
     fn by(&mut self, at: Instant) {
         if !std::mem::replace(&mut self.is_set, true) {
             self.alarm.as_mut().reset(at);
         }
     }
 
-    /// Does the work, and tells meanwhile what must be told.
+    /// Does the work, and tells the deliverer of outcomes in between when that is due.
     async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         if self.is_set {
@@ -198,8 +207,8 @@ impl<F: Fn()> Telling<F> {
     }
 }
 
-/// Deliveries of one lane on their way.
-pub(super) struct Stretch {
+/// Deliveries of one lane that are sent one after another.
+pub(super) struct Pipeline {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) outbound: Turns,
@@ -212,7 +221,7 @@ pub(super) struct Stretch {
     pub(super) open: Arc<OpenLane>,
 }
 
-impl Stretch {
+impl Pipeline {
     /// The positions it may send.
     fn range(&self) -> RangeInclusive<u64> {
         let parcels = &self.launch.parcels;
@@ -220,19 +229,20 @@ impl Stretch {
         first..=parcels.last().map_or(0, |(position, _)| *position)
     }
 
-    /// Waits for the app's pace, and for a place among all that is in flight; `None`: it is halted.
+    /// Waits for the app's pace, and for a place among all attempts in flight; `None`: the pipeline is
+    /// halted.
     async fn turn(&self, may_halt: bool) -> Option<Turn> {
         let is_halted = || may_halt && self.halt.is_called();
         let turn = async {
-            // Whoever lost its right, or does not know, begins nothing, not even a probe.
+            // Without a confirmed lease no attempt begins, not even a probe.
             let place = take_turn_under(&self.open.hold, &self.endpoint, &self.outbound).await?;
-            // Others may have been told meanwhile that the endpoint is not well.
+            // The pipeline may have been halted during the wait.
             (!is_halted()).then_some(place)
         };
         if is_halted() {
             return None;
         }
-        // Most turns come at once: then nobody listens for a halt.
+        // Most turns come at once, so the turn is polled first.
         tokio::select! {
             biased;
             place = turn => place,
@@ -240,16 +250,16 @@ impl Stretch {
         }
     }
 
-    /// Sends them; `tell` is called when something on the tray is to be taken.
-    pub(super) async fn send(mut self, cursor: String, tell: impl Fn(Tray)) -> Step {
-        let (tray, mut unsent, pass) = (Tray::default(), self.range(), self.pass);
+    /// Sends the deliveries; `tell` is called when there are outcomes to take.
+    pub(super) async fn send(mut self, cursor: String, tell: impl Fn(Outcomes)) -> Step {
+        let (outcomes, mut unsent, pass) = (Outcomes::default(), self.range(), self.pass);
         if self.launch.together {
             return self.send_together(&cursor).await;
         }
-        // A probe counts as on its way already: its breaker waits for its word.
+        // A probe cannot be halted: its breaker waits for the result.
         let mut may_halt = !self.is_probe;
         let parcels = std::mem::take(&mut self.launch.parcels);
-        let mut telling = Telling::new(|| tell(tray.clone()));
+        let mut telling = Telling::new(|| tell(outcomes.clone()));
         let mut tell_after = TELL_FIRST_AFTER;
         for (position, parcel) in parcels {
             let turn = self.turn(std::mem::replace(&mut may_halt, true));
@@ -266,12 +276,13 @@ impl Stretch {
             let sent_at = Instant::now();
             let sending = self.transport.send(&self.endpoint, &parcel, &self.open.hold).instrument(span);
             let Some(outcome) = telling.during(sending).await else {
-                // Left in the middle, it counts as not sent: whoever works on it now sends all of it.
+                // The attempt was broken off, so it counts as not sent: the replica that has the lane now
+                // sends all of it.
                 unsent = position..=*unsent.end();
                 break;
             };
             let (ended_at, goes_on) = (Instant::now(), outcome.is_success());
-            tray.lay(Attempted { pass, position, batch: Vec::new(), sent_at, ended_at, outcome });
+            outcomes.lay(Attempted { pass, position, batch: Vec::new(), sent_at, ended_at, outcome });
             if !goes_on {
                 break;
             }
@@ -280,18 +291,18 @@ impl Stretch {
         if self.is_probe && !unsent.is_empty() {
             return Step::Unprobed(pass, unsent);
         }
-        // What is on the tray goes with the end of the stretch.
-        Step::Stretched(pass, tray, unsent)
+        // The remaining outcomes go with the end of the pipeline.
+        Step::PipelineEnded(pass, outcomes, unsent)
     }
 
-    /// Sends them in one request.
+    /// Sends the deliveries in one request.
     async fn send_together(self, cursor: &str) -> Step {
-        let (tray, range, pass) = (Tray::default(), self.range(), self.pass);
+        let (outcomes, range, pass) = (Outcomes::default(), self.range(), self.pass);
         let Some(_place) = self.turn(!self.is_probe).await else {
             return if self.is_probe {
                 Step::Unprobed(pass, range)
             } else {
-                Step::Stretched(pass, tray, range)
+                Step::PipelineEnded(pass, outcomes, range)
             };
         };
         let (positions, parcels): (Vec<u64>, Vec<Parcel>) = self.launch.parcels.into_iter().unzip();
@@ -307,11 +318,11 @@ impl Stretch {
         let sent_at = Instant::now();
         let sending = self.transport.send_batch(&self.endpoint, parcels, &self.open.hold).instrument(span);
         let (outcome, items) = sending.await;
-        // What the answer does not speak of was not acknowledged.
+        // A change that the answer does not mention was not acknowledged.
         let items = items.into_iter().chain(std::iter::repeat(ItemOutcome::Retry(String::new())));
         let batch = positions.into_iter().zip(items).collect();
-        tray.lay(Attempted { pass, position, batch, sent_at, ended_at: Instant::now(), outcome });
+        outcomes.lay(Attempted { pass, position, batch, sent_at, ended_at: Instant::now(), outcome });
         // Nothing of it is left to be sent another time.
-        Step::Stretched(pass, tray, position + 1..=position)
+        Step::PipelineEnded(pass, outcomes, position + 1..=position)
     }
 }

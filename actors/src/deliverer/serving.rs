@@ -1,5 +1,5 @@
-//! What the rows of the sink say: by which way changes leave, under which rules, and what another address or the
-//! word of the breaker means for the lanes.
+//! Applies the rows of the sink: by which way changes leave, under which rules, and the effect of a new
+//! address or of the breaker's news on the lanes.
 
 use std::sync::Arc;
 
@@ -7,28 +7,29 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    DelivererState, Slot, gate::Gate, looking, retry::RetryRules, running::RunningLane, shelf::Shelf,
+    DelivererState, Slot, gate::Gate, looking, retry::RetryRules, running::RunningLane,
+    waiting_cursors::WaitingCursors,
 };
 use crate::{
     circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
+    model::sink::Outlet,
     ports::{App, Endpoint},
-    sink::Outlet,
     time::Timestamp,
     tree::CIRCUIT_BREAKER,
 };
 
 /// How changes leave for the sink of this deliverer.
 pub(super) enum Way {
-    /// They are sent to this endpoint.
+    /// Changes are sent to this endpoint.
     Attempt(Arc<Endpoint>),
-    /// Consumers claim them.
+    /// Consumers claim the changes: nothing is sent.
     Claim,
-    /// Nobody is served: the sink is disabled, or not read yet.
+    /// Changes do not leave: the sink is disabled, or its rows are not read yet.
     Closed,
 }
 
 impl Way {
-    /// The way of an app that is served with this endpoint, where its sink has one.
+    /// The way of an app that is served at this endpoint; `None`: its sink has no endpoint.
     fn of(app: &App, endpoint: Option<Endpoint>) -> Self {
         match (app.receives_at.outlet(), endpoint) {
             _ if app.disabled.is_some() => Self::Closed,
@@ -38,7 +39,7 @@ impl Way {
         }
     }
 
-    /// Whether anybody is served.
+    /// Whether the app is served at all.
     pub(super) fn is_open(&self) -> bool {
         !matches!(self, Self::Closed)
     }
@@ -48,7 +49,7 @@ impl DelivererState {
     /// Serves the app as its rows say now.
     pub(super) fn take_app(&mut self, app: App) {
         if self.app.is_none() {
-            // The breaker outlives the deliverer: ask it where it stands.
+            // The breaker may have been running before this deliverer: ask for its state.
             let key = circuit_breaker::endpoint_key(self.sink.id());
             if let Some(breaker) = self.context.directory.find(CIRCUIT_BREAKER, &key) {
                 breaker.send(CircuitBreakerMessage::Subscribed);
@@ -58,13 +59,13 @@ impl DelivererState {
         self.rules = RetryRules::of(&app.delivery, policy);
         let endpoint = Endpoint::of(&app, policy.attempt_timeout, self.context.pace_of(&app));
         let most = self.context.in_flight_of(&app);
-        let crowd = self.context.crowds.of(&app.id, most);
-        let endpoint = endpoint.map(|endpoint| Endpoint { crowd: Some(crowd), ..endpoint });
+        let in_flight = self.context.in_flight.of(&app.id, most);
+        let endpoint = endpoint.map(|endpoint| Endpoint { in_flight: Some(in_flight), ..endpoint });
         let way = Way::of(&app, endpoint);
         if let (Way::Attempt(old), Way::Attempt(new)) = (&self.way, &way)
             && !old.is_like(new)
         {
-            // What is on its way goes on; what follows it is sent as the app wants it now.
+            // Attempts in flight go on; later attempts use the new endpoint settings.
             self.halt();
         }
         if self.app.as_ref().is_some_and(|old| looking::lanes_differ(old, &app)) {
@@ -78,12 +79,12 @@ impl DelivererState {
         }
         self.app = Some(Arc::new(app));
         match self.way {
-            // Whoever pulled does so no more: what is lent is sent now.
-            Way::Attempt(_) => self.running_lanes().for_each(RunningLane::revoke_lease),
-            Way::Claim => self.shelf = Shelf::default(),
+            // The app does not pull any more: claimed changes are sent now.
+            Way::Attempt(_) => self.running_lanes().for_each(RunningLane::revoke_claim),
+            Way::Claim => self.waiting_cursors = WaitingCursors::default(),
             Way::Closed => {
-                self.shelf = Shelf::default();
-                // Lanes that are still go now, the others when they are.
+                self.waiting_cursors = WaitingCursors::default();
+                // Lanes with nothing in flight end now, the others when nothing is in flight.
                 self.lanes.retain(|_, lane| match &mut lane.slot {
                     Slot::Running(running) if !running.is_still() => {
                         running.reload();
@@ -95,8 +96,8 @@ impl DelivererState {
         }
     }
 
-    /// The app has an endpoint that nothing is known of: what was learnt of the one before is forgotten,
-    /// and waits that were its fault end.
+    /// The app has a new endpoint: knowledge about the previous endpoint is forgotten, and waits that it
+    /// caused end.
     fn begin_endpoint(&mut self, since: Timestamp, most: usize) {
         self.gate = Gate::new(since, most);
         self.answered = None;
@@ -104,7 +105,7 @@ impl DelivererState {
             return;
         }
         self.reset_breaker();
-        self.shelf.wake_all();
+        self.waiting_cursors.wake_all();
         self.running_lanes().for_each(RunningLane::reload);
     }
 
@@ -132,7 +133,7 @@ impl DelivererState {
         }
     }
 
-    /// Of several replicas one that has something to send asks for the probe.
+    /// A probe is due: if this replica has something to send, it asks for the probe.
     fn on_probe_due(&self) {
         let key = circuit_breaker::endpoint_key(self.sink.id());
         if self.has_probe()
@@ -148,7 +149,7 @@ impl DelivererState {
         }
         self.gate.ramp();
         let now = Instant::now();
-        self.shelf.wake_all();
+        self.waiting_cursors.wake_all();
         for lane in self.lanes.values_mut() {
             if let Slot::Running(running) = &mut lane.slot {
                 running.on_endpoint_recovered(now);

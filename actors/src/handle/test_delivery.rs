@@ -1,7 +1,6 @@
-//! A test delivery: one signed request to a sink of an app, so that whoever runs it sees
-//! whether it takes what is sent. It goes through the transport that all deliveries go through, with
-//! the app's pace and a place among all that is in flight; it feeds no breaker, is no attempt of
-//! anything, and leaves no row.
+//! A test delivery: one signed request to a sink of an app, to see whether the receiver accepts it. It uses
+//! the transport of all deliveries, with the app's pace and a place among the attempts in flight; it does not
+//! count for a breaker or as an attempt of a change, and leaves no row.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,34 +9,34 @@ use tokio::time::timeout;
 use super::Handle;
 use crate::{
     deliverer::take_turn,
+    model::round::DeliveryId,
     ports::{App, AttemptOutcome, Endpoint, Notice, SubscriptionMessage},
-    round::DeliveryId,
 };
 
 /// Longest wait for a turn, and again for the attempt itself.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// What came of a test delivery.
+/// The result of a test delivery.
 #[derive(Clone, Debug)]
 pub struct Tested {
-    /// What it was sent as (`webhook-id`).
+    /// The id that the request was sent under (`webhook-id`).
     pub id: DeliveryId,
-    /// What came of it.
+    /// The outcome of the request.
     pub outcome: AttemptOutcome,
 }
 
-/// Why nothing was sent.
+/// Why a test delivery was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestRefused {
     /// The app has no endpoint.
     NoEndpoint,
-    /// Its pace, or all that is in flight, left no room for it in time.
+    /// The rate of the app, or its attempts in flight, left no room in time.
     Busy,
 }
 
 impl Handle {
-    /// Sends one test delivery to an app as it is given here, whatever its rows say: settings can be
-    /// tried before they are written. Takes at most 20 s.
+    /// Sends one test delivery to the app as given, regardless of its rows: settings can be tried before they
+    /// are saved. Takes at most 20 s.
     ///
     /// # Errors
     /// [`TestRefused`] where nothing was sent.
@@ -55,8 +54,8 @@ impl Handle {
         Ok(Tested { id, outcome })
     }
 
-    /// Sends one message to the sink of a subscription now, whatever waits for it: a test, or an entry once
-    /// more. `app` is the app as it is served at that sink. Takes at most 20 s.
+    /// Sends one message to the sink of a subscription now, before entries that wait: a test, or an entry
+    /// again. `app` is the app as it is served at that sink. Takes at most 20 s.
     ///
     /// # Errors
     /// [`TestRefused`] where nothing was sent.

@@ -1,24 +1,24 @@
-//! The actor of every piece of upkeep that only runs, waits and runs again. Its mailbox is bounded by its
-//! one timer and its one task. A panic of the chore restarts the actor; a crash loses one run.
+//! The actor for upkeep that only runs, waits and runs again. The mailbox is bounded by one timer and one
+//! task. A panic of the chore restarts the actor; a crash loses one run.
 
 use std::{marker::PhantomData, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::UpkeepArguments;
-use crate::{context::Context, directory::Post, tasks::Tasks};
+use crate::{context::Context, supervision::directory::Mailbox, tasks::Tasks};
 
 /// A piece of upkeep on a timer.
 pub trait Chore: Send + Sync + 'static {
     /// The wait before the first run.
     const FIRST: Duration;
 
-    /// Runs once, as a task beside the mailbox. Returns the wait before the next run; what failed is logged
-    /// by the chore, and tried again then.
+    /// Runs once, as a task beside the mailbox. Returns the wait before the next run. The chore logs a
+    /// failure and tries again in the next run.
     fn run(context: &Context) -> impl Future<Output = Duration> + Send;
 }
 
-/// What the actor of a chore is told.
+/// Messages to the actor of a chore.
 #[derive(Debug)]
 pub enum ChoreMessage {
     /// The wait is over: the chore runs now.
@@ -30,7 +30,7 @@ pub enum ChoreMessage {
 /// The context of the chore, and its one timer and task.
 pub struct ChoreState {
     context: Context,
-    post: Post<ChoreMessage>,
+    mailbox: Mailbox<ChoreMessage>,
     tasks: Tasks,
 }
 
@@ -62,9 +62,9 @@ impl<C: Chore> Actor for ChoreActor<C> {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let post = Post::new(myself, arguments.gauge);
-        post.send_after(C::FIRST, || ChoreMessage::Due);
-        Ok(ChoreState { context: arguments.context, post, tasks: Tasks::default() })
+        let mailbox = Mailbox::new(myself, arguments.gauge);
+        mailbox.send_after(C::FIRST, || ChoreMessage::Due);
+        Ok(ChoreState { context: arguments.context, mailbox, tasks: Tasks::default() })
     }
 
     async fn handle(
@@ -73,14 +73,14 @@ impl<C: Chore> Actor for ChoreActor<C> {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
             ChoreMessage::Due => {
                 let context = state.context.clone();
-                state.tasks.spawn(&state.post, async move { C::run(&context).await }, ChoreMessage::Ran);
+                state.tasks.spawn(&state.mailbox, async move { C::run(&context).await }, ChoreMessage::Ran);
             }
-            ChoreMessage::Ran(wait) => state.post.send_after(wait?, || ChoreMessage::Due),
+            ChoreMessage::Ran(wait) => state.mailbox.send_after(wait?, || ChoreMessage::Due),
         }
         Ok(())
     }

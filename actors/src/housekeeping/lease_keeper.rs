@@ -1,17 +1,18 @@
-//! Keeps this replica's leases: prolongs them at a third of their life, takes its share of what is
-//! free, gives away what is more, hears what other replicas tell, tells them what they could not be told
-//! before, and takes the keys that they hand on. Looks each second whether the terms of lanes changed that
-//! run here ([`terms`](crate::terms)): while it is away lanes begin nothing any more.
-//! Supervised by `housekeeping`, restarted after a failure; its mailbox is bounded by its own timers and
-//! tasks, and by one signal at a time. What it believes stands in [`Shards`](crate::shards::Shards) and
-//! outlives it; while it is away nothing is prolonged, belief ends by itself, and other replicas take over.
+//! Keeps this replica's leases: renews them at a third of their life, takes its share of free shards, gives
+//! excess shards away, receives the signals of other replicas, sends them signals that failed before, and
+//! takes the keys that they hand on. Each second it checks whether the terms of lanes that run here changed
+//! ([`terms`](crate::ownership::terms)): without this actor lanes soon begin no more attempts. Supervised by
+//! `housekeeping`, restarted after a failure; its mailbox is bounded by its own timers and tasks, and by one
+//! signal at a time. The leases are in [`Shards`](crate::ownership::shards::Shards), which outlives the
+//! actor. While the actor is down nothing is renewed, trust in the leases ends by itself, and other replicas
+//! take over.
 //!
-//! It asks the database for one thing at a time, so that no answer is older than the one before it, and
-//! waits for none longer than a third of a lease's life. How long a lease is believed in is
-//! [`trusted_for`](crate::leases::trusted_for)'s word.
+//! It sends one request to the database at a time, so that no answer is older than the previous one, and
+//! waits for none longer than a third of a lease's life.
+//! [`trusted_for`](crate::ownership::leases::trusted_for) decides how long a lease is trusted.
 //!
-//! A shard is given away when nothing goes on under it any more, or after the drain deadline at the
-//! latest: what then still comes back is refused by the fence. Until then its lease is prolonged.
+//! A shard is given away when no work runs under it any more, or after the drain deadline at the latest: the
+//! fence refuses the results of work that still runs then. Until then its lease is renewed.
 
 mod questions;
 
@@ -24,18 +25,18 @@ use tracing::{info, warn};
 use super::UpkeepArguments;
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
-    coalesced::Coalesced,
     context::Context,
     deliverer::{DelivererMessage, others_of},
-    directory::Post,
-    hints,
+    ownership::shards::Changes,
+    ownership::terms,
     ports::{Fence, LeaseStanding, Signal, StoreError},
     repository_watcher::RepositoryWatcherMessage,
-    roll::{self, Look},
-    shards::Changes,
+    signals::coalesced::Coalesced,
     subscriber::SubscriberMessage,
+    supervision::children_with_work::{self, Look},
+    supervision::directory::Mailbox,
+    supervision::hints,
     tasks::Tasks,
-    terms,
     tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER, SUBSCRIBER},
 };
 
@@ -43,52 +44,52 @@ use crate::{
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often shards that are to be given away are looked at.
 const LEAVING_STEP: Duration = Duration::from_millis(50);
-/// The net below lost signals: whoever has work here is ensured this often, with what rows say now.
+/// How often each actor with work here is started if it does not run, in case a notification was lost.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// What it is told.
+/// Messages to the lease keeper.
 #[derive(Debug)]
 pub enum LeaseKeeperMessage {
-    /// Prolong.
+    /// Renew the leases of all shards that this process holds.
     Due,
-    /// What another held may be free, or this one's own is in doubt.
+    /// A shard of another replica may be free, or a lease of this replica is in doubt.
     Look,
-    /// How everything stands; asked for at this moment.
+    /// The answer to a renewal that was sent at this moment: the state of all leases.
     Renewed(Instant, Result<Result<LeaseStanding, StoreError>, String>),
-    /// What was taken; asked for at this moment.
+    /// The answer to a claim that was sent at this moment: the shards that were taken.
     Claimed(Instant, Result<Result<Vec<Fence>, StoreError>, String>),
-    /// Look whether what is to be given away is still.
+    /// Check whether shards that are to be given away are still busy.
     Leaving,
-    /// It was given back, or not.
+    /// Shards were released, or releasing them failed.
     Released(Result<Result<Vec<Fence>, StoreError>, String>),
-    /// The others were told something.
+    /// Other replicas were notified, or notifying them failed.
     Told(Result<(), String>),
-    /// Belief in a lease may have ended.
+    /// The trust in a lease may have ended.
     Lapsed,
-    /// Somebody told something.
+    /// A notification of another replica came, or listening failed.
     Heard(Result<Signal, String>),
-    /// Look at the terms of the lanes here.
+    /// Read the terms of the lanes of this process.
     LookAtTerms,
     /// The terms of the lanes here were looked at, or reading them failed.
     TermsSeen(Result<Result<(), StoreError>, String>),
-    /// Ensure whoever has work here.
+    /// Start each actor that has work here and does not run.
     Sweep,
-    /// Whoever has work here was ensured so far, or reading who has failed.
+    /// Actors with work here were started up to this look, or reading the rows failed.
     Ensured(Look, Result<Result<(), String>, String>),
     /// Ensure again, after a failure.
     EnsureAgain,
     /// The keys of the other replicas were taken, or that failed.
     KeysTaken(Result<Result<(), StoreError>, String>),
-    /// This process ends: everything is given away, shard by shard.
+    /// This process ends: give all shards away, one by one.
     End,
 }
 
-/// The state.
+/// The state of the actor between two messages.
 pub struct LeaseKeeperState {
     context: Context,
-    post: Post<LeaseKeeperMessage>,
+    mailbox: Mailbox<LeaseKeeperMessage>,
     tasks: Tasks,
-    /// The one question that the database has not answered yet; what may be wanted after it is a renewal.
+    /// Whether a request to the database is under way, and whether a renewal waits for its end.
     asking: Coalesced,
     /// How many shards are to be taken.
     wanted: usize,
@@ -96,9 +97,9 @@ pub struct LeaseKeeperState {
     look_at: Option<Instant>,
     /// A look at the shards that are to be given away is armed.
     leaving: bool,
-    /// Nothing is given back before this moment, after trouble.
+    /// After a failure, no shard is released before this moment.
     release_after: Instant,
-    /// The other replicas know that this one is there.
+    /// Whether the other replicas know this replica.
     is_known: bool,
     ensuring: Ensuring,
     taking_keys: Coalesced,
@@ -106,17 +107,17 @@ pub struct LeaseKeeperState {
     is_blind: bool,
 }
 
-/// How the ensuring of actors that have work here stands: one look at a time.
+/// Whether actors that have work here are being started: one look at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ensuring {
-    /// Nobody is being ensured.
+    /// No look at the rows is running.
     Idle,
-    /// A look is under way, or one that failed waits to be repeated; the wider of what was asked for
-    /// meanwhile and what failed follows.
+    /// A look is under way, or one that failed waits to be repeated; then follows the widest look of those
+    /// requested meanwhile and the one that failed.
     Running(Option<Look>),
 }
 
-/// The actor.
+/// The actor that keeps the leases of this replica.
 pub struct LeaseKeeper;
 
 #[ractor::async_trait]
@@ -131,10 +132,10 @@ impl Actor for LeaseKeeper {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let UpkeepArguments { context, gauge } = arguments;
-        let post = Post::new(myself, gauge);
+        let mailbox = Mailbox::new(myself, gauge);
         let mut state = LeaseKeeperState {
             context,
-            post,
+            mailbox,
             tasks: Tasks::default(),
             asking: Coalesced::Idle,
             wanted: 0,
@@ -147,14 +148,14 @@ impl Actor for LeaseKeeper {
             is_blind: false,
         };
         if state.context.leases.is_some() {
-            state.post.send(LeaseKeeperMessage::Due);
-            state.post.send_after(SWEEP, || LeaseKeeperMessage::Sweep);
-            state.post.send(LeaseKeeperMessage::LookAtTerms);
+            state.mailbox.send(LeaseKeeperMessage::Due);
+            state.mailbox.send_after(SWEEP, || LeaseKeeperMessage::Sweep);
+            state.mailbox.send(LeaseKeeperMessage::LookAtTerms);
             state.listen();
-            // The one before this may have ended while it gave shards away.
+            // The previous actor may have ended while it gave shards away.
             state.look_at_leaving();
         } else {
-            state.post.gauge().say("nobody else works here");
+            state.mailbox.gauge().say("nobody else works here");
         }
         Ok(state)
     }
@@ -166,7 +167,7 @@ impl Actor for LeaseKeeper {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         use LeaseKeeperMessage as M;
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
             M::Due => state.on_due(),
@@ -210,26 +211,26 @@ impl LeaseKeeperState {
     fn on_due(&mut self) {
         self.renew_soon();
         let third = self.context.policy.lease_life / 3;
-        self.post.send_after(third, || LeaseKeeperMessage::Due);
+        self.mailbox.send_after(third, || LeaseKeeperMessage::Due);
     }
 
-    /// Looks again after `wait`, unless it does so sooner anyway.
+    /// Looks again after `wait`, unless an earlier look is planned.
     fn look_after(&mut self, wait: Duration) {
         let at = Instant::now() + wait;
         if self.look_at.is_none_or(|armed| at < armed) {
             self.look_at = Some(at);
-            self.post.send_after(wait, || LeaseKeeperMessage::Look);
+            self.mailbox.send_after(wait, || LeaseKeeperMessage::Look);
         }
     }
 
     fn on_look(&mut self) {
-        // One that was armed before an earlier one took its place has nothing to do.
+        // A timer that was replaced by an earlier one has nothing to do.
         if self.look_at.take_if(|at| *at <= Instant::now()).is_some() {
             self.renew_soon();
         }
     }
 
-    /// What all replicas together may do is divided anew.
+    /// Divides the limits that all replicas share (rates of hosts) by the number of replicas.
     fn divide(&self) {
         self.context.git.hosts().divide_by(self.context.shards.workers());
         for (_, deliverer) in self.context.directory.all::<DelivererMessage>(DELIVERER) {
@@ -237,15 +238,16 @@ impl LeaseKeeperState {
         }
     }
 
-    /// The others look at their next renewal if this is lost.
+    /// If this signal is lost, the others look at their next renewal.
     fn tell_of_shards(&mut self) {
         let context = self.context.clone();
         let work = async move { context.tell_others(Signal::Shards).await };
-        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Told);
+        self.tasks.spawn(&self.mailbox, work, LeaseKeeperMessage::Told);
     }
 
     fn believe(&mut self, until: Instant, changes: &Changes) {
-        self.post.send_after(until.saturating_duration_since(Instant::now()), || LeaseKeeperMessage::Lapsed);
+        self.mailbox
+            .send_after(until.saturating_duration_since(Instant::now()), || LeaseKeeperMessage::Lapsed);
         if !changes.lost.is_empty() {
             warn!(count = changes.lost.len(), "{} shards went to other replicas", changes.lost.len());
             self.let_go();
@@ -264,7 +266,7 @@ impl LeaseKeeperState {
         }
     }
 
-    /// Whoever works under a lease that does not stand any more lets go.
+    /// Ends all work under leases that are not valid any more.
     fn let_go(&self) {
         let (directory, shards) = (&self.context.directory, &self.context.shards);
         for (_, deliverer) in directory.all::<DelivererMessage>(DELIVERER) {
@@ -303,7 +305,7 @@ impl LeaseKeeperState {
 
     fn look_at_leaving(&mut self) {
         if self.context.shards.is_leaving() && !std::mem::replace(&mut self.leaving, true) {
-            self.post.send(LeaseKeeperMessage::Leaving);
+            self.mailbox.send(LeaseKeeperMessage::Leaving);
         }
     }
 
@@ -311,16 +313,16 @@ impl LeaseKeeperState {
         self.ask();
         self.leaving = self.context.shards.is_leaving();
         if self.leaving {
-            self.post.send_after(LEAVING_STEP, || LeaseKeeperMessage::Leaving);
+            self.mailbox.send_after(LEAVING_STEP, || LeaseKeeperMessage::Leaving);
         }
     }
 
-    /// What could not be told can be now: the database answers.
+    /// Sends notifications that failed before: the database answers again.
     fn tell_untold(&mut self) {
         if !self.context.untold.is_empty() {
             let context = self.context.clone();
             let work = async move { context.tell_untold().await };
-            self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Told);
+            self.tasks.spawn(&self.mailbox, work, LeaseKeeperMessage::Told);
         }
     }
 
@@ -328,7 +330,7 @@ impl LeaseKeeperState {
     fn look_at_terms(&mut self) {
         let context = self.context.clone();
         let work = async move { context.terms.look(context.store.as_ref(), None).await };
-        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::TermsSeen);
+        self.tasks.spawn(&self.mailbox, work, LeaseKeeperMessage::TermsSeen);
     }
 
     fn on_terms_seen(&mut self, result: Result<(), StoreError>) {
@@ -344,17 +346,17 @@ impl LeaseKeeperState {
         for app in self.context.terms.ended() {
             let own = self.context.directory.find(DELIVERER, app.as_str());
             for deliverer in own.into_iter().chain(others_of(&self.context, &app)) {
-                // One that ends now has no lanes.
+                // A deliverer that is ending has no lanes.
                 deliverer.send(DelivererMessage::LetGo);
             }
         }
-        self.post.send_after(terms::LOOK, || LeaseKeeperMessage::LookAtTerms);
+        self.mailbox.send_after(terms::LOOK, || LeaseKeeperMessage::LookAtTerms);
     }
 
-    /// Hears one signal, then the next.
+    /// Receives signals, one after another.
     fn listen(&mut self) {
         let Some(leases) = self.context.leases.clone() else { return };
-        self.tasks.spawn(&self.post, async move { leases.hear().await }, LeaseKeeperMessage::Heard);
+        self.tasks.spawn(&self.mailbox, async move { leases.hear().await }, LeaseKeeperMessage::Heard);
     }
 
     fn on_heard(&mut self, signal: Signal) {
@@ -374,17 +376,17 @@ impl LeaseKeeperState {
     fn on_sweep(&mut self) {
         self.ensure(Look::All);
         self.take_keys();
-        self.post.send_after(SWEEP, || LeaseKeeperMessage::Sweep);
+        self.mailbox.send_after(SWEEP, || LeaseKeeperMessage::Sweep);
     }
 
-    /// Takes keys of the keyring that the others handed on, one look at a time.
+    /// Takes keys of the keyring that other replicas handed on; one read at a time.
     fn take_keys(&mut self) {
         let Some(leases) = self.context.leases.clone() else { return };
         if !self.taking_keys.begin() {
             return;
         }
         let work = async move { leases.take_keys().await };
-        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::KeysTaken);
+        self.tasks.spawn(&self.mailbox, work, LeaseKeeperMessage::KeysTaken);
     }
 
     fn on_keys_taken(&mut self, result: Result<(), StoreError>) {
@@ -397,7 +399,7 @@ impl LeaseKeeperState {
         }
     }
 
-    /// Makes everyone exist who has work here, one look at a time.
+    /// Starts each actor that has work here; one look at a time.
     fn ensure(&mut self, look: Look) {
         if self.context.directory.is_closed() {
             return;
@@ -408,18 +410,20 @@ impl LeaseKeeperState {
         }
         self.ensuring = Ensuring::Running(None);
         let context = self.context.clone();
-        let work = async move { roll::ensure_all(&context, look).await.map_err(|reason| reason.to_string()) };
-        self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Ensured(look, result));
+        let work = async move {
+            children_with_work::ensure_all(&context, look).await.map_err(|reason| reason.to_string())
+        };
+        self.tasks.spawn(&self.mailbox, work, move |result| LeaseKeeperMessage::Ensured(look, result));
     }
 
     fn on_ensured(&mut self, look: Look, result: Result<(), String>) {
         if let Err(reason) = result {
             warn!("what is to be done here could not be read: {reason}");
-            // Nobody else would make those exist whose work was gained just now.
+            // No other event would start the actors whose work was gained just now.
             if let Ensuring::Running(next) = &mut self.ensuring {
                 *next = (*next).max(Some(look));
             }
-            self.post.send_after(AGAIN, || LeaseKeeperMessage::EnsureAgain);
+            self.mailbox.send_after(AGAIN, || LeaseKeeperMessage::EnsureAgain);
             return;
         }
         self.on_ensure_again();

@@ -1,6 +1,6 @@
-//! On one of all replicas, writes the entries that ledgers folded: of what happens again and again within a
-//! minute only the first is told at once. Supervised by `housekeeping`, restarted after a failure; a crash
-//! loses one look, and the next one tells what that one would have told.
+//! On one of all replicas, writes the entries for folded changes: of changes that repeat within a minute only
+//! the first gets an entry at once. Supervised by `housekeeping`, restarted after a failure; a crash loses
+//! one look, and the next look writes the same entries.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tracing::{debug, warn};
 use super::Chore;
 use crate::{context::Context, tasks::in_time};
 
-/// The wait between two looks: an entry that was folded comes at most so much later than its minute.
+/// The wait between two looks: an entry for folded changes is at most this late.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The chore that tells what was folded.
+/// The chore that writes the entries for folded changes.
 pub struct LedgerKeeper;
 
 impl Chore for LedgerKeeper {

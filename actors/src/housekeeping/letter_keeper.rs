@@ -1,11 +1,10 @@
-//! Carries redrives of many letters on, some thousand letters a step, and looks once in a while after dead
-//! letters whose content could be had nowhere: as soon as a fetch brought a blob, its letter is asked to be
-//! sent again. Content that lies in the mirror costs one look. A host is asked for the rest, a bounded number
-//! of times for each cursor, beginning at a letter chosen by chance, so that no letter waits behind others
-//! for ever.
+//! Marks the letters of redrives, some thousand per step, and from time to time checks dead letters whose
+//! content could not be fetched anywhere: as soon as a fetch brings a blob, its letter is redriven. Content
+//! in the mirror costs one look. A host is asked for the rest, a bounded number of times for each cursor,
+//! beginning at a random letter, so that no letter waits behind others for ever.
 //!
-//! One pass an interval at most, also after a restart: the first one comes an interval after the
-//! start. A crash loses one pass. What is still to be marked of a redrive is a row, read at the start.
+//! At most one pass per interval, also after a restart: the first one comes an interval after the start. A
+//! crash loses one pass. The rest of a redrive's marking is a row, which is read at the start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,12 +20,12 @@ use tracing::{info, warn};
 
 use super::UpkeepArguments;
 use crate::{
-    coalesced::Coalesced,
     context::Context,
     deliverer::{self, opening},
-    directory::Post,
+    model::round::{Letter, RoundSpec, TreeEnd},
     ports::{Extent, FetchOrder, GitError, LaneSnapshot, LetterPick, RedriveStep, Seek, StoreError},
-    round::{Letter, RoundSpec, TreeEnd},
+    signals::coalesced::Coalesced,
+    supervision::directory::Mailbox,
     tasks::{Tasks, in_time},
 };
 
@@ -36,40 +35,40 @@ const INTERVAL: Duration = Duration::from_secs(3_600);
 const MARK_WAIT: Duration = Duration::from_secs(5);
 /// How often a replica looks whether it leads by now.
 const LEAD_WAIT: Duration = Duration::from_secs(5);
-/// How often the one that leads looks for redrives that it was not told of.
+/// How often the leading replica looks for redrives without a signal.
 const LOOK_WAIT: Duration = Duration::from_secs(60);
-/// Letters read at once.
+/// The letters that one statement reads.
 const PAGE: u64 = 1_000;
 /// Refusals of a host after which it is asked for no further blob of this cursor in this pass.
 const REFUSALS_MAX: usize = 16;
 
-/// What it is told.
+/// Messages to the letter keeper.
 #[derive(Debug)]
 pub enum LetterKeeperMessage {
     /// Look at all letters.
     Due,
     /// A redrive is to be carried on.
     Mark,
-    /// The same may be so, among replicas.
+    /// Redrives may wait that another replica began.
     LookAgain,
-    /// Some letters of one were marked, if there was one.
+    /// Some letters of a redrive were marked; `None`: there was no redrive to mark.
     Marked(Result<Result<Option<RedriveStep>, StoreError>, String>),
-    /// All letters were looked at; so many will be sent again.
+    /// All letters were checked; the number of letters that will be sent again.
     Looked(Result<Result<u64, StoreError>, String>),
 }
 
-/// The state.
+/// The state of the actor between two messages.
 pub struct LetterKeeperState {
     context: Context,
-    post: Post<LetterKeeperMessage>,
+    mailbox: Mailbox<LetterKeeperMessage>,
     tasks: Tasks,
     /// The marking of redrives, one step at a time.
     marking: Coalesced,
-    /// A later look for redrives is armed.
+    /// Whether a later look for redrives is scheduled.
     looks_again: bool,
 }
 
-/// The actor.
+/// The actor that marks the letters of redrives, and redrives letters whose content became available.
 pub struct LetterKeeper;
 
 #[ractor::async_trait]
@@ -83,12 +82,12 @@ impl Actor for LetterKeeper {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let post = Post::new(myself, arguments.gauge);
-        post.send_after(INTERVAL, || LetterKeeperMessage::Due);
-        post.send_after(Duration::ZERO, || LetterKeeperMessage::Mark);
+        let mailbox = Mailbox::new(myself, arguments.gauge);
+        mailbox.send_after(INTERVAL, || LetterKeeperMessage::Due);
+        mailbox.send_after(Duration::ZERO, || LetterKeeperMessage::Mark);
         Ok(LetterKeeperState {
             context: arguments.context,
-            post,
+            mailbox,
             tasks: Tasks::default(),
             marking: Coalesced::Idle,
             looks_again: false,
@@ -101,7 +100,7 @@ impl Actor for LetterKeeper {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
             LetterKeeperMessage::Due => state.on_due(),
@@ -125,12 +124,12 @@ impl Actor for LetterKeeper {
 
 impl LetterKeeperState {
     fn on_due(&mut self) {
-        self.tasks.spawn(&self.post, look(self.context.clone()), LetterKeeperMessage::Looked);
+        self.tasks.spawn(&self.mailbox, look(self.context.clone()), LetterKeeperMessage::Looked);
     }
 
     fn on_mark(&mut self) {
         if !self.context.shards.leads() {
-            // One of all replicas does it. Whoever leads next looks by itself.
+            // One of all replicas marks letters. A replica that becomes the leader looks by itself.
             return self.look_again(LEAD_WAIT);
         }
         if !self.marking.begin() {
@@ -138,7 +137,7 @@ impl LetterKeeperState {
         }
         let context = self.context.clone();
         let step = async move { in_time(context.store.mark_redrive(None)).await };
-        self.tasks.spawn(&self.post, step, LetterKeeperMessage::Marked);
+        self.tasks.spawn(&self.mailbox, step, LetterKeeperMessage::Marked);
     }
 
     fn on_look_again(&mut self) {
@@ -157,7 +156,7 @@ impl LetterKeeperState {
             }
             Ok(Ok(None)) if again => self.on_mark(),
             Ok(Ok(None)) if self.context.shards.is_sole() => {}
-            // What another replica was asked may have been told in vain.
+            // The signal of another replica about a new redrive may be lost.
             Ok(Ok(None)) => self.look_again(LOOK_WAIT),
             Ok(Err(reason)) => self.mark_later(&reason.to_string()),
             Err(reason) => self.mark_later(&reason),
@@ -166,13 +165,13 @@ impl LetterKeeperState {
 
     fn look_again(&mut self, wait: Duration) {
         if !std::mem::replace(&mut self.looks_again, true) {
-            self.post.send_after(wait, || LetterKeeperMessage::LookAgain);
+            self.mailbox.send_after(wait, || LetterKeeperMessage::LookAgain);
         }
     }
 
     fn mark_later(&mut self, reason: &str) {
         warn!("a redrive could not be carried on: {reason}");
-        self.post.send_after(MARK_WAIT, || LetterKeeperMessage::Mark);
+        self.mailbox.send_after(MARK_WAIT, || LetterKeeperMessage::Mark);
     }
 
     fn on_looked(&mut self, result: Result<u64, StoreError>) {
@@ -183,11 +182,11 @@ impl LetterKeeperState {
             }
             Err(reason) => warn!("dead letters could not be looked at: {reason}"),
         }
-        self.post.send_after(INTERVAL, || LetterKeeperMessage::Due);
+        self.mailbox.send_after(INTERVAL, || LetterKeeperMessage::Due);
     }
 }
 
-/// Looks at all letters; a cursor that cannot be looked at does not hold up the others.
+/// Checks all letters; a failure for one cursor does not stop the others.
 async fn look(context: Context) -> Result<u64, StoreError> {
     let (mut count, mut after) = (0, None);
     loop {
@@ -223,7 +222,7 @@ async fn look_at(
 ) -> Result<u64, opening::OpeningError> {
     let lane = in_time(context.store.lane(cursor)).await?;
     if !context.shards.owns(&lane.remote.repository) {
-        // Its mirror is another replica's.
+        // Another replica has the mirror of this repository.
         return Ok(0);
     }
     let obtainable = obtainable(context, &lane, letters).await?;
@@ -235,13 +234,13 @@ async fn look_at(
     Ok(requested)
 }
 
-/// Those of the letters whose content a redrive would find.
+/// The letters whose content can be read or fetched now.
 async fn obtainable(
     context: &Context,
     lane: &LaneSnapshot,
     wanted: &BTreeSet<DeadLetterId>,
 ) -> Result<Vec<DeadLetterId>, opening::OpeningError> {
-    // What an open round does to these paths is not known before it ends.
+    // An open round may change these paths, so its end is waited for.
     let Some((commit, view)) = lane.held.clone().filter(|_| lane.open.is_none()) else {
         return Ok(Vec::new());
     };

@@ -1,14 +1,13 @@
-//! Keeps mirrors small and whole. It sweeps away what a crash left behind, then looks at all of
-//! them now and again, and at one when something was fetched into it or nobody watches it any more:
-//! removes it (also when other replicas have worked on its repository for long), rebuilds it from the
-//! commits that the store names, drops the contents of those that changed least recently where room is
-//! short, and reads a share of their files again. Where replicas share their mirrors, it does so for those
-//! of the repositories that it works on.
+//! Keeps mirrors small and undamaged. It removes leftovers of crashes, then looks at all mirrors from time to
+//! time, and at one mirror when it grew or lost its last watch. A look removes the mirror (also if other
+//! replicas have worked on its repository for long), or rebuilds it from the commits that the store names; it
+//! drops contents of the least recently changed mirrors when room is short, and reads a share of the files
+//! again. Where replicas share their mirrors, each looks after the repositories that it works on.
 //!
-//! Supervised by `housekeeping`, always restarted. One piece of work at a time, as a task, so that
-//! upkeep never takes more than one thread; its mailbox is bounded by its timer, its one piece of
-//! work and one word at a time on what grew, and what waits does so once per repository. A crash
-//! loses what waits: the next look at all mirrors finds the same.
+//! Supervised by `housekeeping`, always restarted. One piece of work at a time, as a task, so that upkeep
+//! never takes more than one thread; its mailbox is bounded by its timer, its one piece of work and one
+//! message at a time about mirrors that grew. Waiting work is kept once per repository. A crash loses the
+//! waiting work: the next look at all mirrors finds the same.
 //!
 //! Invariant: commits and trees that a cursor or a head names are never dropped.
 
@@ -26,19 +25,19 @@ pub use care::{KeepError, Room};
 pub use decisions::is_due;
 
 use super::UpkeepArguments;
-use crate::{context::Context, directory::Post, tasks::Tasks, time::Timestamp};
+use crate::{context::Context, supervision::directory::Mailbox, tasks::Tasks, time::Timestamp};
 
 /// The wait before the first look at all mirrors.
 const FIRST: Duration = Duration::from_secs(60);
 /// While room is short all mirrors are looked at no more often than this.
 const SHORT_EVERY: Duration = Duration::from_secs(60);
 
-/// What it is told.
+/// Messages to the mirror keeper.
 #[derive(Debug)]
 pub enum MirrorKeeperMessage {
     /// Look at all mirrors.
     Due,
-    /// Something was fetched into these, or nobody watches their repositories any more.
+    /// The mirrors of these repositories grew, or lost their last watch.
     Grew(Result<BTreeSet<RepositoryId>, String>),
     /// A piece of work ended.
     Done(Result<Result<Room, KeepError>, String>),
@@ -52,10 +51,10 @@ enum Work {
     One(RepositoryId),
 }
 
-/// The state.
+/// The state of the actor between two messages.
 pub struct MirrorKeeperState {
     context: Context,
-    post: Post<MirrorKeeperMessage>,
+    mailbox: Mailbox<MirrorKeeperMessage>,
     tasks: Tasks,
     doing: Option<Work>,
     due: bool,
@@ -67,7 +66,7 @@ pub struct MirrorKeeperState {
     armed: bool,
 }
 
-/// The actor.
+/// The actor that keeps mirrors small and whole.
 pub struct MirrorKeeper;
 
 #[ractor::async_trait]
@@ -82,13 +81,13 @@ impl Actor for MirrorKeeper {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let UpkeepArguments { context, gauge } = arguments;
-        let post = Post::new(myself, gauge);
-        post.send_after(FIRST.min(context.policy.upkeep_interval), || MirrorKeeperMessage::Due);
+        let mailbox = Mailbox::new(myself, gauge);
+        mailbox.send_after(FIRST.min(context.policy.upkeep_interval), || MirrorKeeperMessage::Due);
         let interval = i64::try_from(context.policy.upkeep_interval.as_millis()).unwrap_or(i64::MAX);
         let scrubbed = Timestamp(context.now().0.saturating_sub(interval));
         let mut state = MirrorKeeperState {
             context,
-            post,
+            mailbox,
             tasks: Tasks::default(),
             doing: None,
             due: false,
@@ -108,7 +107,7 @@ impl Actor for MirrorKeeper {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
             MirrorKeeperMessage::Due => state.on_due(),
@@ -163,7 +162,7 @@ impl MirrorKeeperState {
                     _ => self.context.policy.upkeep_interval,
                 };
                 if !std::mem::replace(&mut self.armed, true) {
-                    self.post.send_after(wait, || MirrorKeeperMessage::Due);
+                    self.mailbox.send_after(wait, || MirrorKeeperMessage::Due);
                 }
             }
             (_, Ok(Room::Short)) => {
@@ -177,10 +176,10 @@ impl MirrorKeeperState {
     /// Waits for the next mirrors that grow, as a task.
     fn listen(&mut self) {
         let growth = self.context.git.growth();
-        self.tasks.spawn(&self.post, async move { growth.wait().await }, MirrorKeeperMessage::Grew);
+        self.tasks.spawn(&self.mailbox, async move { growth.wait().await }, MirrorKeeperMessage::Grew);
     }
 
-    /// Begins what waits, unless something is being done.
+    /// Begins the next waiting work, unless work is under way.
     fn go_on(&mut self) {
         if self.doing.is_some() {
             return;
@@ -204,7 +203,7 @@ impl MirrorKeeperState {
             }
         };
         self.doing = Some(doing);
-        self.tasks.spawn(&self.post, work, MirrorKeeperMessage::Done);
+        self.tasks.spawn(&self.mailbox, work, MirrorKeeperMessage::Done);
     }
 }
 

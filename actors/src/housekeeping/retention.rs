@@ -1,7 +1,7 @@
 //! On one of all replicas, removes history, settled ranges and unused blob rows past their age, and the
-//! oldest history of an app that has more rows of it than it may. A bounded number of rows goes at a time,
-//! so that deliveries never wait for it. What an open round or letter names never goes: the store sees to
-//! that. Supervised by `housekeeping`, restarted after a failure; a crash loses one step.
+//! oldest history of apps with too many rows. Each step removes a bounded number of rows, so that deliveries
+//! never wait for it. The store never removes rows that an open round or letter names. Supervised by
+//! `housekeeping`, restarted after a failure; a crash loses one step.
 
 use std::time::Duration;
 

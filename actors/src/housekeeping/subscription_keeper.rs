@@ -1,11 +1,11 @@
-//! Finds the subscriptions for which entries wait, and makes their actors run: as soon as this process wrote
-//! entries, or another replica says that it did, and every [`EVERY`] in case such a word was lost. One
-//! statement finds them all, so subscriptions for which nothing waits cost next to nothing. Supervised by
+//! Finds the subscriptions with waiting entries, and starts their actors: as soon as this process wrote
+//! entries, or another replica signals that it did, and every [`EVERY`] in case a signal was lost. One
+//! statement finds them all, so subscriptions without waiting entries cost next to nothing. Supervised by
 //! `housekeeping`, restarted after a failure; a crash loses one look.
 //!
-//! It tells the other replicas that entries were written: whoever has the shard of their app sends them. At
-//! most one look and one such word in [`GATHER`], however many entries are written. Its mailbox is bounded by
-//! its timer, one look and one task that listens.
+//! It signals to the other replicas that entries were written: the replica with the shard of their app sends
+//! them. At most one look and one signal in [`GATHER`], however many entries are written. Its mailbox is
+//! bounded by its timer, one look and one task that listens.
 
 use std::time::Duration;
 
@@ -14,28 +14,28 @@ use tidings_entity::id::{AppId, SubscriptionId};
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::UpkeepArguments;
+use super::{UpkeepArguments, beyond};
 use crate::{
-    coalesced::Coalesced,
     context::Context,
-    directory::Post,
     ports::{Signal, StoreError},
+    signals::coalesced::Coalesced,
     subscriber::SubscriberMessage,
+    supervision::directory::Mailbox,
     tasks::{Tasks, in_time},
     tree::SUBSCRIBER,
 };
 
-/// The wait between two looks that nobody asked for.
+/// The wait between two looks that no hint asked for.
 const EVERY: Duration = Duration::from_secs(10);
 /// Entries that are written within this time are looked for together.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// What the keeper is told.
+/// Messages to the subscription keeper.
 #[derive(Debug)]
 pub enum SubscriptionKeeperMessage {
     /// Entries may wait for subscriptions.
     Look,
-    /// The wait for the next look that nobody asked for is over.
+    /// The wait for the next regular look is over.
     Due,
     /// This process wrote entries.
     Written(Result<watch::Receiver<u64>, String>),
@@ -43,14 +43,14 @@ pub enum SubscriptionKeeperMessage {
     Listen(watch::Receiver<u64>),
     /// The subscriptions that are behind were read.
     Looked(Result<Result<Vec<(SubscriptionId, AppId)>, StoreError>, String>),
-    /// The other replicas were told.
+    /// The other replicas were notified, or notifying them failed.
     Told(Result<(), String>),
 }
 
-/// The context, and the one read that is under way.
+/// The context, and the read that is under way.
 pub struct SubscriptionKeeperState {
     context: Context,
-    post: Post<SubscriptionKeeperMessage>,
+    mailbox: Mailbox<SubscriptionKeeperMessage>,
     tasks: Tasks,
     looking: Coalesced,
 }
@@ -70,10 +70,10 @@ impl Actor for SubscriptionKeeper {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let UpkeepArguments { context, gauge } = arguments;
-        let post = Post::new(myself, gauge);
-        post.send(SubscriptionKeeperMessage::Listen(context.store.entries_written()));
-        post.send(SubscriptionKeeperMessage::Due);
-        Ok(SubscriptionKeeperState { context, post, tasks: Tasks::default(), looking: Coalesced::Idle })
+        let mailbox = Mailbox::new(myself, gauge);
+        mailbox.send(SubscriptionKeeperMessage::Listen(context.store.entries_written()));
+        mailbox.send(SubscriptionKeeperMessage::Due);
+        Ok(SubscriptionKeeperState { context, mailbox, tasks: Tasks::default(), looking: Coalesced::Idle })
     }
 
     async fn handle(
@@ -83,7 +83,7 @@ impl Actor for SubscriptionKeeper {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         use SubscriptionKeeperMessage as M;
-        let gauge = state.post.gauge().clone();
+        let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
             M::Look => state.look(),
@@ -119,12 +119,12 @@ impl SubscriptionKeeperState {
             }
             in_time(context.store.subscriptions_behind(&context.shards.reach(), now)).await
         };
-        self.tasks.spawn(&self.post, work, SubscriptionKeeperMessage::Looked);
+        self.tasks.spawn(&self.mailbox, work, SubscriptionKeeperMessage::Looked);
     }
 
     fn on_due(&mut self) {
         self.look();
-        self.post.send_after(EVERY, || SubscriptionKeeperMessage::Due);
+        self.mailbox.send_after(EVERY, || SubscriptionKeeperMessage::Due);
     }
 
     fn on_written(&mut self, written: watch::Receiver<u64>) {
@@ -132,21 +132,14 @@ impl SubscriptionKeeperState {
         if !self.context.shards.is_sole() {
             let context = self.context.clone();
             let work = async move { context.tell_others(Signal::Ledger).await };
-            self.tasks.spawn(&self.post, work, SubscriptionKeeperMessage::Told);
+            self.tasks.spawn(&self.mailbox, work, SubscriptionKeeperMessage::Told);
         }
-        self.post.send_after(GATHER, move || SubscriptionKeeperMessage::Listen(written));
+        self.mailbox.send_after(GATHER, move || SubscriptionKeeperMessage::Listen(written));
     }
 
-    /// Waits until entries are written beyond those that were seen.
-    fn listen(&mut self, mut written: watch::Receiver<u64>) {
-        let work = async move {
-            // The store is gone only when the process ends.
-            if written.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            written
-        };
-        self.tasks.spawn(&self.post, work, SubscriptionKeeperMessage::Written);
+    /// Waits until entries are written after those that were seen.
+    fn listen(&mut self, written: watch::Receiver<u64>) {
+        self.tasks.spawn(&self.mailbox, beyond(written), SubscriptionKeeperMessage::Written);
     }
 
     fn on_looked(&mut self, result: Result<Vec<(SubscriptionId, AppId)>, StoreError>) {

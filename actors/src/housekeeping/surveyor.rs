@@ -1,8 +1,7 @@
-//! Looks at how everything is and hands the numbers to the meter: totals, lag and letters from rows,
-//! what mirrors take, lines at Git hosts, the tree itself. Whoever scrapes reads the last look, so
-//! that a scrape costs no query, and many scrapers no more than one. Supervised by `housekeeping`,
-//! restarted after a failure. A crash loses one look. A look that failed leaves the numbers of the last
-//! one; how old they are is one of the numbers.
+//! Surveys the installation and passes the numbers to the meter: totals, lag and letters from rows, the size
+//! of mirrors, the lines at Git hosts, and the tree itself. Scrapes read the last survey, so that they cost
+//! no query, however many there are. Supervised by `housekeeping`, restarted after a failure. A crash loses
+//! one survey. A failed survey leaves the numbers of the last one, and their age is one of the numbers.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tracing::warn;
 use super::Chore;
 use crate::{context::Context, ports::Survey, tasks::in_time};
 
-/// Measures how everything is.
+/// The chore that surveys the installation.
 pub struct Surveyor;
 
 impl Chore for Surveyor {
@@ -29,7 +28,7 @@ impl Chore for Surveyor {
 
 async fn survey(context: &Context) -> Result<Survey, String> {
     let (at, began) = (context.now(), Instant::now());
-    // What rows say one of all replicas tells, so that their numbers may be summed.
+    // One of all replicas reports the numbers from rows, so that the numbers of replicas may be summed.
     let (totals, backlog) = if context.shards.leads() {
         let totals = in_time(context.store.totals(at)).await.map_err(|error| error.to_string())?;
         (totals, in_time(context.store.backlog(at)).await.map_err(|error| error.to_string())?)

@@ -194,3 +194,16 @@ async fn everything_is_looked_at_at_once_and_again_after_a_failure_and_a_kill() 
     house.until_held(&watch, head).await;
     house.until("no lag", async || survey().await.backlog.behind.iter().sum::<u64>() == 0).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_again_and_again_does_not_end_the_looks_at_due_tasks() {
+    let house = House::running().await;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        house.set_clock_back(Duration::from_millis(50));
+    }
+    for _ in 0..3 {
+        house.store.befall("wake_tasks", Fault::Fails(StoreError::Unavailable("down".into())));
+        house.until("due tasks are looked for", async || !house.store.awaits_fault("wake_tasks")).await;
+    }
+}

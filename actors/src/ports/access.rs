@@ -1,29 +1,29 @@
-//! How requests to an endpoint prove who sends them, beyond their signatures, and whom they trust:
-//! header fields, credentials, a client certificate, authorities of the app's own.
+//! How requests to an endpoint authenticate, beyond their signatures, and which servers they trust: header
+//! fields, credentials, a client certificate, the app's own certificate authorities.
 //!
-//! All of it is kept sealed and never shown again.
+//! All of these are stored sealed and never shown again.
 
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 
 /// Header fields that an app has at most.
 pub const HEADERS_MAX: usize = 16;
-/// Bytes of their names and values together.
+/// Bytes of all names and values of header fields together.
 pub const HEADER_BYTES_MAX: usize = 8 << 10;
 /// The field that credentials take.
 const AUTHORIZATION: &str = "authorization";
 
-/// What goes with every request to an endpoint.
+/// The access data of an endpoint: sent with every request.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointAccess {
     /// Header fields, by their names in lower case.
     pub headers: BTreeMap<String, Secret>,
-    /// Credentials.
+    /// Credentials of every request; `None`: requests carry none.
     pub auth: Option<EndpointAuth>,
-    /// What TLS is set up with.
+    /// The TLS settings; `None`: the server's own.
     pub tls: Option<EndpointTls>,
 }
 
@@ -32,14 +32,14 @@ pub struct EndpointAccess {
 pub enum EndpointAuth {
     /// A user and a password (RFC 7617).
     Basic {
-        /// The user; holds no colon.
+        /// The user name, without a colon.
         username: String,
-        /// The password.
+        /// The password of the user.
         password: Secret,
     },
     /// A token that never changes (RFC 6750).
     Bearer {
-        /// The token.
+        /// The token, sent as `Authorization: Bearer`.
         token: Secret,
     },
     /// Tokens that a server gives out for client credentials (RFC 6749, 4.4).
@@ -49,24 +49,24 @@ pub enum EndpointAuth {
 /// A client of an OAuth 2.0 token server.
 #[derive(Clone, Debug)]
 pub struct OauthClient {
-    /// Where tokens are asked for.
+    /// The address of the token server.
     pub token_url: String,
-    /// Its name there.
+    /// The `client_id` that the token server knows this client by.
     pub client_id: String,
-    /// What proves it.
+    /// The `client_secret` that belongs to `client_id`.
     pub client_secret: Secret,
-    /// What it asks for, where the server needs to know.
+    /// The `scope` that the token is requested for, where the server requires one.
     pub scope: Option<String>,
-    /// Whom the token is for, where the server needs to know.
+    /// The `audience` that the token is requested for, where the server requires one.
     pub audience: Option<String>,
 }
 
-/// What TLS towards an endpoint is set up with.
+/// The TLS settings towards an endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointTls {
-    /// What is shown to an endpoint that asks for a certificate.
+    /// The certificate for an endpoint that asks for one.
     pub client: Option<ClientCertificate>,
-    /// Authorities that are trusted beside the public ones, in PEM.
+    /// Certificate authorities that are trusted in addition to the public ones, in PEM.
     pub ca: Option<String>,
 }
 
@@ -79,16 +79,16 @@ pub struct ClientCertificate {
     pub key: Secret,
 }
 
-/// What an app changes of it; `None` leaves a thing as it is.
+/// A change of the access data; `None` leaves a part as it is.
 #[derive(Clone, Debug, Default)]
 pub struct AccessPatch {
-    /// Takes all header fields away before those named here are set.
+    /// Removes all header fields before the fields named here are set.
     pub clears_headers: bool,
-    /// Header fields that are set, or (`None`) taken away.
+    /// Header fields to set, or (`None`) to remove.
     pub headers: BTreeMap<String, Option<Secret>>,
-    /// Other credentials, or (`Some(None)`) none.
+    /// New credentials, or (`Some(None)`) none.
     pub auth: Option<Option<EndpointAuth>>,
-    /// Another setup of TLS, or (`Some(None)`) none of its own.
+    /// New TLS settings, or (`Some(None)`) none of its own.
     pub tls: Option<Option<EndpointTls>>,
 }
 
@@ -101,31 +101,31 @@ pub enum AccessFault {
     /// More bytes than [`HEADER_BYTES_MAX`].
     #[error("names and values have at most {HEADER_BYTES_MAX} bytes together")]
     TooLarge,
-    /// A header field and the credentials both say who sends.
+    /// A header field and the credentials both set `authorization`.
     #[error("authorization is taken by endpoint_auth: give one of the two")]
     TwoAuthorizations,
 }
 
 impl EndpointAccess {
-    /// Whether nothing goes with requests.
+    /// Whether requests carry no access data.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.has_secrets() && self.tls.is_none()
     }
 
-    /// Whether something secret stands in each request.
+    /// Whether each request carries a header, credential or key that is secret.
     #[must_use]
     pub fn has_secrets(&self) -> bool {
         !self.headers.is_empty() || self.auth.is_some()
     }
 
-    /// Whether the same goes with requests.
+    /// Whether requests carry the same access data.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         self.parts() == other.parts()
     }
 
-    /// Everything in it, in one order.
+    /// All parts of the access data, in a fixed order.
     fn parts(&self) -> Vec<Option<&str>> {
         let mut parts = Vec::new();
         match &self.auth {
@@ -153,8 +153,8 @@ impl EndpointAccess {
         parts
     }
 
-    /// What of it would go on with a change although it is secret, by the fields of a body that hold it:
-    /// whoever sends the change may not know it.
+    /// The secret parts of the access data that would stay after `patch`, as the names of body fields: the
+    /// sender of the change may not know them.
     #[must_use]
     pub fn kept(&self, patch: &AccessPatch) -> Vec<&'static str> {
         let keeps_header = |name: &String| !patch.clears_headers && !patch.headers.contains_key(name);
@@ -169,10 +169,10 @@ impl EndpointAccess {
         .collect()
     }
 
-    /// It with a change.
+    /// The access data with a change applied.
     ///
     /// # Errors
-    /// [`AccessFault`] where the two together cannot be.
+    /// [`AccessFault`] where the result is not valid.
     pub fn changed(&self, patch: &AccessPatch) -> Result<Self, AccessFault> {
         let mut next = self.clone();
         if patch.clears_headers {
@@ -204,7 +204,7 @@ impl EndpointAccess {
 }
 
 impl AccessPatch {
-    /// Whether it changes nothing.
+    /// Whether the patch changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.clears_headers && self.headers.is_empty() && self.auth.is_none() && self.tls.is_none()

@@ -1,4 +1,4 @@
-//! Apps as rows and messages know them.
+//! Apps as stored in rows and used in messages.
 
 use std::sync::Arc;
 
@@ -8,18 +8,20 @@ use tidings_entity::{
 };
 
 use super::{AccessPatch, EndpointAccess, KeyedRequest, StoredAnswer};
-use crate::{secret::Secret, sink::SinkAddress, time::Timestamp};
+use crate::{model::secret::Secret, model::sink::SinkAddress, time::Timestamp};
 
 /// An app as it is registered.
 #[derive(Clone, Debug)]
 pub struct NewApp {
-    /// Its id.
+    /// Id of the app, `app_` and a ULID.
     pub id: AppId,
-    /// Its name, 3 to 100 characters.
+    /// The name of the app, 3 to 100 characters.
     pub name: String,
-    /// Contact address.
+    /// The email address of a person to contact about the app.
     pub email: String,
-    /// Where it receives: the sink of its watches.
+    /// Whether the app was registered where anyone may register: nobody stands for its `email`.
+    pub is_from_anyone: bool,
+    /// Where the app receives: the sink of its watches.
     pub receives_at: SinkAddress,
     /// A web page about the app.
     pub website: Option<String>,
@@ -29,15 +31,16 @@ pub struct NewApp {
     pub token_public_id: String,
     /// SHA-256 of its first token.
     pub token_hash: Sha256Hash,
-    /// The signing key.
+    /// The key that signs deliveries to the app.
     pub signing_key: Secret,
-    /// What goes with requests to its endpoint.
+    /// Headers, credentials and certificates for requests to the endpoint of the app.
     pub access: EndpointAccess,
-    /// How it wants to be served.
+    /// How the app wants its deliveries: format, order and limits.
     pub delivery: DeliverySettings,
     /// The moment of registration.
     pub created_at: Timestamp,
-    /// The keyed request that asked for it and what that is answered: both are written, or neither.
+    /// The keyed request that asked for the app, and the answer to it: app and answer are written together or
+    /// not at all.
     pub answer: Option<(KeyedRequest, StoredAnswer)>,
 }
 
@@ -57,9 +60,9 @@ pub struct DeliverySettings {
     pub rate: Option<u32>,
     /// Takes many changes in one request (`/batch`), within these bounds; one by one where `None`.
     pub batch: Option<BatchSettings>,
-    /// What bodies look like; a new choice counts from the next round of each cursor on.
+    /// The format of bodies; a change takes effect with the next round of each cursor.
     pub format: PayloadFormat,
-    /// How the wait between tries grows.
+    /// How the wait between attempts grows.
     pub retry_policy: RetryPolicy,
     /// The first wait, in milliseconds; the server's setting where `None`.
     pub retry_base_ms: Option<u64>,
@@ -67,13 +70,13 @@ pub struct DeliverySettings {
     pub retry_cap_ms: Option<u64>,
     /// How long endpoint failures are retried before the watch is blocked, in milliseconds.
     pub retry_window_ms: Option<u64>,
-    /// Wants `/synced` after each round.
+    /// Whether `/synced` is sent after each round.
     pub synced: bool,
-    /// Wants `/resync` before each resync.
+    /// Whether `/resync` is sent before each resync.
     pub resync: bool,
-    /// Wants `/sync_recovered`.
+    /// Whether `/sync_recovered` is sent when a source can be scanned again.
     pub sync_recovered: bool,
-    /// Keys by (repository, branch, path), so that pattern selectors are safe for it.
+    /// Whether the app stores files by repository, branch and path, so that a watch may follow many branches.
     pub multi_branch: bool,
 }
 
@@ -98,7 +101,7 @@ impl Default for DeliverySettings {
     }
 }
 
-/// How much travels in one request.
+/// The bounds of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchSettings {
@@ -127,18 +130,18 @@ impl BatchSettings {
     pub const LINGER_MS: std::ops::RangeInclusive<u64> = 0..=10_000;
 }
 
-/// What an app changes of itself; `None` leaves a thing as it is.
+/// A change of an app; `None` leaves a part as it is.
 #[derive(Clone, Debug, Default)]
 pub struct AppPatch {
-    /// Where it receives from now on.
+    /// The new address at which the app receives changes.
     pub receives_at: Option<SinkAddress>,
-    /// How it wants to be served.
+    /// The delivery settings of the app.
     pub delivery: Option<DeliverySettings>,
-    /// Why it is not served from now on, or (`Some(None)`) that it is served again.
+    /// The reason why the app is disabled, or (`Some(None)`) that it is enabled again.
     pub disabled: Option<Option<String>>,
-    /// A new signing key.
+    /// A new signing key for the app.
     pub rotation: Option<Rotation>,
-    /// What goes with requests to its endpoint.
+    /// A change of the access data of the app's endpoint.
     pub access: AccessPatch,
 }
 
@@ -170,7 +173,7 @@ impl AppPatch {
     }
 }
 
-/// A new signing key, and how long the older ones sign beside it.
+/// A new signing key, and how long the older keys sign as well.
 #[derive(Clone, Debug)]
 pub struct Rotation {
     /// The new key; the current one from now on.
@@ -179,25 +182,27 @@ pub struct Rotation {
     pub overlap_until: Timestamp,
 }
 
-/// Why an app is disabled whose endpoint said so.
+/// The reason of an app that is disabled because its endpoint answered 410.
 pub const GONE: &str = "the endpoint answered 410 Gone";
 
 /// Signing keys that an app has at most, the current one among them: each is one more signature on
 /// every delivery.
 pub const KEYS_MAX: usize = 4;
 
-/// An app as it is served: at its own sink, or at one that a watch of it has for itself ([`App::at`]).
+/// An app as it is served: at its own sink, or at the sink of one watch ([`App::at`]).
 #[derive(Clone, Debug)]
 pub struct App {
-    /// Its id.
+    /// Id of the app, `app_` and a ULID.
     pub id: AppId,
-    /// The sink of one watch; `None`: the app's own.
+    /// The sink of the watch; `None`: the app's own sink.
     pub sink: Option<SinkId>,
-    /// Its name.
+    /// The name of the app as people see it.
     pub name: String,
-    /// Contact address.
+    /// The email address of a person to contact about the app.
     pub email: String,
-    /// Where it receives: the sink of its watches.
+    /// Whether the app was registered where anyone may register: nobody stands for its `email`.
+    pub is_from_anyone: bool,
+    /// Where the app receives: the sink of its watches.
     pub receives_at: SinkAddress,
     /// A web page about the app.
     pub website: Option<String>,
@@ -205,16 +210,23 @@ pub struct App {
     pub description: Option<String>,
     /// Signing keys, the current one first; older ones only while their overlap lasts.
     pub keys: Vec<Secret>,
-    /// What goes with requests to its endpoint.
+    /// The access data of the app's endpoint.
     pub access: Arc<EndpointAccess>,
-    /// How it wants to be served.
+    /// The delivery settings of the app.
     pub delivery: DeliverySettings,
-    /// Why it is not served, where it is not (410, by hand).
+    /// Why the app is disabled (410, or by hand); `None` while it is served.
     pub disabled: Option<String>,
-    /// Since when it has this endpoint. It rises with each change of the address and when the app is enabled
-    /// again, and names what answers are told apart by: those of an endpoint of before say nothing of this
-    /// one.
+    /// When the app got its present endpoint. Rises with each change of the address and when the app is
+    /// enabled again. It tells apart answers of an earlier endpoint, which say nothing about the present one.
     pub endpoint_since: Timestamp,
     /// The moment of registration.
     pub created_at: Timestamp,
+}
+
+impl App {
+    /// The mail address that `contact` of `mail.allow` means; empty where anyone could register the app.
+    #[must_use]
+    pub fn contact(&self) -> &str {
+        if self.is_from_anyone { "" } else { &self.email }
+    }
 }

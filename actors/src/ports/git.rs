@@ -1,4 +1,4 @@
-//! [`GitSource`]: asking a Git host for refs and objects, and reading what came.
+//! [`GitSource`]: asks a Git host for refs and objects, and reads them from the mirror.
 
 mod error;
 mod listing;
@@ -17,13 +17,13 @@ pub use self::{
     mirror::{Keep, MirrorFacts, Share, Storage},
 };
 use crate::{
-    growth::Growth,
-    hosts::Hosts,
-    round::{Change, Letter, Plan, RoundSpec, TreeEnd},
-    secret::Secret,
+    limits::hosts::Hosts,
+    model::round::{Change, Letter, Plan, RoundSpec, TreeEnd},
+    model::secret::Secret,
+    signals::growth::Growth,
 };
 
-/// Where a repository lies.
+/// The place of a repository: a Git host or a local directory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     /// A smart-HTTP address, normalised, without credentials.
@@ -32,17 +32,17 @@ pub enum Location {
     Local(PathBuf),
 }
 
-/// A repository seen with one credential: what a poll and a fetch need to know.
+/// A repository seen with one credential: the address, secret and apps that a scan and a fetch need.
 #[derive(Clone, Debug)]
 pub struct Remote {
-    /// Names the mirror.
+    /// Id of the repository; also the name of its mirror.
     pub repository: RepositoryId,
-    /// Where it lies.
+    /// The address of the repository, or its path on this machine.
     pub location: Location,
-    /// What lets us in: a bare token, `user:password`, or the text form of another kind, which only
-    /// the adapter reads. Sent over https alone, or within this machine.
+    /// The secret for the Git host: a bare token, `user:password`, or the text form of another kind, which
+    /// only the adapter reads. Sent over https only, or within this machine.
     pub credential: Option<Secret>,
-    /// The apps on whose behalf it is asked: they stand in line for what all share.
+    /// The apps that the repository is read for; each takes its turn at resources that all apps share.
     pub apps: Vec<AppId>,
 }
 
@@ -52,53 +52,52 @@ pub struct Remote {
 pub enum Extent {
     /// The commit alone: proves that it exists.
     Commit,
-    /// Its trees as well. Contents are fetched when they are needed, with
-    /// [`GitSource::fetch_blobs`].
+    /// The commit and its trees. Contents are fetched when they are needed, with [`GitSource::fetch_blobs`].
     Trees,
-    /// Everything.
+    /// The commit, its trees and all contents.
     #[default]
     Whole,
 }
 
-/// What to fetch.
+/// An order for [`GitSource::fetch_each`]: which objects, how deep and how completely.
 #[derive(Clone, Debug, Default)]
 pub struct FetchOrder {
     /// Object ids that must be present afterwards: commits, or single blobs.
     pub wants: Vec<ObjectId>,
-    /// Commits whose trees are present, so that only the difference travels.
+    /// Commits whose trees are present in the mirror, so that only the difference is transferred.
     pub haves: Vec<ObjectId>,
-    /// How many commits deep; 1 for `net` mode.
+    /// The number of commits to fetch along the history; 1 for `net` mode.
     pub depth: u32,
-    /// How much of each commit.
+    /// How much of each wanted commit must be present.
     pub extent: Extent,
 }
 
-/// What fetching blobs led to.
+/// The result of fetching blobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlobsReport {
-    /// What it cost.
+    /// The size and the number of objects that were fetched.
     pub fetched: FetchReport,
-    /// Those that the host refused.
+    /// The blobs that the host refused.
     pub refused: Vec<ObjectId>,
 }
 
-/// What a fetch cost.
+/// The size of a fetch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FetchReport {
-    /// Bytes received.
+    /// Bytes received from the Git host.
     pub bytes: u64,
-    /// Objects in the pack.
+    /// The number of objects in the received pack.
     pub objects: u64,
 }
 
-/// What became of an order, want by want: one that cannot be had keeps no other from being had.
+/// The result of an order, for each wanted object: one that cannot be fetched does not stop the others.
 #[derive(Clone, Debug, Default)]
 pub struct FetchOutcome {
-    /// What it cost.
+    /// The size and the number of objects that were fetched.
     pub cost: FetchReport,
-    /// Wants that cannot be had, or not whole, with the reason of each.
+    /// Wanted objects that cannot be fetched completely, with the reason of each.
     pub refused: Vec<(ObjectId, GitError)>,
-    /// Wants that were not asked for: too many requests failed before.
+    /// Wanted objects that were not requested, because too many requests had failed.
     pub untried: Vec<ObjectId>,
 }
 
@@ -120,7 +119,7 @@ impl FetchOutcome {
 pub struct CommitFacts {
     /// `Name <address>`, made valid UTF-8.
     pub author: String,
-    /// Committer time in unix seconds.
+    /// Committer time in Unix seconds.
     pub time: i64,
     /// The first line of the message, at most 256 characters, made valid UTF-8.
     pub subject: String,
@@ -132,7 +131,7 @@ pub struct CommitFacts {
 /// include the head; `held` itself is not among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Walk {
-    /// `held` was met: each commit after it is one round.
+    /// The walk met `held`: each commit after it is one round.
     Reached(Vec<ObjectId>),
     /// A root, or the known end of the history, was reached without meeting `held`.
     Rewritten,
@@ -140,31 +139,31 @@ pub enum Walk {
     LimitReached,
 }
 
-/// A blob as it is stored.
+/// The content of a blob, unless it is larger than allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// The bytes.
+    /// The bytes of the blob, exactly as stored.
     Whole(Bytes),
     /// The blob has more bytes than were allowed.
     TooLarge {
-        /// Its size in bytes.
+        /// The size of the blob in bytes.
         size: u64,
     },
 }
 
-/// A blob whose content is wanted.
+/// A blob whose content is to be read, and up to how many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobWanted {
-    /// Its id.
+    /// The Git object id of the blob.
     pub blob: ObjectId,
-    /// The most bytes of use: a larger one is not read.
+    /// The most bytes that are read: a larger blob is reported, not read.
     pub limit: u64,
 }
 
 /// Where the next window of a list begins: after this change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seek {
-    /// After so many changes from the start; costs a pass over them.
+    /// After this number of changes from the start; costs a pass over them.
     Position(u64),
     /// After this change, found by path.
     After(Change),
@@ -177,41 +176,42 @@ pub trait GitSource: Send + Sync + 'static {
     /// Asks which commits the refs name. One small request for a known host.
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError>;
 
-    /// Makes objects present in the mirror and checks that wanted commits are complete, as far as
-    /// the order's extent goes. What is present already is not fetched again. A local repository
-    /// never fetches. A want that cannot be had keeps no other from being had.
+    /// Makes objects present in the mirror and checks that wanted commits are complete, as far as the order's
+    /// extent goes. What is present already is not fetched again. A local repository never fetches. An object
+    /// that cannot be fetched does not stop the others.
     ///
     /// # Errors
-    /// When the host, the way to it or the mirror is at fault.
+    /// When the host, the network or the mirror fails.
     async fn fetch_each(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchOutcome, GitError>;
 
-    /// In how long a commit that could not be had is asked for again at the earliest; `None`: with the next
-    /// scan, as far as is known here.
+    /// The shortest wait before a commit that could not be fetched is requested again; `None`: the next scan
+    /// may request it.
     fn asked_again_in(&self, _repository: &RepositoryId, _commit: ObjectId) -> Option<Duration> {
         None
     }
 
-    /// The same where every want is needed; the host is asked, whatever was known of its commits.
+    /// Fetches like [`GitSource::fetch_each`], but needs every wanted object. The host is always asked, also
+    /// for commits that could not be fetched before.
     ///
     /// # Errors
-    /// Also when a want cannot be had.
+    /// Also when a wanted object cannot be fetched.
     async fn fetch(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchReport, GitError> {
         self.fetch_each(remote, order).await?.whole()
     }
 
-    /// Which of these blobs are not present, each named once. Asks nobody; a local repository
-    /// lacks nothing.
+    /// The blobs of these that are not in the mirror, each once. Sends no request; a local repository lacks
+    /// nothing.
     async fn absent_blobs(&self, _remote: &Remote, _blobs: &[ObjectId]) -> Result<Vec<ObjectId>, GitError> {
         Ok(Vec::new())
     }
 
-    /// Makes blobs present, many with one request. Those that the host refuses are named in the
-    /// report and do not hold up the others.
+    /// Fetches blobs into the mirror, many with one request. Blobs that the host refuses are named in the
+    /// report and do not stop the others.
     async fn fetch_blobs(&self, _remote: &Remote, _blobs: &[ObjectId]) -> Result<BlobsReport, GitError> {
         Ok(BlobsReport::default())
     }
 
-    /// Facts of a commit.
+    /// Reads author, time and subject of a commit.
     async fn commit(&self, remote: &Remote, commit: ObjectId) -> Result<CommitFacts, GitError>;
 
     /// Walks first parents from `head` until `held`, at most `limit` commits, deepening the mirror
@@ -224,9 +224,9 @@ pub trait GitSource: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Walk, GitError>;
 
-    /// What the list of `spec` would be. `spec.letters` is empty; `candidates` are the cursor's
-    /// open letters: a `Sync` or `Replay` binds those whose path differs between its two filtered
-    /// trees, a `Resync` binds all, a `Redrive` all as well.
+    /// Computes the list of `spec`. `spec.letters` is empty; `candidates` are the cursor's open letters: a
+    /// `Sync` or `Replay` binds the letters whose path differs between its two filtered trees, a `Resync` or
+    /// a `Redrive` binds all letters.
     async fn plan(&self, remote: &Remote, spec: &RoundSpec, candidates: &[Letter]) -> Result<Plan, GitError>;
 
     /// At most `limit` changes of the list of `spec` (letters included in it), beginning at
@@ -239,11 +239,11 @@ pub trait GitSource: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Change>, GitError>;
 
-    /// Whether one of these trees, as its view shows it, has this blob at some path.
+    /// Whether one of these trees, filtered by its view, has this blob at some path.
     async fn holds(&self, remote: &Remote, ends: &[TreeEnd], blob: ObjectId) -> Result<bool, GitError>;
 
-    /// The contents of blobs, in their order: of the first, and of as many after it as can be had
-    /// and have at most `budget` bytes together with it. A failure is that of the first.
+    /// The contents of blobs, in their order: always the first blob, and as many of the next ones as are
+    /// present and fit into `budget` bytes together with it. An error is about the first blob.
     async fn contents(
         &self,
         remote: &Remote,
@@ -257,39 +257,39 @@ pub trait GitSource: Send + Sync + 'static {
         contents.into_iter().next().ok_or(GitError::Missing(blob))
     }
 
-    /// All mirrors, measured now.
+    /// Measures all mirrors now.
     async fn mirrors(&self) -> Result<Vec<MirrorFacts>, GitError>;
 
-    /// One mirror, measured now; `None` where there is none.
+    /// Measures one mirror now; `None`: the repository has no mirror.
     async fn mirror(&self, repository: &RepositoryId) -> Result<Option<MirrorFacts>, GitError>;
 
-    /// What all mirrors take. Cheap: nothing is measured but the free space.
+    /// The disk space of all mirrors. Cheap: only the free space is measured, the rest was measured before.
     async fn storage(&self) -> Result<Storage, GitError>;
 
-    /// Removes what crashes left behind in all mirrors or one, and what was kept for those who still read
-    /// it where nobody does any more. A mirror into which somebody writes is left alone: that began with
-    /// it. Of mirrors that other processes share, only what lies beside them is swept where none is named.
+    /// Removes leftovers of crashes in all mirrors or in one, and replaced files that no reader has open any
+    /// more. A mirror that is being written is skipped: its writer has swept it. Where processes share
+    /// mirrors, a sweep of all mirrors removes only files outside of them.
     async fn sweep(&self, of: Option<&RepositoryId>) -> Result<(), GitError>;
 
-    /// Rebuilds a mirror as one pack of what `keep` says; readers go on meanwhile. Nothing has
-    /// changed after an error.
+    /// Rebuilds a mirror as one pack of the objects that `keep` names; readers go on meanwhile. After an
+    /// error the mirror is unchanged.
     async fn compact(&self, repository: &RepositoryId, keep: &Keep) -> Result<MirrorFacts, GitError>;
 
-    /// Reads a share of the files of a mirror again and compares them with their checksums.
-    /// `Ok(false)`: there was damage; the mirror was moved aside and the next fetch begins it anew.
+    /// Reads a share of a mirror's files and compares them with their checksums. `Ok(false)`: a file was
+    /// damaged; the mirror was moved aside and the next fetch makes a new one.
     async fn scrub(&self, repository: &RepositoryId, share: Share) -> Result<bool, GitError>;
 
-    /// How hard each host may be pressed: a scan takes its turn there before it gets a worker. A
-    /// source that knows no hosts gives fresh budgets, which bind nothing.
+    /// The budgets for requests to each host: a scan takes its turn there before it gets a worker. A source
+    /// without hosts returns fresh budgets, which limit nothing.
     fn hosts(&self) -> Hosts {
         Hosts::default()
     }
 
-    /// Which mirrors grew, by whatever verb; asked by upkeep. A source without mirrors notes nothing.
+    /// Notes which mirrors grew, by any verb; upkeep reads the notes. A source without mirrors notes nothing.
     fn growth(&self) -> Growth {
         Growth::default()
     }
 
-    /// Removes a mirror.
+    /// Removes the mirror of a repository from the disk; the next fetch makes a new one.
     async fn remove_mirror(&self, repository: &RepositoryId) -> Result<(), GitError>;
 }

@@ -1,5 +1,4 @@
-//! Rounds of before and what became of each of their changes: what people read, and nothing that a
-//! lane decides by.
+//! Earlier rounds and the result of each of their changes: people read them, and no lane decides by them.
 
 use tidings_entity::{
     id::{CursorId, DeadLetterId, ObjectId, WatchId},
@@ -7,35 +6,35 @@ use tidings_entity::{
 };
 
 use super::{DeadLetter, Remote};
-use crate::{round::Round, time::Timestamp};
+use crate::{model::round::Round, time::Timestamp};
 
-/// Which rounds of an app are meant: those that meet everything that is said. The default is all,
-/// newest first.
+/// A filter for rounds of an app: a round must match all fields. The default matches all rounds, newest
+/// first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoundFilter {
-    /// Of this watch.
+    /// Only rounds of this watch.
     pub watch: Option<WatchId>,
-    /// Of this cursor.
+    /// Only rounds of this cursor.
     pub cursor: Option<CursorId>,
-    /// Only such as are still open.
+    /// Only rounds that are still open.
     pub is_open: bool,
-    /// Still open, or ended then or later.
+    /// Only rounds that are still open, or ended at this moment or later.
     pub from: Option<Timestamp>,
-    /// Begun before.
+    /// Only rounds that began before this moment.
     pub to: Option<Timestamp>,
-    /// Where the list goes on.
+    /// Where the list continues, and in which direction.
     pub place: RoundPlace,
 }
 
-/// Where a list of rounds goes on, and in which direction.
+/// Where a list of rounds continues, and in which direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RoundPlace {
-    /// The newest first.
+    /// Newest first, beginning with the newest round.
     #[default]
     Newest,
-    /// Newest first, beginning behind this one.
+    /// Newest first, beginning with the round after this one.
     Before(i64, CursorId),
-    /// Newest first, beginning with this one.
+    /// Newest first, beginning with this round.
     At(i64, CursorId),
     /// Oldest first, beginning with this number.
     From(i64),
@@ -44,85 +43,85 @@ pub enum RoundPlace {
 /// A round as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoundFacts {
-    /// Its watch.
+    /// The watch that the round belongs to.
     pub watch: WatchId,
-    /// Its cursor.
+    /// The cursor that the round belongs to.
     pub cursor: CursorId,
-    /// Its number.
+    /// The number of the round within its cursor.
     pub number: i64,
-    /// Why it was begun.
+    /// Why the round was begun.
     pub kind: RoundKind,
     /// The full ref name.
     pub branch: String,
-    /// What the app had; `None`: nothing.
+    /// The commit that the app held when the round began; `None`: nothing.
     pub held: Option<ObjectId>,
-    /// What it was brought to; `None`: nothing.
+    /// The commit that the round brings the app to; `None`: nothing.
     pub target: Option<ObjectId>,
-    /// Number of deletes.
+    /// The number of deletes in the round.
     pub deletes: u64,
-    /// Number of creates.
+    /// The number of creates in the round.
     pub creates: u64,
-    /// Number of updates.
+    /// The number of updates in the round.
     pub updates: u64,
-    /// The history before the target was rewritten.
+    /// Whether the history of the branch was rewritten (force push) before the round.
     pub history_rewritten: bool,
-    /// Commits between held and target were skipped.
+    /// Whether commits between `held` and `target` were skipped.
     pub skipped_commits: bool,
-    /// The app must drop what it does not name.
+    /// Whether the app must drop every file that the round does not name.
     pub complete: bool,
-    /// The length of the settled prefix.
+    /// The number of changes that are settled, from the first on.
     pub position: u64,
-    /// Changes of it that were given up, as far as their letters are kept.
+    /// The number of changes that were parked, as far as their dead letters are still stored.
     pub parked: u64,
-    /// When it began.
+    /// When the round began.
     pub began_at: Timestamp,
     /// When it was finished or ended early; `None` while it is open.
     pub ended_at: Option<Timestamp>,
 }
 
 impl RoundFacts {
-    /// Number of changes.
+    /// The number of changes in the round.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.deletes + self.creates + self.updates
     }
 }
 
-/// A round with all that its list is made of. Of one that has ended letters may be bound elsewhere
-/// meanwhile: whoever makes its list again compares counts and digest.
+/// A round with everything that its list is computed from. Dead letters of an ended round may be bound to
+/// another round since: compare counts and digest after computing its list again.
 #[derive(Clone, Debug)]
 pub struct PastRound {
-    /// Its watch.
+    /// The watch that the round belongs to.
     pub watch: WatchId,
-    /// Where its trees are read.
+    /// The repository that the trees of the round are read from.
     pub remote: Remote,
-    /// The round.
+    /// The round as it was begun.
     pub round: Round,
-    /// When it ended; `None` while it is open.
+    /// When the round ended; `None` while it is open.
     pub ended_at: Option<Timestamp>,
 }
 
 /// A range of positions that was settled at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettledRange {
-    /// The first.
+    /// The first position of the range.
     pub from: u64,
-    /// The one after the last.
+    /// The position after the last one of the range.
     pub to: u64,
     /// When the range was settled.
     pub at: Timestamp,
 }
 
-/// The recorded attempts of one change, counted.
+/// The recorded attempts of one change, in numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tries {
-    /// The change's place.
+    /// The position of the change in its round.
     pub position: u64,
-    /// How many are rows.
+    /// The number of attempts that are stored as rows.
     pub count: u64,
-    /// One of them was acknowledged.
+    /// Whether one of the attempts was acknowledged.
     pub acknowledged: bool,
-    /// The status of the last; `None`: there was no answer.
+    /// The status code of the last attempt; `None`: there was no answer.
     pub status: Option<u16>,
     /// When the last ended.
     pub at: Timestamp,
@@ -130,7 +129,7 @@ pub struct Tries {
     pub next_at: Option<Timestamp>,
 }
 
-/// What is known of a range of a round's changes, at one moment.
+/// The facts about a range of a round's changes, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fates {
     /// The length of the settled prefix.
@@ -139,32 +138,32 @@ pub struct Fates {
     pub is_open: bool,
     /// Settled ranges that touch it, in order.
     pub settled: Vec<SettledRange>,
-    /// Its dead letters, by position.
+    /// The dead letters of the round, by position.
     pub letters: Vec<DeadLetter>,
-    /// Its attempts, by position.
+    /// The recorded attempts of the round's changes, by position.
     pub tries: Vec<Tries>,
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeState {
     /// The app acknowledged it.
     Delivered,
-    /// It was given up.
+    /// The change was parked: it has a dead letter.
     Parked,
-    /// It was tried, and will be again.
+    /// The change was tried, and will be tried again.
     Failed,
-    /// It was not tried yet.
+    /// The change was not tried yet.
     Pending,
-    /// Its round ended before it was its turn; what it was about is in a later round.
+    /// The round ended before the change was sent; a later round contains what remains of it.
     Dropped,
 }
 
 impl ChangeState {
-    /// Every state.
+    /// Every state that a change can be in.
     pub const ALL: [Self; 5] = [Self::Delivered, Self::Parked, Self::Failed, Self::Pending, Self::Dropped];
 
-    /// The word for it.
+    /// The name of the state, as in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -177,20 +176,20 @@ impl ChangeState {
     }
 }
 
-/// The fate of one change.
+/// The state of one change, and what led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fate {
-    /// What became of it.
+    /// The state of the change, such as delivered or parked.
     pub state: ChangeState,
-    /// When that happened: it was settled, or tried last.
+    /// When the change was settled or last tried; `None`: neither has happened.
     pub at: Option<Timestamp>,
-    /// Its dead letter.
+    /// The dead letter of the change; `None`: the change was not parked.
     pub letter: Option<DeadLetterId>,
-    /// How often it was tried.
+    /// The number of attempts so far.
     pub attempts: u64,
-    /// The last status that is known.
+    /// The last known status code; `None`: no answer is known.
     pub status: Option<u16>,
-    /// When it was to be tried again, where it failed; the breaker of the endpoint is not looked at.
+    /// When the failed change was to be tried again; the breaker of the endpoint may delay that.
     pub next_at: Option<Timestamp>,
 }
 
@@ -214,7 +213,7 @@ impl Fates {
                 None => (ChangeState::Pending, None),
             },
         };
-        // The attempt that was acknowledged is a row only where every attempt is one.
+        // The acknowledged attempt has a row only if every attempt is recorded.
         let unrecorded = state == ChangeState::Delivered && !tries.is_some_and(|tries| tries.acknowledged);
         Fate {
             state,

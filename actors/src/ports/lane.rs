@@ -1,4 +1,4 @@
-//! What a lane reads, begins, settles and gives up.
+//! The data that a lane reads, begins, settles and parks.
 
 use std::{ops::Range, sync::Arc};
 
@@ -9,126 +9,126 @@ use tidings_entity::{
 
 use super::{KeptAnswer, Remote, RepositoryFacts};
 use crate::{
-    round::{Change, DeliveryId, Letter, Round, TreeEnd},
+    model::round::{Change, DeliveryId, Letter, Round, TreeEnd},
+    model::view::View,
     time::Timestamp,
-    view::View,
 };
 
-/// What one look at a cursor shows.
+/// A short look at a cursor, before its lane is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glimpse {
     /// The repository whose branch it follows.
     pub repository: RepositoryId,
-    /// The sink that its watch has for itself; `None`: that of its app.
+    /// The sink of its watch; `None`: the sink of its app.
     pub sink: Option<SinkId>,
-    /// Whether it has something to do, as [`Store::pending`](crate::ports::LaneStore::pending) says.
+    /// Whether the lane has work, as [`Store::pending`](crate::ports::LaneStore::pending) defines it.
     pub is_waiting: bool,
 }
 
 /// Everything a lane needs to decide and to deliver.
 #[derive(Clone, Debug)]
 pub struct LaneSnapshot {
-    /// The cursor.
+    /// The cursor whose changes the lane delivers.
     pub cursor: CursorId,
-    /// Its watch.
+    /// The watch that the cursor belongs to.
     pub watch: WatchId,
-    /// The app.
+    /// The app that the changes are delivered to.
     pub app: AppId,
-    /// The sink that its watch has for itself; `None`: that of its app.
+    /// The sink of this watch alone; `None`: the sink of its app.
     pub sink: Option<SinkId>,
-    /// The repository as it is seen with the credential of its watch.
+    /// The source through which the watch reads the repository.
     pub source: SourceId,
     /// Where content is read and missing objects are fetched.
     pub remote: Remote,
-    /// The `repository` object.
+    /// The `repository` object of bodies.
     pub facts: RepositoryFacts,
     /// The full name of the branch.
     pub branch: String,
     /// Net changes or every commit.
     pub mode: HistoryMode,
-    /// What a vanished branch means.
+    /// The setting for a branch that vanished.
     pub on_branch_gone: BranchGone,
     /// Whether the watch is served.
     pub watch_state: WatchState,
     /// Whether the cursor moves.
     pub state: CursorState,
-    /// Why not, where it does not.
+    /// Why the cursor is not active; `None` while it is.
     pub reason: Option<String>,
-    /// What the app held last, and under which view.
+    /// The commit that the app held last, and the view of that time.
     pub held: Option<(ObjectId, View)>,
     /// The watch's view now.
     pub view: View,
     /// The commit its source reported last; `None` while the branch is missing or unborn.
     pub head: Option<ObjectId>,
-    /// Why that commit cannot be had. It is asked for again by the polls of its source, never by a lane.
+    /// Why the head commit cannot be fetched. The polls of its source ask for it again, a lane never does.
     pub head_fault: Option<String>,
     /// The number of its last round; 0 before the first.
     pub last_round: i64,
     /// The open round, if there is one.
     pub open: Option<Round>,
-    /// Whether its last round was a redrive (they alternate with sync rounds).
+    /// Whether the last round of the cursor was a redrive: redrives alternate with sync rounds.
     pub last_was_redrive: bool,
     /// A resync was asked for; with `true` as a complete one.
     pub resync: Option<bool>,
-    /// What came after this tree, which the app held once, is to be delivered once more.
+    /// A replay was asked for: changes after this tree, which the app once held, are sent again.
     pub replay: Option<TreeEnd>,
-    /// Every tree of which the app may hold files: the `bases` of a resync begun now. `held` is
-    /// the first of them, where there is one.
+    /// Every tree of which the app may hold files: the `bases` of a resync that begins now. `held`, if
+    /// present, is the first of them.
     pub resync_bases: Vec<TreeEnd>,
-    /// Its open letters by path, those whose redrive was asked for marked. At most
+    /// The open dead letters of the cursor by path, with those marked for a redrive. At most
     /// [`LANE_LETTERS`](super::LANE_LETTERS): the marked ones first, the others as far as there is room.
     pub letters: Vec<(Letter, LetterStatus)>,
-    /// There are more letters than these.
+    /// There are more letters than those in `letters`.
     pub more_letters: bool,
-    /// What was given up in a row.
+    /// The parks in a row, which block the cursor when there are too many.
     pub streak: Streak,
     /// Whether the app ever acknowledged something of this cursor.
     pub acknowledged: bool,
     /// Failed tries of the change at `open.position`, at the endpoint that the app has now.
     pub head_attempts: HeadAttempts,
-    /// What of the open round is settled above `open.position`.
+    /// The ranges of the open round above `open.position` that are settled.
     pub above: Vec<Range<u64>>,
-    /// The app was told that the open round, a resync, begins.
+    /// Whether the app was told of the beginning of the open round, a resync.
     pub announced: bool,
-    /// Nothing of the open round was acknowledged: all that is settled was given up.
+    /// Whether no change of the open round was acknowledged: all settled changes were parked.
     pub untouched: bool,
     /// No delivery before this moment.
     pub deliver_after: Timestamp,
     /// Whether the app never acknowledged anything of this watch.
     pub is_new: bool,
-    /// The next sync round may delete as much as it likes: the guard stopped it once and somebody
-    /// resumed the watch since. A redrive in between leaves it to that round.
+    /// Whether the next sync round may delete any number of files: the guard stopped it once, and the watch
+    /// was resumed since. A redrive in between leaves the permission to that round.
     pub guard_waived: bool,
-    /// Somebody asked that the change at `open.position` be given up by hand.
+    /// Whether an operator or the app asked to skip the change at `open.position`.
     pub skip_head: bool,
-    /// Somebody asked that the open redrive end.
+    /// Whether the app or the staff asked to end the open redrive early.
     pub cancel_open: bool,
-    /// When the cursor was made.
+    /// When the cursor was created.
     pub created_at: Timestamp,
 }
 
-/// What people can change about a lane that runs: a lane that was opened under other terms reads its rows
-/// again. Whatever else they change counts from the next round on.
+/// What people can change about a running lane. A lane that was opened under other terms reads its rows
+/// again; other changes take effect with the next round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneTerms {
-    /// Whether its watch is paused.
+    /// Whether the watch of the lane is paused.
     pub is_paused: bool,
-    /// The source that its watch sees the repository through: another one after a new credential.
+    /// The source through which the watch reads the repository: changes with the credential.
     pub source: SourceId,
-    /// The sink that its watch has for itself: a lane of another one is not this deliverer's.
+    /// The sink of this watch alone; a lane for another sink belongs to another deliverer.
     pub sink: Option<SinkId>,
-    /// The open round; a resync ends it.
+    /// The number of the open round; a resync ends that round.
     pub round: Option<i64>,
-    /// The position that is to be given up by hand, while it is not settled.
+    /// The position to be skipped, while it is not settled.
     pub skip: Option<u64>,
     /// Whether the open round, a redrive, is to end early.
     pub is_cancelled: bool,
-    /// Whether it is blocked because the app refused too much and never took anything.
+    /// Whether the cursor is blocked because the app refused too many changes and acknowledged none.
     pub refuses_everything: bool,
 }
 
 impl LaneTerms {
-    /// Those under which a lane is opened from these rows.
+    /// The terms under which a lane is opened from these rows.
     #[must_use]
     pub fn of(lane: &LaneSnapshot) -> Self {
         Self {
@@ -142,8 +142,8 @@ impl LaneTerms {
         }
     }
 
-    /// Whether a lane that was opened under these may go on under what holds `now`. A skip that is
-    /// done is no reason to read anything again.
+    /// Whether a lane that was opened under these terms may go on under the terms `now`. A skip that was
+    /// carried out is no reason to read the rows again.
     #[must_use]
     pub fn last_under(&self, now: &Self) -> bool {
         let is_skip_known = now.skip.is_none() || now.skip == self.skip;
@@ -154,35 +154,36 @@ impl LaneTerms {
 /// The change at the head of a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The cursor.
+    /// The cursor whose head this is.
     pub cursor: CursorId,
-    /// Its open round.
+    /// The number of the cursor's open round.
     pub round: i64,
-    /// The change's place in it.
+    /// The position of the change in that round.
     pub position: u64,
 }
 
-/// What the end of redrives came to.
+/// The result of ending redrives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cancelled {
     /// Letters that waited for a redrive and do so no more.
     pub reopened: u64,
-    /// Cursors whose open redrive ends at its next safe point; what it did not reach is reopened.
+    /// Cursors whose open redrive ends at its next safe point; the letters that it did not reach are
+    /// reopened.
     pub ending: Vec<CursorId>,
 }
 
 /// Failed tries of one change, from its attempt rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadAttempts {
-    /// Tries at endpoints that the app had before; all else is of the one that it has now.
+    /// Failed attempts at earlier endpoints of the app; the other fields count only its present endpoint.
     pub earlier: u32,
-    /// How many.
+    /// The number of failed attempts.
     pub tries: u32,
-    /// How many of them were the item's own fault.
+    /// How many of the attempts failed because of this one change, and not of the endpoint.
     pub item_tries: u32,
-    /// When the first failed.
+    /// When the first of the attempts failed.
     pub first_failure: Option<Timestamp>,
-    /// When the last failed.
+    /// When the last of the attempts failed.
     pub last_failure: Option<Timestamp>,
 }
 
@@ -199,7 +200,7 @@ pub struct NewRound {
 /// Changes that an app which never acknowledged one may refuse before its cursor is blocked.
 pub const REFUSALS_MAX: u32 = 1_000;
 
-/// What was given up of a cursor in a row.
+/// The changes of a cursor that were parked in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streak {
     /// Counted parks with neither an acknowledgement nor a refusal between, over rounds.
@@ -211,7 +212,7 @@ pub struct Streak {
 }
 
 impl Streak {
-    /// Whether an app that never took anything refused so much that its cursor is blocked.
+    /// Whether an app that has never accepted a change refused so many that its cursor is blocked.
     #[must_use]
     pub fn refuses_everything(&self, acknowledged: bool) -> bool {
         self.refused >= REFUSALS_MAX && !acknowledged
@@ -223,66 +224,67 @@ impl Streak {
 pub struct SelfRedrive {
     /// Round and position of the first park whose letter is meant.
     pub from: (i64, u64),
-    /// Round and position of what showed that the receiver is well; letters before it are meant.
+    /// Round and position of the change that showed that the receiver works; only letters before it are
+    /// selected.
     pub before: (i64, u64),
-    /// Only those of counted parks.
+    /// Only letters of parks that counted.
     pub counted: bool,
 }
 
-/// How far a lane got.
+/// The progress of a lane, to be written in one transaction.
 #[derive(Clone, Debug)]
 pub struct Settlement {
-    /// The cursor.
+    /// The cursor of the lane.
     pub cursor: CursorId,
-    /// The round.
+    /// The number of the round.
     pub round: i64,
-    /// The new length of the settled prefix, absolute.
+    /// The new length of the settled prefix: the number of changes from the start of the round.
     pub position: u64,
-    /// What is settled above it, by a lane that ends.
+    /// Ranges above the prefix that are settled; only a lane that ends writes them.
     pub above: Vec<Range<u64>>,
-    /// The prefix passes what was settled above it before.
+    /// Whether the prefix passes ranges that were settled above it earlier.
     pub absorbs: bool,
-    /// Changes below it, or among those above, that were given up.
+    /// Changes of the new part of the prefix, or of `above`, that were parked.
     pub parked: Vec<Park>,
-    /// What was given up in a row, after this settlement.
+    /// The number of parks in a row, after this settlement.
     pub streak: Streak,
-    /// Whether something was acknowledged.
+    /// Whether a change was acknowledged.
     pub acknowledged: bool,
-    /// What these changes did to the cursor as a whole, in the same transaction.
+    /// The new state of the cursor, written in the same transaction.
     pub standing: Standing,
-    /// Letters to be sent again next.
+    /// Dead letters that are redriven next without being asked.
     pub redrive: Vec<SelfRedrive>,
-    /// The moment.
+    /// When the lane settled these changes.
     pub at: Timestamp,
 }
 
-/// What a settled prefix did to its cursor as a whole.
+/// The effect of a settled prefix on the state of its cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing.
+    /// The state of the cursor stays.
     #[default]
     Unchanged,
-    /// Too much was given up in a row: it is blocked, and this is why.
+    /// Too many changes in a row were parked: the cursor is blocked, for this reason.
     Blocked(String),
-    /// Its head was acknowledged: a block is over.
+    /// The change at the head was acknowledged: the cursor is no longer blocked.
     Unblocked,
 }
 
-/// A change that is given up. Its letter remembers what the app had before: what an older open letter
-/// of the path remembers, or else the old entry of this change.
+/// A change that is parked. Its dead letter stores the file that the app had before: from an older open
+/// letter of the path, or else the old entry of this change.
 #[derive(Clone, Debug)]
 pub struct Park {
     /// The id of its dead letter.
     pub id: DeadLetterId,
-    /// Its place in the round.
+    /// The position of the change in its round.
     pub position: u64,
-    /// The change.
+    /// The change that is parked.
     pub change: Change,
-    /// Its delivery id.
+    /// The id that the change was sent with.
     pub delivery: DeliveryId,
     /// Why the change is parked.
     pub reason: ParkReason,
-    /// Whether it counts among the parks in a row that block a cursor.
+    /// Whether the park counts among the parks in a row that block a cursor.
     pub counted: bool,
     /// The last answer: status and excerpt.
     pub status: Option<u16>,
@@ -293,61 +295,61 @@ pub struct Park {
 /// A failed attempt (or, with `delivery.history = all`, any).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
-    /// The cursor.
+    /// The cursor of the change.
     pub cursor: CursorId,
-    /// The round.
+    /// The number of the round.
     pub round: i64,
-    /// The change's place.
+    /// The position of the change in the round.
     pub position: u64,
-    /// Which try, from 1.
+    /// The number of the attempt among those of this change, from 1.
     pub number: u32,
-    /// The delivery id.
+    /// The id that the change was sent with (`webhook-id`).
     pub delivery: DeliveryId,
-    /// The status code; `None` when there was no answer.
+    /// The status code of the answer; `None` when there was no answer.
     pub status: Option<u16>,
-    /// Whether it was the item's own fault.
+    /// Whether the failure concerns this one change, and not the endpoint as a whole.
     pub item_failure: bool,
     /// At most 1,024 characters of the answer.
     pub excerpt: String,
     /// More of the answer, where there was one. Of the changes of a batch the first has it.
     pub answer: Option<Arc<KeptAnswer>>,
-    /// How long it took, in milliseconds.
+    /// How long the attempt took, in milliseconds.
     pub took_ms: u64,
-    /// When it ended.
+    /// When the attempt ended.
     pub at: Timestamp,
-    /// When the change was to be tried again; `None`: it was acknowledged or given up.
+    /// When the next attempt is due; `None`: the change was acknowledged or parked.
     pub next_at: Option<Timestamp>,
 }
 
 /// A dead letter as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its id.
+    /// Id of the dead letter, `dead_` and a ULID.
     pub id: DeadLetterId,
-    /// The watch.
+    /// The watch of the change.
     pub watch: WatchId,
-    /// The cursor.
+    /// The cursor, that is the branch, of the change.
     pub cursor: CursorId,
-    /// The round it was given up in, and its place there.
+    /// The number of the round in which the change was parked.
     pub round: i64,
-    /// Its place in that round.
+    /// The position of the change in that round.
     pub position: u64,
-    /// The raw path bytes.
+    /// The path of the file as the raw bytes of Git.
     pub path: Vec<u8>,
-    /// What should have happened.
+    /// Whether the file was created, updated or deleted.
     pub operation: Operation,
-    /// The delivery that was given up.
+    /// The id of the delivery that was parked.
     pub delivery: DeliveryId,
     /// Why the change was parked.
     pub reason: ParkReason,
-    /// Where it stands.
+    /// Whether the letter is open, to be redriven, redriven, superseded or dismissed.
     pub status: LetterStatus,
-    /// The last status code.
+    /// The status code of the last answer; `None` when there was no answer.
     pub http_status: Option<u16>,
-    /// The last answer's excerpt.
+    /// The last answer's body or the reason that there was none, at most 1,024 characters.
     pub excerpt: String,
-    /// The redrive that it was asked for in last, unless that was taken back.
+    /// The redrive that the letter was last selected for, unless that selection was cancelled.
     pub redrive: Option<RedriveId>,
-    /// When it was given up.
+    /// When the change was parked.
     pub created_at: Timestamp,
 }

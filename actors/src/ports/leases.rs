@@ -1,8 +1,8 @@
-//! [`Leases`]: who of several replicas works on what, and how they wake each other.
+//! [`Leases`]: which replica works on which shards, and how replicas notify each other.
 //!
-//! A lease is a row: shard, owner, epoch, expiry by the clock of the database. It is renewed at a
-//! third of its life; one that expired may be taken by anybody, and its epoch rises with that. The
-//! taking and every write under the old epoch exclude each other in the database.
+//! A lease is a row: shard, owner, epoch, expiry by the clock of the database. Its owner renews it at a third
+//! of its life. Any replica may take an expired lease, and its epoch rises with that. In the database, taking
+//! a lease and a write under the old epoch exclude each other.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use ulid::Ulid;
 use super::StoreError;
 use crate::time::Timestamp;
 
-/// How many shards there are. It is part of what rows mean and never changes.
+/// The number of shards. Stored rows depend on it, so it never changes.
 pub const SHARDS: usize = 256;
 
-/// One part of all repositories.
+/// One of the [`SHARDS`] parts of all repositories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Shard(u8);
 
 impl Shard {
-    /// The first; its holder also does what only one replica should do.
+    /// The first shard; its holder also does the work that only one replica should do.
     pub const FIRST: Self = Self(0);
 
-    /// All of them.
+    /// All shards, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..=u8::MAX).map(Self)
     }
 
-    /// With this number.
+    /// The shard of this number.
     #[must_use]
     pub const fn new(number: u8) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// The number of the shard, 0 to 255.
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0
@@ -63,36 +63,36 @@ impl Shard {
     }
 }
 
-/// What a letter of a ULID stands for (Crockford's base32).
+/// The value of a character of a ULID (Crockford's base32).
 fn digit(letter: u8) -> u16 {
     const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     LETTERS.iter().zip(0..).find(|(known, _)| **known == letter).map_or(0, |(_, digit)| digit)
 }
 
-/// Under what a write may change something: this shard's lease has this epoch and this owner. The epoch alone
-/// would do, if no database ever lost what it had committed: a standby that takes over without the last
-/// claims gives their epochs once more.
+/// The condition of a write: the lease of this shard has this epoch and this owner. The epoch alone would be
+/// enough if no database ever lost a commit: a standby that takes over without the last claims gives their
+/// epochs a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence {
-    /// The shard.
+    /// The shard whose lease is checked.
     pub shard: Shard,
-    /// The epoch of its lease.
+    /// The epoch that the lease must have.
     pub epoch: i64,
-    /// Which replica holds it: what its id was made of.
+    /// The replica that must hold the lease, by the ULID of its id.
     pub owner: Ulid,
 }
 
 /// Which shards a question to the store is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// All of them.
+    /// All 256 shards of the installation.
     All,
-    /// These.
+    /// Only the shards of this list.
     These(Vec<Shard>),
 }
 
 impl Reach {
-    /// Whether a repository is among them.
+    /// Whether the repository belongs to one of the shards.
     #[must_use]
     pub fn covers(&self, repository: &RepositoryId) -> bool {
         match self {
@@ -102,29 +102,29 @@ impl Reach {
     }
 }
 
-/// What a replica says of itself.
+/// A replica as its row describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
-    /// Of this process; a restart makes another.
+    /// Id of this process; a restart gets a new id.
     pub id: ReplicaId,
-    /// Host and process, for people.
+    /// Host name and process id, for people.
     pub name: String,
-    /// Its version.
+    /// The version of Tidings that the process runs.
     pub version: String,
-    /// What it is there for.
+    /// Whether the process answers API requests, works on repositories, or both.
     pub role: ReplicaRole,
-    /// Whether it takes shards: as its role says, until it is told to stop.
+    /// Whether the process takes shards: as its role says, until it is told to stop.
     pub works: bool,
-    /// Where the others reach it, as a web address; `None`: nowhere.
+    /// The web address at which other replicas reach the process; `None`: they cannot.
     pub address: Option<String>,
-    /// When it started.
+    /// When the process started.
     pub started_at: Timestamp,
 }
 
 /// A replica as the others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaSeen {
-    /// What it says of itself.
+    /// The row that the replica wrote about itself.
     pub replica: Replica,
     /// How many shards it holds.
     pub shards: usize,
@@ -135,23 +135,23 @@ pub struct ReplicaSeen {
     pub lag: Duration,
 }
 
-/// How everything stands after a renewal.
+/// The state of all leases after a renewal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseStanding {
-    /// What this replica holds.
+    /// The leases that this replica holds.
     pub held: Vec<Fence>,
-    /// Replicas that live and take shards, this one among them.
+    /// The number of replicas that are alive and take shards, including this one.
     pub workers: usize,
-    /// Shards that nobody holds.
+    /// The number of shards that no replica holds.
     pub free: usize,
     /// When the first lease of another replica ends, or its word that it lives, unless it is prolonged:
     /// then there may be more to take.
     pub free_in: Option<Duration>,
-    /// What the clock of the database said.
+    /// The time by the clock of the database at the renewal.
     pub now: Option<Timestamp>,
 }
 
-/// A hint to other replicas that rows changed. Losing one costs latency only.
+/// A hint to other replicas that rows changed. A lost hint costs latency only.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
@@ -163,8 +163,10 @@ pub enum Signal {
     Repository(RepositoryId),
     /// This repository is to be polled soon.
     Poke(RepositoryId),
-    /// A genuine hook named this repository, and told of a ref where the moment is given.
+    /// A genuine hook named this repository; the moment is set if the hook reported a ref.
     Hooked(RepositoryId, Option<i64>),
+    /// A genuine hook of this app named this repository.
+    AppHooked(RepositoryId, AppId),
     /// The breaker with this key opened or closed, or a probe of it failed.
     Breaker(String),
     /// The breaker with this key is to be closed by hand.
@@ -175,34 +177,38 @@ pub enum Signal {
     Ledger,
     /// This subscription was changed or removed.
     Subscription(SubscriptionId),
+    /// Tasks of these apps may be claimed or have ended; an empty list means all apps. The moment is set if
+    /// the clock of tasks must look by then.
+    Tasks(Vec<AppId>, Option<i64>),
     /// Keys of the keyring were handed on, seal from now on, or were retired.
     Keys,
-    /// Nobody tells this: some of what was told may have been missed.
+    /// Sent by no replica: some notifications may have been lost.
     Missed,
 }
 
-/// Who works on what, and wake-ups.
+/// The leases of replicas on shards, and notifications among replicas.
 #[async_trait]
 pub trait Leases: Send + Sync + 'static {
-    /// Says that this replica lives, prolongs what it holds, and tells how everything stands. Never
-    /// takes anything.
+    /// Records that this replica lives, renews its leases and returns the state of all leases. Takes no
+    /// shard.
     async fn renew(&self, replica: &Replica, life: Duration) -> Result<LeaseStanding, StoreError>;
-    /// Takes at most so many shards that nobody holds, each with a new epoch; which it got.
+    /// Takes at most `most` shards that no replica holds, each with a new epoch; returns the shards that it
+    /// got.
     async fn claim(&self, id: &ReplicaId, most: usize, life: Duration) -> Result<Vec<Fence>, StoreError>;
-    /// Gives leases back; those that do not stand any more are left alone.
+    /// Gives leases back. Leases that have passed to another replica are skipped.
     async fn release(&self, id: &ReplicaId, fences: &[Fence]) -> Result<(), StoreError>;
-    /// This replica ends: what it holds is free, and it is forgotten.
+    /// This replica ends: its shards become free, and its row is removed.
     async fn leave(&self, id: &ReplicaId) -> Result<(), StoreError>;
-    /// Every replica that lives, or did within the last day.
+    /// Every replica that is alive, or was within the last day.
     async fn replicas(&self) -> Result<Vec<ReplicaSeen>, StoreError>;
     /// The replica that holds a shard by a lease that has not ended.
     async fn owner(&self, shard: Shard) -> Result<Option<Replica>, StoreError>;
-    /// Tells the other replicas. May be lost.
+    /// Notifies the other replicas. The notification may be lost.
     async fn tell(&self, signal: &Signal) -> Result<(), StoreError>;
-    /// Takes keys of the keyring that other replicas handed on, seals with the one that all have, drops what
-    /// was retired, and says so.
+    /// Takes over keys of the keyring that other replicas handed on, seals with the key that all replicas
+    /// have, drops retired keys, and records that in the row of this replica.
     async fn take_keys(&self) -> Result<(), StoreError>;
-    /// Waits for the next signal of another replica. After trouble with the database some may be missing:
-    /// then it says [`Signal::Missed`], and whoever hears that looks at everything.
+    /// Waits for the next signal of another replica. After trouble with the database some may be lost: then
+    /// [`Signal::Missed`] is returned, and the caller must look at everything.
     async fn hear(&self) -> Signal;
 }

@@ -1,5 +1,5 @@
-//! The ledger of an app: one entry for each change of state, numbered in the order of commits. Entries are
-//! written by the store, in the transaction of what they tell of.
+//! The ledger of an app: one entry for each change of state, numbered in the order of commits. The store
+//! writes an entry in the same transaction as the change that it reports.
 
 use std::{fmt, str::FromStr};
 
@@ -10,17 +10,17 @@ use tidings_entity::{
 };
 
 use super::StoreError;
-use crate::{filter::Filter, time::Timestamp};
+use crate::{model::filter::Filter, time::Timestamp};
 
-/// Changes of one state that come faster than this are told together.
+/// Changes of one state that follow each other faster than this share one entry, in milliseconds.
 pub const FOLD_MS: i64 = 60_000;
 
-/// The id of an entry: `ent_`, what follows `lgr_` in the name of its ledger, `_`, its number.
+/// The id of an entry: `ent_`, the part of its ledger's name after `lgr_`, `_`, its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryId {
-    /// The ledger that it stands in.
+    /// The ledger that holds the entry.
     pub ledger: LedgerId,
-    /// Its number there.
+    /// The number of the entry in that ledger.
     pub number: i64,
 }
 
@@ -42,31 +42,32 @@ impl FromStr for EntryId {
     }
 }
 
-/// What an entry comes from.
+/// The origin of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// What kind of thing.
+    /// The kind of the origin.
     pub kind: OriginKind,
-    /// Which one: `<cursor>/<round>` of a commit, the token of a person, a short name of what is outside.
+    /// The name of the origin: `<cursor>/<round>` of a commit, the token of a person, a short name of a cause
+    /// outside.
     pub name: String,
 }
 
-/// An entry.
+/// An entry of a ledger: one change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// Its id.
+    /// Id of the entry, which is unique over all ledgers.
     pub id: EntryId,
-    /// Whose ledger it stands in.
+    /// The app whose ledger holds the entry.
     pub app: AppId,
-    /// When it was written.
+    /// When the entry was written.
     pub at: Timestamp,
-    /// What happened.
+    /// The type of the entry, such as `watch.blocked`.
     pub entry_type: EntryType,
-    /// The watch that it happened to.
+    /// The watch that the entry concerns; `None`: no single watch.
     pub watch: Option<WatchId>,
     /// The id of what changed: a source, a cursor, a watch, a sink or the app.
     pub subject: String,
-    /// What it comes from.
+    /// The cause of the change of state: a round, a person, or something outside.
     pub origin: Origin,
     /// The number of the entry before it about the same state of the same subject.
     pub cause: Option<i64>,
@@ -74,40 +75,41 @@ pub struct LedgerEntry {
     pub data: String,
 }
 
-/// Which entries are asked for; what is empty is not asked.
+/// A filter for entries. A field that is empty or `None` restricts nothing.
 #[derive(Clone, Debug, Default)]
 pub struct LedgerFilter {
-    /// Of one of these types.
+    /// Only entries of one of these types.
     pub types: Vec<EntryType>,
-    /// About this watch.
+    /// Only entries about this watch.
     pub watch: Option<WatchId>,
-    /// About this subject.
+    /// Only entries about the source, cursor, watch, sink or app of this id.
     pub subject: Option<String>,
-    /// Not before this moment.
+    /// Only entries at this moment or later.
     pub since: Option<Timestamp>,
-    /// Before this moment.
+    /// Only entries before this moment.
     pub until: Option<Timestamp>,
-    /// Meant by this filter as well.
+    /// Only entries that match this filter.
     pub query: Option<Filter>,
-    /// Only what subscriptions are sent: no entries about sending, so that none leads to another.
+    /// Whether entries about sending are left out. Subscriptions leave them out, so that no entry leads to
+    /// another entry.
     pub is_for_sending: bool,
 }
 
-/// Where the ledger of an app begins and ends.
+/// The name of an app's ledger, and the numbers of its first and last entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEnds {
-    /// Its name.
+    /// The name of the ledger, part of the id of each entry.
     pub name: LedgerId,
-    /// The number of the oldest entry that is kept; `last + 1` where none is.
+    /// The number of the oldest entry that is stored; `last + 1` where none is.
     pub first: i64,
     /// The number of the newest entry.
     pub last: i64,
 }
 
-/// Reading ledgers.
+/// The calls by which the API and subscriptions read ledgers.
 #[async_trait]
 pub trait Ledgers: Send + Sync + 'static {
-    /// Where the ledger of an app begins and ends; `None`: nothing was ever written there.
+    /// The first and the last number of an app's ledger; `None`: the ledger never had an entry.
     async fn ledger_ends(&self, app: &AppId) -> Result<Option<LedgerEnds>, StoreError>;
     /// Entries of an app that a filter means, newest first, with numbers below `before`, at most `limit`.
     async fn entries(
@@ -117,7 +119,7 @@ pub trait Ledgers: Send + Sync + 'static {
         before: Option<i64>,
         limit: u64,
     ) -> Result<Vec<LedgerEntry>, StoreError>;
-    /// Entries of an app that a filter means, in their order, behind `after` and not behind `to`, at most
+    /// Entries of an app that match a filter, in their order, behind `after` and not behind `to`, at most
     /// `limit`.
     async fn entries_between(
         &self,
@@ -127,8 +129,8 @@ pub trait Ledgers: Send + Sync + 'static {
         to: i64,
         limit: u64,
     ) -> Result<Vec<LedgerEntry>, StoreError>;
-    /// Entries of all apps that a filter means, newest first by their moments, behind `before` in that
-    /// order, at most `limit`.
+    /// Entries of all apps that match a filter, newest first by their moments, behind `before` in that order,
+    /// at most `limit`.
     async fn entries_of_all(
         &self,
         filter: &LedgerFilter,
@@ -140,11 +142,11 @@ pub trait Ledgers: Send + Sync + 'static {
 /// The place of an entry in the list of all apps: `<unix milliseconds>.<app>.<number>` as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryPlace {
-    /// Its moment.
+    /// When the entry was written.
     pub at: Timestamp,
-    /// Its app.
+    /// The app whose ledger holds the entry.
     pub app: AppId,
-    /// Its number.
+    /// The number of the entry in that ledger.
     pub number: i64,
 }
 

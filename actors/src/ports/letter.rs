@@ -1,4 +1,4 @@
-//! Dead letters as they are searched, and redrives of many of them as they go on.
+//! Searches for dead letters, and the progress of redrives of many letters.
 
 use serde::{Deserialize, Serialize};
 use tidings_entity::{
@@ -8,46 +8,46 @@ use tidings_entity::{
 
 use super::DeadLetter;
 use crate::{
-    filter::{Filter, Record, Value},
+    model::filter::{Filter, Record, Value},
+    model::view::{InvalidView, MAX_SIZE_DEFAULT, View, ViewFilter},
     time::Timestamp,
-    view::{InvalidView, MAX_SIZE_DEFAULT, View, ViewFilter},
 };
 
-/// Letters that one step of a redrive, or of taking one back, looks at. A step is one transaction,
-/// so this is how long deliveries wait for it: some milliseconds.
+/// The number of letters that one step of a redrive, or of its cancellation, reads. A step is one
+/// transaction, so this is how long deliveries wait for it: some milliseconds.
 pub const REDRIVE_STEP: u64 = 2_000;
 /// Letters that one page of a search looks at; fewer may be found.
 pub const SEARCH_STEP: u64 = 10_000;
 /// Letters that a [`LaneSnapshot`](super::LaneSnapshot) holds at most, and that one redrive binds.
 pub const LANE_LETTERS: usize = 1_000;
 
-/// Which paths are meant.
+/// Selects the paths of letters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathFilter {
-    /// This one, by its raw bytes.
+    /// The path with these raw bytes.
     Exact(Vec<u8>),
-    /// All that begin with these bytes.
+    /// All paths that begin with these bytes.
     Prefix(Vec<u8>),
     /// All that match this glob, by the rules of a view.
     Glob(String),
 }
 
-/// A [`PathFilter`], compiled.
+/// A [`PathFilter`], compiled for matching many paths.
 #[derive(Clone, Debug)]
 pub enum PathMatcher {
-    /// Every path.
+    /// Matches every path of a letter.
     Any,
-    /// This path.
+    /// Matches the path that equals these bytes.
     Exact(Vec<u8>),
-    /// Paths that begin so.
+    /// Matches paths that begin with these bytes.
     Prefix(Vec<u8>),
-    /// Paths of this view.
+    /// Matches the paths of this view.
     Glob(Box<ViewFilter>),
 }
 
 impl PathMatcher {
-    /// Compiles; `None` admits every path.
+    /// Compiles a filter; `None` matches every path.
     ///
     /// # Errors
     /// [`InvalidView`] for a glob that does not parse.
@@ -64,7 +64,7 @@ impl PathMatcher {
         })
     }
 
-    /// Whether a path is meant.
+    /// Whether the filter matches a path.
     #[must_use]
     pub fn admits(&self, path: &[u8]) -> bool {
         match self {
@@ -76,39 +76,39 @@ impl PathMatcher {
     }
 }
 
-/// Which letters are meant: those that meet everything that is said. The default is all.
+/// A filter for dead letters: a letter must match all fields. The default matches every letter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LetterFilter {
-    /// Of this watch.
+    /// Only letters of this watch.
     pub watch: Option<WatchId>,
-    /// Of none of these watches.
+    /// No letters of these watches.
     pub except: Vec<WatchId>,
-    /// Of these paths.
+    /// Only letters of these paths.
     pub path: Option<PathFilter>,
-    /// Of this operation.
+    /// Only letters of creates, of updates or of deletes.
     pub operation: Option<Operation>,
-    /// Given up for this reason.
+    /// Only changes that were parked for this reason.
     pub reason: Option<ParkReason>,
-    /// That stand there. A redrive takes open ones whatever is said here.
+    /// Only letters of this status. A redrive always takes open letters, whatever this is set to.
     pub status: Option<LetterStatus>,
-    /// Given up then or later, in unix milliseconds.
+    /// Only changes that were parked at this moment or later, in Unix milliseconds.
     pub from: Option<i64>,
     /// Given up before, in unix milliseconds.
     pub to: Option<i64>,
-    /// That this filter over [`LETTERS`](crate::filter::sets::LETTERS) means as well. Where rows hold it,
-    /// it is a text in which each moment is named in full.
+    /// Only letters that match this filter over [`LETTERS`](crate::model::filter::sets::LETTERS). In rows it
+    /// is a text in which each moment is written in full.
     #[serde(default, with = "written", skip_serializing_if = "Option::is_none")]
     pub q: Option<Filter>,
 }
 
 impl LetterFilter {
-    /// Letters that stand there.
+    /// All letters of this status.
     #[must_use]
     pub fn standing(status: LetterStatus) -> Self {
         Self { status: Some(status), ..Self::default() }
     }
 
-    /// Compiles.
+    /// Compiles the globs of the filter, for matching many letters.
     ///
     /// # Errors
     /// [`InvalidView`] for a glob that does not parse.
@@ -117,7 +117,7 @@ impl LetterFilter {
     }
 }
 
-/// A [`LetterFilter`], compiled.
+/// A [`LetterFilter`], compiled for matching many letters.
 #[derive(Clone, Debug)]
 pub struct LetterMatcher {
     filter: LetterFilter,
@@ -125,7 +125,7 @@ pub struct LetterMatcher {
 }
 
 impl LetterMatcher {
-    /// Whether a letter is meant. A letter without names is meant where they do not matter.
+    /// Whether a letter matches. A letter whose names are not known matches if the filter asks for no name.
     #[must_use]
     pub fn admits(&self, letter: &DeadLetter, names: Option<&LetterNames>) -> bool {
         let filter = &self.filter;
@@ -141,12 +141,12 @@ impl LetterMatcher {
     }
 }
 
-/// What people call the app and the repository of a letter.
+/// The names of the app and the repository of a letter, for people and filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LetterNames {
-    /// The app.
+    /// Id of the app that did not get the change.
     pub app: AppId,
-    /// Its name.
+    /// The name of that app.
     pub app_name: String,
     /// The owner of the repository.
     pub owner: String,
@@ -155,7 +155,7 @@ pub struct LetterNames {
 }
 
 impl LetterNames {
-    /// `owner/name`.
+    /// The name of the repository as `owner/name`.
     fn whole(&self) -> String {
         format!("{}/{}", self.owner, self.name)
     }
@@ -196,7 +196,7 @@ impl Record for NamedLetter<'_> {
 mod written {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use crate::filter::{Filter, sets::LETTERS};
+    use crate::model::filter::{Filter, sets::LETTERS};
 
     pub(super) fn serialize<S: Serializer>(
         filter: &Option<Filter>,
@@ -219,29 +219,29 @@ mod written {
 /// One page of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LetterPage {
-    /// What was found, newest first.
+    /// The letters that were found, newest first.
     pub letters: Vec<DeadLetter>,
     /// The last letter that was looked at; `None`: there are no older ones.
     pub next: Option<DeadLetterId>,
 }
 
-/// Which open letters of a cursor are asked for.
+/// Selects open letters of a cursor.
 #[derive(Clone, Debug)]
 pub enum LetterPick {
-    /// These, at most 1,000.
+    /// The letters of these ids, at most 1,000.
     Ids(Vec<DeadLetterId>),
-    /// Of these paths, at most 1,000.
+    /// The letters of these paths, at most 1,000.
     Paths(Vec<Vec<u8>>),
     /// The next 1,000 by path, after this one.
     After(Option<Vec<u8>>),
 }
 
-/// What one step of dismissing letters by a filter did.
+/// The result of one step of dismissing letters by a filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dismissed {
     /// Letters that are closed now.
     pub dismissed: u64,
-    /// Letters that are meant and stay open, because an open round sends them.
+    /// The number of matching letters that stay open, because an open round sends them.
     pub bound: u64,
     /// The last letter that was looked at; `None`: there are no older ones.
     pub next: Option<DeadLetterId>,
@@ -253,42 +253,42 @@ pub fn bound_to_open_round(id: &DeadLetterId) -> String {
     format!("{id} is being sent by the open round of its branch; dismiss it once that round has ended")
 }
 
-/// Letters that were asked to be sent again together, and what became of them.
+/// Dead letters that were selected to be sent again together, and the results so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
-    /// Its id.
+    /// Id of the redrive, `rdv_` and a ULID.
     pub id: RedriveId,
-    /// Which letters; `None`: some that were named one by one.
+    /// The filter that selects the letters; `None`: letters that were named one by one.
     pub filter: Option<LetterFilter>,
-    /// Letters are still being marked: `asked` grows.
+    /// Whether letters are still being marked: `asked` still grows.
     pub is_marking: bool,
-    /// Letters that were marked.
+    /// The number of letters that were marked.
     pub asked: u64,
-    /// Of them: sent again and acknowledged.
+    /// The number of marked letters that were sent again and acknowledged.
     pub sent: u64,
-    /// Of them: sent again and given up again, each with a new letter.
+    /// The number of marked letters whose change was parked again, each with a new letter.
     pub refused: u64,
-    /// Of them: made moot by a later change of their path, or gone with their watch.
+    /// The number of marked letters that a later change of their path superseded, or whose watch was deleted.
     pub superseded: u64,
-    /// Of them: taken back.
+    /// The number of marked letters that were taken back.
     pub cancelled: u64,
-    /// Of them: still to be sent, or being sent.
+    /// The number of marked letters that are still to be sent, or are being sent.
     pub left: u64,
-    /// The moment it was asked for.
+    /// When the redrive was asked for.
     pub created_at: Timestamp,
 }
 
-/// What one step of a redrive did.
+/// The result of one step of marking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedriveStep {
-    /// Which redrive.
+    /// The redrive that marked letters.
     pub redrive: RedriveId,
-    /// Whose.
+    /// The app whose letters were marked.
     pub app: AppId,
-    /// Letters that it marked.
+    /// The number of letters that this step marked.
     pub marked: u64,
-    /// Their cursors.
+    /// The cursors of the marked letters.
     pub cursors: Vec<CursorId>,
-    /// There may be more to mark.
+    /// Whether there may be more letters to mark.
     pub more: bool,
 }

@@ -1,18 +1,17 @@
-//! [`Meter`]: what is counted and timed of the work, and what is found by looking around. Labels are
-//! words of fixed sets, never ids: which app or which repository it was is asked of the admin API
-//! and of traces.
+//! [`Meter`]: counters and timings of the work, and the results of surveys. Labels are words of fixed sets,
+//! never ids: the admin API and traces answer which app or repository is concerned.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tidings_entity::{
     id::{AppId, CursorId, WatchId},
-    kind::{BreakerKind, CursorState, ParkReason},
+    kind::{BreakerKind, CursorState, ParkReason, TaskState},
 };
 
 use super::{AttemptOutcome, FetchReport, ScanTrouble, SendFailure, Storage, Totals};
 use crate::time::Timestamp;
 
-/// Bounds of the distribution of lag, in seconds; what is beyond the last is counted as well.
+/// Bounds of the distribution of lag, in seconds; lags beyond the last bound are counted as well.
 pub const LAG_BOUNDS: [u64; 12] =
     [0, 1, 5, 15, 60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600, 3 * 86_400, 7 * 86_400];
 
@@ -27,19 +26,23 @@ pub trait Meter: Send + Sync + 'static {
     fn fetched(&self, what: Fetched, fetched: Result<FetchReport, &'static str>, took: Duration);
     /// A scan ended, from its first request to the heads on disk.
     fn scanned(&self, outcome: &'static str, took: Duration);
-    /// A scan waited so long for its turn at its host.
+    /// A scan has waited this long for its turn at its host.
     fn waited(&self, took: Duration);
+    /// A Git host was told the status of a commit. `outcome`: `taken`, `refused`, `not_taken` or `doubtful`.
+    fn status_told(&self, _outcome: &'static str) {}
     /// A request went to a receiver.
     fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome);
-    /// So many changes are settled on disk, of which some were given up.
+    /// Changes are settled on disk: the number of acknowledged ones, and the reason of each parked one.
     fn settled(&self, acknowledged: u64, parked: &[ParkReason]);
-    /// The store ended a transaction of so many verbs, by a commit or in failure.
+    /// The store has ended a transaction with this number of verbs, by a commit or a failure.
     fn committed(&self, is_written: bool, verbs: usize, took: Duration);
-    /// What was found by looking around.
+    /// The store has moved tasks; their rows are on disk.
+    fn tasks_moved(&self, _tally: &TaskTally) {}
+    /// A survey ended: its numbers are to be shown.
     fn surveyed(&self, survey: Survey);
 }
 
-/// What a fetch was for.
+/// The purpose of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetched {
     /// Commits that moved, with their trees and, unless the watches are narrow, their contents.
@@ -49,7 +52,7 @@ pub enum Fetched {
 }
 
 impl Fetched {
-    /// The word of its label.
+    /// The value of the label `what`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,7 +62,7 @@ impl Fetched {
     }
 }
 
-/// What was sent.
+/// The kind of request that an attempt sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptKind {
     /// One change; a file in chunks counts once.
@@ -68,21 +71,24 @@ pub enum AttemptKind {
     Batch,
     /// A message that is not a change.
     Notice,
+    /// A mail of a subscription.
+    Mail,
 }
 
 impl AttemptKind {
-    /// The word of its label.
+    /// The value of the label `kind`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Change => "change",
             Self::Batch => "batch",
             Self::Notice => "notice",
+            Self::Mail => "mail",
         }
     }
 }
 
-/// The word for what came of an attempt.
+/// The label for the outcome of an attempt.
 #[must_use]
 pub fn attempt_outcome(outcome: &AttemptOutcome) -> &'static str {
     match outcome.result {
@@ -99,7 +105,20 @@ pub fn attempt_outcome(outcome: &AttemptOutcome) -> &'static str {
     }
 }
 
-/// How far watches are behind, and what was given up.
+/// What one transaction did with tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskTally {
+    /// How many tasks it created.
+    pub created: u64,
+    /// Of each task that it handed out: how long the task was ready.
+    pub queued: Vec<Duration>,
+    /// Of each task that it ended: where the task stands, and the time since its creation.
+    pub ended: Vec<(TaskState, Duration)>,
+    /// How many claims ran out.
+    pub run_out: u64,
+}
+
+/// How far watches are behind, and how many dead letters are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Served watches that are behind, by the first of [`LAG_BOUNDS`] that their lag does not pass;
@@ -112,20 +131,22 @@ pub struct Backlog {
     /// Open dead letters by their reason.
     pub letters: BTreeMap<ParkReason, u64>,
     /// Apps with an endpoint and a watch that is behind for more than [`LATE`] although no branch of it is
-    /// blocked and no breaker of its endpoint is open: what holds it up is not its receiver.
+    /// blocked and no breaker of its endpoint is open: the receiver is not the cause.
     pub apps_behind: u64,
-    /// Watched sources whose last scan failed, by why.
+    /// Watched sources whose last scan failed, by the kind of failure.
     pub sources_failing: BTreeMap<ScanTrouble, u64>,
+    /// Tasks of all queues by where they stand.
+    pub tasks: BTreeMap<TaskState, u64>,
 }
 
-/// A branch of a watch whose app lacks something for long.
+/// A branch of a watch whose app has been behind for a long time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Laggard {
-    /// The app.
+    /// The app that is behind.
     pub app: AppId,
-    /// The watch.
+    /// The watch of the branch.
     pub watch: WatchId,
-    /// The cursor.
+    /// The cursor of the branch.
     pub cursor: CursorId,
     /// The owner shown in bodies.
     pub owner: String,
@@ -133,22 +154,22 @@ pub struct Laggard {
     pub name: String,
     /// The full name of the branch.
     pub branch: String,
-    /// Whether it moves.
+    /// Whether rounds of the cursor are delivered, or why not.
     pub state: CursorState,
-    /// Why not, where it does not.
+    /// Why the cursor is not active; `None` while it is.
     pub reason: Option<String>,
-    /// The number of its open round.
+    /// The number of the open round; `None` while no round is open.
     pub open_round: Option<i64>,
-    /// The oldest change that is not settled is of this moment.
+    /// The moment of the oldest change that is not settled.
     pub since: Timestamp,
 }
 
-/// What all hosts together look like.
+/// The numbers of all Git hosts together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostsSurvey {
     /// Scans that wait for their turn.
     pub waiting: u64,
-    /// Scans that have it.
+    /// Scans that have their turn now.
     pub scanning: u64,
     /// Hosts at which scans wait longer than they should: `git.host_rate` or
     /// `git.host_concurrency` binds, intervals stretch.
@@ -159,16 +180,16 @@ pub struct HostsSurvey {
     pub silent: u64,
 }
 
-/// All actors of one role.
+/// The actors of one role, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoleSurvey {
-    /// Those that run.
+    /// The number of actors that run.
     pub running: u64,
-    /// Those that wait for their restart.
+    /// The number of actors that wait for their restart.
     pub waiting: u64,
-    /// Messages in all their mailboxes.
+    /// The number of messages in all their mailboxes.
     pub mailbox: u64,
-    /// Messages in the fullest of them.
+    /// The number of messages in the fullest mailbox.
     pub mailbox_max: u64,
     /// Restarts since the process began.
     pub restarts: u64,
@@ -180,31 +201,31 @@ pub type BreakerWord = &'static str;
 /// The supervision tree in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TreeSurvey {
-    /// By role.
+    /// The actors of each role, in numbers.
     pub roles: BTreeMap<&'static str, RoleSurvey>,
-    /// Breakers that have failures, by what they guard and how they stand.
+    /// The number of breakers with failures, by what they guard and by their state.
     pub breakers: BTreeMap<(BreakerKind, BreakerWord), u64>,
-    /// Lanes in memory.
+    /// The number of lanes in memory.
     pub lanes: u64,
-    /// Stretches of attempts on their way.
+    /// The number of pipelines of attempts in flight.
     pub in_flight: u64,
 }
 
-/// What was found by looking around.
+/// The results of one survey, from which gauges are set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
     /// When the survey was made.
     pub at: Timestamp,
-    /// How long the looking took.
+    /// How long the survey took.
     pub took: Duration,
     /// The numbers of the overview.
     pub totals: Totals,
-    /// Lag and letters.
+    /// Branches that are behind, and dead letters.
     pub backlog: Backlog,
-    /// What mirrors take.
+    /// Disk space of the mirrors.
     pub storage: Storage,
-    /// Git hosts.
+    /// Requests to Git hosts, and scans that wait for them.
     pub hosts: HostsSurvey,
-    /// Actors.
+    /// Actors, breakers and lanes of this process.
     pub tree: TreeSurvey,
 }

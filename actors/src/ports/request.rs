@@ -1,47 +1,47 @@
-//! Requests that carry an `Idempotency-Key`, and what they were answered.
+//! Requests that carry an `Idempotency-Key`, and their stored answers.
 
 use std::time::Duration;
 
 use tidings_entity::id::{AppId, Sha256Hash};
 
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 
-/// How long an answer can be had again, counted from the beginning of its request.
+/// How long the stored answer to a request is given again, from the beginning of the request.
 pub const ANSWERS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
-/// Answers of one owner that are kept at most; beyond, the oldest go before their time.
+/// Stored answers of one owner at most; beyond that, the oldest are removed before their time.
 pub const ANSWERS_MAX: u64 = 10_000;
 
-/// A request that names itself.
+/// A request with an idempotency key.
 #[derive(Clone, Debug)]
 pub struct KeyedRequest {
-    /// Whose key it is: keys of different owners never meet.
+    /// The owner of the key: equal keys of different owners are different keys.
     pub owner: AppId,
     /// The key, 1 to 255 visible ASCII characters. Stored as SHA-256 only.
     pub key: String,
-    /// SHA-256 over all that makes it this request and no other.
+    /// The SHA-256 over everything that distinguishes this request from others.
     pub hash: Sha256Hash,
 }
 
-/// What a request was answered; it may hold tokens, so it is sealed at rest.
+/// The stored answer to a request; it may hold tokens, so it is sealed in the database.
 #[derive(Clone, Debug)]
 pub struct StoredAnswer {
-    /// The status code.
+    /// The status code of the answer.
     pub status: u16,
     /// The `Content-Type`, in one line.
     pub content_type: Option<String>,
-    /// The body.
+    /// The body of the answer.
     pub body: Secret,
 }
 
-/// What is known of a keyed request that wants to begin.
+/// The state of a keyed request that is about to begin.
 #[derive(Clone, Debug)]
 pub enum Begun {
-    /// It is the first, or its first was cut off by a crash: it runs now.
+    /// The key is new, or its first request was cut off by a crash: the request runs now.
     New,
-    /// Its first runs still.
+    /// The first request with the key still runs.
     Running,
-    /// Its first was answered so.
+    /// The first request with the key got this answer.
     Answered(StoredAnswer),
     /// The key was used for another request.
     Other,

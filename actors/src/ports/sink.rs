@@ -1,18 +1,18 @@
-//! Sinks as rows and messages know them.
+//! Sinks as stored in rows and used in messages.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use tidings_entity::id::{AppId, InvalidId, SinkId};
 
 use super::{App, DeliverySettings, EndpointAccess, GONE};
-use crate::{secret::Secret, sink::SinkAddress, time::Timestamp};
+use crate::{model::secret::Secret, model::sink::SinkAddress, time::Timestamp};
 
-/// Names a sink: the own sink of an app, or one that a watch of the app has for itself.
+/// Names a sink: the app's own sink, or the sink of one watch or subscription.
 ///
-/// As text it is the id of the app, or that and the id of the sink: `app_.../snk_...`.
+/// As text: the id of the app, followed by the id of the sink if it is not the app's own (`app_.../snk_...`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SinkKey {
-    /// The app.
+    /// The app that the sink belongs to.
     pub app: AppId,
     /// The sink of one watch; `None`: the app's own.
     pub sink: Option<SinkId>,
@@ -25,7 +25,7 @@ impl SinkKey {
         Self { app: app.clone(), sink: None }
     }
 
-    /// What the rows of its breaker are named by: the id of the app for the app's own sink.
+    /// The id in the row of the sink's breaker: the id of the app for the app's own sink.
     #[must_use]
     pub fn id(&self) -> &str {
         self.sink.as_ref().map_or(self.app.as_str(), SinkId::as_str)
@@ -55,59 +55,58 @@ impl FromStr for SinkKey {
 /// The sink that a watch is given.
 #[derive(Clone, Debug)]
 pub struct NewSink {
-    /// The id that it gets if the watch has none yet.
+    /// The id for the sink, if the watch has no sink yet.
     pub id: SinkId,
-    /// Where changes go.
+    /// Where changes are sent, or that a consumer pulls them.
     pub address: SinkAddress,
-    /// What goes with requests.
+    /// Headers, credentials and certificates for requests to the sink.
     pub access: EndpointAccess,
     /// Format, order and limits.
     pub delivery: DeliverySettings,
-    /// What deliveries are signed with, where the sink has no key yet.
+    /// The key that signs deliveries, if the sink has no key yet.
     pub signing_key: Option<Secret>,
 }
 
-/// A sink that one watch or one subscription has for itself, as it is shown: without its secrets.
+/// The sink of one watch or one subscription as it is shown: without its secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchSink {
-    /// Its id.
+    /// Id of the sink, `snk_` and a ULID.
     pub id: SinkId,
-    /// Where changes go.
+    /// Where changes are sent, or that a consumer pulls them.
     pub address: SinkAddress,
-    /// Whether requests carry headers, credentials or certificates of the app's choice.
+    /// Whether requests carry headers, credentials or certificates that the app chose.
     pub has_access: bool,
     /// Format, order and limits.
     pub delivery: DeliverySettings,
-    /// Why it is not served, where it is not.
+    /// Why nothing is delivered to the sink; `None` while it is served.
     pub disabled: Option<String>,
 }
 
-/// A sink that one watch or one subscription has for itself, as it is served.
+/// The sink of one watch or one subscription as it is served, with its secrets.
 #[derive(Clone, Debug)]
 pub struct OwnSink {
-    /// Its id.
+    /// Id of the sink, `snk_` and a ULID.
     pub id: SinkId,
-    /// Where changes go.
+    /// Where changes are sent, or that a consumer pulls them.
     pub address: SinkAddress,
-    /// What deliveries are signed with.
+    /// The key that signs deliveries; `None` while nothing was ever sent to the sink.
     pub signing_key: Option<Secret>,
-    /// What signs beside it, while the receiver may not have the new key yet.
+    /// The previous key, which also signs while the receiver may not have the new key yet.
     pub former_key: Option<Secret>,
-    /// What goes with requests.
+    /// Headers, credentials and certificates for requests to the sink.
     pub access: Arc<EndpointAccess>,
     /// Format, order and limits.
     pub delivery: DeliverySettings,
-    /// Why it is not served, where it is not.
+    /// Why the sink is disabled; `None` while it is served.
     pub disabled: Option<String>,
-    /// Since when it has this address.
+    /// When the sink got its present address.
     pub since: Timestamp,
 }
 
 impl App {
-    /// The app as it is served at a sink that is not its own. What bounds the app as a whole stays: its
-    /// rate, its attempts at once, and that it is disabled by hand. That its own endpoint is gone says
-    /// nothing of
-    /// other sinks.
+    /// The app as it is served at a sink that is not its own. Limits of the app as a whole stay: its rate,
+    /// its attempts at once, and a disabling by hand. An app that was disabled because its own endpoint is
+    /// gone still delivers to other sinks.
     #[must_use]
     pub fn at(&self, sink: &OwnSink) -> Self {
         let by_hand = self.disabled.clone().filter(|why| why != GONE);

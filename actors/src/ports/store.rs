@@ -1,5 +1,5 @@
-//! [`Store`]: everything that must survive. Each verb is one transaction; a verb that returned
-//! `Ok` is synced to disk.
+//! [`Store`]: all data that must survive a restart. Each method is one transaction; when it returns `Ok`, the
+//! data is synced to disk.
 
 mod apps;
 mod history;
@@ -12,7 +12,7 @@ mod subscribers;
 mod upkeep;
 mod watches;
 
-use super::Fence;
+use super::{ClaimStore, Fence, StatusStore};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub use subscribers::SubscriberStore;
 pub use upkeep::UpkeepStore;
 pub use watches::WatchStore;
 
-/// Why the store did not do it. Nothing was changed, except after [`StoreError::Unavailable`]:
+/// The reason why a call of the store failed. Nothing was changed, except after [`StoreError::Unavailable`]:
 /// then the outcome is unknown and the caller reads again before it decides.
 #[derive(Debug, Error, Clone)]
 pub enum StoreError {
@@ -41,49 +41,49 @@ pub enum StoreError {
     /// A row holds something that this binary cannot read.
     #[error("a row of {table} cannot be read: {reason}")]
     Undecodable {
-        /// The table.
+        /// The table that holds the row.
         table: &'static str,
         /// The fault of the row, in words.
         reason: String,
     },
-    /// Another process took over the work of this one: reload nothing, stop.
+    /// Another process took over the database: this process must stop.
     #[error("another process owns this work now")]
     Fenced,
-    /// Another replica took over the shard under whose lease this was begun: drop that work.
+    /// Another replica took over the shard under whose lease the work was begun: drop the work.
     #[error("another replica works on this repository now")]
     Lost,
-    /// The thing does not exist (any more).
+    /// The thing does not exist, or does not exist any more.
     #[error("not found")]
     NotFound,
-    /// The state does not allow it; the text is public.
+    /// The present state does not allow the call; the text is public.
     #[error("{0}")]
     Conflict(String),
 }
 
-/// No honest promise of [`AppStore::take_permits`] ends later than so long after now.
+/// No promise of [`AppStore::take_permits`] ends later than this after now, unless the clock was set back.
 pub const PERMITS_AHEAD_MAX: Duration = Duration::from_secs(30);
 
-/// What is known of a blob.
+/// The known facts about a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobFacts {
     /// SHA-256 of its content.
     pub sha256: Sha256Hash,
-    /// Its size in bytes.
+    /// The size of the content in bytes.
     pub size: u64,
-    /// Whether it goes as text (valid UTF-8 without NUL).
+    /// Whether the content is sent as text (valid UTF-8 without NUL).
     pub text: bool,
 }
 
 /// A breaker that is not closed, or has counted failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakerRow {
-    /// What it guards.
+    /// Whether the breaker guards a source or an endpoint.
     pub kind: BreakerKind,
-    /// The id of the source, of the app for its own sink, or of a sink that a watch has for itself.
+    /// The id of the source, of the app for its own sink, or of the sink of a watch or a subscription.
     pub id: String,
     /// Failures in a row.
     pub failures: u32,
-    /// When it opened; `None` while it is closed.
+    /// When the breaker opened; `None` while it is closed.
     pub opened_at: Option<Timestamp>,
     /// When the next probe is due.
     pub probe_at: Option<Timestamp>,
@@ -91,32 +91,35 @@ pub struct BreakerRow {
     pub last_error: String,
 }
 
-/// Numbers for the overview.
+/// Counts over the whole database, for the overview of the staff.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
-    /// Registered apps.
+    /// The number of registered apps.
     pub apps: u64,
     /// Apps that are disabled: nothing is sent to them.
     pub apps_disabled: u64,
     /// Repositories with a watch.
     pub repositories: u64,
-    /// Watches.
+    /// The number of watches, paused ones included.
     pub watches: u64,
     /// Cursors that are behind their head.
     pub behind: u64,
     /// Cursors that are blocked.
     pub blocked: u64,
-    /// Open rounds.
+    /// The number of open rounds.
     pub open_rounds: u64,
-    /// Open dead letters.
+    /// The number of open dead letters.
     pub dead_letters: u64,
     /// Breakers that are open.
     pub open_breakers: u64,
+    /// Subscriptions that are blocked.
+    pub subscriptions_blocked: u64,
     /// Age of the oldest unsettled change in milliseconds.
     pub lag_ms: u64,
 }
 
-/// Everything that must survive, but for keyed requests ([`RequestStore`]), which only the front door knows.
+/// All data that must survive a restart, except keyed requests ([`RequestStore`]), which only the HTTP
+/// handlers use.
 pub trait Store:
     AppStore
     + WatchStore
@@ -125,10 +128,12 @@ pub trait Store:
     + LetterStore
     + HistoryStore
     + ReceiptStore
+    + StatusStore
+    + ClaimStore
     + SubscriberStore
     + UpkeepStore
 {
-    /// This store for work that was begun under a lease: once that does not stand any more, a verb
-    /// that writes changes nothing and is a [`StoreError::Lost`].
+    /// This store for work that was begun under a lease. Once another replica has the lease, a method that
+    /// writes changes nothing and returns [`StoreError::Lost`].
     fn under(&self, fence: Fence) -> Arc<dyn Store>;
 }

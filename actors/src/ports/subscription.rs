@@ -1,5 +1,5 @@
-//! Subscriptions: readers of an app's ledger. Each has a filter, a sink of its own and one position, which is
-//! the number of the last entry that it is done with.
+//! Subscriptions: readers of an app's ledger. Each has a filter, its own sink and one position: the number of
+//! the last entry that is sent or passed over.
 
 use async_trait::async_trait;
 use tidings_entity::{
@@ -7,13 +7,15 @@ use tidings_entity::{
     kind::SubscriptionState,
 };
 
-use super::{App, AttemptOutcome, LedgerEnds, LedgerEntry, NewSink, StoreError, WatchSink};
-use crate::{filter::Filter, secret::Secret, time::Timestamp};
+use super::{
+    App, AttemptOutcome, LedgerEnds, LedgerEntry, MailRange, NewSink, RefusedRecipient, StoreError, WatchSink,
+};
+use crate::{model::filter::Filter, model::secret::Secret, time::Timestamp};
 
 /// Most subscriptions of an app.
 pub const SUBSCRIPTIONS_MAX: u64 = 100;
 
-/// The sink of a subscription: both ids end in the same letters, so that whoever knows one knows the other.
+/// The id of a subscription's sink: both ids end with the same ULID.
 #[must_use]
 pub fn sink_of(subscription: &SubscriptionId) -> SinkId {
     SinkId::new(subscription.ulid())
@@ -28,25 +30,25 @@ pub fn subscription_of(sink: &SinkId) -> SubscriptionId {
 /// A subscription, without its secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
-    /// Its id.
+    /// Id of the subscription, `sub_` and a ULID.
     pub id: SubscriptionId,
-    /// The app whose ledger it reads.
+    /// The app whose ledger the subscription reads.
     pub app: AppId,
-    /// Its name, unique among those of the app.
+    /// The name of the subscription, unique within the app.
     pub name: String,
-    /// Which entries it wants, as the text of a filter; empty: all.
+    /// The filter that selects entries, as text; empty: all entries.
     pub filter: String,
     /// Whether the filter may mean entries about rounds.
     pub reads_rounds: bool,
-    /// Where the entries go.
+    /// The sink that the entries are sent to.
     pub sink: WatchSink,
-    /// The number of the last entry that it is done with.
+    /// The number of the last entry that is sent or passed over.
     pub position: i64,
     /// The number of the newest entry of the ledger; 0 where there is none.
     pub last: i64,
-    /// Whether it is sent anything.
+    /// Whether messages are sent to the subscription, or why not.
     pub state: SubscriptionState,
-    /// Why it is blocked.
+    /// The reason for the block.
     pub reason: Option<String>,
     /// Failed tries of the next message.
     pub tries: u32,
@@ -54,18 +56,23 @@ pub struct Subscription {
     pub skips: u32,
     /// When the next message is tried again; `None`: at once.
     pub next_at: Option<Timestamp>,
-    /// When it ends by itself.
+    /// The entries of the mail that is being sent; `None`: no mail is being sent.
+    pub mail: Option<MailRange>,
+    /// No mail is sent before this moment; `None`: the next mail may be sent at once.
+    pub quiet_until: Option<Timestamp>,
+    /// When the subscription ends by itself.
     pub expires_at: Option<Timestamp>,
-    /// When it was made.
+    /// When the subscription was created.
     pub created_at: Timestamp,
 }
 
 impl Subscription {
-    /// How it stands now: one whose time is over has expired, whether or not anybody wrote that down.
+    /// The state at `now`: a subscription whose end has passed is expired, also if its row does not say so
+    /// yet. A pause outlives the end, so that only a person resumes what a person paused.
     #[must_use]
     pub fn state_at(&self, now: Timestamp) -> SubscriptionState {
         match self.expires_at {
-            Some(at) if at <= now => SubscriptionState::Expired,
+            Some(at) if at <= now && self.state != SubscriptionState::Paused => SubscriptionState::Expired,
             _ => self.state,
         }
     }
@@ -74,97 +81,97 @@ impl Subscription {
 /// Where a subscription begins to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadFrom {
-    /// With the next entry that is written.
+    /// Begins with the next entry that is written.
     Now,
-    /// With the entry of this number.
+    /// Begins with the entry of this number.
     Number(i64),
 }
 
-/// A subscription to be made.
+/// A subscription to create.
 #[derive(Clone, Debug)]
 pub struct NewSubscription {
-    /// Its id.
+    /// Id of the subscription, `sub_` and a ULID.
     pub id: SubscriptionId,
-    /// The app whose ledger it reads.
+    /// The app whose ledger the subscription reads.
     pub app: AppId,
-    /// Its name.
+    /// The name, unique among the subscriptions of the app.
     pub name: String,
     /// The text of its filter.
     pub filter: String,
     /// Whether the filter may mean entries about rounds.
     pub reads_rounds: bool,
-    /// Its sink, of the id that [`sink_of`] says.
+    /// The sink of the subscription, with the id that [`sink_of`] gives.
     pub sink: NewSink,
     /// The first entry that is sent.
     pub start: ReadFrom,
-    /// When it ends by itself.
+    /// When the subscription ends by itself.
     pub expires_at: Option<Timestamp>,
     /// When the subscription was made.
     pub created_at: Timestamp,
 }
 
-/// What is to be changed of a subscription; what is `None` stays.
+/// A change of a subscription; a field that is `None` stays.
 #[derive(Clone, Debug, Default)]
 pub struct SubscriptionPatch {
     /// The new name; `None`: the name stays.
     pub name: Option<String>,
     /// The text of another filter, and whether it may mean entries about rounds.
     pub filter: Option<(String, bool)>,
-    /// Another sink; the key that deliveries are signed with stays. It is served again.
+    /// A new sink, which is served at once; the signing key stays.
     pub sink: Option<NewSink>,
-    /// Where it goes on.
+    /// The entry that the subscription continues with; `None`: its position stays.
     pub start: Option<ReadFrom>,
-    /// Another end, or none.
+    /// A new end, or (`Some(None)`) no end.
     pub expires_at: Option<Option<Timestamp>>,
-    /// Whether it is held still, or goes on: then its next message is tried at once, and its sink is served
-    /// again.
+    /// Whether the subscription is paused (`true`) or resumed (`false`: its next message is tried at once,
+    /// and its sink is enabled); `None`: neither.
     pub is_paused: Option<bool>,
-    /// Another key to sign with, and until when the one before signs beside it.
+    /// A new signing key, and the moment until which the previous key signs as well.
     pub key: Option<(Secret, Timestamp)>,
 }
 
-/// Which subscriptions are asked for.
+/// Selects one subscription of an app.
 #[derive(Clone, Debug)]
 pub enum SubscriptionName {
-    /// The one of this id.
+    /// The subscription of this id.
     Id(SubscriptionId),
-    /// The one of this name.
+    /// The subscription of this name.
     Name(String),
 }
 
-/// One try to send one message of a subscription.
+/// One attempt to send one message of a subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubscriptionAttempt {
-    /// The id of the message: that of its entry.
+    /// The id of the message, which is the id of its entry.
     pub message: String,
     /// The number of the entry.
     pub entry: i64,
     /// The moment of the entry.
     pub entry_at: Timestamp,
-    /// Which try, from 1; the store counts.
+    /// The number of the attempt, from 1; the store counts.
     pub number: u32,
-    /// What came of it.
+    /// The outcome of the attempt.
     pub outcome: AttemptOutcome,
     /// Whether the answer was about this message, not about the endpoint.
     pub is_of_message: bool,
-    /// When the try ended.
+    /// When the attempt ended.
     pub at: Timestamp,
     /// When the same is tried again.
     pub next_at: Option<Timestamp>,
 }
 
-/// What the actor of a subscription works on, as of one moment.
+/// The data that the actor of a subscription works on, as of one moment.
 #[derive(Clone, Debug)]
 pub struct SubscriptionWork {
     /// The subscription as its row says.
     pub subscription: Subscription,
     /// The app as it is served at the sink of the subscription.
     pub app: App,
-    /// The ledger; `None`: nothing was ever written there.
+    /// The first and last number of the ledger; `None`: the ledger never had an entry.
     pub ends: Option<LedgerEnds>,
-    /// The next entries that it wants, in their order.
+    /// The next entries that match the filter, in their order.
     pub entries: Vec<LedgerEntry>,
-    /// Up to this number there are no others that it wants.
+    /// Up to this number, no entry other than `entries` matches.
     pub to: i64,
 }
 
@@ -177,54 +184,91 @@ pub struct Gap {
     pub last: i64,
 }
 
-/// What became of the next message of a subscription.
+/// The state from which the outcome of a message was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentFrom {
+    /// The position of the subscription when the message was sent.
+    pub position: i64,
+    /// The moment when the sink got the address that the message went to.
+    pub since: Timestamp,
+}
+
+/// The outcome of the next message of a subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SubscriptionEvent {
-    /// The filter means none of the entries up to this number.
+    /// The filter matches none of the entries up to this number.
     Passed {
         /// The number of the last entry that is passed over.
         to: i64,
     },
-    /// The sink took the entry of this number.
+    /// The sink acknowledged the entry of this number.
     Sent {
         /// The number of the entry.
         number: i64,
-        /// The try.
+        /// The attempt that the sink acknowledged.
         attempt: Box<SubscriptionAttempt>,
     },
-    /// The sink was told of a gap.
+    /// The sink acknowledged a message about a gap.
     GapTold {
-        /// What is missing.
+        /// The entries that are missing from the ledger.
         gap: Gap,
-        /// The try.
+        /// Why the sink refused the message; `None`: the sink took it.
+        refused: Option<String>,
+        /// The attempt that the sink acknowledged.
         attempt: Box<SubscriptionAttempt>,
     },
     /// The sink refused the message, which is passed over.
     Skipped {
         /// The number of the entry; of a gap that of its last entry.
         number: i64,
-        /// Why, in a few words.
+        /// Why the sink refused the message, in a few words.
         reason: String,
-        /// The try.
+        /// The attempt that the sink refused.
+        attempt: Box<SubscriptionAttempt>,
+    },
+    /// The next mail reports these entries. It is not sent yet.
+    Frozen {
+        /// The first and the last number of the entries.
+        range: MailRange,
+    },
+    /// The mail server took the mail, or refused it for good: the entries are passed over.
+    Mailed {
+        /// The entries that the mail reported.
+        range: MailRange,
+        /// How many entries that are.
+        entries: u64,
+        /// Entries that were gone before they were sent.
+        gap: Option<Gap>,
+        /// Recipients that were sent nothing.
+        refused: Vec<RefusedRecipient>,
+        /// The recipients that the server accepted; empty: the mail was refused as a whole.
+        taken_by: Vec<String>,
+        /// No further mail is sent before this moment.
+        quiet_until: Timestamp,
+        /// The attempt that ended so.
         attempt: Box<SubscriptionAttempt>,
     },
     /// The message is tried again later.
     Failed {
-        /// Why the subscription is blocked now, where it is.
+        /// The reason why the subscription is blocked now; `None`: it is not blocked.
         blocked: Option<String>,
-        /// The try, which says when.
+        /// Of a mail: the server does not have the mail, so the next attempt may report later entries as
+        /// well.
+        thaws: bool,
+        /// The failed attempt, with the time of the next one.
         attempt: Box<SubscriptionAttempt>,
     },
 }
 
-/// A list of subscriptions as the front door asks for it, and what it changes.
+/// The calls of the HTTP handlers about subscriptions.
 #[async_trait]
 pub trait Subscriptions: Send + Sync + 'static {
-    /// Makes one. A [`StoreError::Conflict`] where the name is taken or the app has [`SUBSCRIPTIONS_MAX`].
+    /// Creates a subscription. A [`StoreError::Conflict`] where the name is taken or the app has
+    /// [`SUBSCRIPTIONS_MAX`].
     async fn create_subscription(&self, new: &NewSubscription) -> Result<Subscription, StoreError>;
-    /// One subscription of an app.
+    /// Reads one subscription of an app by its id or name.
     async fn subscription(&self, app: &AppId, name: &SubscriptionName) -> Result<Subscription, StoreError>;
-    /// Subscriptions of an app that a filter means, oldest first, after `after`, at most `limit`.
+    /// Subscriptions of an app that match a filter, oldest first, after `after`, at most `limit`.
     async fn subscriptions(
         &self,
         app: &AppId,
@@ -232,7 +276,7 @@ pub trait Subscriptions: Send + Sync + 'static {
         after: Option<&SubscriptionId>,
         limit: u64,
     ) -> Result<Vec<Subscription>, StoreError>;
-    /// Changes one.
+    /// Changes the fields of a subscription that the patch names.
     async fn change_subscription(
         &self,
         app: &AppId,
@@ -240,10 +284,10 @@ pub trait Subscriptions: Send + Sync + 'static {
         patch: &SubscriptionPatch,
         now: Timestamp,
     ) -> Result<Subscription, StoreError>;
-    /// Removes one, with its sink and its attempts.
+    /// Removes a subscription, with its sink and its attempts.
     async fn remove_subscription(&self, app: &AppId, id: &SubscriptionId) -> Result<(), StoreError>;
-    /// The tries of a subscription, newest first, those that ended before `before` (the moment and the number
-    /// of the entry and of the try), at most `limit`.
+    /// The attempts of a subscription, newest first, that ended before `before` (the moment, and the numbers
+    /// of the entry and of the attempt), at most `limit`.
     async fn subscription_attempts(
         &self,
         id: &SubscriptionId,
@@ -251,10 +295,10 @@ pub trait Subscriptions: Send + Sync + 'static {
         before: Option<(Timestamp, i64, u32)>,
         limit: u64,
     ) -> Result<Vec<SubscriptionAttempt>, StoreError>;
-    /// One entry that subscriptions may be sent; `None`: there is none of this number, or it is about
-    /// sending.
+    /// One entry that may be sent to subscriptions; `None`: there is no entry with this number, or it is
+    /// about sending.
     async fn sendable_entry(&self, app: &AppId, number: i64) -> Result<Option<LedgerEntry>, StoreError>;
-    /// Remembers a try that somebody asked for; nothing else changes.
+    /// Stores an attempt that a person asked for; the position stays. A mail is also recorded in the ledger.
     async fn record_subscription_attempt(
         &self,
         id: &SubscriptionId,

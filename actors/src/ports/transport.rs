@@ -6,55 +6,59 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
 use tidings_entity::{
-    id::{AppId, ObjectId, SubscriptionId, WatchId},
+    id::{AppId, LedgerId, ObjectId, SubscriptionId, WatchId},
     kind::{Operation, PayloadFormat},
 };
 
 use super::{
-    App, CommitFacts, EndpointAccess, Gap, GitError, LedgerEntry, Remote, SinkKey, StoreError, Subscription,
+    App, CommitFacts, Digest, EndpointAccess, Gap, GitError, LedgerEntry, MailOutcome, Remote, SinkKey,
+    StoreError, Subscription,
 };
 use crate::{
-    budget::Held,
-    crowds::Crowd,
-    pace::Pace,
-    round::{Change, DeliveryId, Round, RoundSpec},
-    secret::Secret,
-    shards::Hold,
-    sink::{Outlet, SinkAddress},
+    limits::budget::MemoryPermit,
+    limits::in_flight::InFlightLimit,
+    limits::pace::Pace,
+    model::round::{Change, DeliveryId, Round, RoundSpec},
+    model::secret::Secret,
+    model::sink::{Outlet, SinkAddress},
+    ownership::shards::Hold,
     time::Timestamp,
 };
 
-/// Where an app receives, and how it checks what it receives.
+/// The endpoint of an app, with the keys and settings for requests to it.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// The app.
+    /// The app that receives.
     pub app: AppId,
-    /// Which of its sinks: clients, connections and access tokens are kept by it.
+    /// Which sink of the app: clients, connections and access tokens are cached by this key.
     pub sink: SinkKey,
     /// Where attempts go; never [`SinkAddress::Pull`].
     pub address: SinkAddress,
-    /// Since when the app has it ([`App::endpoint_since`]).
+    /// When the app got this endpoint ([`App::endpoint_since`]).
     pub since: Timestamp,
     /// Signing keys, the current one first; more than one during a rotation's overlap. The key is
     /// the UTF-8 bytes of the secret.
     pub keys: Vec<Secret>,
-    /// What goes with each request beyond the signatures, and whom TLS trusts.
+    /// The access data sent with each request, and the certificate authorities that TLS trusts.
     pub access: Arc<EndpointAccess>,
     /// One deadline over connect, headers and body; the transport adds 1 s per 256 KiB sent
     /// beyond 1 MiB.
     pub timeout: Duration,
-    /// How fast it takes requests, where that is limited. Whoever asks for an attempt has waited
-    /// for its turn; the transport waits for one before each further request of it.
+    /// The rate of the endpoint's requests, if it has one. The caller of an attempt has waited for its turn;
+    /// the transport waits for a turn before each further request of the attempt.
     pub pace: Option<Pace>,
-    /// How many attempts at once the app takes over all its sinks, where that is bounded here: an attempt
-    /// of a lane has a place among them.
-    pub crowd: Option<Crowd>,
-    /// What notices outside of rounds look like; those of a round look like its changes.
+    /// How many attempts at once the app takes over all its sinks, if that is limited here: an attempt of a
+    /// lane holds one of these places.
+    pub in_flight: Option<InFlightLimit>,
+    /// The format of notices outside of rounds; notices of a round have the format of its changes.
     pub format: PayloadFormat,
+    /// The mail address that the app gave at registration; empty if none, or if anyone could register the
+    /// app.
+    pub contact: String,
 }
 
 impl Endpoint {
-    /// The endpoint of an app, where its sink is one that attempts go to: with its keys and its choices.
+    /// The endpoint of an app, with its keys and settings; `None`: its sink has no endpoint for attempts.
     #[must_use]
     pub fn of(app: &App, timeout: Duration, pace: Option<Pace>) -> Option<Self> {
         if app.receives_at.outlet() != Outlet::Attempt {
@@ -69,8 +73,9 @@ impl Endpoint {
             access: Arc::clone(&app.access),
             timeout,
             pace,
-            crowd: None,
+            in_flight: None,
             format: app.delivery.format,
+            contact: app.contact().to_owned(),
         })
     }
 }
@@ -92,7 +97,7 @@ impl Endpoint {
 /// The `repository` object of a body.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RepositoryFacts {
-    /// The watch's id.
+    /// Id of the watch, `repository_id` in bodies.
     pub repository_id: WatchId,
     /// The address as the app first gave it.
     pub github_url: String,
@@ -102,33 +107,33 @@ pub struct RepositoryFacts {
     pub name: String,
 }
 
-/// What all deliveries of one lane share.
+/// The repository, round and commit that all deliveries of a lane share.
 #[derive(Clone, Debug)]
 pub struct LaneFacts {
-    /// Where content is read.
+    /// The repository that content is read from.
     pub remote: Remote,
-    /// The `repository` object.
+    /// The `repository` object of bodies.
     pub repository: RepositoryFacts,
-    /// The round.
+    /// The round that the lane delivers.
     pub round: Arc<Round>,
-    /// The target commit's facts.
+    /// Author, time and subject of the target commit; `None`: the round has no target.
     pub commit: Option<Arc<CommitFacts>>,
 }
 
-/// One change to be delivered, with all that its body shows.
+/// One change to deliver, with all data that its body needs.
 #[derive(Clone, Debug)]
 pub struct DeliveryOrder {
-    /// Its id.
+    /// The id of the delivery (`event.id`, `webhook-id`).
     pub id: DeliveryId,
     /// The lane it belongs to.
     pub lane: Arc<LaneFacts>,
-    /// The change.
+    /// The change that is delivered.
     pub change: Change,
     /// In a create: the path of a delete of the same round with the same blob.
     pub renamed_from: Option<Vec<u8>>,
-    /// Its place in the round, from 0.
+    /// The position of the change in the round, from 0.
     pub position: u64,
-    /// Blobs that can be had nowhere: hashes that would need them are left out of the body.
+    /// Blobs that cannot be fetched from the host: hashes that would need them are left out of the body.
     pub unobtainable: Vec<ObjectId>,
 }
 
@@ -140,18 +145,18 @@ pub struct Parcel {
     pub id: DeliveryId,
     /// The last component of the address.
     pub action: Action,
-    /// Whose change it is.
+    /// The watch that the change belongs to.
     pub watch: WatchId,
-    /// What its body looks like; its round says so.
+    /// The format of its body, which the round decides.
     pub format: PayloadFormat,
     /// The body or its parts.
     pub body: ParcelBody,
-    /// Its share of the bytes that all lanes may hold, together with its neighbours; nothing for a
+    /// The part of the memory budget that the delivery and the deliveries rendered with it hold; `None` for a
     /// small one.
-    pub held: Option<Arc<Held>>,
+    pub held: Option<Arc<MemoryPermit>>,
 }
 
-/// What a parcel carries.
+/// The body or bodies of a parcel.
 #[derive(Clone, Debug)]
 pub enum ParcelBody {
     /// One request with these bytes.
@@ -168,7 +173,8 @@ pub enum ParcelBody {
 }
 
 impl Parcel {
-    /// Whether it may share a request with others: the chunks of a large file go by themselves.
+    /// Whether the change may share a request with others: each chunk of a large file has a request of its
+    /// own.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         matches!(self.body, ParcelBody::Whole(_))
@@ -188,25 +194,25 @@ impl Parcel {
 /// The last component of the address a request goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// `/create`
+    /// `/create`: a file that the app did not have.
     Create,
-    /// `/update`
+    /// `/update`: a file of which the content or mode changed.
     Update,
-    /// `/delete`
+    /// `/delete`: a file that the app must drop.
     Delete,
-    /// `/batch`
+    /// `/batch`: many changes in one request.
     Batch,
-    /// `/sync_failed`
+    /// `/sync_failed`: scans of the source fail repeatedly.
     SyncFailed,
-    /// `/sync_recovered`
+    /// `/sync_recovered`: a source that failed can be scanned again.
     SyncRecovered,
-    /// `/synced`
+    /// `/synced`: a round is finished.
     Synced,
-    /// `/resync`
+    /// `/resync`: every file is about to be sent again.
     Resync,
-    /// `/test`
+    /// `/test`: a message that tests the endpoint.
     Test,
-    /// A message of a subscription. It goes to the address itself: nothing is appended.
+    /// A message of a subscription. It is sent to the address of the sink, without an action appended.
     Entry,
 }
 
@@ -244,20 +250,20 @@ impl From<Operation> for Action {
 pub enum Notice {
     /// `/resync` before and `/synced` after a round's changes.
     OfRound {
-        /// [`Action::Resync`] or [`Action::Synced`].
+        /// Either [`Action::Resync`] or [`Action::Synced`].
         action: Action,
-        /// The round.
+        /// The round that begins or is finished.
         round: Arc<Round>,
-        /// The `repository` object.
+        /// The `repository` object of the body.
         repository: RepositoryFacts,
     },
     /// `/sync_failed`: the Git breaker of the watch's source opened.
     SyncFailed {
         /// The delivery id of this notice.
         id: DeliveryId,
-        /// The `repository` object.
+        /// The `repository` object of the body.
         repository: RepositoryFacts,
-        /// What failed; its text and code are public.
+        /// The failure; its text and code are public.
         error: GitError,
         /// Failures in a row.
         consecutive_failures: u32,
@@ -272,19 +278,18 @@ pub enum Notice {
     SyncRecovered {
         /// The delivery id of this notice.
         id: DeliveryId,
-        /// The `repository` object.
+        /// The `repository` object of the body.
         repository: RepositoryFacts,
         /// The moment of the notice.
         timestamp: Timestamp,
     },
-    /// An entry of a ledger, or what else a subscription is told.
+    /// An entry of a ledger, a gap or a test, for a subscription.
     OfSubscription(Arc<SubscriptionMessage>),
-    /// `/test`: asked for by the app, to see whether its endpoint takes what is sent. About no
-    /// repository.
+    /// `/test`: requested by the app to check its endpoint. Concerns no repository.
     Test {
         /// The delivery id of this notice.
         id: DeliveryId,
-        /// The app.
+        /// The app that requested the test.
         app: AppId,
         /// The moment of the notice.
         timestamp: Timestamp,
@@ -294,28 +299,30 @@ pub enum Notice {
 /// A message to the sink of a subscription.
 #[derive(Clone, Debug)]
 pub struct SubscriptionMessage {
-    /// What it is sent as (`webhook-id`): the id of the entry. Sent again it has the same.
+    /// The id of the message (`webhook-id`): that of the entry. A repeated attempt has the same id.
     pub id: DeliveryId,
-    /// The app whose ledger it is about.
+    /// The app whose ledger the message is about.
     pub app: AppId,
     /// The subscription that the message is for.
     pub subscription: SubscriptionId,
-    /// Its name.
+    /// The name of the subscription.
     pub name: String,
-    /// What it says.
+    /// The entry, the gap or the test that the message reports.
     pub content: SubscriptionContent,
     /// The moment of the message.
     pub timestamp: Timestamp,
 }
 
-/// What a message to the sink of a subscription says.
+/// The content of a message to the sink of a subscription.
 #[derive(Clone, Debug)]
 pub enum SubscriptionContent {
-    /// This was written to the ledger.
+    /// An entry of the ledger.
     Entry(LedgerEntry),
     /// Entries were gone before they were sent.
     Gap(Gap),
-    /// Nothing: somebody wants to see whether the sink takes it.
+    /// Several entries of the ledger; only for sinks that send mails.
+    Digest(Digest),
+    /// A test of the sink, asked for by a person.
     Test,
 }
 
@@ -327,14 +334,21 @@ impl SubscriptionMessage {
         Self::of(subscription, id, SubscriptionContent::Entry(entry), timestamp)
     }
 
-    /// The message of a gap, which has one id however often it is sent.
+    /// The message about a gap; every attempt to send it has the same id.
     #[must_use]
     pub fn of_gap(subscription: &Subscription, gap: Gap, at: Timestamp) -> Self {
         let id = format!("gap_{}_{}_{}", subscription.id.ulid(), gap.first, gap.last);
         Self::of(subscription, DeliveryId::from_stored(id), SubscriptionContent::Gap(gap), at)
     }
 
-    /// A test.
+    /// The mail of a range of entries of this ledger.
+    #[must_use]
+    pub fn of_digest(subscription: &Subscription, ledger: &LedgerId, digest: Digest, at: Timestamp) -> Self {
+        let id = digest.range.id(&subscription.id, ledger);
+        Self::of(subscription, id, SubscriptionContent::Digest(digest), at)
+    }
+
+    /// A message that tests the sink of a subscription. Its id is derived from the app and `salt`.
     #[must_use]
     pub fn of_test(subscription: &Subscription, salt: &[u8], at: Timestamp) -> Self {
         let id = DeliveryId::of_test(&subscription.app, salt);
@@ -355,7 +369,7 @@ impl SubscriptionMessage {
 /// Why an attempt got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendFailure {
-    /// The deadline passed.
+    /// The deadline of the attempt passed.
     Timeout,
     /// Resolution, connection or TLS failed, or the connection broke.
     Connection,
@@ -365,25 +379,25 @@ pub enum SendFailure {
     InvalidUrl,
 }
 
-/// What came of one attempt. A chunked file is one attempt over all its requests: the first
-/// answer that is not 2xx, or the last one.
+/// The outcome of one attempt. A chunked file is one attempt over all its requests: the first answer that is
+/// not 2xx, or the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptOutcome {
-    /// The status code, or why there is none.
+    /// The status code, or why there was no answer.
     pub result: Result<u16, SendFailure>,
-    /// What `Retry-After` asks for, from now; both forms.
+    /// The wait that `Retry-After` asks for, from now; both forms of the header are read.
     pub retry_after: Option<Duration>,
     /// At most 1,024 characters of the answer's body or of the failure, control characters
     /// escaped.
     pub excerpt: String,
-    /// How long it took.
+    /// The duration of the attempt.
     pub took: Duration,
     /// More of the answer, for people. Of a request that was acknowledged only where every attempt is
     /// recorded.
     pub answer: Option<Arc<KeptAnswer>>,
 }
 
-/// What is kept of an endpoint's answer: credentials replaced, control characters escaped.
+/// The stored part of an endpoint's answer: credentials replaced, control characters escaped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptAnswer {
     /// Names in lower case and values, in the order they came; at most 4 KiB in all.
@@ -393,23 +407,24 @@ pub struct KeptAnswer {
 }
 
 impl AttemptOutcome {
-    /// Whether the receiver acknowledged.
+    /// Whether the receiver acknowledged the request.
     #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self.result, Ok(200..=299))
     }
 }
 
-/// What the receiver says of one change of a batch.
+/// The answer of the receiver for one change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemOutcome {
-    /// It took it.
+    /// The receiver acknowledged the change.
     Accepted,
-    /// It will never take it, and perhaps why: at most 1,024 characters, control characters escaped.
+    /// The receiver refused the change for good, with a reason of at most 1,024 characters, control
+    /// characters escaped.
     Refused(String),
-    /// It wants it again later, or did not say what became of it.
+    /// The receiver wants the change again later, or did not report it; with the reason.
     Retry(String),
-    /// It was not tried: one before it found trouble of the endpoint's own, or the right to it ended.
+    /// The change was not tried: the endpoint failed at an earlier change, or a claim ended.
     Untaken,
 }
 
@@ -419,40 +434,40 @@ pub enum PrepareError {
     /// Reading its content failed.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// Reading or writing what is known of its blob failed.
+    /// Reading or writing the stored facts about its blob failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The content of the first delivery alone has so many bytes, more than it may have now.
+    /// The content of the first delivery alone has this number of bytes, more than may be held now.
     #[error("its content has {0} bytes, more than are free")]
-    Heavy(u64),
+    OverBudget(u64),
 }
 
-/// Bodies and the one guarded way out.
+/// Renders bodies and sends them, through the one guarded HTTP client.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// These changes of a round will be rendered soon: a transport may look up, and fetch, at once
-    /// what it would look up and fetch one by one. What goes wrong shows when they are rendered.
+    /// Announces changes of a round that will be rendered soon: a transport may look up and fetch the
+    /// contents that they need. Errors are reported when the changes are rendered.
     async fn foresee(&self, _remote: &Remote, _spec: &RoundSpec, _changes: &[Change]) {}
 
-    /// Renders deliveries of one lane, in their order: the first, and as many after it as can be
-    /// rendered and together read at most `budget` bytes. Reads content, hashes what was never
-    /// hashed, remembers the hashes.
+    /// Renders deliveries of one lane, in their order: the first, and as many after it as can be rendered and
+    /// together read at most `budget` bytes. Reads contents, and hashes and stores the hash of each content
+    /// that has none yet.
     ///
-    /// A failure is that of the first. [`GitError::Missing`] names a blob that a fetch may bring;
-    /// the caller fetches it by id and asks again, with the blob among `unobtainable` if the host
-    /// definitively refuses it. If the new content itself is unobtainable the answer is
-    /// [`GitError::Unobtainable`]. [`PrepareError::Heavy`] asks for a larger budget.
+    /// A failure is about the first delivery. [`GitError::Missing`] names a blob that a fetch may bring; the
+    /// caller fetches it by id and asks again, with the blob among `unobtainable` if the host definitively
+    /// refuses it. If the new content itself is unobtainable the answer is [`GitError::Unobtainable`].
+    /// [`PrepareError::OverBudget`] asks for a larger budget.
     async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError>;
 
-    /// One attempt. Never fails: what went wrong is the outcome. One of several requests makes no further
-    /// one when its right does not last ([`Hold::lasts`]): another replica may send the same by then.
-    /// `None`: it was left for that reason, and says nothing of the endpoint.
+    /// One attempt. It never fails: a failure is part of the outcome. An attempt of several requests stops
+    /// when the right to send ends ([`Hold::lasts`]): another replica may be sending the same by then.
+    /// `None`: the attempt stopped for that reason, which says nothing about the endpoint.
     async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome>;
 
-    /// One attempt at many deliveries of one round in one request, at least one, in their order. The
-    /// outcome is that of the request; of a request that was acknowledged there is one word for each
-    /// delivery, in the same order. Where each goes by itself, those after the end of the right are
-    /// [`ItemOutcome::Untaken`].
+    /// One attempt at several deliveries of one round in one request, at least one, in their order. The
+    /// outcome is that of the request. If the request was acknowledged, there is one result for each
+    /// delivery, in the same order. A sink that sends each delivery by itself reports those after the end of
+    /// the right to send as [`ItemOutcome::Untaken`].
     async fn send_batch(
         &self,
         endpoint: &Endpoint,
@@ -460,6 +475,10 @@ pub trait Transport: Send + Sync + 'static {
         hold: &Hold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>);
 
-    /// One attempt at a notice; `sync_failed` and `sync_recovered` have 10 s.
+    /// One attempt at a message to the sink of a subscription that sends mails. `is_last`: a recipient that
+    /// the server does not accept now is left out, and does not delay the mail for the others any more.
+    async fn mail(&self, endpoint: &Endpoint, message: &SubscriptionMessage, is_last: bool) -> MailOutcome;
+
+    /// One attempt at a notice; `sync_failed` and `sync_recovered` have a deadline of 10 s.
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome;
 }

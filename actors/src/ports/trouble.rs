@@ -1,26 +1,26 @@
-//! Why sources cannot be scanned, in the few words that a label may be. The row of a source holds the text
-//! of the last error; what kind of trouble that is follows from the text alone.
+//! The kinds of failures of scans, few enough for a label. The row of a source holds the text of the last
+//! error; the kind follows from the text alone.
 
 use super::GitError;
 
-/// What kind of trouble the last scan of a source met.
+/// The kind of failure of a source's last scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ScanTrouble {
     /// The Git host refuses the credential, or it cannot be used.
     Credential,
     /// The Git host shows no such repository to this credential.
     NotFound,
-    /// The Git host does not answer, answers too late, or asks for patience.
+    /// The Git host does not answer, answers too late, or asks to wait.
     Unreachable,
-    /// Anything else: what was answered cannot be used, or this side failed.
+    /// Any other failure: an answer that cannot be used, or a failure on this side.
     Other,
 }
 
 impl ScanTrouble {
-    /// Every kind.
+    /// Every kind of failure.
     pub const ALL: [Self; 4] = [Self::Credential, Self::NotFound, Self::Unreachable, Self::Other];
 
-    /// The word for it.
+    /// The label of the kind.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl ScanTrouble {
         }
     }
 
-    /// Of the text that the row of a source holds.
+    /// Derives the kind of trouble from the error text in the row of a source.
     #[must_use]
     pub fn of(last_error: &str) -> Self {
         let begins_as = |error: GitError| last_error.starts_with(error.to_string().as_str());

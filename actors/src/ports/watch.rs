@@ -1,20 +1,24 @@
-//! Watches, their cursors and the sources that they see repositories through.
+//! Watches, their cursors, and the sources through which they read repositories.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, RepositoryId, SourceId, WatchId},
-    kind::{BranchGone, CursorState, HistoryMode, SelectorKind, WatchState},
+    kind::{BranchGone, CursorState, HistoryMode, SelectorKind, StatusHost, WatchState},
 };
 
-use super::{Extent, NewSink, RefListing, RefPatterns, Remote, RepositoryFacts, SinkKey, WatchSink};
-use crate::{follow::Followed, round::TreeEnd, secret::Secret, time::Timestamp, view::View};
+use super::{
+    Extent, NewSink, RefListing, RefPatterns, Remote, RepositoryFacts, ShownStatus, SinkKey, WatchSink,
+};
+use crate::{
+    model::follow::Followed, model::round::TreeEnd, model::secret::Secret, model::view::View, time::Timestamp,
+};
 
-/// Which refs a watch follows: a kind, and the name or glob of it (empty for the default branch). What it
-/// means is decided in [`crate::selector`].
+/// The refs that a watch follows: a kind, and a name or glob (empty for the default branch).
+/// [`crate::model::selector`] decides which refs match.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Selector {
-    /// The kind.
+    /// Whether the value names the default branch, a branch, a ref, or a pattern.
     pub kind: SelectorKind,
     /// A short branch name, a glob over short names of branches or tags, or a full ref name or a glob over
     /// full names (`refs/pull/*/head`).
@@ -24,42 +28,45 @@ pub struct Selector {
 /// Where a new watch starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// From nothing: every file.
+    /// From nothing: every file is delivered.
     All,
-    /// From this commit on.
+    /// From this commit, which the app already has: only later changes are delivered.
     At(ObjectId),
 }
 
 /// A registration of a watch, access already proved by `listing`.
 #[derive(Clone, Debug)]
 pub struct NewWatch {
-    /// The id it gets if the app has no watch with this repository, selector and alias.
+    /// The id for the watch, if the app has no watch with this repository, selector and alias.
     pub id: WatchId,
-    /// The app.
+    /// The app that registers the watch.
     pub app: AppId,
     /// The normalised address; names the repository.
     pub url: String,
-    /// What bodies show: the address as given, owner, name.
+    /// The `repository` object of bodies: the address as given, owner, name.
     pub facts: RepositoryFacts,
     /// Whether an anonymous `ls-refs` was refused.
     pub is_private: bool,
     /// The credential; never shared between apps.
     pub credential: Option<Secret>,
-    /// Which refs.
+    /// The branches or refs that the watch follows.
     pub selector: Selector,
-    /// Tells it from other watches of the same refs: `[a-z0-9-]`, at most 40 characters; mostly empty.
+    /// Distinguishes the watch from others of the same refs: `[a-z0-9-]`, at most 40 characters; usually
+    /// empty.
     pub alias: String,
-    /// The sink that it has for itself; `None`: that of its app.
+    /// The sink of this watch alone; `None`: the sink of its app.
     pub sink: Option<NewSink>,
-    /// Which files.
+    /// The kind of Git host whose API is told the state of the watch; `None`: no host is told.
+    pub status: Option<StatusHost>,
+    /// Which files are delivered (path filter), and how much of each.
     pub view: View,
     /// Net changes or every commit.
     pub mode: HistoryMode,
-    /// What a vanished branch means; `Keep` unless the selector is a pattern.
+    /// The setting for a branch that vanished; always `Keep` unless the selector is a pattern.
     pub on_branch_gone: BranchGone,
-    /// Where to start.
+    /// The commit, or nothing, that the app starts from.
     pub start: Start,
-    /// The proof of access: written as heads of the source.
+    /// The listed refs that prove access to the repository; written as heads of the source.
     pub listing: RefListing,
     /// No delivery before this moment.
     pub deliver_after: Timestamp,
@@ -70,55 +77,57 @@ pub struct NewWatch {
 /// A watch as its app sees it.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    /// Its id: `repository_id` on the wire.
+    /// Id of the watch, `repo_` and a ULID; `repository_id` in the API.
     pub id: WatchId,
-    /// Its app.
+    /// The app that gets the changes.
     pub app: AppId,
-    /// The repository.
+    /// The repository that is watched.
     pub repository: RepositoryId,
-    /// The source it sees it through.
+    /// The source through which the repository is read.
     pub source: SourceId,
     /// The normalised address of the repository.
     pub url: String,
-    /// What bodies show.
+    /// The `repository` object of bodies.
     pub facts: RepositoryFacts,
     /// Whether an anonymous `ls-refs` was refused.
     pub is_private: bool,
-    /// Whether it has a credential.
+    /// Whether the watch has a credential of its own.
     pub has_credential: bool,
-    /// Which refs.
+    /// The branches or refs that the watch follows.
     pub selector: Selector,
-    /// Tells it from other watches of the same refs.
+    /// Distinguishes the watch from others of the same refs; empty where there is only one.
     pub alias: String,
-    /// The sink that it has for itself; `None`: that of its app.
+    /// The sink of this watch alone; `None`: the sink of its app.
     pub sink: Option<WatchSink>,
-    /// Which files.
+    /// The settings and state of the statuses at its Git host; `None`: the watch shows no status.
+    pub status: Option<ShownStatus>,
+    /// Which files are delivered (path filter), and how much of each.
     pub view: View,
     /// Net changes or every commit.
     pub mode: HistoryMode,
-    /// What a vanished branch means.
+    /// The setting for a branch that vanished.
     pub on_branch_gone: BranchGone,
-    /// Whether it is served.
+    /// Whether changes of the watch are delivered.
     pub state: WatchState,
-    /// Why it is paused, where it is.
+    /// Why the watch is paused; `None` while it is active.
     pub reason: Option<String>,
     /// The moment of registration.
     pub created_at: Timestamp,
     /// No delivery before this moment.
     pub deliver_after: Timestamp,
-    /// Its cursors.
+    /// The progress of each branch that the watch follows.
     pub cursors: Vec<CursorStatus>,
-    /// What the last failed scan of its source said; `None` after a good one.
+    /// The text of the last scan's error; `None` after a scan that succeeded.
     pub last_error: Option<String>,
-    /// The address at which its source is asked, where its host says that the repository moved.
+    /// The address at which the source is scanned since the repository moved; `None`: it did not move.
     pub moved_to: Option<String>,
 }
 
-/// The trees of a watch that mirrors keep: what its app holds, what it is brought to, and what it may
-/// hold files of (bases of an open or coming resync), each under the view it is seen with.
+/// The trees of a watch that mirrors keep: the held tree, the target, and trees of which the app may hold
+/// files (bases of an open or coming resync), each with its view.
 #[derive(Clone, Debug)]
 pub struct PinnedTrees {
-    /// Where they are read, and missing objects fetched.
+    /// The remote repository from which the trees are read and missing objects are fetched.
     pub remote: Remote,
     /// The trees, each once, in no order.
     pub ends: Vec<TreeEnd>,
@@ -126,10 +135,10 @@ pub struct PinnedTrees {
     pub held: Vec<(String, Option<TreeEnd>)>,
 }
 
-/// Where one branch of a watch stands.
+/// The progress of one branch of a watch.
 #[derive(Clone, Debug)]
 pub struct CursorStatus {
-    /// The cursor.
+    /// Id of the cursor, `cur_` and a ULID.
     pub id: CursorId,
     /// The full ref name.
     pub branch: String,
@@ -137,20 +146,20 @@ pub struct CursorStatus {
     pub held: Option<ObjectId>,
     /// The commit its source reported last.
     pub head: Option<ObjectId>,
-    /// Why that commit cannot be taken, where it cannot.
+    /// Why the commit at the head cannot be fetched; `None`: it can.
     pub fault: Option<HeadFault>,
-    /// Whether it moves.
+    /// Whether rounds of the cursor are delivered, or why not.
     pub state: CursorState,
-    /// Why not, where it does not.
+    /// Why the cursor is not active; `None` while it is.
     pub reason: Option<String>,
-    /// Whether the app ever acknowledged something of it.
+    /// Whether the app ever acknowledged a change of the cursor.
     pub acknowledged: bool,
     /// The number of its open round, its settled prefix and its total.
     pub open: Option<(i64, u64, u64)>,
     /// The number of the round that began last, whether a row of it is kept or not; 0: none ever did.
     pub last_round: i64,
-    /// A complete resync could not name what the app must drop, and the app was not told either: it
-    /// may have files that are gone.
+    /// Whether the app may have files that no longer exist: a complete resync could not name the files to
+    /// drop, and the app was not told.
     pub deletes_unknown: bool,
     /// Number of open dead letters.
     pub dead_letters: u64,
@@ -158,12 +167,12 @@ pub struct CursorStatus {
     pub behind_since: Option<Timestamp>,
 }
 
-/// Why a commit that a source reported cannot be taken.
+/// Why a commit that a source reported cannot be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadFault {
-    /// For people.
+    /// The reason, as a sentence for people.
     pub reason: String,
-    /// Since when: the commit came, or the reason changed.
+    /// When the commit was first reported, or the reason last changed.
     pub since: Timestamp,
 }
 
@@ -174,7 +183,8 @@ impl Watch {
         SinkKey { app: self.app.clone(), sink: self.sink.as_ref().map(|sink| sink.id.clone()) }
     }
 
-    /// What its source is asked for because of it: full ref names, or a prefix that ends in `/`.
+    /// The refs that a source is asked for because of this watch: full ref names, or a prefix that ends in
+    /// `/`.
     #[must_use]
     pub fn patterns(&self) -> RefPatterns {
         match self.selector.ref_pattern() {
@@ -187,58 +197,61 @@ impl Watch {
     }
 }
 
-/// New settings of a watch; `None` leaves one as it is. A changed view or selector is delivered as
-/// the next round, never in the middle of one.
+/// New settings of a watch; `None` leaves a setting as it is. A changed view or selector is delivered as the
+/// next round, never in the middle of a round.
 #[derive(Clone, Debug, Default)]
 pub struct WatchPatch {
-    /// Which files.
+    /// The new view: which files, and how much of each.
     pub view: Option<View>,
     /// Net changes or every commit.
     pub mode: Option<HistoryMode>,
-    /// What a vanished branch means; only a pattern may have anything but `Keep`.
+    /// The setting for a branch that vanished; only a pattern may have another one than `Keep`.
     pub on_branch_gone: Option<BranchGone>,
-    /// Whether it is served, and why not.
+    /// The new state, with the reason for a pause.
     pub state: Option<(WatchState, Option<String>)>,
-    /// The sink that it has for itself, or (`Some(None)`) that it goes to that of its app. A sink that it has
-    /// keeps its id and its signing key, and is served again where it was disabled.
+    /// The watch's own sink, or (`Some(None)`) that the watch uses the sink of its app. An own sink that
+    /// already exists keeps its id and its signing key, and is enabled if it was disabled.
     pub sink: Option<Option<NewSink>>,
+    /// The kind of Git host that is told the state of the watch from now on, or (`Some(None)`) none.
+    pub status: Option<Option<StatusHost>>,
 }
 
-/// A source that must be polled.
+/// A source that must be scanned, with its watches' patterns.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Its id.
+    /// Id of the source, `src_` and a ULID.
     pub id: SourceId,
-    /// What a poll needs to know, for all apps that watch through it.
+    /// The repository, credential and apps that a scan needs.
     pub remote: Remote,
-    /// Full names or prefixes of the refs that its watches follow, for each app that follows others than the
-    /// ones before; HEAD is always asked for.
+    /// Full names or prefixes of the refs that its watches follow, one set for each app that follows other
+    /// refs than the apps before; HEAD is always asked for.
     pub patterns: Vec<RefPatterns>,
-    /// Which of the refs that a poll lists are to be fetched.
+    /// The listed refs whose commits are fetched.
     pub followed: Followed,
-    /// How much of a commit a scan fetches: trees alone where every watch of the repository,
-    /// through whatever source, is narrow.
+    /// How much of a commit a scan fetches: only trees if every watch of the repository, through any of its
+    /// sources, is narrow.
     pub extent: Extent,
     /// Whether some watch needs every commit.
     pub every: bool,
-    /// Commits held by its cursors and heads known before: what a fetch may name as present.
+    /// Commits that its cursors hold, and heads known before: a fetch may tell the host that they are
+    /// present.
     pub haves: Vec<ObjectId>,
     /// When a head of it moved last (its creation, if never).
     pub last_change: Timestamp,
-    /// When a genuine hook told of a ref of its repository last.
+    /// When a genuine hook last reported a ref of the repository; `None`: never.
     pub hooked_at: Option<Timestamp>,
 }
 
-/// What moving heads led to.
+/// The effect of moving heads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
     /// Whether any head was written, or the address where the source is asked.
     pub changed: bool,
-    /// The followed refs that are absent from a repository that has others.
+    /// The followed refs that are absent from a repository that has other refs.
     pub absent: BTreeSet<String>,
     /// How many refs of a pattern are not followed because it matches too many, by watch.
     pub left_out: BTreeMap<WatchId, u64>,
-    /// The cursors of the source that are behind their head now, with their sinks; also where this
-    /// listing wrote nothing, so that a lane which missed a hint gets another one.
+    /// The cursors of the source that are behind their head now, with their sinks. They are listed also if
+    /// this listing wrote nothing, so that a lane that missed a hint gets another one.
     pub cursors: Vec<(SinkKey, CursorId)>,
 }

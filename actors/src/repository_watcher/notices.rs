@@ -8,8 +8,8 @@ use super::{RepositoryWatcherMessage, RepositoryWatcherState};
 use crate::{
     context::Context,
     deliverer::take_turn,
+    model::round::DeliveryId,
     ports::{App, Cause, Endpoint, GitError, Notice, StoreError, Watch},
-    round::DeliveryId,
     time::Timestamp,
 };
 
@@ -38,10 +38,10 @@ impl RepositoryWatcherState {
             })
             .await;
         };
-        self.tasks.spawn(&self.post, work, RepositoryWatcherMessage::Done);
+        self.tasks.spawn(&self.mailbox, work, RepositoryWatcherMessage::Done);
     }
 
-    /// The scan that led to what is announced.
+    /// The place in the trace of the scan that led to the notice.
     fn last_scan(&self, id: &SourceId) -> Option<Cause> {
         self.sources.get(id).and_then(|watched| watched.last_scan)
     }
@@ -59,7 +59,7 @@ impl RepositoryWatcherState {
             })
             .await;
         };
-        self.tasks.spawn(&self.post, work, RepositoryWatcherMessage::Done);
+        self.tasks.spawn(&self.mailbox, work, RepositoryWatcherMessage::Done);
     }
 }
 
@@ -105,7 +105,7 @@ async fn tell(context: &Context, app: &App, watch: &Watch, cause: Option<Cause>,
     let endpoint = Endpoint::of(app, context.policy.attempt_timeout, context.pace_of(app));
     let Some(endpoint) = endpoint else { return };
     let _place = take_turn(&endpoint, &context.outbound).await;
-    // It may have waited long; nothing is said of a watch that ended.
+    // The notice may have waited long; none is sent for a watch that was removed.
     if matches!(context.store.watch(&app.id, &watch.id).await, Err(StoreError::NotFound)) {
         return;
     }

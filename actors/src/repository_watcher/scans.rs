@@ -1,4 +1,4 @@
-//! The scans of one repository: a source waits for its turn, is scanned, and is scheduled anew.
+//! The scans of one repository: a source waits for its turn, is scanned, and is scheduled again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,9 +14,9 @@ use super::{
 use crate::{
     circuit_breaker::{self, source_key},
     deliverer,
-    hosts::Postponed,
+    limits::hosts::Postponed,
     ports::{GitError, StoreError},
-    scan_worker::{self, Known, Place, ScanError},
+    scan_worker::{self, Known, ScanError, ScanPermit},
 };
 
 /// How often a source that waits for a place to be scanned looks for one.
@@ -32,14 +32,14 @@ impl RepositoryWatcherState {
         let (source, meter, began) = (watched.source.clone(), self.context.meter.clone(), Instant::now());
         let slots = self.context.scan_slots.clone();
         let admitted = async move {
-            // Nobody waits for a place while it holds a turn that others could use.
+            // A turn is given back while the source waits for a slot, so that other sources can use it.
             loop {
                 while !slots.has_room(&source.remote.apps) {
                     tokio::time::sleep(ROOM_LOOKED_AT).await;
                 }
                 let turn = hosts.turn(&source.remote, is_urgent).await?;
                 if let Some(slot) = slots.take(&source.remote.apps) {
-                    return Ok(Place { turn, slot });
+                    return Ok(ScanPermit { turn, slot });
                 }
             }
         };
@@ -54,31 +54,31 @@ impl RepositoryWatcherState {
         };
         let id = id.clone();
         let report = move |admission| RepositoryWatcherMessage::Admitted(id, admission);
-        self.tasks.spawn(&self.post, wait, report);
+        self.tasks.spawn(&self.mailbox, wait, report);
     }
 
-    pub(super) fn on_admitted(&mut self, id: &SourceId, admission: Option<Result<Place, Postponed>>) {
+    pub(super) fn on_admitted(&mut self, id: &SourceId, admission: Option<Result<ScanPermit, Postponed>>) {
         let Some(watched) = self.sources.get_mut(id) else { return };
         let Some(admission) = admission.filter(|_| watched.in_line.is_some()) else { return };
         watched.in_line = None;
         match (admission, watched.mode) {
-            // The breaker opened meanwhile, or another source of the repository is being scanned:
-            // the turn is given back. When that scan ends this source stands in line again.
+            // The breaker opened meanwhile, or another source of the repository is being scanned: the turn is
+            // given back. After that scan this source lines up again.
             (_, Mode::Rejecting { probe: false }) => {}
             (Ok(_), _) if self.scanning.source().is_some() => watched.urgent = true,
             (Ok(place), _) => self.scan(id, place),
             (Err(postponed), Mode::Due { .. }) => {
-                // They all wait for the same moment; the line at the host orders them then.
+                // Postponed sources are all due at the same moment; the line of the host orders them then.
                 watched.mode = Mode::Due { at: Instant::now() + postponed.wait };
                 self.tell_polls(id);
                 self.schedule_tick();
             }
-            // A probe that does not come back is permitted again.
+            // The breaker permits another probe when this one is not answered.
             (Err(_), Mode::Rejecting { .. }) => watched.mode = Mode::Rejecting { probe: false },
         }
     }
 
-    fn scan(&mut self, id: &SourceId, place: Place) {
+    fn scan(&mut self, id: &SourceId, place: ScanPermit) {
         let Some(watched) = self.sources.get_mut(id) else { return };
         (watched.urgent, watched.is_read_anew) = (false, false);
         if let Mode::Rejecting { probe } = &mut watched.mode {
@@ -99,7 +99,8 @@ impl RepositoryWatcherState {
             let began = Instant::now();
             (scan_worker::dispatch(directory, source, known, place).await, began.elapsed())
         };
-        self.tasks.spawn(&self.post, scan, move |ended| RepositoryWatcherMessage::Scanned(reported, ended));
+        self.tasks
+            .spawn(&self.mailbox, scan, move |ended| RepositoryWatcherMessage::Scanned(reported, ended));
     }
 
     pub(super) fn on_scanned(&mut self, id: &SourceId, (ended, took): (scan_worker::Ended, Duration)) {
@@ -107,7 +108,7 @@ impl RepositoryWatcherState {
         let key = source_key(id.as_str(), self.repository.as_str());
         let now = self.context.now();
         let Some(watched) = self.sources.get_mut(id) else {
-            // It was removed meanwhile; perhaps it was the last one.
+            // The source was removed during the scan; perhaps it was the last one.
             self.on_reload();
             return self.scan_next(poked);
         };
@@ -118,7 +119,7 @@ impl RepositoryWatcherState {
             Ok(report) => {
                 watched.failures = 0;
                 watched.take(report.missing, report.wide, report.left_out);
-                // Rows that were read anew while the scan was on its way may ask for more.
+                // If the rows were read during the scan, they may ask for more than the scan did.
                 watched.calm = report.calm.filter(|_| !watched.is_read_anew);
                 if report.changed {
                     Arc::make_mut(&mut watched.source).last_change = now;
@@ -132,28 +133,31 @@ impl RepositoryWatcherState {
                     self.remember_error(id, None);
                 }
                 if report.changed {
-                    // What a fetch may name as present has changed.
+                    // The commits that a fetch may tell the host as present have changed.
                     self.on_reload();
                 }
             }
             Err(ScanError::Store(StoreError::Lost)) => {
-                // Nothing failed: another replica works on this repository now.
+                // This is no failure: another replica works on this repository now.
                 self.on_reload();
             }
             Err(reason) => retry_after = self.on_scan_failed(id, &key, &reason),
         }
         self.schedule(id, retry_after);
         self.tell_polls(id);
+        if self.sources.get_mut(id).is_some_and(|watched| std::mem::take(&mut watched.is_poked)) {
+            self.on_poke_of(id);
+        }
         self.scan_next(poked);
     }
 
-    /// Takes note of a scan that failed. Returns the wait that its host asked for, if it did.
+    /// Records a failed scan. Returns the wait that its host asked for, if any.
     fn on_scan_failed(&mut self, id: &SourceId, key: &str, reason: &ScanError) -> Option<Duration> {
         let watched = self.sources.get_mut(id)?;
         let mut retry_after = None;
         let text = reason.to_string();
         if let ScanError::Git(GitError::RateLimited { retry_after: asked }) = reason {
-            // Nothing failed: the host answers, and is obeyed.
+            // This is no failure: the host answered, and its wait is kept.
             retry_after = *asked;
             info!(
                 source.id = %id, repository.id = %self.repository,
@@ -186,7 +190,7 @@ impl RepositoryWatcherState {
         retry_after
     }
 
-    /// No scan is on its way any more: the next source may go, at once if somebody `poked` meanwhile.
+    /// No scan is running any more: the next source may go, at once if the repository was `poked` meanwhile.
     fn scan_next(&mut self, poked: bool) {
         if poked {
             self.on_poke();

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::ports::Random;
 
-/// The bounds of the interval.
+/// The bounds of the interval between two scans of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Shortest.
+    /// The shortest interval between two scans.
     pub min: Duration,
-    /// Longest.
+    /// The longest interval between two scans.
     pub max: Duration,
 }
 

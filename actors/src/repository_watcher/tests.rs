@@ -12,9 +12,9 @@ use tidings_entity::kind::{BreakerKind, CursorState, SelectorKind};
 use tokio::time::Instant;
 
 use crate::{
+    model::secret::Secret,
     ports::{Action, BreakerRow, GitError, Notice, Selector, SourceStore, UpkeepStore, Watch, WatchStore},
     repository_watcher::RepositoryWatcherMessage,
-    secret::Secret,
     testing::{
         Fault,
         house::{House, URL, location},
@@ -116,7 +116,7 @@ async fn a_scan_that_panics_restarts_only_its_worker_and_the_breaker_counts() {
     house.until_held(&watch, second).await;
 }
 
-fn restarts(node: &crate::directory::TreeNode, role: &str) -> u64 {
+fn restarts(node: &crate::supervision::directory::TreeNode, role: &str) -> u64 {
     let own = if node.actor.starts_with(role) { node.restarts } else { 0 };
     own + node.children.iter().map(|child| restarts(child, role)).sum::<u64>()
 }
@@ -348,7 +348,7 @@ async fn a_host_that_asks_for_patience_again_and_again_is_obeyed_and_not_failed(
     house.poke(&watch).await;
     let shown = async || house.store.watch(&watch.app, &watch.id).await.expect("watched").last_error;
     house.until("the app sees it", async || shown().await.is_some()).await;
-    assert_eq!(shown().await.as_deref(), Some("the Git host asks for patience"));
+    assert_eq!(shown().await.as_deref(), Some("the Git host asks to wait"));
     house.until("it asked often", async || house.git.polls() >= polls + times as u64).await;
     // Half the calm each time, up to five minutes; failures would have doubled it, to an hour in all.
     assert!(start.elapsed() < Duration::from_secs(2_700), "after {:?}", start.elapsed());

@@ -1,5 +1,5 @@
-//! What a watcher remembers of each of its sources, and of the one scan that is on its way. A cache: a
-//! crash loses it, and each source is polled soon.
+//! The state that a watcher keeps for each of its sources, and for the scan under way. A cache: after a crash
+//! each source is polled soon.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +10,11 @@ use tidings_entity::id::{SourceId, WatchId};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::warn;
 
+use super::hooks::Gap;
 use crate::{
-    polls::Scanned,
     ports::{Cause, RefPatterns, Source},
     scan_worker::Calm,
+    signals::polls::Scanned,
 };
 
 /// Whether the breaker of a source lets scans through.
@@ -21,19 +22,19 @@ use crate::{
 pub(super) enum Mode {
     /// The source is due at this moment.
     Due { at: Instant },
-    /// The breaker is open; only a permitted probe goes, as soon as no other scan is on its way.
+    /// The breaker is open; only a permitted probe is scanned, as soon as no other scan is running.
     Rejecting { probe: bool },
 }
 
-/// A place in line at the host, given up when dropped.
+/// A place in the line of the host, which is left when the value is dropped.
 pub(super) struct InLine {
     pub(super) _place: oneshot::Sender<()>,
 }
 
-/// The one scan of a repository.
+/// Whether a scan of the repository is running.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Scanning {
-    /// No scan is on its way.
+    /// No scan is running.
     None,
     /// This source is being scanned.
     Running(SourceId),
@@ -50,7 +51,7 @@ impl Scanning {
         }
     }
 
-    /// Keeps a poke until the scan ends. `false`: no scan is on its way.
+    /// Remembers a poke until the scan ends. `false`: no scan is running.
     pub(super) fn poke_after(&mut self) -> bool {
         match std::mem::replace(self, Self::None) {
             Self::None => false,
@@ -67,19 +68,19 @@ impl Scanning {
     }
 }
 
-/// A source and what is known of its scans.
+/// A source and the knowledge from its scans.
 pub(super) struct Watched {
     pub(super) source: Arc<Source>,
     pub(super) mode: Mode,
-    /// Somebody waits for it: a poke, or a new watch.
+    /// Whether an app, an operator or a new watch waits for the scan.
     pub(super) urgent: bool,
     pub(super) in_line: Option<InLine>,
     pub(super) failures: u32,
-    /// Refs that are absent, and since when each of them is.
+    /// Absent refs, and the moment since when each of them is absent.
     pub(super) missing: BTreeMap<String, Instant>,
-    /// What its apps followed together when that was more than one listing may say.
+    /// The refs that its apps followed together when there were too many for one listing.
     pub(super) wide: Option<Vec<RefPatterns>>,
-    /// The last listing, where it left nobody anything to do; forgotten with each look at the rows.
+    /// The last listing, if it left nothing to do; forgotten with each reading of the rows.
     pub(super) calm: Option<Calm>,
     /// The rows of the source were read since its last scan began.
     pub(super) is_read_anew: bool,
@@ -87,14 +88,29 @@ pub(super) struct Watched {
     pub(super) left_out: BTreeMap<WatchId, u64>,
     /// The public text of the failure that the rows may name; `None`: its last scan succeeded.
     pub(super) failing: Option<String>,
-    /// Where the last scan stands in its trace: notices follow from it.
+    /// The span of the last scan: notices belong to its trace.
     pub(super) last_scan: Option<Cause>,
-    /// What came of it, for people.
+    /// The result of the last scan, for people.
     pub(super) scanned: Option<Arc<Scanned>>,
+    /// Keeps the pokes apart that hooks of its apps lead to.
+    pub(super) gap: Gap,
+    /// Whether a poke came during the scan of this source: the source is due again when that scan ends.
+    pub(super) is_poked: bool,
 }
 
 impl Watched {
-    /// Remembers what a scan said beside heads.
+    /// Makes the source due `soon`, before sources that were not poked.
+    pub(super) fn poke(&mut self, soon: Instant) {
+        if let Mode::Due { at } = &mut self.mode {
+            *at = soon.min(*at);
+            if !std::mem::replace(&mut self.urgent, true) {
+                // Its place in line is among sources that were not poked: it lines up again.
+                self.in_line = None;
+            }
+        }
+    }
+
+    /// Stores the results of a scan other than heads.
     pub(super) fn take(
         &mut self,
         missing: BTreeSet<String>,
@@ -114,8 +130,8 @@ impl Watched {
         self.left_out = left_out;
     }
 
-    /// Remembers what is absent. Each ref has a clock of its own: whatever else comes and goes, it was absent
-    /// in two listings that far apart.
+    /// Stores the absent refs. Each ref has its own clock: it was absent in two listings that far apart,
+    /// whatever other refs appear and vanish.
     fn take_missing(&mut self, absent: BTreeSet<String>) {
         let (before, now) = (std::mem::take(&mut self.missing), Instant::now());
         let since = |name: &String| before.get(name).copied().unwrap_or(now);

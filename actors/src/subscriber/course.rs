@@ -1,42 +1,59 @@
-//! What a subscription does next, and what an answer means for it. Pure.
+//! The next step of a subscription, and the meaning of an answer for it. Pure.
 //!
-//! A refusal is the receiver's word about one entry: the entry is passed over, and written down as skipped. A
-//! failure of the endpoint keeps the entry: the subscription is blocked after some tries and goes on probing.
-//! So does a receiver that does not know the caller or the address (401, 403, 404, 405), because that is how
-//! a changed password or a moved receiver looks, and one that refuses [`SKIPS_MAX`] entries in a row.
+//! A refusal is about one entry: the entry is passed over and recorded as skipped. A failure of the endpoint
+//! keeps the entry: after some attempts the subscription is blocked and goes on probing. The same holds for a
+//! receiver that does not know the caller or the address (401, 403, 404, 405), because a changed password or
+//! a moved receiver looks like that, and for a receiver that refuses [`SKIPS_MAX`] entries in a row.
 
 use std::time::Duration;
 
-use tidings_entity::kind::SubscriptionState;
+use tidings_entity::kind::{SinkKind, SubscriptionState};
 
+use super::mails;
 use crate::{
     deliverer::{
         describe,
         retry::{PROBE_WAIT_LAST, QUICK_TRIES, QUICK_WAIT, RetryRules, Verdict, verdict},
     },
-    ports::{AttemptOutcome, Gap, LedgerEntry, Random, SubscriptionWork},
+    ports::{AttemptOutcome, Digest, Gap, LedgerEnds, LedgerEntry, MailRange, Random, SubscriptionWork},
     time::Timestamp,
 };
 
 /// Entries in a row that a receiver may refuse. At the next one the subscription is blocked.
 pub const SKIPS_MAX: u32 = 10;
 
-/// What is to be done.
+/// The next step of a subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
-    /// Nothing, until somebody changes the subscription.
+    /// Nothing is left to do until the subscription is changed.
     End,
-    /// Nothing, until an entry is written.
+    /// Nothing is left to do until an entry is written.
     Rest,
-    /// The sink is told that these entries are gone.
+    /// Tell the sink that these entries are missing.
     TellGap(Gap),
     /// The sink is sent this entry.
     Send(Box<LedgerEntry>),
-    /// There is nothing for it up to this number.
+    /// The subscription gets none of the entries up to this number.
     Pass(i64),
+    /// All entries that were read are done, and the ledger has more: read again.
+    Read,
+    /// The next mail reports these entries; the range is written before the mail is sent.
+    Freeze(MailRange),
+    /// Send the mail that reports these entries.
+    Mail(Box<Digest>),
+    /// Entries wait, but the last mail was sent too recently.
+    Quiet,
 }
 
-/// What a subscription does next.
+impl Next {
+    /// Whether there is something to send.
+    #[must_use]
+    pub fn is_to_send(&self) -> bool {
+        matches!(self, Self::Send(_) | Self::TellGap(_) | Self::Freeze(_) | Self::Mail(_))
+    }
+}
+
+/// Decides the next step of a subscription.
 #[must_use]
 pub fn next(work: &SubscriptionWork, now: Timestamp) -> Next {
     let SubscriptionWork { subscription, app, ends, entries, to } = work;
@@ -44,6 +61,9 @@ pub fn next(work: &SubscriptionWork, now: Timestamp) -> Next {
         matches!(subscription.state_at(now), SubscriptionState::Active | SubscriptionState::Blocked);
     if !is_served || app.disabled.is_some() {
         return Next::End;
+    }
+    if subscription.sink.address.kind() == SinkKind::Mail {
+        return mails::next(work, now);
     }
     let position = subscription.position;
     match (ends, entries.iter().find(|entry| entry.id.number > position)) {
@@ -53,37 +73,43 @@ pub fn next(work: &SubscriptionWork, now: Timestamp) -> Next {
         }
         (_, Some(entry)) => Next::Send(Box::new(entry.clone())),
         (_, None) if position < *to => Next::Pass(*to),
-        (_, None) => Next::Rest,
+        (Some(ends), None) => after_all(*to, ends),
     }
 }
 
-/// What is known of the message that was tried.
+/// The step when no entry up to `to` is left to send.
+pub(super) fn after_all(to: i64, ends: &LedgerEnds) -> Next {
+    if to < ends.last { Next::Read } else { Next::Rest }
+}
+
+/// The facts about the message that was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Failed tries of it before this one.
+    /// Earlier failed attempts of the message.
     pub tries: u32,
-    /// Those of them that were answers to the message, as far as this process saw them.
+    /// The number of failed attempts that were answers about the message, as far as this process saw them.
     pub refusals: u32,
     /// Entries that were skipped in a row before it.
     pub skips: u32,
-    /// From so many failed tries on the subscription is blocked.
+    /// The number of failed attempts at which the subscription is blocked.
     pub threshold: u32,
 }
 
-/// What follows from an answer.
+/// The consequence of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consequence {
-    /// The message is done with.
+    /// The message is settled.
     Sent,
     /// The entry is passed over, for this reason.
     Skip(String),
-    /// It is tried again after this wait; blocked meanwhile, for this reason.
+    /// The message is tried again after this wait; the text is the reason if the subscription is blocked
+    /// meanwhile.
     Retry(Duration, Option<String>),
     /// The sink wants nothing any more.
     Gone,
 }
 
-/// Decides what follows from an answer.
+/// Decides the consequence of an answer.
 #[must_use]
 pub fn consequence(
     outcome: &AttemptOutcome,
@@ -123,4 +149,4 @@ pub fn is_endpoint_failure(outcome: &AttemptOutcome) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

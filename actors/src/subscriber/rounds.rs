@@ -1,9 +1,9 @@
-//! Which subscriptions read entries about rounds. Such entries are written for them alone, so that deliveries
-//! write nothing for the others. Pure.
+//! The subscriptions that read entries about rounds. Such entries are written only if a subscription reads
+//! them, so that deliveries write nothing otherwise. Pure.
 
 use tidings_entity::kind::{EntryType, OriginKind};
 
-use crate::filter::{Filter, Record, Value};
+use crate::model::filter::{Filter, Record, Value};
 
 /// An entry about a round, of which nothing else is known yet.
 struct OfRound(EntryType);
@@ -29,7 +29,7 @@ pub fn reads_rounds(filter: &Filter) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{filter::sets::LEDGER, time::Timestamp};
+    use crate::{model::filter::sets::LEDGER, time::Timestamp};
 
     #[test]
     fn only_a_filter_that_may_mean_a_round_has_rounds_written() {

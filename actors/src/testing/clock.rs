@@ -11,12 +11,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// A wall clock that stands still until it is moved.
+/// A wall clock that stands still until a test moves it.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// Stands at `start`.
+    /// Creates a clock that shows `start` until a test moves it.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
         Self(AtomicI64::new(start.0))
@@ -27,7 +27,7 @@ impl ManualClock {
         self.0.store(now.0, Ordering::SeqCst);
     }
 
-    /// Moves it on.
+    /// Moves the clock forward by this span.
     pub fn advance(&self, by: Duration) {
         self.set(self.now().after(by));
     }

@@ -1,5 +1,5 @@
 //! [`MemoryGit`]: repositories as maps. Its list of changes is made the plain way, whole and
-//! sorted, straight from the rules in [`crate::round`]; the real engine, which never holds a list,
+//! sorted, straight from the rules in [`crate::model::round`]; the real engine, which never holds a list,
 //! is tested against the same rules.
 
 mod list;
@@ -20,13 +20,13 @@ use tokio::time::Instant;
 
 pub use self::list::{Tree, list, summary};
 use crate::{
-    growth::Growth,
-    hosts::{HostPolicy, Hosts},
+    limits::hosts::{HostPolicy, Hosts},
+    model::round::{Change, Entry, RoundSpec, TreeEnd},
     ports::{GitError, Keep, Location, MirrorFacts, Share},
-    round::{Change, Entry, RoundSpec, TreeEnd},
+    signals::growth::Growth,
 };
 
-/// How long a poll of a host that hangs takes until it is given up.
+/// How long a poll of a host that hangs takes until its caller abandons it.
 pub const HANG: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
@@ -61,36 +61,36 @@ struct World {
     fetched_objects: u64,
 }
 
-/// Work on a mirror that was asked for.
+/// Work on a mirror that was asked for, as a test sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Upkeep {
-    /// Leftovers of crashes.
+    /// Leftovers of crashes were removed.
     Swept,
-    /// Rebuilt from this.
+    /// The mirror was rebuilt from this [`Keep`].
     Compacted(RepositoryId, Keep),
-    /// Read again.
+    /// A share of the mirror's files was checked.
     Scrubbed(RepositoryId, Share),
-    /// Gone.
+    /// The mirror was removed from the disk.
     Removed(RepositoryId),
 }
 
-/// What befalls one piece of work on a mirror.
+/// What happens to one piece of work on a mirror.
 #[derive(Clone, Debug)]
 pub enum UpkeepFault {
-    /// It fails.
+    /// The work fails with this error.
     Fails(GitError),
-    /// It never comes back.
+    /// The work never ends.
     Hangs,
-    /// It panics.
+    /// The task of the work panics.
     Panics,
 }
 
-/// Git in memory.
+/// A [`GitSource`](crate::ports::GitSource) in memory, whose repositories a test writes.
 #[derive(Default)]
 pub struct MemoryGit(Mutex<World>, Hosts, Growth);
 
 impl MemoryGit {
-    /// Whose hosts may be pressed as `policy` says.
+    /// Creates repositories whose hosts have the limits of `policy`.
     #[must_use]
     pub fn with_hosts(policy: HostPolicy) -> Self {
         Self(Mutex::default(), Hosts::new(policy), Growth::default())
@@ -102,7 +102,7 @@ impl MemoryGit {
         self.commit_modes(location, branch, &files)
     }
 
-    /// The same with the Git mode of each file; of a symbolic link (`0o120_000`) the content is the target.
+    /// Commits files with the Git mode of each; for a symbolic link (`0o120_000`) the content is the target.
     pub fn commit_modes(&self, location: &Location, branch: &str, files: &[(&str, &str, u32)]) -> ObjectId {
         let mut world = self.world();
         let name = format!("refs/heads/{branch}");
@@ -123,15 +123,15 @@ impl MemoryGit {
         commit
     }
 
-    /// Removes a branch.
+    /// Removes a branch from the repository at a location.
     pub fn remove_branch(&self, location: &Location, branch: &str) {
         if let Some(refs) = self.world().refs.get_mut(location) {
             refs.remove(&format!("refs/heads/{branch}"));
         }
     }
 
-    /// A repository gets another name at its host, which says so to whoever asks for the old one until
-    /// something else is there.
+    /// Renames a repository at its host, which answers requests for the old address with the new one until
+    /// another repository is there.
     pub fn rename(&self, old: &Location, new: &Location) {
         let mut world = self.world();
         let (refs, head) = (world.refs.remove(old), world.heads.remove(old));
@@ -206,17 +206,17 @@ impl MemoryGit {
         self.world().panics = polls;
     }
 
-    /// From now on each poll takes this long.
+    /// Makes each poll take this long.
     pub fn poll_takes(&self, span: Duration) {
         self.world().poll_takes = span;
     }
 
-    /// From now on to plan a round takes this long.
+    /// Makes planning a round take this long.
     pub fn plan_takes(&self, span: Duration) {
         self.world().plan_takes = span;
     }
 
-    /// From now on polls of this repository never end, or do so again.
+    /// Makes polls of this repository hang, or end again.
     pub fn hang(&self, location: &Location, hangs: bool) {
         let mut world = self.world();
         if hangs {
@@ -231,24 +231,24 @@ impl MemoryGit {
         self.world().log.clone()
     }
 
-    /// The most polls that ever were on their way at once.
+    /// The most polls that were in flight at once.
     pub fn most_polls_at_once(&self) -> u32 {
         self.world().most_polling
     }
 
-    /// From now on nothing is present until it is fetched.
+    /// Makes every object absent until it is fetched.
     pub fn forget_objects(&self) {
         let mut world = self.world();
         world.forgetful = true;
         world.fetched.clear();
     }
 
-    /// Polls so far.
+    /// The number of polls so far.
     pub fn polls(&self) -> u64 {
         self.world().polls
     }
 
-    /// Fetches so far.
+    /// The number of fetches so far.
     pub fn fetches(&self) -> u64 {
         self.world().fetches
     }
@@ -278,7 +278,7 @@ impl MemoryGit {
         self.world().no_room = reason.map(str::to_owned);
     }
 
-    /// From now on each fetch brings so many objects.
+    /// Makes each fetch bring this number of objects.
     pub fn fetch_brings(&self, objects: u64) {
         self.world().fetched_objects = objects;
     }
@@ -338,7 +338,7 @@ impl World {
     }
 }
 
-/// A poll on its way, also if its task is aborted.
+/// Counts a poll in flight, also if its task is aborted.
 struct Poll<'g>(&'g MemoryGit);
 
 impl<'g> Poll<'g> {

@@ -19,34 +19,35 @@ use ulid::Ulid;
 use url::Url;
 
 use super::{
-    MemoryGit, MemoryMeter, MemoryStore, MemoryTransport, NoTracer, SeededRandom, transport::Arrival,
+    MemoryGit, MemoryMeter, MemoryStore, MemoryTransport, NoTracer, OpenBoard, SeededRandom,
+    transport::Arrival,
 };
 use crate::{
-    budget::Budget,
-    causes::Causes,
     context::Context,
-    crowds::Crowds,
     deliverer::DelivererMessage,
-    directory::{Directory, Doing, Post},
     handle::{Handle, Tree},
-    hosts::HostPolicy,
-    pace::Paces,
+    limits::budget::Budget,
+    limits::hosts::HostPolicy,
+    limits::in_flight::InFlightLimits,
+    limits::pace::Paces,
+    limits::scan_slots::ScanSlots,
+    limits::turns::Turns,
+    model::secret::Secret,
+    model::sink::SinkAddress,
+    model::view::View,
+    ownership::shards::Shards,
+    ownership::terms::Terms,
     policy::Policy,
     ports::{
         Action, AppPatch, AppStore, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess,
         GitSource, Leases, LetterFilter, LetterStore, Location, NewApp, NewWatch, Random, Reach, RefListing,
         Remote, Replica, RepositoryFacts, SHARDS, Selector, Start, Watch, WatchStore,
     },
-    scan_slots::ScanSlots,
-    secret::Secret,
-    shards::Shards,
-    sink::SinkAddress,
-    terms::Terms,
+    signals::causes::Causes,
+    signals::untold::Untold,
+    supervision::directory::{Directory, Doing, Mailbox},
     time::Timestamp,
     tree::DELIVERER,
-    turns::Turns,
-    untold::Untold,
-    view::View,
 };
 
 /// The moment at which every test begins.
@@ -57,7 +58,7 @@ pub(crate) const URL: &str = "https://git.example/one/two";
 /// A wall clock that moves with tokio's, and can be set back.
 struct TokioClock {
     start: Instant,
-    /// By how much it was set back, in milliseconds.
+    /// How far the clock was set back, in milliseconds.
     behind: AtomicI64,
 }
 
@@ -67,7 +68,7 @@ impl Clock for TokioClock {
     }
 }
 
-/// Randomness that panics as often as it is told to, in whichever handler draws.
+/// Randomness that panics as often as a test asked for, in whichever handler draws next.
 pub(crate) struct FragileRandom {
     sound: SeededRandom,
     panics: AtomicU32,
@@ -93,7 +94,7 @@ impl Random for FragileRandom {
     }
 }
 
-/// The doubles, what stands on them, and the tree once it runs.
+/// A supervision tree over doubles in memory, with what tests check it by.
 pub(crate) struct House {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) git: Arc<MemoryGit>,
@@ -111,12 +112,12 @@ impl House {
         Self::with(|_| {})
     }
 
-    /// The same with other policies.
+    /// A house with edited policies.
     pub(crate) fn with(edit: impl FnOnce(&mut Policy)) -> Self {
         Self::made(HostPolicy::default(), edit)
     }
 
-    /// The same where each host takes one request each `interval`.
+    /// A house where each Git host takes one request each `interval`.
     pub(crate) fn with_slow_hosts(interval: Duration) -> Self {
         Self::made(HostPolicy { interval, burst: 1, concurrency: 5 }, |_| {})
     }
@@ -131,7 +132,7 @@ impl House {
         let mut policy = Policy::default();
         edit(&mut policy);
         let context = Context {
-            crowds: Crowds::default(),
+            in_flight: InFlightLimits::default(),
             paces: Paces::new(store.clone(), clock.clone()),
             desks: Turns::new(policy.desks),
             rows: Turns::new(4),
@@ -141,6 +142,7 @@ impl House {
             store: store.clone(),
             git: git.clone(),
             transport: transport.clone(),
+            board: Arc::new(OpenBoard),
             clock,
             random: random.clone(),
             meter: meter.clone(),
@@ -158,13 +160,13 @@ impl House {
         Self { store, git, transport, random, meter, context, clock: own_clock, tree: None }
     }
 
-    /// Somebody sets the wall clock back.
+    /// Sets the wall clock back.
     pub(crate) fn set_clock_back(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).expect("a span of a test");
         self.clock.behind.fetch_add(by, SeqCst);
     }
 
-    /// So many replicas over the same rows, hosts and receivers. None of them runs.
+    /// Several replicas over the same rows, hosts and receivers. None of them is started.
     pub(crate) fn replicas(count: u128, life: Duration) -> Vec<Self> {
         Self::replicas_with(count, life, |_| {})
     }
@@ -219,7 +221,7 @@ impl House {
         Self::alone_with(life, |_| {}).await
     }
 
-    /// The same with other policies.
+    /// A replica that is alone and holds every shard, with edited policies.
     pub(crate) async fn alone_with(life: Duration, edit: impl Fn(&mut Policy)) -> Self {
         let mut house = Self::replicas_with(1, life, edit).pop().expect("one");
         house.start().await;
@@ -235,12 +237,12 @@ impl House {
         assert_eq!(claimed.expect("claimed").len(), SHARDS);
     }
 
-    /// Ends as a process that is killed does: nothing is given back, nobody is told.
+    /// Ends like a process that is killed: no lease is released and no replica is notified.
     pub(crate) async fn die(&mut self) {
         self.tree.take().expect("it runs").die().await;
     }
 
-    /// A running house.
+    /// A house whose tree is started.
     pub(crate) async fn running() -> Self {
         let mut house = Self::new();
         house.start().await;
@@ -274,6 +276,7 @@ impl House {
             id: AppId::new(ulid),
             name: "an app".into(),
             email: "a@example.org".into(),
+            is_from_anyone: false,
             receives_at: SinkAddress::Endpoint("https://app.example".into()),
             website: None,
             description: None,
@@ -334,6 +337,7 @@ impl House {
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
             alias: String::new(),
             sink: None,
+            status: None,
             view: View::default(),
             mode: HistoryMode::Net,
             on_branch_gone: BranchGone::Keep,
@@ -368,7 +372,7 @@ impl House {
         self.handle().refresh(app).await;
     }
 
-    /// Where the one branch of a watch stands.
+    /// The progress of the one branch of a watch.
     pub(crate) async fn cursor(&self, watch: &Watch) -> CursorStatus {
         let watch = self.store.watch(&watch.app, &watch.id).await.expect("it is watched");
         watch.cursors.into_iter().next().expect("it has a cursor")
@@ -414,7 +418,7 @@ impl House {
         panic!("it never happened that {what}; {tree:#?}; {:#?}", self.transport.arrivals());
     }
 
-    pub(crate) fn deliverer(&self, app: &AppId) -> Option<Post<DelivererMessage>> {
+    pub(crate) fn deliverer(&self, app: &AppId) -> Option<Mailbox<DelivererMessage>> {
         self.context.directory.find(DELIVERER, app.as_str())
     }
 
@@ -478,7 +482,7 @@ pub(crate) fn files(count: usize, content: &str) -> Vec<(String, String)> {
     (0..count).map(|number| (format!("name{number:04}"), format!("{content} {number}"))).collect()
 }
 
-/// The same as [`House::commit`] takes it.
+/// The files in the form that [`House::commit`] takes.
 pub(crate) fn refs(files: &[(String, String)]) -> Vec<(&str, &str)> {
     files.iter().map(|(path, content)| (path.as_str(), content.as_str())).collect()
 }

@@ -30,13 +30,13 @@ use crate::ports::{AttemptRecord, Clock, Fence, Store, StoreError};
 /// What befalls one call of a verb.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It changes nothing and fails.
+    /// The call changes nothing and fails with this error.
     Fails(StoreError),
-    /// It does its work after this wait.
+    /// The call does its work after this wait.
     Waits(Duration),
-    /// It never comes back.
+    /// The call never ends.
     Hangs,
-    /// It panics, and with it whoever asked in a handler.
+    /// The call panics, and with it the handler that made it.
     Panics,
 }
 
@@ -49,7 +49,7 @@ pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     faults: Arc<Mutex<HashMap<&'static str, VecDeque<Fault>>>>,
     leases: Arc<LeaseTable>,
-    /// Of the work that this handle is for.
+    /// The lease of the work that this handle is for; `None`: no lease is checked.
     fence: Option<Fence>,
 }
 
@@ -67,13 +67,13 @@ impl MemoryStore {
         }
     }
 
-    /// The next call of `verb` (of those that actors use; by its name) meets this, after what it was
-    /// told before.
+    /// Lets the next call of `verb` (one that actors use, by its name) meet this fault, after the faults set
+    /// before.
     pub fn befall(&self, verb: &'static str, fault: Fault) {
         self.faults().entry(verb).or_default().push_back(fault);
     }
 
-    /// Whether a fault that `verb` was told has not met a call yet.
+    /// Whether a fault that was set for `verb` has not met a call yet.
     #[must_use]
     pub fn awaits_fault(&self, verb: &'static str) -> bool {
         self.faults().get(verb).is_some_and(|faults| !faults.is_empty())
@@ -83,7 +83,7 @@ impl MemoryStore {
         self.faults.lock()
     }
 
-    /// Who owns which part of it.
+    /// The table of leases: which replica owns which shard.
     #[must_use]
     pub fn leases(&self) -> Arc<LeaseTable> {
         self.leases.clone()
@@ -124,8 +124,8 @@ impl MemoryStore {
         self.state.lock()
     }
 
-    /// The same for verbs that refuse before they change anything: they need no copy to fall back on,
-    /// and so cost the same however much is stored.
+    /// Runs a verb that refuses before it changes anything: it needs no copy to restore, and so costs the
+    /// same however much is stored.
     fn write_checked<T>(&self, verb: impl FnOnce(&mut State) -> T) -> T {
         verb(&mut self.state())
     }

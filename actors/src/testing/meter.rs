@@ -7,31 +7,34 @@ use tidings_entity::kind::ParkReason;
 use tracing::Span;
 
 use crate::ports::{
-    AttemptKind, AttemptOutcome, Cause, FetchReport, Fetched, Meter, Survey, Tracer, attempt_outcome,
+    AttemptKind, AttemptOutcome, Cause, FetchReport, Fetched, Meter, Survey, TaskTally, Tracer,
+    attempt_outcome,
 };
 
-/// What a meter was told.
+/// The measurements that a meter was given, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    /// Outcomes of polls.
+    /// The outcome of each poll.
     pub polls: Vec<&'static str>,
-    /// Outcomes of fetches.
+    /// The outcome of each fetch.
     pub fetches: Vec<Result<FetchReport, &'static str>>,
-    /// Outcomes of scans.
+    /// The outcome of each scan.
     pub scans: Vec<&'static str>,
-    /// Waits for turns.
+    /// How long each scan waited for its turn.
     pub waits: Vec<Duration>,
-    /// Outcomes of attempts.
+    /// The outcome of each attempt.
     pub attempts: Vec<&'static str>,
-    /// Changes that were acknowledged and are settled.
+    /// The number of changes that were acknowledged and are settled.
     pub acknowledged: u64,
-    /// Changes that were given up.
+    /// The reason of each change that was parked.
     pub parked: Vec<ParkReason>,
     /// Transactions of the store: whether each was committed, and its verbs.
     pub commits: Vec<(bool, usize)>,
-    /// The last survey.
+    /// What transactions did with tasks, added up.
+    pub tasks: TaskTally,
+    /// The last survey that was reported; `None` before the first.
     pub survey: Option<Survey>,
-    /// How many there were.
+    /// The number of surveys that were reported.
     pub surveys: u64,
 }
 
@@ -40,7 +43,7 @@ pub struct Measured {
 pub struct MemoryMeter(Mutex<Measured>);
 
 impl MemoryMeter {
-    /// What it was told so far.
+    /// The measurements so far.
     #[must_use]
     pub fn measured(&self) -> Measured {
         self.told().clone()
@@ -82,6 +85,14 @@ impl Meter for MemoryMeter {
         self.told().commits.push((is_written, verbs));
     }
 
+    fn tasks_moved(&self, tally: &TaskTally) {
+        let tasks = &mut self.told().tasks;
+        tasks.created += tally.created;
+        tasks.queued.extend(&tally.queued);
+        tasks.ended.extend(&tally.ended);
+        tasks.run_out += tally.run_out;
+    }
+
     fn surveyed(&self, survey: Survey) {
         let mut told = self.told();
         told.survey = Some(survey);
@@ -89,7 +100,7 @@ impl Meter for MemoryMeter {
     }
 }
 
-/// Traces nothing.
+/// A tracer that records no span.
 #[derive(Debug)]
 pub struct NoTracer;
 

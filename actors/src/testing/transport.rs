@@ -19,12 +19,12 @@ use tidings_entity::{
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    model::round::DeliveryId,
+    ownership::shards::Hold,
     ports::{
-        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, ItemOutcome, KeptAnswer, Notice, Parcel,
-        ParcelBody, PrepareError, SendFailure, Transport,
+        Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, ItemOutcome, KeptAnswer, MailOutcome,
+        Notice, Parcel, ParcelBody, PrepareError, SendFailure, SubscriptionMessage, Transport,
     },
-    round::DeliveryId,
-    shards::Hold,
 };
 
 pub use answer::{Answer, Reply};
@@ -32,19 +32,19 @@ pub use answer::{Answer, Reply};
 /// One request that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Whom it was for.
+    /// The app that the request was for.
     pub app: AppId,
-    /// The delivery id.
+    /// The delivery id (`webhook-id`) of the request.
     pub id: DeliveryId,
     /// The route that it arrived at.
     pub action: Action,
     /// The path, for a change.
     pub path: Vec<u8>,
-    /// What it was answered.
+    /// The answer that was given.
     pub answer: Result<u16, SendFailure>,
-    /// When it arrived.
+    /// When the request arrived, on the monotonic clock.
     pub at: Instant,
-    /// The header fields of the app that went with it.
+    /// The header fields of the app that the request carried.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -69,7 +69,7 @@ struct Receiver {
     mirror: BTreeMap<(AppId, Vec<u8>), ObjectId>,
 }
 
-/// The transport.
+/// A transport whose receiver is in memory; a test scripts its answers.
 pub struct MemoryTransport {
     receiver: Mutex<Receiver>,
     count: watch::Sender<usize>,
@@ -87,7 +87,7 @@ impl MemoryTransport {
         self.receiver().next.extend(answers);
     }
 
-    /// Every change of this path is answered like this, until told otherwise (`None`).
+    /// Answers every change of this path like this, until set otherwise (`None`).
     pub fn answer_path(&self, path: &str, answer: Option<Answer>) {
         let mut receiver = self.receiver();
         match answer {
@@ -102,7 +102,7 @@ impl MemoryTransport {
         self.receiver().tries.entry(path.as_bytes().to_vec()).or_default().extend(answers);
     }
 
-    /// In batches that are acknowledged, this is said of this path, once each.
+    /// In batches that are acknowledged, gives these answers for this path, one in each batch.
     pub fn say_of(&self, path: &str, words: impl IntoIterator<Item = ItemOutcome>) {
         self.receiver().items.entry(path.as_bytes().to_vec()).or_default().extend(words);
     }
@@ -118,7 +118,7 @@ impl MemoryTransport {
         self.receiver().slices.clone()
     }
 
-    /// Everything for this app is answered like this, until told otherwise (`None`).
+    /// Answers every request for this app like this, until set otherwise (`None`).
     pub fn answer_app(&self, app: &AppId, answer: Option<Answer>) {
         let mut receiver = self.receiver();
         match answer {
@@ -127,7 +127,7 @@ impl MemoryTransport {
         };
     }
 
-    /// Every change of this watch is answered like this, until told otherwise (`None`).
+    /// Answers every change of this watch like this, until set otherwise (`None`).
     pub fn answer_watch(&self, watch: &WatchId, answer: Option<Answer>) {
         let mut receiver = self.receiver();
         match answer {
@@ -141,7 +141,7 @@ impl MemoryTransport {
         self.receiver().unprepared.extend(errors);
     }
 
-    /// Rendering takes so long each time.
+    /// Makes rendering take this long each time.
     pub fn render_slowly(&self, time: Duration) {
         self.receiver().rendering = time;
     }
@@ -151,7 +151,7 @@ impl MemoryTransport {
         self.receiver().rendered.clone()
     }
 
-    /// The content of this path is obtainable nowhere, or can be had again.
+    /// Makes the content of this path impossible to fetch, or possible again.
     pub fn lose_content(&self, path: &str, lost: bool) {
         let mut receiver = self.receiver();
         let path = path.as_bytes().to_vec();
@@ -273,7 +273,7 @@ impl MemoryTransport {
         Some(match answer {
             Answer::Status(status) => (Ok(status), None),
             Answer::Failure(failure) => (Err(failure), None),
-            Answer::Patience(status, wait) => (Ok(status), Some(wait)),
+            Answer::RetryAfter(status, wait) => (Ok(status), Some(wait)),
             Answer::Slow(status, wait) => {
                 tokio::time::sleep(wait).await;
                 (Ok(status), None)
@@ -333,7 +333,7 @@ impl MemoryTransport {
     }
 }
 
-/// A request on its way, also if its task is aborted.
+/// Counts a request in flight, also if its task is aborted.
 struct Flight<'t>(&'t MemoryTransport, AppId);
 
 impl<'t> Flight<'t> {
@@ -351,7 +351,7 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// Refusals are explained.
+/// The stored answer of a refusal: status codes outside 2xx have a body that says so.
 fn kept(result: Result<u16, SendFailure>) -> Option<Arc<KeptAnswer>> {
     let status = result.ok().filter(|status| !(200..300).contains(status))?;
     Some(Arc::new(KeptAnswer { headers: Vec::new(), body: format!("said {status}") }))
@@ -447,6 +447,12 @@ impl Transport for MemoryTransport {
             },
             items,
         )
+    }
+
+    async fn mail(&self, endpoint: &Endpoint, message: &SubscriptionMessage, _is_last: bool) -> MailOutcome {
+        let notice = Notice::OfSubscription(Arc::new(message.clone()));
+        let attempt = self.notify(endpoint, &notice).await;
+        MailOutcome { attempt, refused: Vec::new(), is_in_doubt: false }
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {

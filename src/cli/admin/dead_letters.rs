@@ -1,12 +1,12 @@
-//! `tidings admin dead-letters`: what was given up, over all apps.
+//! `tidings admin dead-letters`: dead letters of all apps.
 
 use clap::Args;
 use serde_json::Value;
 use tidings_entity::kind::{LetterStatus, Operation, ParkReason};
 
-use super::super::{Context, Failure, client::ServerArgs, output::table, query::QueryArgs};
+use super::super::{Context, Failure, client::ServerArgs, output::table, query::QueryArgs, words};
 
-/// Which letters are listed.
+/// Selects the letters to list.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct LettersArgs {
     #[command(flatten)]
@@ -14,38 +14,38 @@ pub(in crate::cli) struct LettersArgs {
     /// Only of this app, by its id or name
     #[arg(long, value_name = "APP")]
     of: Option<String>,
-    /// Only those that stand there: open, redrive_requested, redriven, superseded or dismissed
+    /// Only letters in this state: open, redrive_requested, redriven, superseded or dismissed
     #[arg(long, default_value = "open")]
     status: LetterStatus,
-    /// Only those given up because: rejected, failing, content_unavailable or skipped
+    /// Only letters of this reason: rejected, failing, content_unavailable or skipped
     #[arg(long)]
     reason: Option<ParkReason>,
     /// Only create, update or delete
     #[arg(long)]
     kind: Option<Operation>,
-    /// Only those of this path
+    /// Only letters of this path
     #[arg(long, conflicts_with_all = ["path_prefix", "path_glob"])]
     path: Option<String>,
-    /// Only those of paths that begin so
+    /// Only letters of paths that begin with this text
     #[arg(long, value_name = "PATH", conflicts_with = "path_glob")]
     path_prefix: Option<String>,
-    /// Only those of paths that match
+    /// Only letters of paths that match this glob
     #[arg(long, value_name = "GLOB")]
     path_glob: Option<String>,
-    /// Only those given up at this moment (RFC 3339) or later
-    #[arg(long, value_name = "MOMENT")]
+    /// Only changes parked at this moment (RFC 3339) or later
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     from: Option<String>,
-    /// Only those given up before this moment
-    #[arg(long, value_name = "MOMENT")]
+    /// Only changes parked before this moment
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     to: Option<String>,
     #[command(flatten)]
     query: QueryArgs,
-    /// Most of them
+    /// At most this number of dead letters
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     limit: usize,
 }
 
-/// What is shown of each letter.
+/// The columns for dead letters.
 const COLUMNS: [&str; 10] = [
     "created_at",
     "app_name",

@@ -1,4 +1,4 @@
-//! `tidings admin resync`: everything anew, for all apps or for one, page after page.
+//! `tidings admin resync`: sends every file again, to all apps or to one, page after page.
 
 use clap::Args;
 use http::Method;
@@ -10,7 +10,7 @@ use super::super::{Code, Context, Failure, client::ServerArgs};
 pub(in crate::cli) struct ResyncArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Also tell the apps to drop each file that is not sent again: those that asked for /resync do
+    /// Also tell apps that receive /resync to drop each file that is not sent again
     #[arg(long)]
     complete: bool,
     /// Only the watches of this app, by its id or name
@@ -21,7 +21,7 @@ pub(in crate::cli) struct ResyncArgs {
     all: bool,
 }
 
-/// The route.
+/// The path of the route for resyncs of many watches.
 const PATH: [&str; 4] = ["api", "admin", "watches", "resync"];
 
 pub(super) async fn run(arguments: ResyncArgs, context: &Context) -> Result<(), Failure> {

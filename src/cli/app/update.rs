@@ -1,32 +1,22 @@
-//! What an app changes of itself, as arguments: the fields of `PATCH /api/app`. Secrets come from
-//! files, standard input (`-`) or the environment, never from the command line, which everybody on
-//! the machine can read.
-
-use std::{
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+//! Arguments for the fields of `PATCH /api/app`. Secrets come from files, standard input (`-`) or the
+//! environment, never from the command line, which every user of the machine can read.
 
 use clap::{Args, builder::PossibleValuesParser};
 use serde_json::{Map, Value, json};
 use tidings_entity::kind::RetryPolicy;
 
-use super::super::{
-    Code, Context, ENDPOINT_SECRET_VARIABLE, Failure,
-    secret_file::{self, Purpose},
-    words,
+use super::{
+    super::{Code, Context, Failure, words},
+    endpoint_access::{AuthArgs, HeaderArgs, Secrets, TlsArgs},
 };
 
-/// Most bytes of a secret on standard input.
-const INPUT_BYTES_MAX: u64 = 64 << 10;
-
-/// The changes.
+/// The changes of an app that the arguments ask for.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct UpdateArgs {
-    /// Where the app receives
+    /// URL of the endpoint that receives the changes
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
-    /// Receives nowhere; the app asks for what is pending
+    /// Let the app pull its changes: Tidings sends nothing
     #[arg(long, conflicts_with = "base_url")]
     pull: bool,
     /// Send header fields, credentials and client certificate to the new URL as well, although it is
@@ -39,15 +29,21 @@ pub(in crate::cli) struct UpdateArgs {
     /// Send nothing to the app from now on
     #[arg(long)]
     disable: bool,
-    /// Serve it again
+    /// Send deliveries to the app again after --disable
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
     #[command(flatten)]
     delivery: DeliveryArgs,
     #[command(flatten)]
     auth: AuthArgs,
+    /// Send no credentials to the endpoint
+    #[arg(long, group = "auth", conflicts_with = "auth_secret_file")]
+    no_auth: bool,
     #[command(flatten)]
     tls: TlsArgs,
+    /// Remove the client certificate and the additional certificate authorities
+    #[arg(long, conflicts_with_all = ["client_certificate", "ca_file"])]
+    no_tls: bool,
 }
 
 /// The fields of `delivery`.
@@ -65,7 +61,7 @@ struct DeliveryArgs {
     /// Most requests in any second
     #[arg(long, value_name = "COUNT", value_parser = words::rate)]
     rate: Option<u32>,
-    /// What bodies look like
+    /// The format of bodies
     #[arg(long, value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
     format: Option<String>,
     /// How the wait between tries grows
@@ -83,7 +79,7 @@ struct DeliveryArgs {
     /// How long endpoint failures are retried, in milliseconds
     #[arg(long, value_name = "MS")]
     retry_window_ms: Option<u64>,
-    /// Many changes in one request, at most so many
+    /// Send many changes in one request, at most this number
     #[arg(long, value_name = "COUNT")]
     batch_count: Option<u32>,
     /// Most bytes of a batch
@@ -92,7 +88,7 @@ struct DeliveryArgs {
     /// How long a batch that is not full waits, in milliseconds
     #[arg(long, value_name = "MS")]
     batch_linger_ms: Option<u64>,
-    /// One change in each request
+    /// Send one change in each request
     #[arg(long, conflicts_with_all = ["batch_count", "batch_bytes", "batch_linger_ms"])]
     no_batch: bool,
     /// Whether /synced follows each round
@@ -107,9 +103,8 @@ struct DeliveryArgs {
     /// The app keeps branches apart (by event.cursor), so patterns may be watched
     #[arg(long, value_name = "BOOL")]
     multi_branch: Option<bool>,
-    /// A header field of each request, its value in a file (`-`: standard input); may be repeated
-    #[arg(long, value_name = "NAME=FILE")]
-    header_file: Vec<String>,
+    #[command(flatten)]
+    headers: HeaderArgs,
     /// Takes a header field away; may be repeated
     #[arg(long, value_name = "NAME")]
     remove_header: Vec<String>,
@@ -118,86 +113,13 @@ struct DeliveryArgs {
     no_headers: bool,
 }
 
-/// `endpoint_auth`.
-#[derive(Args, Debug)]
-struct AuthArgs {
-    /// User of HTTP basic authentication; the password is the auth secret
-    #[arg(long, value_name = "USER", group = "auth")]
-    basic: Option<String>,
-    /// Bearer authentication; the token is the auth secret
-    #[arg(long, group = "auth")]
-    bearer: bool,
-    /// Client of an OAuth 2.0 token server; its secret is the auth secret
-    #[arg(long, value_name = "ID", group = "auth", requires = "oauth2_token_url")]
-    oauth2_client: Option<String>,
-    /// No authentication
-    #[arg(long, group = "auth")]
-    no_auth: bool,
-    /// Where tokens are asked for
-    #[arg(long, value_name = "URL", requires = "oauth2_client")]
-    oauth2_token_url: Option<String>,
-    /// What is asked for
-    #[arg(long, value_name = "SCOPE", requires = "oauth2_client")]
-    oauth2_scope: Option<String>,
-    /// Whom tokens are for
-    #[arg(long, value_name = "AUDIENCE", requires = "oauth2_client")]
-    oauth2_audience: Option<String>,
-    /// File that holds the auth secret (`-`: standard input); else the variable
-    /// TIDINGS_ENDPOINT_SECRET has it
-    #[arg(long, value_name = "FILE", requires = "auth", conflicts_with = "no_auth")]
-    auth_secret_file: Option<PathBuf>,
-}
-
-/// `endpoint_tls`.
-#[derive(Args, Debug)]
-struct TlsArgs {
-    /// File with the certificate that is shown to the endpoint, and its chain, in PEM
-    #[arg(long, value_name = "FILE", requires = "client_key_file")]
-    client_certificate: Option<PathBuf>,
-    /// File with its key, in PEM (`-`: standard input)
-    #[arg(long, value_name = "FILE", requires = "client_certificate")]
-    client_key_file: Option<PathBuf>,
-    /// File with the authorities to trust beside the public ones, in PEM
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// Neither certificate nor authorities of its own
-    #[arg(long, conflicts_with_all = ["client_certificate", "ca_file"])]
-    no_tls: bool,
-}
-
-/// Reads secrets; standard input can be read once.
-struct Secrets {
-    has_read_input: bool,
-}
-
-impl Secrets {
-    fn of(&mut self, path: &Path, purpose: Purpose) -> Result<String, Failure> {
-        if path != Path::new("-") {
-            return Ok(secret_file::read(path, purpose)?.expose().to_owned());
-        }
-        if std::mem::replace(&mut self.has_read_input, true) {
-            return Err(Failure::new(Code::Usage, "standard input holds one secret only"));
-        }
-        let mut text = String::new();
-        let read = io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text);
-        read.map_err(|error| Failure::new(Code::NoInput, format!("standard input cannot be read: {error}")))?;
-        match text.trim() {
-            "" => Err(Failure::new(
-                Code::Data,
-                format!("standard input is empty; the {purpose} is read from it"),
-            )),
-            text => Ok(text.to_owned()),
-        }
-    }
-}
-
 impl UpdateArgs {
     /// The body of the change.
     ///
     /// # Errors
     /// A secret that cannot be read, or nothing to change.
     pub(super) fn body(&self, context: &Context) -> Result<Value, Failure> {
-        let mut secrets = Secrets { has_read_input: false };
+        let mut secrets = Secrets::default();
         let mut body = Map::new();
         if let Some(url) = &self.base_url {
             body.insert("base_url".to_owned(), json!(url));
@@ -215,10 +137,14 @@ impl UpdateArgs {
         if !delivery.is_empty() {
             body.insert("delivery".to_owned(), Value::Object(delivery));
         }
-        if let Some(auth) = self.auth.field(context, &mut secrets)? {
+        let auth = self.no_auth.then_some(Value::Null);
+        if let Some(auth) =
+            auth.map_or_else(|| self.auth.field(context, &mut secrets), |none| Ok(Some(none)))?
+        {
             body.insert("endpoint_auth".to_owned(), auth);
         }
-        if let Some(tls) = self.tls.field(&mut secrets)? {
+        let tls = self.no_tls.then_some(Value::Null);
+        if let Some(tls) = tls.map_or_else(|| self.tls.field(&mut secrets), |none| Ok(Some(none)))? {
             body.insert("endpoint_tls".to_owned(), tls);
         }
         if body.is_empty() {
@@ -271,14 +197,7 @@ impl DeliveryArgs {
         } else if !batch.is_empty() {
             fields.insert("batch".to_owned(), Value::Object(batch));
         }
-        let mut headers = Map::new();
-        for given in &self.header_file {
-            let (name, file) = given
-                .split_once('=')
-                .ok_or_else(|| Failure::new(Code::Usage, "--header-file is given as NAME=FILE"))?;
-            headers
-                .insert(name.to_owned(), Value::String(secrets.of(Path::new(file), Purpose::HeaderValue)?));
-        }
+        let mut headers = self.headers.fields(secrets)?;
         headers.extend(self.remove_header.iter().map(|name| (name.clone(), Value::Null)));
         if self.no_headers {
             fields.insert("headers".to_owned(), Value::Null);
@@ -286,64 +205,5 @@ impl DeliveryArgs {
             fields.insert("headers".to_owned(), Value::Object(headers));
         }
         Ok(fields)
-    }
-}
-
-impl AuthArgs {
-    fn field(&self, context: &Context, secrets: &mut Secrets) -> Result<Option<Value>, Failure> {
-        if self.no_auth {
-            return Ok(Some(Value::Null));
-        }
-        if self.basic.is_none() && !self.bearer && self.oauth2_client.is_none() {
-            return Ok(None);
-        }
-        let secret = match &self.auth_secret_file {
-            Some(path) => secrets.of(path, Purpose::EndpointSecret)?,
-            None => {
-                let secret = context.environment.get(ENDPOINT_SECRET_VARIABLE);
-                secret.filter(|secret| !secret.is_empty()).ok_or_else(|| {
-                    let text =
-                        format!("give the secret with --auth-secret-file or {ENDPOINT_SECRET_VARIABLE}");
-                    Failure::new(Code::Usage, text)
-                })?
-            }
-        };
-        Ok(Some(if let Some(user) = &self.basic {
-            json!({ "basic": { "username": user, "password": secret } })
-        } else if let Some(client) = &self.oauth2_client {
-            let mut oauth = json!({
-                "token_url": self.oauth2_token_url, "client_id": client, "client_secret": secret,
-            });
-            for (name, value) in [("scope", &self.oauth2_scope), ("audience", &self.oauth2_audience)] {
-                if let Some(value) = value {
-                    oauth[name] = json!(value);
-                }
-            }
-            json!({ "oauth2": oauth })
-        } else {
-            json!({ "bearer": { "token": secret } })
-        }))
-    }
-}
-
-impl TlsArgs {
-    fn field(&self, secrets: &mut Secrets) -> Result<Option<Value>, Failure> {
-        if self.no_tls {
-            return Ok(Some(Value::Null));
-        }
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).map_err(|error| {
-                Failure::new(Code::NoInput, format!("{} cannot be read: {error}", path.display()))
-            })
-        };
-        let mut tls = Map::new();
-        if let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key_file) {
-            tls.insert("client_certificate".to_owned(), Value::String(read(certificate)?));
-            tls.insert("client_key".to_owned(), Value::String(secrets.of(key, Purpose::ClientKey)?));
-        }
-        if let Some(ca) = &self.ca_file {
-            tls.insert("ca".to_owned(), Value::String(read(ca)?));
-        }
-        Ok((!tls.is_empty()).then_some(Value::Object(tls)))
     }
 }

@@ -13,7 +13,7 @@ use crate::git::address::Address;
 /// Most ids that a failure names.
 const NAMED_MAX: usize = 5;
 
-/// Says that there is no such app, and what lists all of them.
+/// The message for an unknown app, with the command that lists all apps.
 pub(super) fn no_app(named: &str) -> String {
     format!("no app has the id or name {named:?}; `tidings app list` lists them")
 }
@@ -27,7 +27,7 @@ impl Client {
         if let Ok(id) = named.parse() {
             return Ok(id);
         }
-        // Lists of the staff are asked for without `--for`, so this never asks for itself.
+        // Lists for the staff are requested without `--for`, so this call does not recurse further.
         let apps = Box::pin(self.list(&["api", "admin", "apps"], &[])).await?;
         let found = apps.iter().filter(|app| app["app_name"] == named);
         match found.map(|app| &app["app_id"]).collect::<Vec<_>>()[..] {
@@ -45,7 +45,7 @@ impl Client {
     /// repository.
     ///
     /// # Errors
-    /// No watch of the app is of such a repository, or several are.
+    /// If no watch of the app is for this repository, or several are.
     pub(in crate::cli) async fn watch(&self, named: &str) -> Result<WatchId, Failure> {
         if let Ok(id) = named.parse() {
             return Ok(id);
@@ -71,7 +71,7 @@ impl Client {
     }
 }
 
-/// Whether a watch is of the repository that is named, or whose address has this key.
+/// Whether a watch is for the repository with this name, or with this key of its address.
 fn is_of(watch: &Value, named: &str, meant: Option<&str>) -> bool {
     let text = |name: &str| watch[name].as_str().unwrap_or_default();
     let (owner, name, address) = (text("owner"), text("name"), text("github_url"));
@@ -81,7 +81,7 @@ fn is_of(watch: &Value, named: &str, meant: Option<&str>) -> bool {
         || meant.is_some_and(|meant| key(address).as_deref() == Some(meant))
 }
 
-/// What all spellings of an address on the web have in common.
+/// The part that all spellings of a web address share.
 fn key(address: &str) -> Option<String> {
     let address = Address::parse(address, false, true).ok()?;
     matches!(address.location, Location::Http(_)).then_some(address.normalised)
@@ -92,7 +92,7 @@ fn parsed<T: std::str::FromStr>(id: &Value) -> Result<T, Failure> {
     id.ok_or_else(|| Failure::new(Code::Unavailable, "this server does not speak this API"))
 }
 
-/// The first of them, and how many more there are.
+/// The first of the ids, and how many more there are.
 fn some(ids: impl ExactSizeIterator<Item = String>) -> String {
     let more = ids.len().saturating_sub(NAMED_MAX);
     let shown = ids.take(NAMED_MAX).collect::<Vec<_>>().join(", ");

@@ -1,4 +1,4 @@
-//! What an answer of the server that is no success means for a script and says to people.
+//! The exit code and the message for an error answer of the server.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use crate::http::bodies::problem::{Kind, TYPE_PREFIX, sentence};
 /// How a token is given.
 const GIVEN: &str = "with --token-file FILE or the variable TIDINGS_TOKEN";
 
-/// Where each kind of thing is listed that a request named and that is not there.
-const LISTED: [(Kind, &str); 9] = [
+/// For each kind of resource that a request named and that does not exist: the command that lists them.
+const LISTED: [(Kind, &str); 13] = [
     (Kind::NOT_REGISTERED, "tidings repository list"),
     (Kind::NO_APP, "tidings app list"),
     (Kind::NO_DEAD_LETTER, "tidings dead-letter list"),
@@ -20,15 +20,19 @@ const LISTED: [(Kind, &str); 9] = [
     (Kind::NO_DELIVERY, "tidings delivery list"),
     (Kind::NO_TOKEN, "tidings token list"),
     (Kind::NO_RECEIPT, "tidings receipt list"),
+    (Kind::NO_HOOK, "tidings hook list"),
+    (Kind::NO_SUBSCRIPTION, "tidings subscription list"),
+    (Kind::NO_TASK, "tidings task list"),
+    (Kind::NO_QUEUE, "tidings queue list"),
     (Kind::NO_KEY, "tidings key list"),
     (Kind::NO_BREAKER, "tidings admin breaker list"),
 ];
 
-/// A refused request.
+/// A request that the server answered with an error.
 pub(super) struct Refusal<'a> {
     /// The status of the answer.
     pub(super) status: StatusCode,
-    /// Its body; null where that is no JSON.
+    /// The body of the answer; null if it is no JSON.
     pub(super) problem: &'a Value,
     /// Whether a token was sent.
     pub(super) has_token: bool,
@@ -52,7 +56,7 @@ impl Refusal<'_> {
             }
             Some(title) => self.of_token().unwrap_or_else(|| self.text(title)),
         };
-        // What the server says is not trusted with a terminal.
+        // Control characters are removed, because the text of the server is not trusted on a terminal.
         Failure::new(code, message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
     }
 
@@ -60,7 +64,7 @@ impl Refusal<'_> {
         self.problem["type"].as_str().and_then(|kind| kind.strip_prefix(TYPE_PREFIX)) == Some(kind.code)
     }
 
-    /// Which token is missing, and where it is.
+    /// The token that the request needs, and where to find it.
     fn of_token(&self) -> Option<String> {
         if self.is(Kind::ADMIN_REQUIRED) {
             let sent = if self.has_token {
@@ -113,7 +117,12 @@ impl Refusal<'_> {
             message = format!("{message}; {came}: {}", outcome["detail"].as_str().unwrap_or_default());
         }
         // The server speaks of the parameters of its API.
-        for (parameter, flag) in [("with `branch`", "with --branch"), ("with `cursor`", "with --cursor")] {
+        const FLAGS: [(&str, &str); 3] = [
+            ("with `branch`", "with --branch"),
+            ("with `cursor`", "with --cursor"),
+            ("with `token` or `github_app`", "with --git-token-file or --github-app-id"),
+        ];
+        for (parameter, flag) in FLAGS {
             message = message.replace(parameter, flag);
         }
         match LISTED.into_iter().find(|(kind, _)| self.is(*kind)) {

@@ -1,4 +1,4 @@
-//! Why a server was not reached, and what mends it.
+//! The reason why a server was not reached, and the remedy.
 
 use std::{error::Error, io};
 
@@ -9,8 +9,8 @@ use super::{
     DEADLINE,
 };
 
-/// The failure of a request that got no answer, or only the beginning of an answer; `otherwise` says
-/// what names another address.
+/// The failure of a request that got no answer, or only its beginning; `otherwise` names the flag that sets
+/// another address.
 pub(super) fn failure(server: &Url, otherwise: &str, error: &reqwest::Error) -> Failure {
     let cause = Cause::of(error);
     let other = |scheme: &str| {
@@ -43,20 +43,20 @@ pub(super) fn failure(server: &Url, otherwise: &str, error: &reqwest::Error) -> 
     Failure::new(Code::Unavailable, text)
 }
 
-/// What lies at the bottom of a failed request.
+/// The cause of a request that got no answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Cause {
-    /// Nobody listens.
+    /// The connection was refused: no process listens at the address.
     Refused,
-    /// The other side speaks something else than TLS.
+    /// The other side does not speak TLS.
     NoTls,
-    /// TLS was spoken, and failed.
+    /// The TLS handshake failed, with the reason.
     Tls(String),
-    /// The connection was made, and no HTTP came.
+    /// The connection was made, but no HTTP came back.
     NoHttp,
     /// The name does not resolve.
     Name(String),
-    /// Something else.
+    /// A cause that is none of the others.
     Other,
 }
 

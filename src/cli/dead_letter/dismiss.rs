@@ -1,4 +1,4 @@
-//! `tidings dead-letter dismiss`: closes letters that nobody wants sent again.
+//! `tidings dead-letter dismiss`: closes letters that need not be sent again.
 
 use clap::Args;
 use http::Method;
@@ -15,28 +15,28 @@ use super::{
     filter::FilterArgs,
 };
 
-/// Which letters are closed.
+/// Selects the dead letters to close.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct DismissArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Their ids
+    /// The ids of the dead letters to close
     #[arg(
         conflicts_with_all = ["all", "dry_run", "filter"],
         value_parser = super::super::words::id::<DeadLetterId>(super::LIST)
     )]
     ids: Vec<DeadLetterId>,
-    /// Every open one
+    /// Close every open dead letter
     #[arg(long, conflicts_with = "filter")]
     all: bool,
     #[command(flatten)]
     filter: Box<FilterArgs>,
-    /// Close nothing; say how many and which
+    /// Close nothing; show how many letters would be closed, and some of them
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Asks until every letter that is meant was looked at.
+/// Repeats the request until every matching letter was looked at.
 pub(super) async fn run(arguments: DismissArgs, context: &Context) -> Result<(), Failure> {
     let client = context.client(&arguments.server)?;
     let said = arguments.filter.said(&client).await?;

@@ -1,4 +1,4 @@
-//! Which dead letters are meant, on the command line.
+//! The arguments that select dead letters.
 
 use clap::Args;
 use tidings_entity::kind::{Operation, ParkReason};
@@ -9,46 +9,45 @@ use super::super::{Failure, client::Client, words};
 #[derive(Args, Debug)]
 #[group(id = "filter", multiple = true)]
 pub(in crate::cli) struct FilterArgs {
-    /// Only those of this repository: its id, owner/name or address
+    /// Only letters of this repository: its id, owner/name or address
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<String>,
-    /// Only those of this path
+    /// Only letters of this path
     #[arg(long, conflicts_with_all = ["path_prefix", "path_glob"])]
     path: Option<String>,
-    /// Only those of paths that begin so
+    /// Only letters of paths with this prefix
     #[arg(long, value_name = "PATH", conflicts_with = "path_glob")]
     path_prefix: Option<String>,
-    /// Only those of paths that match
+    /// Only letters of paths that match this glob
     #[arg(long, value_name = "GLOB")]
     path_glob: Option<String>,
     /// Only create, update or delete
     #[arg(long, value_parser = words::word::<Operation>(Operation::ALL.iter().map(|word| word.as_str())))]
     kind: Option<Operation>,
-    /// Only those given up because: rejected, failing, content_unavailable or skipped
+    /// Only letters of this reason: rejected, failing, content_unavailable or skipped
     #[arg(long, value_parser = words::word::<ParkReason>(ParkReason::ALL.iter().map(|word| word.as_str())))]
     reason: Option<ParkReason>,
-    /// Only those given up at this moment (RFC 3339) or later
-    #[arg(long, value_name = "MOMENT")]
+    /// Only changes parked at this moment (RFC 3339) or later
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     from: Option<String>,
-    /// Only those given up before this moment
-    #[arg(long, value_name = "MOMENT")]
+    /// Only changes parked before this moment
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     to: Option<String>,
-    /// Only those that this filter means, such as 'state:open since:-2h'; docs/filters.md tells what a filter
-    /// may say
+    /// Only letters that match this filter, such as 'state:open since:-2h'; docs/filters.md describes filters
     #[arg(long, short, value_name = "FILTER")]
     query: Option<String>,
 }
 
 impl FilterArgs {
-    /// Whether nothing is said.
+    /// Whether no argument is given.
     pub(super) fn is_empty(&self) -> bool {
         self.repository.is_none() && self.other().is_empty()
     }
 
-    /// What is said, under the names of the API; a server knows which watch a repository is.
+    /// The arguments under the names of the API; the server resolves the repository to a watch.
     ///
     /// # Errors
-    /// No such repository is watched, or several watches are of it.
+    /// If no watch, or several watches, are for the repository.
     pub(super) async fn said(&self, client: &Client) -> Result<Vec<(&'static str, String)>, Failure> {
         let mut said = self.other();
         if let Some(named) = &self.repository {
@@ -57,7 +56,7 @@ impl FilterArgs {
         Ok(said)
     }
 
-    /// All but the repository.
+    /// All arguments except the repository.
     fn other(&self) -> Vec<(&'static str, String)> {
         let words = [
             ("path", self.path.clone()),

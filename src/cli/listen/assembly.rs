@@ -19,7 +19,7 @@ const UNDER_WAY_MAX: usize = 16;
 /// Characters of base64 text that one file may have (256 MiB decoded).
 const TEXT_MAX: u64 = (256 << 20) / 3 * 4 + 4;
 
-/// A file under way.
+/// A file whose chunks are arriving.
 struct Assembly {
     cursor: String,
     path: Vec<u8>,
@@ -34,11 +34,11 @@ struct Assembly {
 pub struct Assemblies(VecDeque<Assembly>);
 
 impl Assemblies {
-    /// Adds a chunk. Gives the joined text once it was the last one.
+    /// Adds a chunk. Returns the joined text after the last chunk.
     ///
     /// # Errors
-    /// [`FolderError::Conflict`] for a chunk that is not the next of its file: its sender begins
-    /// anew. A disk that fails.
+    /// [`FolderError::Conflict`] for a chunk that is not the next one of its file: its sender begins the file
+    /// again. Also when the disk fails.
     pub fn add(
         &mut self,
         folder: &mut Folder,
@@ -94,8 +94,8 @@ impl Assemblies {
     }
 }
 
-/// Decodes joined base64 text into a file of its own. Returns it with the hash of its content;
-/// nothing if the text is no base64.
+/// Decodes joined base64 text into a file of its own. Returns the file with the hash of its content; `None`
+/// if the text is no base64.
 ///
 /// # Errors
 /// When the disk fails.

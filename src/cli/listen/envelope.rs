@@ -1,4 +1,4 @@
-//! What a body is wrapped in: nothing, a CloudEvents event, or a batch of either.
+//! The envelope of a body: none, a CloudEvents event, or a batch of either.
 
 use http::{HeaderMap, header::CONTENT_TYPE};
 use serde::{Deserialize, de::Error};
@@ -8,13 +8,13 @@ use super::message::{Message, Verb};
 
 /// One change of a batch.
 pub struct Change {
-    /// What it asks for.
+    /// The kind of request that the change would be by itself.
     pub verb: Verb,
-    /// The word of the address that it would go to alone.
+    /// The word that the address of that request would end with.
     pub word: &'static str,
-    /// What it says.
+    /// The body of the change, parsed.
     pub message: Message,
-    /// Its body as one line.
+    /// The body of the change as one line of text.
     pub text: String,
 }
 
@@ -40,7 +40,7 @@ pub fn is_event(headers: &HeaderMap) -> bool {
 /// Reads the body of a single message.
 ///
 /// # Errors
-/// When it is none.
+/// When the body is no such message.
 pub fn message(body: &[u8], is_event: bool) -> serde_json::Result<Message> {
     if is_event {
         return serde_json::from_slice::<Event<Message>>(body).map(|event| event.data);
@@ -51,7 +51,7 @@ pub fn message(body: &[u8], is_event: bool) -> serde_json::Result<Message> {
 /// Reads the changes of a batch, in their order.
 ///
 /// # Errors
-/// When it is no batch, or one of them is no change.
+/// When the body is no batch, or an element of it is no change.
 pub fn changes(body: &[u8], is_event: bool) -> serde_json::Result<Vec<Change>> {
     let bodies = if is_event {
         serde_json::from_slice::<Vec<Event<Value>>>(body)?.into_iter().map(|event| event.data).collect()

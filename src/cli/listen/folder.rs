@@ -1,8 +1,8 @@
 //! Files below one folder, and nothing outside of it.
 //!
-//! Every step is taken from an open directory and never through a symbolic link, so no name and no
-//! link, also one made in between, leads elsewhere. Files appear whole: written aside, synced, then
-//! renamed.
+//! Every step is taken from an open directory and never through a symbolic link, so no name and no link leads
+//! outside, even if the link is created in between. Files appear whole: written under another name, synced,
+//! then renamed.
 
 use std::{
     ffi::OsStr,
@@ -18,7 +18,7 @@ use rustix::{
 };
 use thiserror::Error;
 
-/// The folder inside the mirror where its state lies.
+/// The folder inside the mirror that holds its state.
 pub const STATE_FOLDER: &str = ".tidings-mirror";
 /// Longest admitted path in bytes.
 const PATH_MAX: usize = 4096;
@@ -29,10 +29,10 @@ pub enum FolderError {
     /// A path that has no place in a mirror.
     #[error("the path is refused: {0}")]
     Refused(&'static str),
-    /// Something else stands there.
+    /// The path is taken by something other than a file of this mirror.
     #[error("{0}")]
     Conflict(&'static str),
-    /// The disk failed.
+    /// The file system failed, for example because the disk is full.
     #[error("the disk failed: {0}")]
     Disk(#[from] io::Error),
 }
@@ -57,15 +57,15 @@ pub struct Folder {
 /// A file that is being written aside.
 pub struct Staged {
     name: String,
-    /// Where its content goes.
+    /// The open file that its content is written to.
     pub file: File,
 }
 
 impl Folder {
-    /// Opens `root` (making it where it is missing) and clears what a crash left half-written.
+    /// Opens `root`, creates it if it does not exist, and removes files that a crash left half-written.
     ///
     /// # Errors
-    /// When the folder cannot be made or opened.
+    /// When the folder cannot be created or opened.
     pub fn open(root: &Path) -> io::Result<Self> {
         let staging = root.join(STATE_FOLDER).join("staging");
         fs::create_dir_all(root.join(STATE_FOLDER))?;
@@ -125,7 +125,7 @@ impl Folder {
         staged.file.sync_all()?;
         let name = OsStr::from_bytes(name);
         match renameat(&self.staging, &staged.name, parent, name) {
-            // An empty directory may make room; one with files in it may not.
+            // An empty directory is removed for the file; a directory with files is not.
             Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
                 unlinkat(parent, name, AtFlags::REMOVEDIR)
                     .map_err(|_| FolderError::Conflict("a directory with files stands at this path"))?;
@@ -146,7 +146,7 @@ impl Folder {
         let (name, folders) = parts.split_last().ok_or(FolderError::Refused("it is empty"))?;
         let ancestors = match self.descend(folders, false) {
             Ok(ancestors) if ancestors.len() == folders.len() => ancestors,
-            // A file or nothing stands where a directory was: the path is gone already.
+            // A parent of the path is a file or does not exist: the path is already gone.
             Ok(_) | Err(FolderError::Conflict(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -167,7 +167,7 @@ impl Folder {
         Ok(fsync(&self.root)?)
     }
 
-    /// Opens the directories one below the other; fewer than asked where one is missing.
+    /// Opens the directories one below the other; returns fewer if one does not exist.
     fn descend(&self, folders: &[&[u8]], create: bool) -> Result<Vec<OwnedFd>, FolderError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut opened: Vec<OwnedFd> = Vec::with_capacity(folders.len());
@@ -196,7 +196,7 @@ impl Folder {
     }
 }
 
-/// The components of a path that may stand in a mirror.
+/// The components of a path that is allowed in a mirror.
 fn components(path: &[u8]) -> Result<Vec<&[u8]>, FolderError> {
     if path.len() > PATH_MAX {
         return Err(FolderError::Refused("it is too long"));

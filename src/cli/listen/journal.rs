@@ -1,10 +1,10 @@
-//! What a mirror remembers: the watches and cursors that it is a mirror of, and for each cursor and path the
-//! highest (round, position) that was applied, and with which event. A journal of an older version names no
-//! watch; the first change that comes says which it is. Its cursors are those that something was applied of.
+//! The journal of a mirror: the watches and cursors of the mirror, and for each cursor and path the highest
+//! (round, position) that was applied, with its event. A journal of an older version names no watch; the
+//! watch of the first change that arrives is recorded. Its cursors are those with applied changes.
 //!
-//! It is a file of JSON lines that only grows while the mirror runs; a line counts once it is
-//! whole, and each is synced before the change is acknowledged. At the start it is read and, when
-//! it holds mostly outdated lines, written anew. One process at a time.
+//! The journal is a file of JSON lines that only grows while the mirror runs; a line counts once it is whole,
+//! and each is synced before the change is acknowledged. At the start it is read and, if most of its lines
+//! are outdated, rewritten. One process uses it at a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,20 +16,20 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
-/// Lines that are kept however outdated before the file is written anew.
+/// The number of outdated lines that are kept before the file is rewritten.
 const OUTDATED_MAX: usize = 10_000;
 
 /// A place in the order of a cursor's changes.
-pub type Place = (i64, u64);
+pub type JournalPosition = (i64, u64);
 
-/// What was applied to a path last.
+/// The last event that was applied to a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Where in the order it stands.
-    pub place: Place,
-    /// The event.
+    /// The place of the event in the order of its cursor.
+    pub place: JournalPosition,
+    /// The id of the event (`event.id`).
     pub event: String,
-    /// Whether the path has a file since.
+    /// Whether the path has a file after the event.
     pub live: bool,
 }
 
@@ -63,18 +63,17 @@ enum Line {
     },
 }
 
-/// The open journal.
+/// The journal file, open for appending, with its content in memory.
 pub struct Journal {
     file: File,
     /// Length of the file's whole lines in bytes.
     length: u64,
     cursors: HashMap<String, Cursor>,
-    /// The watches that the folder is a mirror of, each with a cursor of it, or without where no change came
-    /// yet.
+    /// The watches of the mirror, each with one of its cursors, or `None` before its first change.
     marks: BTreeSet<(String, Option<String>)>,
 }
 
-/// The file's name.
+/// The name of the journal file in the mirror's own folder.
 const FILE: &str = "journal";
 
 impl Journal {
@@ -84,7 +83,7 @@ impl Journal {
         folder.join(FILE).exists()
     }
 
-    /// Opens the journal in `folder`, making it where there is none.
+    /// Opens the journal in `folder`, and creates it if it does not exist.
     ///
     /// # Errors
     /// When the disk fails, the journal is damaged or another process has it open.
@@ -93,7 +92,7 @@ impl Journal {
         let mut file = lock(&path)?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // What follows the last line end was never acknowledged.
+        // Text after the last line end was never acknowledged.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut journal =
             Self { file, length: whole as u64, cursors: HashMap::new(), marks: BTreeSet::new() };
@@ -112,7 +111,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// What was applied to a path last.
+    /// The last applied change of a path.
     #[must_use]
     pub fn applied(&self, cursor: &str, path: &[u8]) -> Option<&Applied> {
         self.cursors.get(cursor)?.paths.get(path)
@@ -157,7 +156,7 @@ impl Journal {
         self.append(Line::Watch { watch: watch.to_owned(), cursor: cursor.map(str::to_owned) })
     }
 
-    /// Records what was applied; on return it is on disk.
+    /// Records an applied change; on return the record is on disk.
     ///
     /// # Errors
     /// When the disk fails; then nothing is recorded.
@@ -178,7 +177,7 @@ impl Journal {
         text.push('\n');
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
-            // Half a line must not stand before the next whole one.
+            // Removes half a line, so that the next line is whole.
             self.file.set_len(self.length)?;
             return Err(error);
         }
@@ -201,7 +200,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes only what still counts, aside, and puts it in place of the file.
+    /// Writes the lines that still count to a new file, and renames it over the old one.
     fn rewrite(&mut self, folder: &Path, path: &PathBuf) -> io::Result<()> {
         let aside = folder.join("journal.new");
         let mut file = lock(&aside)?;

@@ -1,25 +1,24 @@
-//! What arrives, as data. Fields that this program does not know are passed over, so that bodies
-//! may grow.
+//! A received message as data. Unknown fields are ignored, so that later versions may add fields.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 
-/// The last component of the address.
+/// The kind of a request, by the last component of its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// `/create` and `/update`: the path has this content now.
     Put,
     /// `/delete`: the path is gone.
     Delete,
-    /// `/batch`: many changes.
+    /// `/batch`: many changes in one request.
     Batch,
-    /// `/resync`: everything comes anew.
+    /// `/resync`: every file is about to be sent again.
     Resync,
-    /// `/synced`: the round is over.
+    /// `/synced`: the round is finished.
     Synced,
-    /// `/sync_failed` and `/sync_recovered`.
+    /// `/sync_failed` and `/sync_recovered`: news of the Git source.
     News,
-    /// `/test`: about no repository.
+    /// `/test`: a test of the endpoint, about no repository.
     Test,
 }
 
@@ -42,47 +41,47 @@ impl Verb {
     }
 }
 
-/// A body.
+/// The body of a delivery or notice, as far as this program reads it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Message {
-    /// The watch.
+    /// The watch that the message is about.
     pub repository: Repository,
-    /// The file, in a change.
+    /// The changed file; only in a change.
     pub file: Option<File>,
-    /// Our event object; of `sync_failed`, and of other senders, something else or nothing.
+    /// The `event` object of Tidings; of `sync_failed`, and of other senders, something else or nothing.
     #[serde(default, deserialize_with = "lenient")]
     pub event: Option<Event>,
-    /// What failed, in `sync_failed`.
+    /// The text of the failure, in `sync_failed`.
     pub error_message: Option<String>,
 }
 
-/// The `repository` object.
+/// The `repository` object of a body.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Repository {
-    /// The watch's id.
+    /// Id of the watch, `repo_...`.
     pub repository_id: String,
     /// The address as it was registered.
     pub github_url: String,
 }
 
-/// The `file` object.
+/// The `file` object of a body.
 #[derive(Clone, Debug, Deserialize)]
 pub struct File {
     /// The path as text.
     pub path: String,
-    /// The path's bytes, where they are not UTF-8.
+    /// The raw bytes of the path in base64, where they are not UTF-8.
     pub path_base64: Option<String>,
     /// SHA-256 of the whole content.
     pub sha: Option<String>,
-    /// Its size in bytes.
+    /// The size of the whole content in bytes.
     pub size: Option<u64>,
     /// The content or a chunk of its base64 text.
     pub content: Option<String>,
-    /// `base64` or nothing.
+    /// `base64`; missing where `content` is text.
     pub content_encoding: Option<String>,
-    /// Which part of the base64 text this is.
+    /// The part of the base64 text that this message carries.
     pub chunk: Option<Chunk>,
-    /// The Git mode.
+    /// The Git mode, such as `100644`.
     pub mode: Option<String>,
 }
 
@@ -99,35 +98,35 @@ impl File {
     }
 }
 
-/// The `chunk` object.
+/// The `chunk` object of a body.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Chunk {
-    /// Names the attempt that the chunk belongs to.
+    /// Id of the attempt that the chunk belongs to.
     pub id: String,
-    /// Its place, from 0.
+    /// The number of the chunk within the file, from 0.
     pub index: u64,
-    /// How many there are.
+    /// The number of chunks of the file.
     pub total: u64,
-    /// Bytes of the file before it; senders of before do not say.
+    /// The number of the file's bytes before the chunk; missing from older senders.
     pub offset: Option<u64>,
 }
 
-/// The `event` object.
+/// The `event` object of a body.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Event {
     /// The delivery id: the same at every attempt.
     pub id: String,
-    /// The cursor; missing in `sync_recovered`.
+    /// The branch of the watch, `cur_...`; missing in `sync_recovered`.
     pub cursor: Option<String>,
-    /// The branch.
+    /// The name of the branch or tag.
     pub branch: Option<String>,
-    /// The round.
+    /// The number of the round.
     pub round: Option<i64>,
-    /// The place in the round, from 0; missing in notices.
+    /// The position of the change in the round, from 0; missing in notices.
     pub position: Option<u64>,
-    /// How many changes the round has.
+    /// The number of changes in the round.
     pub total: Option<u64>,
-    /// Of a notice: what the round does not name is to be dropped.
+    /// In a notice: whether each file that the round does not name is to be deleted.
     #[serde(default)]
     pub complete: bool,
 }

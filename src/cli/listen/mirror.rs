@@ -1,15 +1,15 @@
-//! `--mirror`: a folder that follows what is received, with exactly-once effect.
+//! `--mirror`: a folder that applies the received changes, with exactly-once effect.
 //!
-//! A change is applied if its (round, position) is higher than the highest that was applied to the
-//! same path of the same cursor; anything else is a repeat or comes late and is acknowledged
-//! without effect. The file is on disk, then the journal's line, then the answer is given: a crash
-//! in between repeats a change that is the same the second time.
+//! A change is applied if its (round, position) is higher than the highest that was applied to the same path
+//! of the same cursor; any other change is a repeat or comes late, and is acknowledged without effect. First
+//! the file is on disk, then the journal's line, then the answer is sent: after a crash in between the change
+//! is applied a second time, with the same result.
 //!
-//! Content that was left out (too large, or a view without content) leaves no file, rather than an
-//! outdated one. Symbolic links are written as files that hold the link's text. One folder serves
-//! one branch of one watch: two of them in it would write over each other's files. So the journal keeps which
-//! watch and which cursor the folder is a mirror of; changes of another one are refused with 404, and so is a
-//! folder that holds other files, unless the person who listens allows both.
+//! A change whose content was left out (too large, or a view without content) removes the file, because an
+//! outdated file would be worse. Symbolic links are written as files that hold the link's text. One folder
+//! serves one branch of one watch: two branches in it would overwrite each other's files. So the journal
+//! stores the watch and the cursor of the folder. Changes of another watch or cursor are refused with 404,
+//! and a folder that holds other files is refused, unless a flag allows both.
 
 use std::{
     fs, io,
@@ -23,11 +23,11 @@ use tidings_entity::id::Sha256Hash;
 use super::{
     assembly::{Assemblies, decode},
     folder::{Folder, FolderError, STATE_FOLDER},
-    journal::{Applied, Journal, Place},
+    journal::{Applied, Journal, JournalPosition},
     message::{Event, File, Message, Verb},
 };
 
-/// What a message did.
+/// The effect of a message on the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The file is as the message says.
@@ -38,21 +38,21 @@ pub enum Effect {
     Repeat,
     /// A later change of the path was applied before.
     Late,
-    /// One chunk of several is stored.
+    /// A chunk was stored, and more chunks follow.
     Stored,
-    /// So many files that a complete resync did not name were dropped.
+    /// The number of files that a complete resync did not name, and that were deleted.
     Dropped(usize),
-    /// Nothing to do.
+    /// The message changes no file of the mirror.
     Noted,
 }
 
-/// What allows a mirror among other files, or beside that of another watch.
+/// The flag that allows a mirror among other files, or of a second watch.
 const FLAG: &str = "--mirror-into-existing";
 
 /// Why a folder is not mirrored into.
 #[derive(Debug, Error)]
 pub enum OpenMirrorError {
-    /// It holds what no mirror wrote.
+    /// The folder holds files that no mirror wrote.
     #[error("it holds other files ({0}), which the mirror would write over; {FLAG} allows it")]
     Used(String),
     /// The disk failed, the state is damaged or another process mirrors into the folder.
@@ -75,7 +75,7 @@ pub enum MirrorError {
          a folder of its own, or allow both in one with {FLAG}"
     )]
     OtherWatch {
-        /// The watch whose mirror it is.
+        /// The watch that the folder mirrors.
         kept: String,
         /// The watch of the change.
         sent: String,
@@ -87,7 +87,7 @@ pub enum MirrorError {
          allow several in one with {FLAG}"
     )]
     OtherCursor {
-        /// The cursor whose mirror it is.
+        /// The cursor that the folder mirrors.
         kept: String,
         /// The cursor of the change, and its branch.
         sent: String,
@@ -104,8 +104,8 @@ impl From<std::io::Error> for MirrorError {
 }
 
 impl MirrorError {
-    /// The status that tells the sender: 422 is for good, 409 asks for another order of things,
-    /// 404 for another receiver, 503 for patience.
+    /// The status for the sender: 422 refuses for good, 409 asks for another order of changes, 404 for
+    /// another receiver, 503 to be asked again later.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -118,7 +118,7 @@ impl MirrorError {
     }
 }
 
-/// The folder and what is known of it.
+/// The folder, and the journal of its changes.
 pub struct Mirror {
     folder: Folder,
     journal: Journal,
@@ -126,15 +126,15 @@ pub struct Mirror {
     /// Whether other watches and branches may be mirrored into the folder as well.
     takes_others: bool,
     root: PathBuf,
-    /// Whether the folder, and the state in it, were made when it was opened.
+    /// Whether the folder, and the state in it, were created when it was opened.
     is_new: [bool; 2],
 }
 
-/// A change by its key: what is compared, and what is written down.
-struct Key<'a> {
+/// The key of a change, as the journal compares and stores it.
+struct MirrorKey<'a> {
     cursor: &'a str,
     path: Vec<u8>,
-    place: Option<Place>,
+    place: Option<JournalPosition>,
     event: &'a str,
 }
 
@@ -155,17 +155,17 @@ impl Mirror {
         let is_new = [!root.exists(), !state.exists()];
         fs::create_dir_all(&state)?;
         let journal = Journal::open(&state)?;
-        // Only now, under the journal's lock, may half-written files of others be cleared.
+        // Half-written files of another process may be removed only under the lock of the journal.
         let (folder, assemblies) = (Folder::open(root)?, Assemblies::default());
         Ok(Self { folder, journal, assemblies, takes_others: into_existing, root: root.to_owned(), is_new })
     }
 
-    /// Notes that the folder is the mirror of this watch, and of this cursor of it; of `branch` the person
-    /// who listens is told.
+    /// Records that the folder is the mirror of this watch, and of this cursor of it; a failure names
+    /// `branch` to the user.
     ///
     /// # Errors
-    /// [`MirrorError::OtherWatch`] or [`MirrorError::OtherCursor`] where it is that of another one, and the
-    /// disk.
+    /// [`MirrorError::OtherWatch`] or [`MirrorError::OtherCursor`] if the folder belongs to another one. Also
+    /// when the disk fails.
     pub fn claim(
         &mut self,
         watch: &str,
@@ -192,10 +192,10 @@ impl Mirror {
         Ok(self.journal.record_watch(watch, cursor)?)
     }
 
-    /// Takes away what opening the mirror made, if nothing was ever applied to it.
+    /// Removes the folder and state that opening the mirror created, if nothing was ever applied to it.
     ///
     /// # Errors
-    /// The disk.
+    /// When the disk fails.
     pub fn take_back(&self) -> io::Result<()> {
         let [root_is_new, state_is_new] = self.is_new;
         if !state_is_new || !self.journal.is_unused() {
@@ -208,7 +208,7 @@ impl Mirror {
     /// Applies a message; on `Ok` its effect is on disk.
     ///
     /// # Errors
-    /// [`MirrorError`]; nothing is recorded then.
+    /// [`MirrorError`]; then nothing is recorded.
     pub fn apply(&mut self, verb: Verb, message: &Message) -> Result<Effect, MirrorError> {
         if matches!(verb, Verb::News | Verb::Test) {
             return Ok(Effect::Noted);
@@ -224,8 +224,8 @@ impl Mirror {
             _ => return Err(MirrorError::Body("a change has a file, a notice has an event")),
         };
         let path = file.path_bytes().map_err(|_| MirrorError::Body("path_base64 is no base64"))?;
-        // A sender without events has no order to compare: what comes last counts.
-        let key = Key {
+        // A message without an event has no order to compare: the last one to arrive counts.
+        let key = MirrorKey {
             cursor: event
                 .and_then(|event| event.cursor.as_deref())
                 .unwrap_or(&message.repository.repository_id),
@@ -243,7 +243,7 @@ impl Mirror {
         self.put(&key, file)
     }
 
-    fn outdated(&self, key: &Key<'_>) -> Option<Effect> {
+    fn outdated(&self, key: &MirrorKey<'_>) -> Option<Effect> {
         let applied = self.journal.applied(key.cursor, &key.path)?;
         let place = key.place?;
         if !key.event.is_empty() && applied.event == key.event {
@@ -252,7 +252,7 @@ impl Mirror {
         (place <= applied.place).then_some(Effect::Late)
     }
 
-    fn put(&mut self, key: &Key<'_>, file: &File) -> Result<Effect, MirrorError> {
+    fn put(&mut self, key: &MirrorKey<'_>, file: &File) -> Result<Effect, MirrorError> {
         let sha = file.sha.as_deref().map(str::parse::<Sha256Hash>).transpose();
         let sha = sha.map_err(|_| MirrorError::Body("sha is no SHA-256"))?;
         let encoded = file.content_encoding.as_deref() == Some("base64");
@@ -272,7 +272,7 @@ impl Mirror {
             let bytes = bytes.map_err(|_| MirrorError::Body("content is no base64"))?;
             (self.folder.stage_with(&bytes)?, Sha256Hash::of(&bytes))
         };
-        // Senders without events show text that may have lost bytes: its hash need not match.
+        // A message without an event shows text that may have lost bytes, so its hash need not match.
         let faithful = encoded || key.place.is_some();
         if faithful && sha.is_some_and(|sha| sha != hash) {
             self.folder.discard(&staged)?;
@@ -292,11 +292,11 @@ impl Mirror {
         self.record(key, true, Effect::Applied)
     }
 
-    /// In a complete round, removes files of earlier rounds that stand in the way of this path: a file where
-    /// a directory is needed, or files below a directory where a file is. No tree has both. The server may
-    /// not know of them, so no delete came before, and `/synced` comes only after this change. Whether there
-    /// were any.
-    fn clear_way(&mut self, key: &Key<'_>) -> Result<bool, MirrorError> {
+    /// In a complete round, removes files of earlier rounds that block this path: a file where a directory is
+    /// needed, or files below a directory where a file is needed. No tree has both. The server may not know
+    /// of such files, so it sent no delete for them, and `/synced` comes only after this change. Returns
+    /// whether there were any.
+    fn clear_way(&mut self, key: &MirrorKey<'_>) -> Result<bool, MirrorError> {
         let is_complete = |round: &i64| self.journal.is_complete(key.cursor, *round);
         let Some(round) = key.place.map(|(round, _)| round).filter(is_complete) else { return Ok(false) };
         let is_below =
@@ -312,7 +312,7 @@ impl Mirror {
         Ok(!old.is_empty())
     }
 
-    fn record(&mut self, key: &Key<'_>, live: bool, effect: Effect) -> Result<Effect, MirrorError> {
+    fn record(&mut self, key: &MirrorKey<'_>, live: bool, effect: Effect) -> Result<Effect, MirrorError> {
         if let Some(place) = key.place {
             let applied = Applied { place, event: key.event.to_owned(), live };
             self.journal.record(key.cursor, &key.path, &applied)?;
@@ -345,8 +345,7 @@ impl Mirror {
     }
 }
 
-/// The name of something in the folder that is no state of a mirror; `None` where there is nothing, or no
-/// folder.
+/// The name of an entry of the folder that is not state of a mirror; `None`: there is none, or no folder.
 fn other_file(root: &Path) -> io::Result<Option<String>> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,9 +1,9 @@
-//! `tidings listen --pull`: instead of waiting for deliveries it asks the server for what is pending
-//! of one watch, does with each change what it does with a delivery, and says how far it got.
+//! `tidings listen --pull`: asks the server for the pending changes of one watch, handles each like a
+//! delivery, and acknowledges how far it got.
 //!
-//! What the folder refuses for good (a path that cannot be, content that does not hash) is refused
-//! to the server as well and becomes a dead letter there; what may pass (a full disk) ends the lease
-//! at that change, which comes again.
+//! A change that the folder refuses for good (an impossible path, content that does not hash) is refused to
+//! the server as well and becomes a dead letter there. A temporary failure (a full disk) ends the claim at
+//! that change, which is handed out again.
 
 use std::{io::Write, time::Duration};
 
@@ -18,26 +18,26 @@ use super::{
     mirror::MirrorError,
 };
 
-/// How long one question waits for a change; the client's deadline is above it.
+/// The time that one request waits for a change; the client's deadline is longer.
 const WAIT_SECONDS: &str = "20";
-/// No change so soon: the server lets no more requests wait.
+/// An empty answer sooner than this means that the server lets no more requests wait.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// The wait after that, and after a failure that may pass.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// With `--once`: so many answers in a row without a change, while changes are pending, mean that another
-/// reader holds them. Fewer may mean that their round is still being opened.
+/// With `--once`: this many empty answers in a row while changes are pending mean that another reader holds
+/// them. Fewer may mean that the round is still being opened.
 const EMPTY_MAX: u32 = 5;
 
-/// What came of one answer of the server.
+/// The result of one answer of the server.
 struct Outcome {
     accepted_through: Option<u64>,
     refused: Vec<Value>,
-    /// What went wrong with the change behind it, if that may pass.
+    /// The temporary failure at the change after the last accepted one, if any.
     stuck: Option<String>,
 }
 
-/// Pulls until `stop` is ready; with `once`, until nothing is pending.
+/// Pulls until `stop` is ready; with `once`, until no change is pending.
 ///
 /// # Errors
 /// When the server refuses (a wrong token, an app with an endpoint, no such watch).
@@ -56,7 +56,7 @@ pub(super) async fn run(
     let mut empty = 0;
     loop {
         let asked_at = Instant::now();
-        // What is begun is not left half done: a stop waits for the end of a lease.
+        // A stop takes effect only after the present claim is settled.
         let pending = tokio::select! {
             () = &mut stop => return Ok(()),
             pending = ask(&client, watch, once) => pending,
@@ -104,7 +104,7 @@ async fn ask(client: &Client, watch: &str, once: bool) -> Result<Value, Failure>
     client.call_with_query(Method::GET, &path, &[("wait_seconds", wait)], None).await
 }
 
-/// Whether a pull with `--once` is over, once the server hands nothing out any more, `empty` times in a row.
+/// Whether a pull with `--once` is over, after `empty` empty answers in a row.
 ///
 /// # Errors
 /// Changes are pending, and another reader holds them.
@@ -112,7 +112,7 @@ async fn is_over(client: &Client, watch: &str, is_idle: bool, empty: u32) -> Res
     let shown = client.call(Method::GET, &["api", "repositories", watch], None).await?;
     match unpulled(&shown) {
         0 if is_idle => {
-            // For the person who started it; if nobody reads it, the exit code says enough.
+            // On standard error for the user; the exit code says the same if it is closed.
             drop(writeln!(std::io::stderr(), "tidings: {}", nothing_new(&shown)));
             Ok(true)
         }
@@ -136,7 +136,7 @@ fn unpulled(watch: &Value) -> u64 {
     rounds.map(|round| number(round, "total").saturating_sub(number(round, "position"))).sum()
 }
 
-/// Why a watch without pending changes has none.
+/// The reason why a watch has no pending changes.
 fn nothing_new(watch: &Value) -> String {
     match (watch["effective_state"].as_str(), watch["effective_reason"].as_str()) {
         (Some("active") | None, _) | (_, None) => "nothing is new".to_owned(),
@@ -144,7 +144,7 @@ fn nothing_new(watch: &Value) -> String {
     }
 }
 
-/// Does what the answer says and settles it. The text of what may pass, if there is such.
+/// Applies the changes of an answer and settles them. Returns the text of a temporary failure, if any.
 async fn work_off(
     client: &Client,
     receiver: &Receiver,
@@ -153,7 +153,7 @@ async fn work_off(
 ) -> Result<Option<String>, Failure> {
     let path = ["api", "repositories", watch, "settle"];
     if let Err(failure) = receiver.claim(watch, pending["cursor"].as_str(), pending["branch"].as_str()) {
-        // Given back at once, untouched; what matters is why.
+        // The claim is returned at once, unprocessed; only the reason is reported.
         let back = json!({ "lease_id": pending["lease_id"] });
         drop(client.call(Method::POST, &path, Some(&back)).await);
         return Err(failure);
@@ -187,7 +187,7 @@ async fn apply(receiver: &Receiver, pending: &Value) -> Result<Outcome, Failure>
     for change in changes {
         let word = change["action"].as_str().ok_or_else(|| unusable("action"))?;
         let (verb, word) = Verb::of(word).ok_or_else(|| unusable("known action"))?;
-        // An app that wants CloudEvents gets them here, too.
+        // An app with the format CloudEvents gets events here, too.
         let body =
             if change["body"]["specversion"].is_string() { &change["body"]["data"] } else { &change["body"] };
         let message: Message = serde_json::from_value(body.clone())

@@ -1,7 +1,7 @@
-//! `tidings migrate copy`: everything of one database into another one, compared afterwards.
+//! `tidings migrate copy`: copies all rows of one database into another one, and compares them afterwards.
 //!
-//! An address with a password is taken from a file or the environment only: arguments of a process are shown
-//! to everybody on its machine.
+//! An address with a password is read only from a file or the environment: every user of the machine can see
+//! the arguments of a process.
 
 use std::{
     collections::BTreeSet,
@@ -80,7 +80,7 @@ pub(super) async fn run(arguments: CopyArgs, settings: &Settings, context: &Cont
     }
 }
 
-/// The address from the one place that has it.
+/// The address from the argument, the file or the variable that has it.
 fn address(
     name: &str,
     given: Option<String>,
@@ -91,7 +91,8 @@ fn address(
         let has_password = Url::parse(&url).is_ok_and(|url| {
             url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
         });
-        // What cannot be read, or hides a password behind the host, is refused and not shown later on.
+        // An address that cannot be read, or that hides a password behind the host, is refused and never
+        // shown.
         if has_password {
             let text = format!(
                 "a password does not belong into arguments, which everybody sees: use {name}-file, or the \
@@ -118,7 +119,7 @@ fn file(url: &str) -> Result<Option<PathBuf>, Failure> {
     file_of(url).map_err(|error| Failure::of_error(Code::Usage, &error))
 }
 
-/// The data directories that the databases belong to: a server that works in one of them is not stopped.
+/// Claims the data directories of the databases, so that no server works in one of them.
 fn claims(settings: &Settings, files: [Option<PathBuf>; 2], is_own: bool) -> Result<Vec<Claim>, Failure> {
     let own = file(&settings.database_url())?.and_then(|file| file.canonicalize().ok());
     let mut folders = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! What gives access to a repository, as arguments. Secrets come from files or the environment,
-//! never from the command line, which everybody on the machine can read.
+//! Arguments for the access to a repository. Secrets come from files or the environment, never from the
+//! command line, which every user of the machine can read.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub(in crate::cli) struct AccessArgs {
         conflicts_with_all = ["git_token_file", "git_token_type"]
     )]
     github_app_id: Option<String>,
-    /// Id of its installation
+    /// Id of the installation of the GitHub App
     #[arg(long, value_name = "ID", requires = "github_app_id")]
     github_app_installation: Option<u64>,
     /// File that holds its private key
@@ -41,7 +41,7 @@ pub(in crate::cli) struct AccessArgs {
 }
 
 impl AccessArgs {
-    /// The fields of a body that they stand for; none where there is no credential.
+    /// The fields of a body for these arguments; empty without a credential.
     pub(super) fn fields(&self, context: &Context) -> Result<Map<String, Value>, Failure> {
         let mut fields = Map::new();
         if let (Some(id), Some(installation), Some(key)) =

@@ -1,5 +1,5 @@
-//! `tidings repository add`: begins to watch a repository. The API replaces the settings of a watch that is
-//! there and delivers everything anew; whoever types that again by mistake is told first.
+//! `tidings repository add`: begins to watch a repository. The API replaces the settings of an existing watch
+//! and sends every file again; this verb refuses that first, in case it is a mistake.
 
 use clap::Args;
 use http::Method;
@@ -34,7 +34,7 @@ pub(in crate::cli) struct AddArgs {
     /// A pattern of tags, instead of a branch
     #[arg(long, conflicts_with = "branch")]
     tags: Option<String>,
-    /// Watch the same refs once more under this name: small letters, digits and -
+    /// Watch the same refs a second time under this name: small letters, digits and -
     #[arg(long, value_name = "NAME")]
     watch_name: Option<String>,
     #[command(flatten)]
@@ -42,11 +42,10 @@ pub(in crate::cli) struct AddArgs {
     #[command(flatten)]
     sink: SinkArgs,
     /// What is sent first: all (every file; the default), now (nothing before the next commit), or a commit
-    /// (what changed since that commit)
+    /// (the changes since that commit)
     #[arg(long)]
     start: Option<String>,
-    /// Although the repository is watched already: replace all settings of that watch and deliver everything
-    /// anew
+    /// If the repository is watched already: replace all settings of that watch and resync it
     #[arg(long)]
     again: bool,
     #[command(flatten)]
@@ -69,7 +68,7 @@ pub(super) async fn run(arguments: AddArgs, context: &Context) -> Result<(), Fai
         refuse_second(&client, &arguments, &address).await?;
     }
     let watch = client.call(Method::POST, &PATH, Some(&body)).await.map_err(|failure| {
-        // The server tells no app what lies on its disk; whoever sits at this one is told.
+        // The server does not tell apps about its disk, but the user of this machine may know.
         let seen = folder.as_ref().and_then(|path| folder::check(&arguments.url, path).err());
         match seen.filter(|_| failure.code == Code::Data) {
             Some(seen) => seen,
@@ -108,10 +107,10 @@ impl AddArgs {
     }
 }
 
-/// Refuses to register what the app watches already.
+/// Refuses to register a watch that the app has already.
 async fn refuse_second(client: &Client, arguments: &AddArgs, address: &Address) -> Result<(), Failure> {
     let branch = arguments.branch.as_ref().or(address.branch.as_ref());
-    // What is wrong with a branch the server says.
+    // The server reports a fault of the branch argument.
     let Ok(selector) = selector(branch.map(String::as_str), arguments.tags.as_deref(), true) else {
         return Ok(());
     };

@@ -2,47 +2,49 @@
 
 use clap::Args;
 use serde_json::Value;
+use tidings_entity::id::WatchId;
 
 use super::{
     super::{
         Context, Failure,
+        client::Client,
         follow::follow,
         output::{shown, table},
     },
     OneArgs, PATH,
 };
 
-/// What is said where no change is being delivered.
+/// The message if no change is being delivered.
 const NOTHING_OPEN: &str =
-    "no such change is being delivered; --round names an ended round (tidings repository rounds)";
-/// Which changes of a round.
+    "nothing is being delivered now; --round shows an ended round (tidings repository rounds)";
+/// Selects changes of one round.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct ChangesArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// The round; else the one that is being delivered
+    /// The number of the round; missing: the round that is being delivered
     #[arg(long)]
     round: Option<i64>,
-    /// Which branch, by its short or full name; needed where several are followed
+    /// The branch, by its short or full name; needed where several are followed
     #[arg(long)]
     branch: Option<String>,
-    /// Only of paths that match
+    /// Only changes of paths that match this glob
     #[arg(long, value_name = "GLOB")]
     path_glob: Option<String>,
-    /// Most of them
+    /// At most this number of changes
     #[arg(long, default_value_t = 1_000, value_name = "COUNT")]
     limit: usize,
 }
 
-/// Where a tail begins.
+/// The arguments for the beginning of a tail.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct EventsArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// Which branch, by its short or full name; needed where several are followed
+    /// The branch, by its short or full name; needed where several are followed
     #[arg(long)]
     branch: Option<String>,
-    /// The id of the last event that was seen (ROUND.POSITION); else only what comes from now on
+    /// The id of the last event already seen (ROUND.POSITION); if missing, only new events
     #[arg(long, value_name = "ID")]
     after: Option<String>,
 }
@@ -88,4 +90,27 @@ fn line(id: Option<&str>, word: &str, data: &Value) -> String {
         "gap" => format!("{}  {word}  {}", id.unwrap_or("-"), shown(&data["reason"])),
         _ => format!("{}  {}  {word}  {}", id.unwrap_or("-"), shown(&data["state"]), shown(&data["path"])),
     }
+}
+
+/// The columns of a list of statuses.
+const STATUS_COLUMNS: [&str; 6] = ["commit", "wanted", "told", "description", "next_attempt_at", "ended"];
+/// Statuses that are shown with a watch.
+const STATUSES_SHOWN: usize = 5;
+
+pub(super) async fn statuses(one: OneArgs, context: &Context) -> Result<(), Failure> {
+    let (client, id) = one.find(context).await?;
+    let found = client.list(&[PATH[0], PATH[1], id.as_str(), "statuses"], &[]).await?;
+    let lines = status_lines(&found);
+    context.output.print(&Value::Array(found), &lines)
+}
+
+/// The statuses of a watch that changed last.
+pub(super) async fn last_statuses(client: &Client, id: &WatchId) -> Result<Vec<Value>, Failure> {
+    let path = [PATH[0], PATH[1], id.as_str(), "statuses"];
+    Ok(client.list_at_most(&path, &[], STATUSES_SHOWN).await?.0)
+}
+
+/// A line for each status.
+pub(super) fn status_lines(statuses: &[Value]) -> Vec<String> {
+    table(statuses, &STATUS_COLUMNS)
 }

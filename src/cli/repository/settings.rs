@@ -1,5 +1,4 @@
-//! What is delivered of a repository, as arguments: the settings that a watch is registered with and that
-//! can be changed later.
+//! Arguments for the settings of a watch: it is registered with them, and they can be changed later.
 
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -9,10 +8,10 @@ use super::super::words;
 /// The settings of a watch.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct SettingsArgs {
-    /// Glob of which one must match a path (may be repeated); none: every path
+    /// Include paths that match one of these globs (may be repeated); none: every path
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
-    /// Glob of which none may match a path (may be repeated)
+    /// Exclude paths that match one of these globs (may be repeated)
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Symbolic links: skip (the default) or send
@@ -24,17 +23,21 @@ pub(in crate::cli) struct SettingsArgs {
     /// Content of larger files is left out (bytes; 67108864 by default)
     #[arg(long, value_name = "BYTES", value_parser = words::bytes)]
     max_size: Option<u64>,
-    /// What is sent of several commits: net (the net change once; the default) or every (each commit)
+    /// With several commits at once: net (send the net change once; the default) or every (send each commit)
     #[arg(long)]
     mode: Option<String>,
-    /// What happens to the files of a pattern's branch that vanished: delete (the default) or keep; those of
-    /// a single branch stay
+    /// What happens to the files when a branch of a pattern vanishes: delete (the default) or keep; files of
+    /// a single branch always stay
     #[arg(long)]
     on_branch_gone: Option<String>,
+    /// Show the state of the watch on each commit at its Git host: github, gitlab, gitea (also Forgejo), auto
+    /// (by the credential or the name of the host; the default without a value), or off
+    #[arg(long, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    status: Option<String>,
 }
 
 impl SettingsArgs {
-    /// The fields of a body that they stand for: those that were given.
+    /// The fields of a body for the arguments that were given.
     pub(super) fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         for (name, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
@@ -47,6 +50,7 @@ impl SettingsArgs {
             ("content", &self.content),
             ("mode", &self.mode),
             ("on_branch_gone", &self.on_branch_gone),
+            ("status", &self.status),
         ] {
             fields.extend(text.as_ref().map(|text| (name.to_owned(), json!(text))));
         }

@@ -1,5 +1,5 @@
-//! A watch as people read it: its facts, how Git source and endpoint do, the last look at the Git host, and a
-//! line for each branch.
+//! A watch for people: its facts, the state of its Git source and its endpoint, the last scan, and a line for
+//! each branch.
 
 use serde_json::Value;
 
@@ -8,11 +8,10 @@ use super::super::{
     output::{aligned, flattened, shown},
 };
 
-/// What is told in words of its own below the facts.
+/// The fields that are shown in sentences below the facts.
 const APART: [&str; 5] = ["branches", "breaker", "scan", "last_scan_at", "next_poll_at"];
 
-/// A watch with a line for each of its branches; `endpoint` says how its sink does, null where it is not
-/// asked for.
+/// A watch with a line for each of its branches; `endpoint` is the state of its sink, null if not requested.
 pub(super) fn described(watch: &Value, endpoint: &Value) -> Vec<String> {
     let mut facts = watch.clone();
     if let Some(facts) = facts.as_object_mut() {
@@ -47,7 +46,7 @@ fn breaker(breaker: &Value) -> String {
     }
 }
 
-/// What the last look at the Git host came to. A server of an older version tells the moments alone.
+/// The result of the last scan. A server of an older version sends only its moments.
 fn scan(watch: &Value) -> Vec<Vec<String>> {
     let scan = &watch["scan"];
     let or = |first: &Value, second: &Value| shown(if first.is_null() { second } else { first });
@@ -75,7 +74,7 @@ fn scan(watch: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-/// A line for each branch whose commit cannot be taken.
+/// A line for each branch whose commit cannot be fetched.
 fn faults(watch: &Value) -> Vec<String> {
     let branches = watch["branches"].as_array().into_iter().flatten();
     let faulty = branches.filter(|branch| branch["fault"].is_object());

@@ -1,19 +1,19 @@
-//! Where the changes of one watch go, as arguments: the field `sink` of bodies.
+//! Arguments for the sink of one watch: the field `sink` of bodies.
 
 use clap::{Args, builder::PossibleValuesParser};
 use serde_json::{Map, Value, json};
-use tidings_actors::sink::SinkAddress;
+use tidings_actors::model::sink::SinkAddress;
 
-/// The sink that a watch has for itself.
+/// The arguments for the watch's own sink.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct SinkArgs {
     /// Send its changes to this address (https:// or nats://) instead of the endpoint of the app
     #[arg(long, value_name = "URL", conflicts_with = "sink_pull")]
     sink_url: Option<String>,
-    /// Send its changes nowhere: they are asked for
+    /// Send nothing: a consumer pulls the changes
     #[arg(long)]
     sink_pull: bool,
-    /// What bodies look like at --sink-url: docora or cloudevents
+    /// The format of bodies at --sink-url: docora or cloudevents
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
     sink_format: Option<String>,
     /// One change at a time (strict) or several (phased) at --sink-url
@@ -22,7 +22,7 @@ pub(in crate::cli) struct SinkArgs {
 }
 
 impl SinkArgs {
-    /// The field that they stand for, where anything was given.
+    /// The field for these arguments; `None`: no argument is given.
     pub(super) fn field(&self) -> Option<(String, Value)> {
         let mut sink = Map::new();
         if self.sink_pull {

@@ -20,16 +20,16 @@ pub(in crate::cli) struct UpdateArgs {
     settings: SettingsArgs,
     #[command(flatten)]
     sink: SinkArgs,
-    /// Its changes go to the endpoint of the app
+    /// Send changes to the endpoint of the app instead of a sink of the watch
     #[arg(long, conflicts_with_all = ["sink_url", "sink_pull", "sink_format", "sink_order"])]
     no_sink: bool,
     /// All paths: takes the includes away
     #[arg(long, conflicts_with = "include")]
     no_include: bool,
-    /// Takes the excludes away
+    /// Remove all exclude globs
     #[arg(long, conflicts_with = "exclude")]
     no_exclude: bool,
-    /// Whether it is served
+    /// Whether the watch is served
     #[arg(long, value_parser = PossibleValuesParser::new(["active", "paused"]))]
     state: Option<String>,
 }

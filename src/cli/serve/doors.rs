@@ -1,9 +1,16 @@
-//! The doors of a server: one for the API, and one for operators where the settings name it. Their
-//! addresses are taken before anything else begins, so that a start at a busy address makes nothing; who
-//! connects is refused until the doors open.
+//! The doors (listeners) of a server: one for the API, and one for operators if the settings name it. Their
+//! addresses are bound before anything else begins, so that a start at a busy address creates nothing;
+//! connections are refused until the doors open.
 
-use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+};
 
+use tidings_entity::kind::ReplicaRole;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -16,11 +23,12 @@ use crate::{
     http::{
         self, Served,
         door::{
+            admin_token,
             listener::{self, Door, tls::Certificate},
             pipeline::Pipeline,
         },
     },
-    settings::ServerSettings,
+    settings::{ServerSettings, Settings},
 };
 
 /// The certificate that the settings name.
@@ -50,16 +58,16 @@ struct Address {
 }
 
 impl Addresses {
-    /// Takes the addresses that the settings name.
+    /// Binds the addresses in the settings.
     ///
     /// # Errors
-    /// An address that somebody listens on, or that is not of this machine.
+    /// If an address is in use, or is not one of this machine.
     pub(super) fn take(settings: &ServerSettings) -> Result<Self, Failure> {
         let ops = settings.ops_listen.map(|listen| Address::take("server.ops_listen", listen));
         Ok(Self { api: Address::take("server.listen", settings.listen)?, ops: ops.transpose()? })
     }
 
-    /// Where this process will be reached: no request of its own goes there.
+    /// The addresses of this process: its own requests never go there.
     pub(super) fn own(&self) -> Vec<SocketAddr> {
         let taken = std::iter::once(&self.api).chain(&self.ops);
         taken.map(|address| address.socket.local_addr().unwrap_or(address.listen)).collect()
@@ -98,7 +106,7 @@ fn refused(setting: &str, listen: SocketAddr, reason: &io::Error) -> Failure {
     Failure::new(Code::Unavailable, text)
 }
 
-/// Doors that listen, and serve nobody yet.
+/// Listeners that are bound to their addresses, but serve no request yet.
 pub(super) struct Doors {
     api: (TcpListener, SocketAddr),
     ops: Option<(TcpListener, SocketAddr)>,
@@ -106,19 +114,19 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// Listens where the settings say.
+    /// Begins to listen on the bound addresses.
     ///
     /// # Errors
-    /// An address that somebody began to listen on since it was taken.
+    /// If another process began to listen on an address in between.
     pub(super) fn open(addresses: Addresses, certificate: Option<Arc<Certificate>>) -> Result<Self, Failure> {
         let Addresses { api, ops } = addresses;
         Ok(Self { api: api.open()?, ops: ops.map(Address::open).transpose()?, certificate })
     }
 
-    /// Tells where they are: the log, and the files that were asked for.
+    /// Writes the addresses to the log, and to the files named in `args`.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// If a file cannot be written.
     pub(super) fn announce(&self, args: &ServeArgs) -> Result<(), Failure> {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
         let (_, address) = &self.api;
@@ -131,8 +139,28 @@ impl Doors {
         args.ops_address_file.as_ref().map_or(Ok(()), |path| write_address(path, *address))
     }
 
-    /// Where other replicas reach this one: as the settings say, or at the first door if that is no address
-    /// of all networks.
+    /// Logs the address of the dashboard, and the file with the token for it.
+    pub(super) fn tell_dashboard(&self, settings: &Settings) {
+        if settings.server.role == ReplicaRole::Worker {
+            return;
+        }
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let (_, mut address) = self.api;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        let token = match settings.server.admin_token {
+            Some(_) => "server.admin_token".to_owned(),
+            None => format!("the token in {}", settings.data_dir.join(admin_token::FILE_NAME).display()),
+        };
+        info!("dashboard on {scheme}://{address}/dashboard/; sign in with {token}");
+    }
+
+    /// The address at which other replicas reach this one: that of the settings, or else of the first door,
+    /// unless it listens on all networks.
     pub(super) fn reached_at(&self, settings: &ServerSettings) -> Option<Url> {
         if let Some(url) = &settings.replica_url {
             return Some(url.clone());
@@ -143,7 +171,7 @@ impl Doors {
         is_usable.then(|| Url::parse(&format!("{scheme}://{address}")).ok()).flatten()
     }
 
-    /// Serves until `stopping` says so, and lets begun requests end.
+    /// Serves until `stopping` is ready, and lets running requests end.
     pub(super) async fn serve(
         self,
         pipeline: &Arc<Pipeline>,
@@ -171,8 +199,8 @@ impl Doors {
     }
 }
 
-/// Writes the address under another name first, so that whoever waits for the file reads all of it. An
-/// address is no secret: another user may wait for it.
+/// Writes the address into a temporary file and renames it, so that a program that waits for the file reads
+/// all of it. An address is no secret: another user may wait for it.
 fn write_address(path: &Path, address: SocketAddr) -> Result<(), Failure> {
     let whole = path.with_extension("new");
     let written = fs::write(&whole, address.to_string())

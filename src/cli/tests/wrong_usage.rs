@@ -54,7 +54,7 @@ fn each_mistake_is_told_with_its_mend() {
         ("tidings receipt list --verdict x".into(), Code::Usage, &["accepted"]),
         ("tidings receipt replay x".into(), Code::Usage, &["rct_", "tidings receipt list"]),
         ("tidings token revoke x".into(), Code::Usage, &["tok_", "tidings token list"]),
-        ("tidings token create x --role boss".into(), Code::Usage, &["viewer", "operator", "admin"]),
+        ("tidings token create x --role Boss".into(), Code::Usage, &["viewer", "operator", "admin"]),
         ("tidings admin scan x".into(), Code::Usage, &["rep_", "tidings admin sources"]),
         ("tidings admin watches --for search".into(), Code::Usage, &["--for does nothing", "--of search"]),
         ("tidings admin overview --for search".into(), Code::Usage, &["--for does nothing"]),

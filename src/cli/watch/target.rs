@@ -1,11 +1,11 @@
-//! The repository that is watched: whether it is there, whether it may be read, and its refs. And the
-//! receiver that changes go to: whether they may.
+//! The watched repository (whether it exists and may be read, and its refs), and the receiver of its changes
+//! (whether the address is allowed).
 
 use std::path::Path;
 
 use tidings_actors::{
+    model::secret::Secret,
     ports::{GitError, Location, RefListing, RefPatterns, Remote, Selector},
-    secret::Secret,
 };
 use tidings_entity::{id::RepositoryId, kind::SelectorKind};
 use url::Url;
@@ -39,10 +39,10 @@ pub(super) fn address(text: &str, allow_http: bool) -> Result<Address, Failure> 
     }
 }
 
-/// What the repository shows to this credential; a branch or another single ref must be there.
+/// The refs of the repository that this credential may read; a single ref must be among them.
 ///
 /// # Errors
-/// The host does not show the repository, or the ref is not there.
+/// If the host does not show the repository, or the ref does not exist.
 pub(super) async fn proved(
     selector: &Selector,
     adapters: &Adapters,

@@ -1,7 +1,7 @@
 //! What a TLS setup of an app must be to be taken, and what is said where it is not.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 
 use super::*;
 

@@ -1,12 +1,12 @@
-//! Fetching blobs by id, many with one request: what a partial mirror lacks of a round, and what a
-//! lost one lacks of all. Nothing is said of what is here: the host would believe that the
-//! contents of our commits are here too, and leave them out.
+//! Fetches blobs by id, many with one request: those that a partial mirror lacks for a round, or all that a
+//! lost mirror lacks. The requests have no haves: the host would believe that the contents of these commits
+//! are present, and leave them out.
 //!
-//! A host may offer to leave contents out and then give none by its id. Whoever needs such a content asks for
-//! its commit whole; where that brings what was refused here, nothing is left out at that host any more.
+//! A host may offer filters and still refuse blobs by id. Then the whole commit is fetched; if that brings a
+//! refused blob, no filter is used with that host any more.
 //!
-//! An id that the host refuses is left out of the next try, a request whose answer is too large is
-//! cut in half. Both are bounded: a host that refuses everything costs so many requests a batch.
+//! An id that the host refuses is left out of the next try, a request whose answer is too large is cut in
+//! half. Both are bounded: so a host that refuses everything costs a bounded number of requests per batch.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -19,14 +19,14 @@ use crate::{
     mirror::Mirror,
 };
 
-/// Blobs that are asked for with one request, at most: 200 KiB of ids.
+/// Blobs in one request, at most: 200 KiB of ids.
 const PER_REQUEST: usize = 4_096;
-/// Refused ids of one call after which the rest is given up ...
+/// Refused ids of one call after which the rest is given up, if the host has sent other blobs ...
 const REFUSALS_MAX: usize = 32;
-/// ... and those of a host that gave nothing yet: perhaps it gives no content by its id.
+/// ... and if it has sent none: it may refuse all blobs by id.
 const REFUSALS_ALONE: usize = 4;
 
-/// Which of these blobs are not in a mirror, each once, in the order given. Blocks.
+/// The blobs of these that a mirror lacks, each once, in the order given. Blocks.
 pub(crate) fn absent(mirror: &Mirror, blobs: &[ObjectId]) -> Result<Vec<ObjectId>, GitError> {
     let objects = mirror.open()?;
     let mut seen = HashSet::with_capacity(blobs.len());
@@ -35,7 +35,7 @@ pub(crate) fn absent(mirror: &Mirror, blobs: &[ObjectId]) -> Result<Vec<ObjectId
 }
 
 impl Acquire<'_> {
-    /// Makes blobs present.
+    /// Fetches the blobs that the mirror lacks; the report names those that the host refused.
     pub(crate) async fn fetch_blobs(&self, blobs: &[ObjectId]) -> Result<BlobsReport, GitError> {
         let turn = self.mirror.turn().await?;
         let absent = {
@@ -70,7 +70,8 @@ impl Acquire<'_> {
                     }
                     batch.retain(|blob| *blob != id);
                 }
-                // Sent without a word about this one: no refusal, but no reason to lose the others.
+                // The host sent an answer without this blob: no refusal, but no reason to lose the other
+                // blobs.
                 Err(FetchFailure::Git(GitError::Missing(id))) if left_out < REFUSALS_MAX => {
                     batch.retain(|blob| *blob != id);
                 }

@@ -1,7 +1,7 @@
-//! Whether all that is wanted of a commit is here: every tree, and every file's blob unless trees
-//! are enough. Looked for only below directories that are not known to be complete in the same sense.
+//! Checks whether all objects of a wanted commit are present: every tree, and every file's blob unless trees
+//! are enough. Only directories that are not known to be complete in the same sense are searched.
 //!
-//! What a path may be is not asked here: the rounds of each app judge what their view lets through.
+//! Paths are not judged here: the rounds of each app judge the paths that their view includes.
 
 use std::collections::HashSet;
 
@@ -16,19 +16,19 @@ use crate::objects::{
 
 /// The mode of a commit of another repository.
 const SUBMODULE: u32 = 0o160_000;
-/// Commits that a wanted one is compared with at most. More would cost memory for each directory on the
-/// way down, and what they spare is spared by the first few.
+/// Commits that a wanted commit is compared with at most. More would cost memory for each directory on the
+/// way down, and the first few save most of the work.
 pub(crate) const COMPARED_MAX: usize = 8;
 
-/// What was complete before.
+/// The objects that are known to be complete.
 pub(crate) enum Known<'a> {
-    /// Every tree that is here: nothing incomplete was ever let in.
+    /// Every tree in the mirror: no incomplete tree was ever admitted.
     All(&'a Objects),
-    /// These commits, of which the first few count.
+    /// These commits; only the first few are compared.
     Commits(&'a [ObjectId]),
 }
 
-/// Trees that were seen to be complete in one pass, over all that is wanted in it.
+/// Trees that were found complete in one pass, over all wanted objects.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     trees: HashSet<ObjectId>,
@@ -39,17 +39,17 @@ struct Frame {
     id: ObjectId,
     tree: Tree,
     at: usize,
-    /// What complete commits have there.
+    /// The trees of complete commits at the same path.
     beside: Vec<Tree>,
 }
 
 impl Seen {
-    /// Checks that `wanted` (a commit, a tree, a blob or a tag) and all it needs are here, as far as
-    /// `extent` goes.
+    /// Checks that `wanted` (a commit, a tree, a blob or a tag) and all objects that it needs are present, as
+    /// far as `extent` goes.
     ///
     /// # Errors
-    /// [`GitError::Missing`] names the first object that is not; damage, malformed trees and spent
-    /// limits are errors too.
+    /// [`GitError::Missing`] names the first missing object; damage, malformed trees and exceeded limits are
+    /// errors too.
     pub(crate) fn check(
         &mut self,
         objects: &Objects,

@@ -1,5 +1,5 @@
-//! Commits that could not be had while others of their repository could. The polls ask a host for such a
-//! commit again after growing waits, so that a bad ref does not cost a request at each poll.
+//! Commits that could not be fetched while others of their repository could. Polls request such a commit
+//! again after growing waits, so that a bad ref does not cost a request at each poll.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, hash_map::RandomState},
@@ -9,25 +9,26 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidings_actors::{ports::GitError, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::GitError};
 use tidings_entity::id::ObjectId;
 
-/// The first wait; each further one is twice as long.
+/// The first wait; each further wait is twice as long.
 const WAIT_FIRST: Duration = Duration::from_secs(10);
 /// The longest wait between two requests for a bad commit: that of the longest pause between two polls.
 const WAIT_LAST: Duration = Duration::from_mins(5);
-/// A bad commit that nobody asked for so long after its wait is forgotten: no ref names it any more.
+/// A commit that cannot be fetched is forgotten this long after its wait if no scan asks for it: no ref names
+/// it any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 /// Most bad commits of a repository that are remembered.
 const REMEMBERED_MAX: usize = 10_000;
-/// After a request that took too long, or broke off, the next ones ask for so many times fewer wants.
+/// After a request that timed out or broke off, the next requests have fewer wants by this factor.
 const FEWER: usize = 8;
 
-/// The credential with which a host was asked, hashed: it may give one what it refuses another.
+/// A hash of the credential of a request: a host may refuse to one credential what it sends to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Asker(u64);
 
-/// What could not be had of one repository.
+/// The commits of one repository that could not be fetched.
 #[derive(Debug)]
 pub(crate) struct Faults {
     known: Mutex<BTreeMap<(ObjectId, Asker), Fault>>,
@@ -42,14 +43,14 @@ struct Fault {
     until: Instant,
 }
 
-/// Wants by what is known of them.
+/// Wants, sorted by what is known about them.
 #[derive(Debug, Default)]
 pub(crate) struct Sorted {
-    /// Those that cannot be had as far as is known, with their reasons.
+    /// The wanted commits that are known to be unfetchable, with their reasons.
     pub(crate) refused: Vec<(ObjectId, GitError)>,
-    /// Those to be asked for.
+    /// The wanted commits that are requested now.
     pub(crate) asked: Vec<ObjectId>,
-    /// Which of these could not be had before.
+    /// The requested commits that could not be fetched before.
     pub(crate) again: BTreeSet<ObjectId>,
 }
 
@@ -61,12 +62,12 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// The hash of a credential; of none, too.
+    /// The hash of a credential; the absence of a credential has a hash, too.
     pub(crate) fn asker(&self, credential: Option<&Secret>) -> Asker {
         Asker(self.askers.hash_one(credential.map(Secret::expose)))
     }
 
-    /// Which of these wants are asked for now.
+    /// Sorts wanted commits into those to request now and those that are known to be faulty.
     pub(crate) fn sort(&self, asker: Asker, wants: &[ObjectId]) -> Sorted {
         let (faults, now, mut sorted) = (self.known.lock(), Instant::now(), Sorted::default());
         for want in wants {
@@ -81,7 +82,7 @@ impl Faults {
         sorted
     }
 
-    /// In how long a commit is asked for again at the earliest.
+    /// The shortest wait before a commit is requested again; `None`: it is not known as faulty.
     pub(crate) fn again_in(&self, commit: ObjectId) -> Option<Duration> {
         let faults = self.known.lock();
         let of_commit = faults.range((commit, Asker(0))..=(commit, Asker(u64::MAX)));
@@ -89,7 +90,7 @@ impl Faults {
         Some(until.saturating_duration_since(Instant::now()))
     }
 
-    /// Forgets what was had.
+    /// Forgets commits that were fetched.
     pub(crate) fn forget(&self, asker: Asker, had: impl IntoIterator<Item = ObjectId>) {
         let mut faults = self.known.lock();
         for want in had {
@@ -97,7 +98,7 @@ impl Faults {
         }
     }
 
-    /// Remembers wants that cannot be had, while others of their repository can.
+    /// Records wants that cannot be fetched, while others of their repository can.
     pub(crate) fn note(&self, asker: Asker, refused: &[(ObjectId, GitError)]) {
         let (mut faults, now) = (self.known.lock(), Instant::now());
         if faults.len() + refused.len() > REMEMBERED_MAX {
@@ -117,24 +118,24 @@ impl Faults {
         }
     }
 
-    /// How many wants may go into one request.
+    /// How many wants one request may have.
     pub(crate) fn together(&self) -> usize {
         self.together.load(Ordering::Relaxed)
     }
 
-    /// A request for so many wants took too long or broke off: which of them is to blame is found by asking
-    /// for fewer.
+    /// Records that a request for this number of wants timed out or broke off: smaller requests find the
+    /// commit at fault.
     pub(crate) fn ask_for_fewer(&self, wants: usize) {
         self.together.store((wants / FEWER).max(1), Ordering::Relaxed);
     }
 
-    /// A request was answered.
+    /// Records that a request was answered: later requests may have more wants.
     pub(crate) fn ask_for_more(&self) {
         self.together.store(self.together().saturating_mul(2), Ordering::Relaxed);
     }
 }
 
-/// Those of `wants` that are not in `others`.
+/// The `wants` that are not among `others`.
 pub(crate) fn except(wants: &[ObjectId], others: impl IntoIterator<Item = ObjectId>) -> Vec<ObjectId> {
     let others: HashSet<ObjectId> = others.into_iter().collect();
     wants.iter().copied().filter(|want| !others.contains(want)).collect()

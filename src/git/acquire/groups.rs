@@ -1,15 +1,15 @@
-//! Which wants share a request. All wants of a repository do as long as the host gives each of them. Where it
-//! refuses some and does not name them, a group is divided until the refused ones are known. Commits that
-//! could not be had before are asked for last, never together with fresh ones.
+//! Which wants share a request. All wants of a repository share one as long as the host sends each of them.
+//! If the host refuses some and does not name them, a group is divided until the refused ones are known.
+//! Commits that could not be fetched before are requested last, never together with new ones.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use tidings_entity::id::ObjectId;
 
-/// Most requests of one fetch. Wants that are left then are asked for by the next poll, without those that
-/// were found to be bad.
+/// Most requests of one fetch. The remaining wants are requested by the next poll, without those that were
+/// found to be bad.
 const ASKED_MAX: usize = 40;
-/// Most requests of one fetch for commits that could not be had before.
+/// Most requests of one fetch for commits that could not be fetched before.
 const ASKED_AGAIN_MAX: usize = 8;
 
 /// The groups that are still to be asked for.
@@ -20,16 +20,16 @@ pub(crate) struct Groups {
     asked_again: usize,
 }
 
-/// Wants of one request.
+/// The wants of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) wants: Vec<ObjectId>,
-    /// They could not be had before.
+    /// Whether these commits could not be fetched before.
     again: bool,
 }
 
 impl Groups {
-    /// Groups of at most `together` fresh wants, and one of those in `again`.
+    /// Groups of at most `together` new wants, and a group of one for each want in `again`.
     pub(crate) fn of(wants: Vec<ObjectId>, again: &BTreeSet<ObjectId>, together: usize) -> Self {
         let (again, fresh): (Vec<_>, Vec<_>) = wants.into_iter().partition(|want| again.contains(want));
         let fresh = fresh.chunks(together.max(1)).map(|wants| Group { wants: wants.to_vec(), again: false });
@@ -38,7 +38,7 @@ impl Groups {
         Self { waiting, asked: 0, asked_again: 0 }
     }
 
-    /// What is asked for next; `None`: nothing is left, or enough was asked.
+    /// The next group to request; `None`: no group is left, or the limit of requests is reached.
     pub(crate) fn next(&mut self) -> Option<Group> {
         let group = self.waiting.front()?;
         if self.asked == ASKED_MAX || group.again && self.asked_again == ASKED_AGAIN_MAX {
@@ -56,7 +56,7 @@ impl Groups {
         self.put_back(group);
     }
 
-    /// Asks for a group, or what is left of it, once more.
+    /// Puts a group, or the rest of it, back, to be requested again.
     pub(crate) fn put_back(&mut self, group: Group) {
         if !group.wants.is_empty() {
             self.waiting.push_front(group);
@@ -67,7 +67,7 @@ impl Groups {
         self.waiting.is_empty()
     }
 
-    /// What was not asked for.
+    /// The wants that were not requested.
     pub(crate) fn untried(self) -> Vec<ObjectId> {
         self.waiting.into_iter().flat_map(|group| group.wants).collect()
     }

@@ -1,4 +1,4 @@
-//! What of an order is in a mirror already, and what of it can be relied on.
+//! The objects of an order that a mirror has already, and which of them can be relied on.
 
 use std::collections::BTreeSet;
 
@@ -15,22 +15,23 @@ use crate::{
     },
 };
 
-/// Of commits without parents that are not said to be here, no more are said to lack them than this; more of
-/// them in a mirror means that compacting is overdue. Of those that are said to be here, all are.
+/// A host is told of at most this many shallow commits (without parents) that are not haves; a mirror with
+/// more is overdue for compacting. Shallow commits that are haves are always named.
 const SHALLOW_SAID: usize = 1_000;
 
-/// What is here and what is not.
+/// The present and the missing objects of an order.
 pub(crate) struct Survey {
     pub(crate) missing: Vec<ObjectId>,
-    /// Wants that are here and are not what they should be.
+    /// Wants that are present but faulty.
     pub(crate) refused: Vec<(ObjectId, GitError)>,
     pub(crate) haves: Vec<ObjectId>,
     pub(crate) shallow: Vec<ObjectId>,
-    /// Every tree that is here is complete, as far as the order goes.
+    /// Whether every tree in the mirror is complete, as far as the order goes.
     pub(crate) trusted: bool,
 }
 
-/// What of an order is here. With `deepen` the wants are asked for even if they are.
+/// Finds the objects of an order that are present. With `deepen` the wants are requested even if they are
+/// present.
 pub(crate) fn survey(
     mirror: &Mirror,
     settings: &GitSettings,
@@ -41,8 +42,8 @@ pub(crate) fn survey(
     let objects = mirror.open()?;
     let limits = || Limits::new(settings, cancel.clone());
     let extent = order.extent;
-    // What was let in was complete as far as it was asked for; that is checked again only where a
-    // read missed something, or where less may have been asked for than now.
+    // Admitted objects were complete as far as they were requested. They are checked again only if a read
+    // missed an object, or if less may have been requested than now.
     let said: BTreeSet<_> = order.haves.iter().copied().collect();
     let trusted = !(mirror.is_doubted() || extent == Extent::Whole && mirror.is_partial());
     let is_doubted = !said.is_empty() && (mirror.take_doubt() || !trusted);
@@ -79,7 +80,7 @@ pub(crate) fn survey(
         }
     }
     if is_broken {
-        // What we say we have decides what is left out; after a loss nothing is sure.
+        // The haves decide what a host leaves out; after a loss none of them is certain.
         let (haves, shallow) = (Vec::new(), Vec::new());
         return Ok(Survey { missing, refused, haves, shallow, trusted: false });
     }
@@ -89,7 +90,7 @@ pub(crate) fn survey(
     Ok(Survey { missing, refused, haves, shallow, trusted })
 }
 
-/// A commit whose tree is here.
+/// Whether the commit and its tree are present.
 fn is_usable(objects: &Objects, commit: ObjectId) -> bool {
     objects.contains(commit)
         && matches!(objects.header(commit), Ok((_, Kind::Commit)))

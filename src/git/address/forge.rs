@@ -1,5 +1,5 @@
-//! Which product a Git host runs, as far as its name tells: it decides what a web link looks like
-//! and under which user name a bare token is sent.
+//! The product that a Git host runs, as far as its name tells. It decides the form of web links and the user
+//! name with which a bare token is sent.
 
 /// A family of Git hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,15 +8,15 @@ pub(crate) enum Forge {
     GitHub,
     /// gitlab.com, and hosts that are called `gitlab`.
     GitLab,
-    /// bitbucket.org.
+    /// bitbucket.org, and no other host.
     Bitbucket,
-    /// Gitea and Forgejo: codeberg.org, gitea.com, and hosts that are called so.
+    /// Gitea and Forgejo: codeberg.org, gitea.com, and hosts whose name says gitea or forgejo.
     Gitea,
-    /// Any other.
+    /// A host whose name tells no family.
     Other,
 }
 
-/// The public hosts, which do not tell upper from lower case in paths.
+/// The public hosts, which ignore case in paths.
 const PUBLIC: [(&str, Forge); 5] = [
     ("github.com", Forge::GitHub),
     ("gitlab.com", Forge::GitLab),

@@ -1,16 +1,16 @@
-//! Whether an address that was given with `.git` names the repository of the address without. Hosts of a
-//! known product serve both as one. Of any other host the refs tell: where the two spellings list different
-//! ones, the repository with the suffix is another one, and is asked for by that name alone.
+//! Whether an address with `.git` names the same repository as the address without. Hosts of a known product
+//! serve both as one. For any other host the refs decide: if the two spellings list different refs, the
+//! repository with the suffix is another one, and is requested only under that name.
 
 use tidings_actors::ports::{GitError, GitSource, Location, RefListing, RefPatterns, Remote};
 
 use crate::address::Address;
 
-/// Lists the refs of the repository that an address names, and says which spelling of the address names that
-/// repository. Both spellings are asked with the credential of `remote`.
+/// Lists the refs of the repository of an address, and decides which spelling of the address names it. Both
+/// spellings are asked with the credential of `remote`.
 ///
 /// # Errors
-/// What the host answers to the spelling that was given.
+/// The error of the host for the spelling that was given.
 pub async fn settled(
     git: &dyn GitSource,
     address: Address,
@@ -25,7 +25,7 @@ pub async fn settled(
     let both = async || (git.list_refs(&plain, patterns).await, git.list_refs(&suffixed, patterns).await);
     let (listed, listed_suffixed) = both().await;
     let found = match judged(listed, listed_suffixed) {
-        // A push between the two questions is no difference: they are asked again.
+        // A push between the two requests may look like a difference: both are repeated.
         Ok(Found::Apart { is_sure: false, .. }) => {
             let (listed, listed_suffixed) = both().await;
             judged(listed, listed_suffixed)
@@ -38,12 +38,12 @@ pub async fn settled(
     })
 }
 
-/// What two spellings name.
+/// The repositories of the two spellings.
 #[derive(Debug)]
 enum Found {
-    /// Both name one repository.
+    /// Both spellings name one repository.
     Same(RefListing),
-    /// They name two repositories, or only the spelling with the suffix names one.
+    /// The spellings name two repositories, or only the spelling with the suffix names one.
     Apart { listing: RefListing, is_sure: bool },
 }
 

@@ -1,11 +1,10 @@
-//! Web links: what people copy from the address line of a browser. A page of one branch means the
-//! repository with that branch; a page of anything else is refused, because guessing would watch
-//! something that nobody asked for.
+//! Web links, copied from the address line of a browser. A page of one branch means the repository with that
+//! branch; any other page is refused, because guessing would watch something unintended.
 
 use super::InvalidAddress;
 use crate::address::forge::Forge;
 
-/// What the components of a path name.
+/// The parts of a web link's path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Link<'a> {
     /// The repository: its owner and name.
@@ -14,11 +13,11 @@ pub(super) struct Link<'a> {
     pub(super) branch: Option<&'a [&'a str]>,
 }
 
-/// Takes the components of a path apart.
+/// Parses the components of a path.
 ///
 /// # Errors
-/// [`InvalidAddress::WebPage`], and [`InvalidAddress::NoRepository`] where the host's family says
-/// that so few components name none.
+/// [`InvalidAddress::WebPage`], and [`InvalidAddress::NoRepository`] if the host's product needs more
+/// components for a repository.
 pub(super) fn read<'a>(forge: Forge, components: &'a [&'a str]) -> Result<Link<'a>, InvalidAddress> {
     let link = taken_apart(forge, components)?;
     if forge != Forge::Other && link.repository.len() < 2 {
@@ -29,7 +28,7 @@ pub(super) fn read<'a>(forge: Forge, components: &'a [&'a str]) -> Result<Link<'
 
 fn taken_apart<'a>(forge: Forge, components: &'a [&'a str]) -> Result<Link<'a>, InvalidAddress> {
     let whole = Link { repository: components, branch: None };
-    // Nobody's pages end like that, and every host takes it for a repository.
+    // No page of a host ends in `.git`, and every host serves it as a repository.
     if components.last().is_some_and(|last| last.len() > 4 && last.ends_with(".git")) {
         return Ok(whole);
     }
@@ -58,7 +57,7 @@ fn is_branch(components: &[&str]) -> bool {
     components.get(3) == Some(&"branch")
 }
 
-/// The page that begins at a component with these words, which the branch follows.
+/// Finds a page that begins at a component with these words, followed by the branch.
 fn page<'a>(components: &'a [&'a str], at: usize, words: &[&'a str]) -> Result<Link<'a>, InvalidAddress> {
     let (repository, rest) = components.split_at(at);
     match rest.strip_prefix(words) {
@@ -69,7 +68,7 @@ fn page<'a>(components: &'a [&'a str], at: usize, words: &[&'a str]) -> Result<L
     }
 }
 
-/// The page of one commit, which never changes.
+/// Whether the page shows one commit, which never changes.
 fn is_commit(branch: &[&str]) -> bool {
     branch[0].len() == 40 && branch[0].bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -1,8 +1,8 @@
-//! Tokens of GitHub App installations: minted with the app's key, kept in memory alone, renewed
-//! before they expire. Whoever needs one while it is being minted waits for that one; a failure
-//! is shared as well, for a few seconds, so that a thousand polls press the API no harder than one.
+//! Tokens of GitHub App installations: created with the app's key, kept only in memory, renewed before they
+//! expire. Requests that need a token while it is being created wait for it. A failure is shared as well, for
+//! a few seconds, so that a thousand polls send no more requests to the API than one.
 //!
-//! A dropped future mints nothing and blocks nobody: the next one in line begins anew.
+//! A dropped future creates no token and blocks no other: the next waiting request starts again.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,8 +15,8 @@ use reqwest::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{Clock, GitError},
-    secret::Secret,
     time::Timestamp,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -38,23 +38,41 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
 /// No token is believed to live longer.
 const LIFE_MAX: Duration = Duration::from_hours(1);
-/// How long a failure stands for all who ask.
+/// How long a failure of minting is returned to all callers without another request.
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
 /// A signed claim is valid this long; GitHub admits ten minutes.
 const CLAIM_SECONDS: i64 = 540;
-/// It is dated back, because clocks differ.
+/// How far a signed claim is dated back, in seconds, because clocks differ.
 const CLOCK_SKEW_SECONDS: i64 = 60;
-/// Above this many installations those that nobody is asking for are forgotten.
+/// Above this number, installations without waiting requests are forgotten.
 const INSTALLATIONS_KEPT: usize = 4_096;
 
-/// The tokens of all installations.
+/// The permissions that a token is created for; it has no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// The permission to read contents.
+    Contents,
+    /// Writing the statuses of commits.
+    Statuses,
+}
+
+impl Grant {
+    fn body(self) -> &'static str {
+        match self {
+            Self::Contents => r#"{"permissions":{"contents":"read"}}"#,
+            Self::Statuses => r#"{"permissions":{"statuses":"write"}}"#,
+        }
+    }
+}
+
+/// The tokens of all installations, a grant each.
 pub(crate) struct Apps {
     egress: Egress,
     clock: Arc<dyn Clock>,
     slots: Mutex<HashMap<[u8; 32], Arc<Slot>>>,
 }
 
-/// One installation; the lock is held while its token is minted.
+/// One installation; the lock is held while its token is created.
 type Slot = tokio::sync::Mutex<State>;
 
 #[derive(Default)]
@@ -69,7 +87,7 @@ struct Minted {
     expires_at: Instant,
 }
 
-/// What the API answers.
+/// The answer of the API.
 #[derive(Deserialize)]
 struct Issued {
     token: String,
@@ -84,11 +102,11 @@ impl Apps {
     /// The token of an installation, for the repository at `git`.
     ///
     /// # Errors
-    /// [`GitError::Credential`] where the API refuses the key or the installation; else what the way
-    /// to it says.
-    pub(crate) async fn token(&self, key: &AppKey, git: &Url) -> Result<Secret, GitError> {
+    /// [`GitError::Credential`] where the API refuses the key or the installation; else the failure of the
+    /// request.
+    pub(crate) async fn token(&self, key: &AppKey, git: &Url, grant: Grant) -> Result<Secret, GitError> {
         let api = key.api(git).map_err(unusable)?;
-        let slot = self.slot(key, &api);
+        let slot = self.slot(key, &api, grant);
         let mut state = slot.lock().await;
         let now = Instant::now();
         if let Some(minted) = state.minted.as_ref().filter(|minted| now < minted.renew_at) {
@@ -96,7 +114,7 @@ impl Apps {
         }
         let failed = match &state.failed {
             Some((until, error)) if now < *until => error.clone(),
-            _ => match self.mint(key, &api).await {
+            _ => match self.mint(key, &api, grant).await {
                 Ok(minted) => {
                     let token = minted.token.clone();
                     *state = State { minted: Some(minted), failed: None };
@@ -104,33 +122,34 @@ impl Apps {
                 }
                 Err(error) => {
                     tracing::warn!(code = error.code(), %error, "no token of a GitHub App was issued");
-                    let patience = match &error {
-                        GitError::RateLimited { retry_after: Some(patience) } => *patience,
+                    let wait = match &error {
+                        GitError::RateLimited { retry_after: Some(wait) } => *wait,
                         _ => FAILURE_KEPT,
                     };
-                    state.failed = Some((Instant::now() + patience.max(FAILURE_KEPT), error.clone()));
+                    state.failed = Some((Instant::now() + wait.max(FAILURE_KEPT), error.clone()));
                     error
                 }
             },
         };
-        // The old one was to be renewed early exactly for this case.
+        // The token was to be renewed early, so the old one is still valid for a while.
         let left = state.minted.as_ref().filter(|minted| Instant::now() < minted.expires_at);
         left.map(|minted| minted.token.clone()).ok_or(failed)
     }
 
-    /// Forgets a token that the host refused, unless another one has come since.
-    pub(crate) async fn refused(&self, key: &AppKey, git: &Url, token: &Secret) {
+    /// Forgets a token that the host refused, unless there is a newer one.
+    pub(crate) async fn refused(&self, key: &AppKey, git: &Url, token: &Secret, grant: Grant) {
         let Ok(api) = key.api(git) else { return };
-        let slot = self.slot(key, &api);
+        let slot = self.slot(key, &api, grant);
         let mut state = slot.lock().await;
         if state.minted.as_ref().is_some_and(|minted| minted.token.expose() == token.expose()) {
             state.minted = None;
         }
     }
 
-    fn slot(&self, key: &AppKey, api: &Url) -> Arc<Slot> {
+    fn slot(&self, key: &AppKey, api: &Url, grant: Grant) -> Arc<Slot> {
         let text = Credential::App(AppKey { api_url: Some(api.clone()), ..key.clone() }).text();
-        let name = Sha256::digest(text.expose()).into();
+        let hash = Sha256::new().chain_update(grant.body()).chain_update(text.expose());
+        let name = hash.finalize().into();
         let mut slots = self.slots.lock();
         if slots.len() >= INSTALLATIONS_KEPT {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
@@ -138,7 +157,7 @@ impl Apps {
         Arc::clone(slots.entry(name).or_default())
     }
 
-    async fn mint(&self, key: &AppKey, api: &Url) -> Result<Minted, GitError> {
+    async fn mint(&self, key: &AppKey, api: &Url, grant: Grant) -> Result<Minted, GitError> {
         if !self.egress.may_carry_secrets(api) {
             return Err(unusable(InvalidCredential::Insecure));
         }
@@ -157,7 +176,7 @@ impl Apps {
             .header("X-GitHub-Api-Version", "2022-11-28")
             .header("User-Agent", concat!("tidings/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, "application/json")
-            .body(r#"{"permissions":{"contents":"read"}}"#);
+            .body(grant.body());
         let asked = async {
             let response = request.send().await.map_err(failure::of_request)?;
             self.issued(response, now).await
@@ -170,8 +189,8 @@ impl Apps {
     async fn issued(&self, mut response: reqwest::Response, now: Timestamp) -> Result<Minted, GitError> {
         let status = response.status();
         if status != StatusCode::CREATED {
-            let patience = failure::patience(&response, self.clock.now());
-            return Err(match failure::of_status(&response, patience.map(Option::unwrap_or_default)) {
+            let wait = failure::wait_asked(&response, self.clock.now());
+            return Err(match failure::of_status(&response, wait.map(Option::unwrap_or_default)) {
                 Some(
                     GitError::Unauthorized
                     | GitError::NotFound

@@ -1,7 +1,7 @@
 //! Who is shown what, and what never is.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 use url::Url;
 
 use super::{AppKey, Credential, InvalidCredential, TokenType, authorization, scrub};

@@ -1,21 +1,20 @@
-//! What a host can do for a repository, learned once with `GET info/refs` and remembered for a
-//! day, so that an unchanged poll is a single request.
+//! The capabilities of a host for a repository, read once with `GET info/refs` and remembered for a day, so
+//! that an unchanged poll is a single request.
 //!
-//! Hosts differ in whether `.git` belongs to the address. The address is tried as it is; where
-//! that is answered by a redirect (which is never followed) or by 404, the other form is tried on
-//! the same host, and what worked is remembered.
+//! Hosts differ in whether `.git` belongs to the address. The address is tried as it is; if the answer is a
+//! redirect (which is never followed) or 404, the other form is tried on the same host, and the form that
+//! worked is remembered.
 //!
-//! A host that says of a repository that it moved for good (it was renamed, or handed over) is
-//! believed where scheme, host and port stay the same, and the new address answers as a repository
-//! to the same credential: that is no redirect that is followed, but an address that proved itself.
+//! If a host says that a repository moved permanently (it was renamed, or got a new owner), the new address
+//! is used if scheme, host and port stay the same and it answers as a repository to the same credential.
 
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidings_actors::{
+    model::secret::Secret,
     ports::{GitError, RefListing, RefPatterns},
-    secret::Secret,
 };
 use tokio::time::Instant;
 use url::Url;
@@ -28,28 +27,28 @@ use super::{
 use crate::settings::GitSettings;
 use crate::{address::Address, failure};
 
-/// How long what a host can do is believed.
+/// How long capabilities are remembered.
 const REMEMBERED_FOR: Duration = Duration::from_hours(24);
 /// Above this many repositories the oldest knowledge is dropped.
 const REPOSITORIES_KEPT: usize = 50_000;
 
-/// What a host can do for one repository.
+/// The capabilities of a host for one repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Capabilities {
-    /// The form of the address that works.
+    /// The form of the address that the host answers at.
     pub(crate) base: Url,
-    /// How it speaks.
+    /// The version of the protocol that the host speaks, with its features.
     pub(crate) protocol: Protocol,
 }
 
-/// How a host speaks.
+/// The version of the Git protocol that a host speaks, with its features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// Version 2.
+    /// Version 2 of the protocol (gitprotocol-v2(5)).
     Two {
         /// `ls-refs` names the branch of an empty repository.
         unborn: bool,
-        /// The host wants to hear the object format.
+        /// The host expects the object format in requests.
         object_format: bool,
         /// Contents, or trees as well, can be left out of a fetch.
         filter: bool,
@@ -60,7 +59,7 @@ pub(crate) enum Protocol {
         shallow: bool,
         /// Packs come multiplexed; without it there is no fetching.
         side_band: bool,
-        /// Deltas may name their base by offset.
+        /// Deltas may refer to their base by offset.
         ofs_delta: bool,
         /// Deltas may have a base that is here already.
         thin_pack: bool,
@@ -80,29 +79,29 @@ impl Protocol {
     }
 }
 
-/// What discovery brought.
+/// The result of the first request to a host for one repository.
 pub(crate) struct Discovery {
-    /// What the host can do.
+    /// The capabilities of the host.
     pub(crate) capabilities: Capabilities,
-    /// The refs, where the host does not speak version 2.
+    /// The refs, if the host does not speak version 2 and lists them at once.
     pub(crate) listing: Option<RefListing>,
 }
 
-/// Remembers what hosts can do, by address.
+/// The capabilities of hosts, by address.
 #[derive(Default)]
 pub(crate) struct CapabilityCache {
     known: Mutex<HashMap<Url, (Capabilities, Instant)>>,
 }
 
 impl CapabilityCache {
-    /// What is known of an address and still believed.
+    /// The capabilities of an address that are still valid.
     pub(crate) fn get(&self, url: &Url) -> Option<Capabilities> {
         let known = self.known.lock();
         let (capabilities, learned) = known.get(url)?;
         (learned.elapsed() < REMEMBERED_FOR).then(|| capabilities.clone())
     }
 
-    /// Remembers what was learned.
+    /// Stores capabilities that were read.
     pub(crate) fn put(&self, url: &Url, capabilities: &Capabilities) {
         let mut known = self.known.lock();
         if known.len() >= REPOSITORIES_KEPT {
@@ -114,7 +113,7 @@ impl CapabilityCache {
         known.insert(url.clone(), (capabilities.clone(), Instant::now()));
     }
 
-    /// Remembers that a host does not do what it offers.
+    /// Records that a host does not apply the filters that it offers.
     pub(crate) fn no_filter(&self, url: &Url) {
         let mut known = self.known.lock();
         if let Some((capabilities, _)) = known.get_mut(url)
@@ -124,13 +123,13 @@ impl CapabilityCache {
         }
     }
 
-    /// Forgets an address whose host turned out to be different.
+    /// Forgets an address whose host turned out to differ.
     pub(crate) fn forget(&self, url: &Url) {
         self.known.lock().remove(url);
     }
 }
 
-/// Asks a host what it can do.
+/// Asks a host for its capabilities.
 pub(crate) async fn discover(
     client: &Client,
     settings: &GitSettings,
@@ -145,7 +144,7 @@ pub(crate) async fn discover(
     };
     let moved = match &first {
         GitError::Moved(target) => target.clone(),
-        // What is asked for with its suffix may be another repository than the one without.
+        // An address that was given with its suffix may be another repository than the one without.
         _ if url.path().ends_with(".git") => return Err(first),
         _ => match ask(&other_form(url)).await {
             Err(GitError::Moved(target)) => target,
@@ -166,7 +165,7 @@ pub(crate) async fn discover(
     }
 }
 
-/// The address where a repository moved, if a credential of the old one may be shown there.
+/// The address that a repository moved to, if the credential of the old address may be sent there.
 fn on_the_same_host(url: &Url, moved: &str) -> Option<Url> {
     let origin =
         |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
@@ -181,7 +180,7 @@ pub(crate) fn moved_to(url: &Url, base: &Url) -> Option<String> {
     normalised(base).filter(|found| normalised(url).as_ref() != Some(found))
 }
 
-/// The address with `.git` where it had none, without where it had it.
+/// The address with `.git` added, or without it.
 fn other_form(url: &Url) -> Url {
     let path = url.path().trim_end_matches('/');
     let mut other = url.clone();

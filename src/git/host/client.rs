@@ -1,11 +1,11 @@
 //! One request to a Git host and its answer as packets, under deadlines: a connection within
-//! `connect_timeout`, never silent for longer than `read_timeout`, never longer in all than the
-//! deadline of the request, never more bytes than its cap. A pack begins to arrive within
-//! `fetch_begin_timeout`, whatever else is said until then, and then never comes slower than the least rate,
-//! for which progress counts nothing. Redirects are an error, an answer of another content type is one too.
+//! `connect_timeout`, never silent for longer than `read_timeout`, never longer in all than the deadline of
+//! the request, never more bytes than its cap. A pack begins to arrive within `fetch_begin_timeout`, even if
+//! progress is reported until then, and then never arrives slower than the least rate, to which progress
+//! reports do not count. Redirects are an error, an answer of another content type is one too.
 //!
-//! A credential is shown to the host of the question alone, over https alone (see
-//! [`Egress::may_carry_secrets`]). A minted token that is refused is minted anew, once.
+//! A credential is sent only to the host of the request, and only over https (see
+//! [`Egress::may_carry_secrets`]). An installation token that is refused is created again, once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +15,9 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use tidings_actors::{
-    hosts::{HostPolicy, Hosts, RequestPermit},
+    limits::hosts::{HostPolicy, Hosts, RequestPermit},
+    model::secret::Secret,
     ports::{Clock, GitError},
-    secret::Secret,
 };
 use tidings_entity::id::AppId;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,7 +25,10 @@ use url::Url;
 
 use super::packet::{Decoder, Packet};
 use crate::{
-    credential::{AppKey, Credential, InvalidCredential, TokenType, authorization, github_app::Apps},
+    credential::{
+        AppKey, Credential, InvalidCredential, TokenType, authorization,
+        github_app::{Apps, Grant},
+    },
     failure,
 };
 use tidings_egress::Egress;
@@ -35,13 +38,13 @@ use crate::settings::GitSettings;
 /// How long the end of a body may lag behind its last packet.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What to ask a host.
+/// One request to a host.
 pub(crate) struct Question<'a> {
     /// The repository's address; a path of the protocol is appended.
     pub(crate) base: &'a Url,
-    /// What lets us in.
+    /// The credential of the request; `None`: anonymous.
     pub(crate) credential: Option<&'a Secret>,
-    /// Which of the two requests of the protocol it is.
+    /// The request: capabilities, or packets for `git-upload-pack`.
     pub(crate) body: Body,
     /// Whether to ask for protocol version 2.
     pub(crate) version_2: bool,
@@ -55,19 +58,19 @@ pub(crate) struct Question<'a> {
 
 /// The two requests of the protocol.
 pub(crate) enum Body {
-    /// `GET info/refs`: what the host can do, and its refs unless it speaks version 2.
+    /// `GET info/refs`: the capabilities of the host, and its refs unless it speaks version 2.
     Advertisement,
     /// `POST git-upload-pack` with these packets.
     UploadPack(Vec<u8>),
 }
 
-/// Asks Git hosts.
+/// Sends requests to Git hosts, with credentials, deadlines and limits.
 pub(crate) struct Client {
-    egress: Egress,
-    settings: Arc<GitSettings>,
-    hosts: Hosts,
-    apps: Apps,
-    clock: Arc<dyn Clock>,
+    pub(super) egress: Egress,
+    pub(super) settings: Arc<GitSettings>,
+    pub(super) hosts: Hosts,
+    pub(super) apps: Apps,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Client {
@@ -103,20 +106,20 @@ impl Client {
         let (first, token) = self.ask_as_app(&question, &key).await?;
         match first {
             Err(GitError::Unauthorized) => {
-                self.apps.refused(&key, question.base, &token).await;
+                self.apps.refused(&key, question.base, &token, Grant::Contents).await;
                 self.ask_as_app(&question, &key).await?.0
             }
             other => other,
         }
     }
 
-    /// Asks with the token of an installation, and says which one that was.
+    /// Sends the request with the token of an installation, and returns which token that was.
     async fn ask_as_app(
         &self,
         question: &Question<'_>,
         key: &AppKey,
     ) -> Result<(Result<Answer, GitError>, Secret), GitError> {
-        let token = self.apps.token(key, question.base).await?;
+        let token = self.apps.token(key, question.base, Grant::Contents).await?;
         let shown = authorization(TokenType::Github, &token, question.base)
             .map_err(|error| GitError::Credential(error.to_string()))?;
         Ok((self.ask_as(question, Some(shown)).await, token))
@@ -131,13 +134,13 @@ impl Client {
         let permit = self.hosts.request(base, credential, question.takes_long_for).await?;
         let (request, expected) = self.request(question, authorization)?;
         let deadline = Instant::now() + question.deadline;
-        let patience = self.settings.connect_timeout + self.settings.read_timeout;
-        let response = timeout(patience.min(question.deadline), request.send())
+        let longest = self.settings.connect_timeout + self.settings.read_timeout;
+        let response = timeout(longest.min(question.deadline), request.send())
             .await
             .map_err(|_| GitError::Timeout("no answer came".to_owned()))?
             .map_err(failure::of_request)?;
-        let patience = failure::patience(&response, self.clock.now());
-        let granted = patience.map(|asked| self.hosts.grant_patience(base, credential, asked));
+        let wait = failure::wait_asked(&response, self.clock.now());
+        let granted = wait.map(|asked| self.hosts.grant_patience(base, credential, asked));
         if granted.is_none() {
             self.hosts.answered(base, credential);
         }
@@ -205,17 +208,17 @@ pub(crate) struct Answer {
     deadline: Instant,
     max_bytes: u64,
     received: u64,
-    /// Until when a pack must begin to arrive that is still awaited.
+    /// The moment by which an awaited pack must begin to arrive.
     begin: Option<Instant>,
     rate: Option<Rate>,
     _permit: RequestPermit,
 }
 
-/// How much came during the time that was spent waiting for it.
+/// The bytes received during the time spent waiting for them.
 #[derive(Default)]
 struct Rate {
     waited: Duration,
-    /// Below zero where the beginning of what counts nothing was counted before.
+    /// Below zero if bytes that do not count were counted when they arrived.
     bytes: i64,
 }
 
@@ -226,7 +229,8 @@ impl Answer {
             if let Some(packet) = self.decoder.packet()? {
                 return Ok(Some(packet));
             }
-            // Between packets a host may think, and before a pack; within one it has no reason to be slow.
+            // A host may pause between packets and before a pack; within a packet there is no reason to be
+            // slow.
             if !self.decoder.is_empty() && self.begin.is_none() {
                 self.rate.get_or_insert_default();
             }
@@ -242,7 +246,7 @@ impl Answer {
     /// again. A host that says more than that loses it.
     pub(crate) async fn end(mut self) {
         if self.decoder.is_empty() {
-            // Whatever comes of it, the answer is complete.
+            // The answer is already complete, so the result does not matter.
             drop(timeout(END_PATIENCE, self.response.chunk()).await);
         }
     }
@@ -252,18 +256,19 @@ impl Answer {
         self.received
     }
 
-    /// A pack must begin to arrive within so long. Until then the host may think, and say that it does.
+    /// Sets the deadline for the beginning of a pack. Until then the host may compute, and report its
+    /// progress.
     pub(crate) fn await_pack(&mut self, longest: Duration) {
         self.begin = Some(Instant::now() + longest);
     }
 
-    /// A piece of a pack came: from here on the least rate is demanded.
+    /// A piece of a pack arrived: from now on the least rate is required.
     pub(crate) fn pack_came(&mut self) {
         self.begin = None;
         self.rate.get_or_insert_default();
     }
 
-    /// A packet of so many bytes brought nothing of a pack: it counts nothing for the least rate.
+    /// Leaves the bytes of a packet without pack data out of the least rate.
     pub(crate) fn discount(&mut self, bytes: usize) {
         if let Some(rate) = &mut self.rate {
             rate.bytes = rate.bytes.saturating_sub_unsigned(bytes as u64);

@@ -1,22 +1,21 @@
-//! Fetching objects: one request of protocol version 2 (or 0) that says what is wanted and what is
-//! here, and taking the answer apart. See gitprotocol-v2(5) "fetch" and gitprotocol-pack(5).
+//! Fetches objects: one request of protocol version 2 (or 0) with wants and haves, and the parsing of its
+//! answer. See gitprotocol-v2(5) "fetch" and gitprotocol-pack(5).
 //!
-//! With haves a thin pack is asked for: only then does a host leave out what the trees of our haves
-//! share with those of the wanted commits, when those have no parents on its shallow side.
+//! With haves a thin pack is asked for: only then does a host leave out what the trees of our haves share
+//! with those of the wanted commits, when those have no parents on its shallow side.
 //!
-//! `deepen` is always sent together with the commits that are here and the list of those without
-//! parents. Without it a host believes that all behind them is missing, and sends the history of
-//! every merged branch.
+//! `deepen` is always sent together with the haves and the list of shallow commits. Without that list a host
+//! believes that all ancestors of the haves are present, or sends the history of every merged branch.
 //!
-//! What need not be fetched is left out with a filter where the host offers it; objects that are
-//! wanted by id come in spite of it.
+//! A filter leaves out objects that need not be fetched, if the host offers filters; objects that are wanted
+//! by id are sent in spite of the filter.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_actors::{
+    model::secret::Secret,
     ports::{Extent, FetchReport, GitError},
-    secret::Secret,
 };
 use tidings_entity::id::ObjectId;
 use tokio::{sync::mpsc, task::spawn_blocking};
@@ -33,7 +32,7 @@ use crate::{failure, objects::limits::Cancel};
 /// Pieces of a pack between network and disk; each has at most 64 KiB.
 const PIECES_UNDER_WAY: usize = 16;
 
-/// What to say to the host.
+/// The content of a fetch request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) wants: Vec<ObjectId>,
@@ -44,24 +43,24 @@ pub(crate) struct Request {
     pub(crate) extent: Extent,
 }
 
-/// Why a request brought nothing.
+/// Why a fetch request brought no pack.
 #[derive(Debug)]
 pub(crate) enum FetchFailure {
-    /// The host, or its pack, does not fit what we said is here; it may fit when we say nothing.
+    /// The host rejects our haves, or its pack does not fit them; a request without haves may succeed.
     Refused(GitError),
-    /// The host does not leave out what it was asked to; it may leave out less.
+    /// The host rejects the filter; a weaker filter may succeed.
     Filter(GitError),
-    /// An object of the pack is larger, or made of a larger one, than what is taken in; where nothing is said
-    /// of what is here, it may come by itself.
+    /// An object of the pack, or its delta base, exceeds the size limit; in a request without haves the
+    /// object may arrive undeltified.
     Object(GitError),
-    /// Some of several wants are not what they should be; nothing was let in.
+    /// Some of several wants are faulty; nothing was admitted.
     Wants(Vec<(ObjectId, GitError)>),
-    /// Anything else.
+    /// A failure that a changed request cannot avoid.
     Git(GitError),
 }
 
 impl FetchFailure {
-    /// What is told of it.
+    /// The error that callers see.
     pub(crate) fn reason(self) -> GitError {
         match self {
             Self::Refused(error) | Self::Filter(error) | Self::Object(error) | Self::Git(error) => error,
@@ -106,20 +105,20 @@ pub(crate) async fn fetch(
     let receiving = spawn_blocking(move || receive(&expected, &settings, intake, &cancel));
     let told = tell(&mut answer, request, &pieces).await;
     drop(pieces);
-    // The host said what it had to say; what is left to be done is work of this machine.
+    // The host has sent everything; the remaining work is local.
     let bytes = answer.received();
     drop(answer);
     let received = receiving.await.map_err(|_| GitError::Storage("taking a pack in panicked".to_owned()))?;
     told?;
     let objects = received.map_err(|failure| match failure {
-        // A delta whose base is not here after all looks like this.
+        // A delta whose base is missing looks like this.
         FetchFailure::Git(error @ GitError::Protocol(_)) => FetchFailure::Refused(error),
         failure => failure,
     })?;
     Ok(FetchReport { bytes, objects })
 }
 
-/// Passes an answer on piece by piece. `Ok` also when the other end hung up: it knows why.
+/// Passes an answer on piece by piece. `Ok` also if the receiver hung up: the receiver has the reason.
 async fn tell(
     answer: &mut Answer,
     request: &Request,
@@ -148,12 +147,12 @@ async fn tell(
             None => answer.discount(data.len() + packet::HEAD_BYTES),
         }
     }
-    // A receiver that hung up has its own reason, which is the one to be told.
+    // A receiver that hung up has its own reason, which is the one to report.
     drop(pieces.send(Piece::End(shallow)).await);
     Ok(())
 }
 
-/// Takes one packet apart: a piece of the pack, if it brings one.
+/// Parses one packet: a piece of the pack, if it contains one.
 pub(crate) fn band(
     data: &Bytes,
     in_pack: &mut bool,
@@ -195,7 +194,7 @@ fn unknown(line: &[u8]) -> GitError {
     GitError::Protocol(format!("an unknown line: {}", failure::shown(line)))
 }
 
-/// What a refusal in words means.
+/// The meaning of a refusal in words.
 fn refusal(text: &[u8], wants: &[ObjectId]) -> FetchFailure {
     let text = failure::shown(text);
     let lower = text.to_lowercase();
@@ -211,7 +210,7 @@ fn refusal(text: &[u8], wants: &[ObjectId]) -> FetchFailure {
     if lower.contains("filter") { FetchFailure::Filter(error) } else { FetchFailure::Refused(error) }
 }
 
-/// What a host is asked to leave out. See the `--filter` option of git-rev-list(1).
+/// The filter of a request. See the `--filter` option of git-rev-list(1).
 fn filter(extent: Extent) -> Option<&'static str> {
     match extent {
         Extent::Commit => Some("tree:0"),

@@ -1,38 +1,38 @@
-//! How much is indexed at the same time, over all fetches of this process. Until a pack is indexed libgit2
-//! keeps some 160 bytes of each of its objects, and what large deltas are made of whole.
+//! How many packs are indexed at the same time, over all fetches of this process. During indexing libgit2
+//! keeps some 160 bytes for each object, and the whole bases of large deltas.
 //!
 //! A pack of few objects is indexed as it comes. A larger one is received to disk as a whole first, so that a
-//! host that sends slowly holds nothing that others wait for. Then it takes a share of the budget here, app
-//! by app. A share is safe for [`SHARE_TIME`], and after that as long as nobody waits for it.
+//! slow host holds no memory that other fetches wait for. Then the fetch takes a share of the budget here,
+//! app by app. A share is kept for [`SHARE_TIME`], and longer if no other fetch waits for it.
 
 use std::{sync::LazyLock, thread, time::Duration};
 
 use tidings_actors::{
+    limits::shares::{Share, Shares},
     ports::GitError,
-    shares::{Share, Shares},
 };
 use tidings_entity::id::AppId;
 
-/// A pack of at most so many objects is indexed as it comes, and takes no share: 160 KB of memory.
+/// A pack of at most this many objects is indexed as it arrives, without a share: 160 KB of memory.
 pub(crate) const FEW_OBJECTS: u32 = 1_000;
-/// Packs of more objects than these are indexed one by one ...
+/// Packs with more objects than this are indexed one by one ...
 const MANY_OBJECTS: u32 = 100_000;
-/// ... as are those with deltas of larger objects than this.
+/// ... and so are packs with deltas of larger objects than this.
 const LARGE_DELTA_BYTES: u64 = 8 << 20;
-/// So long a share is safe from others.
+/// For this time no other fetch can take a share away.
 pub(crate) const SHARE_TIME: Duration = Duration::from_mins(1);
-/// An app has at most so many times what it leaves to others.
+/// An app holds at most this many times what it leaves to other apps.
 const GREED: u64 = 3;
 /// Between two looks whether it is free.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Objects of packs that are indexed side by side: 40 MB of memory.
 static OBJECTS: LazyLock<Shares> = LazyLock::new(|| Shares::new(250_000, GREED));
-/// Packs that are indexed one by one: of many objects, of which `git.fetch_max_objects` bounds the number,
-/// and of large deltas.
+/// Packs that are indexed one by one: those with many objects (`git.fetch_max_objects` bounds the number),
+/// and those with large deltas.
 static ALONE: LazyLock<Shares> = LazyLock::new(|| Shares::new(1, GREED));
 
-/// What a pack takes a share of, and how much, if it takes any.
+/// The budget that a pack needs a share of, and the size of the share; `None`: the pack is small.
 pub(crate) fn share_of(objects: u32, largest_delta: u64) -> Option<(&'static Shares, u64)> {
     if objects > MANY_OBJECTS || largest_delta > LARGE_DELTA_BYTES {
         Some((&ALONE, 1))
@@ -41,10 +41,10 @@ pub(crate) fn share_of(objects: u32, largest_delta: u64) -> Option<(&'static Sha
     }
 }
 
-/// Waits for a share of these apps; blocks. `goes_on` is asked again and again.
+/// Waits for a share for these apps; blocks. `goes_on` is called repeatedly and ends the wait with its error.
 ///
 /// # Errors
-/// What `goes_on` says.
+/// The error of `goes_on`.
 pub(crate) fn take(
     shares: &Shares,
     apps: &[AppId],

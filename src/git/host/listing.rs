@@ -1,13 +1,13 @@
-//! Listing refs: the `ls-refs` command of protocol version 2, and picking the wanted refs out of
-//! an answer of any version. Hosts treat `ref-prefix` as a hint and a prefix matches more than
-//! one name, so every answer is filtered by whole name. See gitprotocol-v2(5), "ls-refs".
+//! Listing refs: the `ls-refs` command of protocol version 2, and the selection of wanted refs from an answer
+//! of any version. Hosts treat `ref-prefix` as a hint and a prefix matches more than one name, so every
+//! answer is filtered by whole name. See gitprotocol-v2(5), "ls-refs".
 
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use tidings_actors::{
+    model::secret::Secret,
     ports::{GitError, Ref, RefListing, RefPatterns},
-    secret::Secret,
 };
 use tidings_entity::id::ObjectId;
 
@@ -19,13 +19,13 @@ use super::{
 use crate::failure;
 use crate::settings::GitSettings;
 
-/// Where branches and tags lie: a repository that has any of them is there.
+/// The prefixes of branches and tags: a repository with any such ref exists.
 const EVERYTHING: [&str; 2] = ["refs/heads/", "refs/tags/"];
 /// Longest admitted ref name in bytes.
 const NAME_BYTES_MAX: usize = 1_024;
 
 /// Lists the refs of a host that speaks version 2, with one request. Where no ref matches, a second request
-/// asks for any branch or tag: only other refs prove that the repository is there.
+/// asks for any branch or tag: only other refs prove that the repository exists.
 pub(crate) async fn list(
     client: &Client,
     settings: &GitSettings,
@@ -53,7 +53,7 @@ pub(crate) async fn list(
         let anything = EVERYTHING.map(str::to_owned).to_vec();
         let mut answer = client.ask(question(&anything)).await?;
         let mut others = Listing::new(&RefPatterns::new());
-        // The first ref proves enough; what follows is not read.
+        // The first ref is proof enough; the rest is not read.
         while let Some(line) = line(&mut answer).await?
             && !others.has_refs
         {
@@ -117,7 +117,7 @@ impl Listing {
         }
     }
 
-    /// What HEAD names, where the answer says so apart from its lines.
+    /// Sets the ref that HEAD names, for answers that report it outside of their lines.
     pub(crate) fn set_head(&mut self, target: Option<&str>) {
         self.head = target.filter(|target| is_sound(target)).map(str::to_owned);
     }
@@ -127,7 +127,7 @@ impl Listing {
         if let Some(text) = line.strip_prefix(b"ERR ") {
             return Err(GitError::Protocol(format!("the host says: {}", failure::shown(text))));
         }
-        // Names that are no UTF-8 are left out; nobody can ask for them.
+        // Names that are not UTF-8 are left out; no watch can name them.
         let Ok(line) = std::str::from_utf8(line) else {
             self.passed_by();
             return Ok(());
@@ -180,12 +180,12 @@ impl Listing {
         self.names.contains(name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
     }
 
-    /// There is a ref that nobody asked for.
+    /// Records that the listing had a ref that no pattern asked for.
     pub(crate) fn passed_by(&mut self) {
         self.has_refs = true;
     }
 
-    /// There is this ref.
+    /// Adds a ref to the listing.
     pub(crate) fn found(&mut self, name: &str, commit: ObjectId) {
         self.has_refs = true;
         if name == "HEAD" {
@@ -195,7 +195,7 @@ impl Listing {
         }
     }
 
-    /// What was collected. The branch that HEAD names is among the refs, asked for or not.
+    /// The listing. The branch that HEAD names is among its refs, even if it was not asked for.
     pub(crate) fn finish(mut self) -> RefListing {
         if let (Some(head), Some(commit)) = (&self.head, self.head_commit) {
             self.refs.entry(head.clone()).or_insert(commit);
@@ -205,8 +205,8 @@ impl Listing {
     }
 }
 
-/// Whether a name can be stored and shown; what git-check-ref-format(1) refuses and what is
-/// absurdly long is left out.
+/// Whether a name can be stored and shown; names that git-check-ref-format(1) refuses, and extremely long
+/// ones, are left out.
 fn is_sound(name: &str) -> bool {
     name.starts_with("refs/")
         && name.len() <= NAME_BYTES_MAX

@@ -1,10 +1,10 @@
-//! Looks into a pack before it is indexed, entry by entry, in constant memory: how large each object
-//! says it is and really is, and how large the objects are that a delta is made of. libgit2 holds
-//! base, delta and result of a delta whole in memory and believes what a delta says of itself; its
-//! own limit can be set only by a call that this workspace forbids. Objects that are no delta it
-//! streams, so that they may be far larger. See gitformat-pack(5).
+//! Checks a pack before it is indexed, entry by entry, in constant memory: the declared and the real size of
+//! each object, and the sizes of the base and the result of each delta. libgit2 holds base, delta and result
+//! of a delta whole in memory and trusts the declared sizes; its own limit can be set only by an unsafe call,
+//! which this workspace forbids. libgit2 streams other objects, so that these may be far larger. See
+//! gitformat-pack(5).
 //!
-//! Beyond a limit the fetch ends with [`GitError::TooLarge`], which names what was crossed.
+//! Beyond a limit the fetch ends with [`GitError::TooLarge`], which names the limit.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ use crate::failure;
 const HEAD_BYTES_MAX: usize = 32;
 /// Bytes at the beginning of a delta that hold its two sizes.
 const SIZES_BYTES_MAX: usize = 20;
-/// Inflated at a time.
+/// The number of bytes that are inflated at a time.
 const WINDOW_BYTES: usize = 32 << 10;
 
-/// What a pack may hold.
+/// The limits for a pack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PackLimits {
     /// Largest object in bytes.
@@ -35,7 +35,7 @@ pub(crate) struct PackLimits {
 /// Says how large an object is that was here before, if it was.
 pub(crate) type Known<'a> = dyn Fn(ObjectId) -> Option<u64> + 'a;
 
-/// The look into one pack. It is given what follows the 12 bytes of the pack's own header.
+/// The check of one pack. It is given the bytes after the pack's 12-byte header.
 pub(crate) struct PackCheck {
     limits: PackLimits,
     left: u32,
@@ -45,8 +45,7 @@ pub(crate) struct PackCheck {
     inflate: Decompress,
     window: Box<[u8]>,
     unpacked: u64,
-    /// Objects beyond the limit of deltas that are none, by where they begin: nothing may be made
-    /// from them.
+    /// Objects above the limit for deltas, by their offset: no delta may use them as its base.
     large: BTreeMap<u64, u64>,
     has_unknown_base: bool,
     largest_delta: u64,
@@ -68,13 +67,13 @@ struct Data {
 enum Base {
     /// The entry is no delta.
     Whole,
-    /// So many bytes before this entry.
+    /// The base object is this many bytes before the entry.
     Before(u64),
     Named(ObjectId),
 }
 
 impl PackCheck {
-    /// For a pack of so many objects.
+    /// Creates a check for a pack of this many objects.
     pub(crate) fn new(limits: PackLimits, objects: u32) -> Self {
         let entry = Entry::Head { began: 12, head: Vec::with_capacity(HEAD_BYTES_MAX) };
         Self {
@@ -96,10 +95,10 @@ impl PackCheck {
         self.largest_delta
     }
 
-    /// Looks at the next bytes.
+    /// Checks the next bytes of the pack.
     ///
     /// # Errors
-    /// [`GitError::TooLarge`], and [`GitError::Protocol`] for what is no pack.
+    /// [`GitError::TooLarge`], and [`GitError::Protocol`] for bytes that are no pack.
     pub(crate) fn take(&mut self, mut bytes: &[u8], known: &Known<'_>) -> Result<(), GitError> {
         while !bytes.is_empty() {
             let used = match &mut self.entry {
@@ -117,7 +116,7 @@ impl PackCheck {
         Ok(())
     }
 
-    /// Goes on to the data of an entry if its head is whole.
+    /// Goes on to the data of an entry once its header is complete.
     fn begin(&mut self, known: &Known<'_>) -> Result<(), GitError> {
         let Entry::Head { began, head } = &self.entry else { return Ok(()) };
         let Some((size, base)) = read_head(head)? else { return Ok(()) };
@@ -234,12 +233,12 @@ fn read_head(head: &[u8]) -> Result<Option<(u64, Base)>, GitError> {
     }
 }
 
-/// The head goes on, unless it is too long already.
+/// More bytes of the entry's head are needed, unless it is too long already.
 fn within<T>(head: &[u8]) -> Result<Option<T>, GitError> {
     if head.len() < HEAD_BYTES_MAX { Ok(None) } else { Err(malformed("an entry whose head does not end")) }
 }
 
-/// The distance to a base: big-endian groups of seven bits, each but the last one more than it says.
+/// The distance to a base: big-endian groups of seven bits; each but the last counts one more than its bits.
 fn distance(bytes: &[u8]) -> Result<Option<u64>, GitError> {
     let mut distance: u64 = 0;
     for (index, byte) in bytes.iter().enumerate() {

@@ -10,10 +10,10 @@ const PACKET_BYTES_MAX: usize = 65_520;
 /// The digits before a payload.
 pub(crate) const HEAD_BYTES: usize = 4;
 
-/// One packet.
+/// One packet line, without its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// A payload.
+    /// The payload of a packet.
     Data(Bytes),
     /// `0000`: the end of a message.
     Flush,

@@ -1,8 +1,8 @@
-//! Takes a pack in: on a blocking thread of its own, fed through a short channel, so that a slow
-//! disk slows the download instead of filling memory. A pack of many objects lies on disk, whole, before it
-//! is indexed (see [`super::indexing`]). Nothing becomes visible in the mirror until the pack was looked into
-//! (see [`super::pack_check`]), is indexed, and all that was wanted is seen to be complete. If the channel
-//! closes before [`Piece::End`], the fetch was given up and nothing stays behind.
+//! Receives a pack on a blocking thread, fed through a short channel, so that a slow disk slows the download
+//! instead of filling memory. A pack of many objects is stored on disk completely before it is indexed (see
+//! [`super::indexing`]). Nothing becomes visible in the mirror until the pack is checked (see
+//! [`super::pack_check`]) and indexed, and all wanted objects are complete. If the channel closes before
+//! [`Piece::End`], the fetch was cancelled and no file stays.
 
 use std::{
     collections::BTreeSet,
@@ -16,8 +16,8 @@ use bytes::Bytes;
 use git2::Indexer;
 use parking_lot::Mutex;
 use tidings_actors::{
+    limits::shares::{Share, Shares},
     ports::{Extent, GitError},
-    shares::{Share, Shares},
 };
 use tidings_entity::id::{AppId, ObjectId};
 use tokio::sync::mpsc;
@@ -43,13 +43,13 @@ const PACK_HEADER_BYTES: usize = 12;
 /// A pack without objects is its header and its hash.
 const EMPTY_PACK_OBJECTS: u32 = 0;
 
-/// Read at a time of a pack that lies on disk.
+/// The bytes that are read at a time from a pack on disk.
 const SPOOL_PIECE_BYTES: usize = 64 << 10;
 
-/// The free space is looked at again after so many bytes.
+/// The number of received bytes after which the free space is checked again.
 const ROOM_CHECKED_EVERY: usize = 8 << 20;
 
-/// What a fetch hands over.
+/// A message from the fetch to the receiving thread.
 pub(crate) enum Piece {
     /// Bytes of the pack.
     Pack(Bytes),
@@ -57,7 +57,7 @@ pub(crate) enum Piece {
     End(ShallowChange),
 }
 
-/// More commits without parents than these no honest answer has: one for each commit of its edge.
+/// The most shallow lines that are accepted; a valid answer has one for each commit at its edge.
 const SHALLOW_LINES_MAX: usize = 200_000;
 
 /// How the list of commits without parents changes.
@@ -94,7 +94,7 @@ impl ShallowChange {
     }
 }
 
-/// What must be complete before the pack is let in.
+/// The objects that must be complete before the pack is admitted.
 pub(crate) struct Expected {
     pub(crate) mirror: Arc<Mirror>,
     pub(crate) wants: Vec<ObjectId>,
@@ -103,9 +103,9 @@ pub(crate) struct Expected {
     pub(crate) extent: Extent,
     /// Every tree that is here is complete in that sense.
     pub(crate) trusted: bool,
-    /// On whose behalf it is taken in.
+    /// The apps that the pack is received for.
     pub(crate) apps: Vec<AppId>,
-    /// The right to write; whoever drops this last lets the next writer in.
+    /// The right to write into the mirror; the next writer gets its turn when the last holder drops it.
     pub(crate) turn: Turn,
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn receive(
             unpacked_bytes: settings.unpacked_max_bytes,
         },
         check: None,
-        patience: Patience::new(settings.fetch_timeout, &expected.apps, cancel),
+        deadline: IntakeDeadline::new(settings.fetch_timeout, &expected.apps, cancel),
         head: Vec::with_capacity(PACK_HEADER_BYTES),
         objects: None,
         spool: None,
@@ -149,8 +149,8 @@ pub(crate) fn receive(
         quarantine.mark_partial()?;
     }
     let turn = &expected.turn;
-    // Shallow lines first: one too many is harmless, one too few misleads the host. Of a commit that is not
-    // here nobody needs a line.
+    // The list of shallow commits is written first: a superfluous line is harmless, a missing one misleads
+    // the host. Commits that are not present need no line.
     if shallow != ShallowChange::default() {
         let before = mirror.shallow()?;
         let mut lines = before.clone();
@@ -197,9 +197,9 @@ fn check_wants(
     if odd.is_empty() { Ok(()) } else { Err(FetchFailure::Wants(odd)) }
 }
 
-/// How long taking a pack in may go on, and whether anybody still wants it.
+/// The deadline for receiving a pack, and whether the fetch was cancelled.
 #[derive(Clone)]
-struct Patience {
+struct IntakeDeadline {
     longest: Duration,
     apps: Arc<[AppId]>,
     cancel: Cancel,
@@ -207,13 +207,13 @@ struct Patience {
 }
 
 struct Work {
-    /// When it began; waiting for others does not count.
+    /// When receiving began; waits for other fetches do not count.
     began: Instant,
-    /// What is held that others may want, and until when it is safe from them.
+    /// The share that other fetches may wait for, and until when it may be kept.
     share: Option<(Instant, &'static Shares)>,
 }
 
-impl Patience {
+impl IntakeDeadline {
     fn new(longest: Duration, apps: &[AppId], cancel: &Cancel) -> Self {
         let work = Work { began: Instant::now(), share: None };
         Self { longest, apps: apps.into(), cancel: cancel.clone(), work: Arc::new(Mutex::new(work)) }
@@ -236,7 +236,7 @@ impl Patience {
         Ok(())
     }
 
-    /// Waits for a share of what all fetches have together.
+    /// Waits for a share of the budget of all fetches.
     fn share(&self, (shares, units): (&'static Shares, u64)) -> Result<Share, GitError> {
         let since = Instant::now();
         let share = indexing::take(shares, &self.apps, units, || {
@@ -252,13 +252,13 @@ impl Patience {
         Ok(share)
     }
 
-    /// Why work was stopped, if it was, else what it says itself.
+    /// The reason why the work was stopped, if it was, or else its own error.
     fn or(&self, error: GitError) -> GitError {
         self.check().err().unwrap_or(error)
     }
 }
 
-/// A pack on its way in.
+/// A pack that is being received.
 struct Intake<'a> {
     mirror: &'a Mirror,
     /// Bytes written since the last look at the free space.
@@ -267,7 +267,7 @@ struct Intake<'a> {
     max_objects: u32,
     limits: PackLimits,
     check: Option<PackCheck>,
-    patience: Patience,
+    deadline: IntakeDeadline,
     head: Vec<u8>,
     objects: Option<u32>,
     /// The pack on disk, where it is indexed once it is whole.
@@ -289,7 +289,7 @@ impl Intake<'_> {
                 self.begin()?;
             }
         }
-        self.patience.check()?;
+        self.deadline.check()?;
         if let Some(check) = &mut self.check {
             let checked = check.take(bytes, &|id| self.bases.header(id).ok().map(|(size, _)| size));
             checked.map_err(|error| match error {
@@ -302,13 +302,13 @@ impl Intake<'_> {
         }
         match &mut self.indexer {
             Some(indexer) => {
-                indexer.write_all(bytes).map_err(|error| self.patience.or(of_write(&error)).into())
+                indexer.write_all(bytes).map_err(|error| self.deadline.or(of_write(&error)).into())
             }
             None => Ok(()),
         }
     }
 
-    /// Looks now and then whether there is room for what is written.
+    /// Checks from time to time whether there is room on the disk.
     fn check_room(&mut self, bytes: usize) -> Result<(), GitError> {
         self.unchecked += bytes;
         if self.unchecked < ROOM_CHECKED_EVERY {
@@ -348,8 +348,8 @@ impl Intake<'_> {
     }
 
     fn new_indexer(&self) -> Result<Indexer<'static>, GitError> {
-        let patience = self.patience.clone();
-        let goes_on = move || patience.check().is_ok();
+        let deadline = self.deadline.clone();
+        let goes_on = move || deadline.check().is_ok();
         let indexer = self.bases.indexer(&self.quarantine.packs(), goes_on);
         indexer.map_err(|error| failure::of_indexing(&error))
     }
@@ -362,18 +362,18 @@ impl Intake<'_> {
             };
         };
         let largest_delta = self.check.as_ref().map_or(0, PackCheck::largest_delta);
-        let share = share_of(objects, largest_delta).map(|share| self.patience.share(share)).transpose()?;
+        let share = share_of(objects, largest_delta).map(|share| self.deadline.share(share)).transpose()?;
         if let Some(spool) = self.spool.take() {
             self.index(spool)?;
         }
         if let Some(indexer) = self.indexer.take() {
-            indexer.commit().map_err(|error| self.patience.or(failure::of_indexing(&error)))?;
+            indexer.commit().map_err(|error| self.deadline.or(failure::of_indexing(&error)))?;
         }
         drop(share);
         Ok((u64::from(objects), self.quarantine))
     }
 
-    /// Gives a pack that lies on disk to the indexer.
+    /// Passes a pack on disk to the indexer.
     fn index(&mut self, mut spool: File) -> Result<(), GitError> {
         let of_disk = |error: std::io::Error| failure::of_disk(&error);
         let mut indexer = self.new_indexer()?;
@@ -385,10 +385,10 @@ impl Intake<'_> {
                 break;
             }
             self.check_room(length)?;
-            self.patience.check()?;
-            indexer.write_all(&piece[..length]).map_err(|error| self.patience.or(of_write(&error)))?;
+            self.deadline.check()?;
+            indexer.write_all(&piece[..length]).map_err(|error| self.deadline.or(of_write(&error)))?;
         }
-        // Its room is needed for what follows.
+        // Frees the disk space for the following steps.
         spool.set_len(0).map_err(of_disk)?;
         self.indexer = Some(indexer);
         Ok(())

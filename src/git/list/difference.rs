@@ -1,13 +1,13 @@
-//! The list of a round, made lazily: a pass visits the changes of one phase (deletes, creates or
-//! updates), or of all phases path by path, from any path on. Directories in which the phase can
-//! find nothing are not read.
+//! The list of a round, computed lazily: a pass visits the changes of one phase (deletes, creates or
+//! updates), or of all phases path by path, from any path on. Directories without changes of the phase are
+//! not read.
 
 use std::{cell::RefCell, iter::Peekable};
 
 use tidings_actors::{
+    model::round::{Change, Entry, Letter, RoundSpec, TreeEnd},
+    model::view::{View, ViewFilter},
     ports::GitError,
-    round::{Change, Entry, Letter, RoundSpec, TreeEnd},
-    view::{View, ViewFilter},
 };
 use tidings_entity::{
     id::ObjectId,
@@ -15,40 +15,39 @@ use tidings_entity::{
 };
 
 use super::{
-    rules::{Place, changes},
-    tree_join::{Row, Side, TreeJoin, lookup},
+    rules::{PathState, changes},
+    tree_join::{JoinRow, Side, TreeJoin, lookup},
 };
 use crate::objects::{Objects, limits::Limits};
 
-/// Lacking blobs that one pass notes; those beyond are found by the next.
+/// Missing blobs that one pass records; the next pass finds further ones.
 const LACKING_MAX: usize = 65_536;
 
 /// The order of the phases of a list.
 pub(crate) const PHASES: [Operation; 3] = [Operation::Delete, Operation::Create, Operation::Update];
 
-/// Whose letters take part.
+/// The dead letters that take part in the difference.
 #[derive(Clone, Copy)]
 pub(crate) enum Letters<'a> {
-    /// Those that the round has bound.
+    /// The letters that the round has bound.
     Bound(&'a [Letter]),
-    /// Open ones: they take part where the trees differ without them (in a resync and a redrive
-    /// everywhere), which is what binds them.
+    /// Open letters: a letter is bound if the trees differ at its path (in a resync and a redrive always).
     Candidates(&'a [Letter]),
 }
 
-/// A visitor: gets a change and the letter it was made with; `false` ends the pass.
+/// A visitor: gets a change and the letter of its path; `false` ends the pass.
 pub(crate) type Visit<'a> = dyn FnMut(Change) -> Result<bool, GitError> + 'a;
 
-/// A spec, its filters compiled and its commits looked up.
+/// A spec with its compiled filters and its commits.
 pub(crate) struct Difference<'a> {
     objects: &'a Objects,
     kind: RoundKind,
     /// The bases first, the target last.
     ends: Vec<(Option<ObjectId>, ViewFilter)>,
     views: Option<(&'a View, &'a View)>,
-    /// All bases and the target are seen alike, so that what is equal in them stays equal.
+    /// Whether all bases and the target have the same view, so that equal trees stay equal after filtering.
     alike: bool,
-    /// Blobs whose size the list depends on and which are not here.
+    /// Missing blobs whose sizes the list depends on.
     lacking: RefCell<Vec<ObjectId>>,
 }
 
@@ -82,14 +81,13 @@ impl<'a> Difference<'a> {
         Ok(Self { objects, kind: spec.kind, ends, views, alike, lacking: RefCell::default() })
     }
 
-    /// Blobs that must be here for passes to say the truth, found by those made so far.
+    /// Missing blobs that the passes made so far need for a right result.
     pub(crate) fn lacking(&self) -> Vec<ObjectId> {
         self.lacking.take()
     }
 
-    /// Visits the changes of `phase` (of all phases where it is `None`) whose path comes after
-    /// `after`, in order of path. Returns the letters that took part, and whether the pass went
-    /// to its end.
+    /// Visits the changes of `phase` (`None`: of all phases) whose path comes after `after`, in the order of
+    /// paths. Returns the bound letters, and whether the pass went to its end.
     pub(crate) fn pass(
         &self,
         limits: &Limits,
@@ -115,14 +113,14 @@ impl<'a> Difference<'a> {
             let path = row.as_ref().map(|row| row.path.as_slice());
             while let Some(letter) = before(&mut letters, path) {
                 let entries = sides.iter().map(|side| lookup(self.objects, limits, side, &letter.path));
-                let row = Row { path: letter.path.clone(), entries: entries.collect::<Result<_, _>>()? };
+                let row = JoinRow { path: letter.path.clone(), entries: entries.collect::<Result<_, _>>()? };
                 if !self.place(&row, Some((letter, binding)), phase, &mut bound, visit)? {
                     return Ok((bound, false));
                 }
             }
             let Some(row) = row else { return Ok((bound, true)) };
             let letter = letters.next_if(|letter| letter.path == row.path).map(|letter| (letter, binding));
-            // A phase may not have read every side; a letter's rule needs them all.
+            // A phase may not have read every side; the rule of a letter needs all sides.
             let row = if letter.is_some() { self.complete(limits, &sides, row)? } else { row };
             if !self.place(&row, letter, phase, &mut bound, visit)? {
                 return Ok((bound, false));
@@ -130,9 +128,9 @@ impl<'a> Difference<'a> {
         }
     }
 
-    fn complete(&self, limits: &Limits, sides: &[Side<'_>], row: Row) -> Result<Row, GitError> {
+    fn complete(&self, limits: &Limits, sides: &[Side<'_>], row: JoinRow) -> Result<JoinRow, GitError> {
         let entries = sides.iter().map(|side| lookup(self.objects, limits, side, &row.path));
-        Ok(Row { entries: entries.collect::<Result<_, _>>()?, path: row.path })
+        Ok(JoinRow { entries: entries.collect::<Result<_, _>>()?, path: row.path })
     }
 
     /// A redrive looks up its letters only; the creates of a resync need nothing but the target.
@@ -146,7 +144,7 @@ impl<'a> Difference<'a> {
         Side { root: side.root.filter(|_| !needless), filter: side.filter }
     }
 
-    /// Whether the phase can find nothing below a directory (or at a file) with these ids.
+    /// Whether the phase has no changes below a directory (or at a file) with these ids.
     fn skips(&self, phase: Option<Operation>, found: &[Option<(u32, ObjectId)>]) -> bool {
         let Some((target, bases)) = found.split_last() else { return true };
         let held = bases.iter().any(Option::is_some);
@@ -165,7 +163,7 @@ impl<'a> Difference<'a> {
 
     fn place(
         &self,
-        row: &Row,
+        row: &JoinRow,
         letter: Option<(&Letter, bool)>,
         phase: Option<Operation>,
         bound: &mut Vec<Letter>,
@@ -173,7 +171,7 @@ impl<'a> Difference<'a> {
     ) -> Result<bool, GitError> {
         let (target, bases) = row.entries.split_last().expect("the target is always a side");
         let gives_more = |entry: Entry| self.gives_more(entry);
-        let mut place = Place { path: &row.path, bases, target: *target, letter: None };
+        let mut place = PathState { path: &row.path, bases, target: *target, letter: None };
         if let Some((letter, binding)) = letter {
             let always = !binding || self.kind != RoundKind::Sync;
             if always || changes(self.kind, &place, &gives_more)?.iter().any(Option::is_some) {
@@ -189,7 +187,7 @@ impl<'a> Difference<'a> {
         Ok(true)
     }
 
-    /// Whether the target's view gives content of an entry which the held view did not give.
+    /// Whether the target's view sends content of an entry which the held view left out.
     fn gives_more(&self, entry: Entry) -> Result<bool, GitError> {
         match self.views {
             Some((old, new)) if may_give_more(old, new) => {
@@ -213,7 +211,7 @@ impl<'a> Difference<'a> {
     }
 }
 
-/// The next letter whose path comes before `path` (or any, where there is no more path).
+/// The next letter whose path comes before `path` (any letter, if there is no further path).
 fn before<'l>(
     letters: &mut Peekable<std::slice::Iter<'l, Letter>>,
     path: Option<&[u8]>,
@@ -222,7 +220,7 @@ fn before<'l>(
 }
 
 fn resolve(objects: &Objects, end: Option<&TreeEnd>) -> Result<(Option<ObjectId>, ViewFilter), GitError> {
-    let of_view = |error: tidings_actors::view::InvalidView| GitError::Protocol(error.to_string());
+    let of_view = |error: tidings_actors::model::view::InvalidView| GitError::Protocol(error.to_string());
     match end {
         Some(end) => Ok((Some(objects.commit(end.commit)?.tree), end.view.filter().map_err(of_view)?)),
         None => Ok((None, View::default().filter().map_err(of_view)?)),

@@ -1,20 +1,20 @@
-//! What a round does at one path, given what each tree has there and what the app has of it. The
-//! rules stand beside [`RoundSpec`](tidings_actors::round::RoundSpec).
+//! The changes of a round at one path, from the entries of each tree and from the file that the app has. The
+//! rules are described at [`RoundSpec`](tidings_actors::model::round::RoundSpec).
 
 use tidings_actors::{
+    model::round::{Change, Entry, Letter},
     ports::GitError,
-    round::{Change, Entry, Letter},
 };
 use tidings_entity::kind::{Operation, RoundKind};
 
-/// One path.
-pub(crate) struct Place<'a> {
+/// A path, with its entry in each tree and its bound dead letter.
+pub(crate) struct PathState<'a> {
     pub(crate) path: &'a [u8],
-    /// What the trees that the app may hold have there: one tree of a sync, several of a resync.
+    /// The entries of the trees that the app may hold: one tree of a sync, several of a resync.
     pub(crate) bases: &'a [Option<Entry>],
-    /// What the target has there.
+    /// The entry of the target tree; `None`: the path is not there.
     pub(crate) target: Option<Entry>,
-    /// The letter that the round binds there.
+    /// The dead letter of the path that the round binds.
     pub(crate) letter: Option<&'a Letter>,
 }
 
@@ -23,11 +23,11 @@ pub(crate) type Changes = [Option<Change>; 2];
 
 const NOTHING: Changes = [None, None];
 
-/// Applies the rules. `gives_more` says whether the new view gives content of an entry which the
-/// old view did not give.
+/// Applies the rules. `gives_more` says whether the new view sends content of an entry which the old view
+/// left out.
 pub(crate) fn changes(
     kind: RoundKind,
-    place: &Place<'_>,
+    place: &PathState<'_>,
     gives_more: &dyn Fn(Entry) -> Result<bool, GitError>,
 ) -> Result<Changes, GitError> {
     match kind {
@@ -46,10 +46,10 @@ pub(crate) fn changes(
     }
 }
 
-/// From what the app had to the target. With a letter what the app has is unknown: equal proves
-/// nothing, and a path that the target lacks is deleted.
+/// The changes from the file that the app has to the target. With a letter the app's file is unknown: an
+/// equal entry proves nothing, and a path that the target lacks is deleted.
 fn to_target(
-    place: &Place<'_>,
+    place: &PathState<'_>,
     gives_more: &dyn Fn(Entry) -> Result<bool, GitError>,
 ) -> Result<Changes, GitError> {
     let (old, unknown) = match place.letter {
@@ -72,8 +72,8 @@ fn to_target(
     })
 }
 
-/// Everything anew.
-fn resync(place: &Place<'_>) -> Changes {
+/// The changes of a resync at one path: a delete, and a create if the target has the path.
+fn resync(place: &PathState<'_>) -> Changes {
     let old = place.bases.iter().flatten().next().copied();
     let Some(gets) = place.target else {
         let before = place.letter.and_then(|letter| letter.before);
@@ -87,7 +87,7 @@ fn resync(place: &Place<'_>) -> Changes {
     ]
 }
 
-fn change(place: &Place<'_>, operation: Operation, old: Option<Entry>, new: Option<Entry>) -> Change {
+fn change(place: &PathState<'_>, operation: Operation, old: Option<Entry>, new: Option<Entry>) -> Change {
     Change { operation, path: place.path.to_vec(), old, new, replay_of: None }
 }
 
@@ -100,7 +100,7 @@ fn class(entry: Entry) -> u32 {
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};
-    use tidings_actors::round::DeliveryId;
+    use tidings_actors::model::round::DeliveryId;
     use tidings_entity::id::{DeadLetterId, ObjectId};
     use ulid::Ulid;
 
@@ -139,8 +139,12 @@ mod tests {
             let (bases, target) = trees.split_once("->").expect("an arrow");
             let bases: Vec<_> = bases.split_whitespace().map(entry).collect();
             let letter = before.map(|before| letter(entry(before)));
-            let place =
-                Place { path: b"p", bases: &bases, target: entry(target.trim()), letter: letter.as_ref() };
+            let place = PathState {
+                path: b"p",
+                bases: &bases,
+                target: entry(target.trim()),
+                letter: letter.as_ref(),
+            };
             let changes =
                 changes(kind, &place, &|entry| Ok(entry.blob.as_bytes()[0] == b'9')).expect("no reads");
             let shown: Vec<_> = changes

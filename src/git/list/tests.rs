@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use git2::{ObjectType, Odb};
 use proptest::prelude::*;
 use tidings_actors::{
-    round::{DeliveryId, Entry, TreeEnd},
-    view::View,
+    model::round::{DeliveryId, Entry, TreeEnd},
+    model::view::View,
 };
 use tidings_entity::{
     id::{DeadLetterId, ObjectId},

@@ -1,11 +1,10 @@
-//! Several trees walked as one: yields, in the order of raw path bytes, each path that some side
-//! has, with what every side has there. Directories that nobody asks about are not entered; what
-//! decides that is a closure over the ids that the sides have at it.
+//! Walks several trees together: yields, in the order of raw path bytes, each path of any side, with the
+//! entries of all sides. A closure over the ids of a directory decides whether the walk enters it.
 //!
-//! Memory: one parsed tree a side for each directory on the way down, of which there may be so many
-//! bytes together; never a list of paths.
+//! Memory: one parsed tree per side for each directory on the way down, with a bound on all bytes together;
+//! never a list of paths.
 
-use tidings_actors::{ports::GitError, round::Entry, view::ViewFilter};
+use tidings_actors::{model::round::Entry, model::view::ViewFilter, ports::GitError};
 use tidings_entity::id::ObjectId;
 
 use crate::objects::{
@@ -17,24 +16,24 @@ use crate::objects::{
 /// One of the trees.
 #[derive(Clone, Copy)]
 pub(crate) struct Side<'a> {
-    /// Its root; `None` is the empty tree.
+    /// The id of the root tree; `None` is the empty tree.
     pub(crate) root: Option<ObjectId>,
-    /// What of it is seen.
+    /// The filter for its paths.
     pub(crate) filter: &'a ViewFilter,
 }
 
-/// A path and what every side has there, in the order of the sides.
+/// A path and the entries of all sides, in the order of the sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
+pub(crate) struct JoinRow {
     pub(crate) path: Vec<u8>,
     pub(crate) entries: Vec<Option<Entry>>,
 }
 
-/// Whether something below a directory, or a file, is of no interest, by what the sides have
-/// there (only what their filters let through).
+/// Decides whether a directory or a file is skipped, by the entries of the sides (only those that their
+/// filters admit).
 pub(crate) type Skip<'a> = dyn Fn(&[Option<(u32, ObjectId)>]) -> bool + 'a;
 
-/// The walk.
+/// The state of a walk over several trees, between two paths.
 pub(crate) struct TreeJoin<'a> {
     objects: &'a Objects,
     limits: &'a Limits,
@@ -77,7 +76,7 @@ impl<'a> TreeJoin<'a> {
     }
 
     /// The next path that some side has.
-    pub(crate) fn next(&mut self) -> Result<Option<Row>, GitError> {
+    pub(crate) fn next(&mut self) -> Result<Option<JoinRow>, GitError> {
         while let Some(frame) = self.stack.last_mut() {
             self.path.truncate(frame.path_length);
             let Some((is_tree, found)) = frame.next(&mut self.path) else {
@@ -90,7 +89,7 @@ impl<'a> TreeJoin<'a> {
             if is_tree {
                 self.directory(found)?;
             } else if let Some(entries) = self.file(&found) {
-                return Ok(Some(Row { path: self.path.clone(), entries }));
+                return Ok(Some(JoinRow { path: self.path.clone(), entries }));
             }
         }
         Ok(None)
@@ -134,8 +133,8 @@ impl<'a> TreeJoin<'a> {
             };
             cursors.push(Cursor { tree, at: 0 });
         }
-        // Sides overlap: what counts is the widest, so that a round over several trees of one
-        // repository costs about as much as one over a single tree.
+        // The sides overlap: only the widest counts, so that a round over several trees of one repository
+        // costs about as much as over a single tree.
         self.limits.spend(cursors.iter().map(|cursor| cursor.tree.len()).max().unwrap_or(0))?;
         let frame = Frame { path_length: self.path.len(), cursors };
         self.held += frame.bytes();
@@ -150,8 +149,8 @@ impl Frame {
         self.cursors.iter().map(|cursor| cursor.tree.bytes()).sum()
     }
 
-    /// The least name that a side still has, appended to `path`, and what the sides have there.
-    /// A file and a directory of one name are two.
+    /// The least remaining name of all sides, appended to `path`, and the entries of the sides. A file and a
+    /// directory of the same name count as two.
     #[expect(clippy::type_complexity, reason = "a pair that is taken apart where it is made")]
     fn next(&mut self, path: &mut Vec<u8>) -> Option<(bool, Vec<Option<(u32, ObjectId)>>)> {
         let mut least: Option<TreeEntry<'_>> = None;
@@ -179,7 +178,7 @@ impl Frame {
     }
 }
 
-/// What a tree has at a path.
+/// The entry of a tree at a path.
 pub(crate) fn lookup(
     objects: &Objects,
     limits: &Limits,

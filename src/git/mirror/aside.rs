@@ -1,5 +1,5 @@
-//! What was replaced and may still be read by another process: it lies aside under a name that says since
-//! when, and goes after a grace. Where nobody shares the directory of mirrors it goes at once.
+//! Replaced files that another process may still read: they are moved aside under a name with the moment, and
+//! removed after a grace. If the directory of mirrors is not shared, they are removed at once.
 
 use std::{
     fs, io,
@@ -13,13 +13,13 @@ use super::{DAMAGED, LEAVING, Mirror, free_name, remove};
 use crate::mirror::turn::{GRACE, PROBE, Sharing};
 
 impl Mirror {
-    /// The beginning of a name that says since when what it names is aside, in unix milliseconds.
+    /// A name with the moment since when the file is aside, in unix milliseconds.
     pub(super) fn dated(&self, beginning: &str) -> String {
         let since = self.sharing.as_ref().map_or(0, |sharing| sharing.clock.now().0);
         format!("{beginning}{since}-")
     }
 
-    /// Removes what nobody needs.
+    /// Removes a file or folder that is not needed any more.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         let removed = remove(path);
         if self.sharing.is_none() {
@@ -29,12 +29,12 @@ impl Mirror {
         Ok(())
     }
 
-    /// Whether what is named so has been aside for long enough.
+    /// Whether a file with this moment in its name has been aside for long enough.
     pub(super) fn is_long_ago(&self, since: &str) -> bool {
         self.sharing.as_deref().is_none_or(|sharing| is_long_ago(since, sharing))
     }
 
-    /// Moves files to where nobody finds them who has not opened them yet.
+    /// Moves files to a place where only readers that have them open find them.
     pub(super) fn let_leave(&self, files: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         let aside = free_name(&self.directory.join(self.dated(LEAVING)));
         fs::DirBuilder::new().mode(0o700).create(&aside)?;
@@ -49,15 +49,15 @@ impl Mirror {
     }
 }
 
-/// Whether something named by its moment has been aside for longer than others may still read it.
+/// Whether the grace since this moment has passed.
 fn is_long_ago(since: &str, sharing: &Sharing) -> bool {
     let since = since.split('-').next().and_then(|since| since.parse().ok()).map(Timestamp);
-    // A name that says nothing is as old as one of another clock.
+    // A name without a moment counts as old.
     since.is_none_or(|since| sharing.clock.now().since(since) >= GRACE)
 }
 
-/// Removes the mirrors that are aside: those that a crash left behind, and where they are shared those that
-/// nobody reads any more, and what was left of tries to lock.
+/// Removes the mirrors that are aside: leftovers of a crash, and in a shared directory those whose grace has
+/// passed, and leftovers of attempts to lock.
 pub(crate) fn sweep_damaged(mirrors: &Path, sharing: Option<&Sharing>) -> io::Result<()> {
     for entry in fs::read_dir(mirrors)? {
         let entry = entry?;
@@ -74,8 +74,8 @@ pub(crate) fn sweep_damaged(mirrors: &Path, sharing: Option<&Sharing>) -> io::Re
     Ok(())
 }
 
-/// Where a directory is shared, another process may keep what lies in it open, and then some file systems do
-/// not let it go: it does at another time.
+/// If another process has a file of a shared directory open, some file systems refuse the removal: the file
+/// is removed later.
 fn or_later(path: &Path, removed: io::Result<()>) {
     if let Err(error) = removed {
         let path = path.display();

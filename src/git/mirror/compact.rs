@@ -1,14 +1,14 @@
-//! Making a mirror small again: many fetches leave many packs and a long list of commits without
-//! parents. All that is to be kept goes into one new pack, which becomes visible before the old
-//! ones go, so a crash at any moment leaves a whole mirror. Whoever reads meanwhile keeps what is
-//! open, and begins again with a fresh handle if a file went from under it.
+//! Compacts a mirror: many fetches leave many packs and a long list of shallow commits. The objects to keep
+//! are written into one new pack, which becomes visible before the old packs are removed, so a crash at any
+//! moment leaves a whole mirror. Readers keep their open files, and begin again with a new handle if a file
+//! vanished.
 //!
-//! Making room is the same without the blobs: commits and trees stay, so that every difference can
-//! still be made, and what content is read later is fetched by id.
+//! Making room is the same without the blobs: commits and trees stay, so that every difference can still be
+//! made, and content that is read later is fetched by id.
 //!
-//! Of a partial mirror the blobs that are here are kept as well; a blob that is not here is passed
-//! over, a tree that is not is an error. If nothing was passed over the mirror is whole from then
-//! on. A commit without any tree was fetched to prove that it exists, and stays as that.
+//! In a partial mirror the present blobs are kept as well; a missing blob is skipped, a missing tree is an
+//! error. If nothing was skipped, the mirror is whole from then on. A commit without its tree was fetched to
+//! prove that the commit exists, and is kept without a tree.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -26,8 +26,7 @@ use crate::{
     objects::{Commit, Kind, Objects, limits::Cancel},
 };
 
-/// Rebuilds a mirror, in the caller's turn. Blocks. `chain_max` bounds the commits between two that are
-/// kept.
+/// Rebuilds a mirror, in the caller's turn. Blocks. `chain_max` limits the commits between two kept commits.
 pub(crate) fn compact(
     mirror: &Mirror,
     turn: &Turn,
@@ -51,7 +50,7 @@ pub(crate) fn compact(
             quarantine.mark_partial()?;
         }
         let fresh = Objects::open(&[quarantine.objects()])?;
-        // The builder hashes what it reads: an object that was damaged has another name now.
+        // The builder hashes the objects that it reads: a damaged object would get another id.
         if let Some(lost) = written.iter().find(|id| !fresh.contains(**id)) {
             return Err(GitError::Corrupt(format!("{lost} is not what its id says")));
         }
@@ -78,7 +77,7 @@ pub(crate) fn compact(
     Ok(MirrorFacts { evicted_to: Some(after.bytes), ..after })
 }
 
-/// What stays.
+/// The commits and objects that a compaction keeps.
 struct Kept<'a> {
     objects: &'a Objects,
     keep: &'a Keep,
@@ -89,7 +88,7 @@ struct Kept<'a> {
 }
 
 impl Kept<'_> {
-    /// Names the commits: those that are asked for, those that were asked for last, and what lies
+    /// Collects the commits to keep: the requested ones, the most recently wanted ones, and the commits
     /// between two of them.
     fn choose(&mut self, mirror: &Mirror, chain_max: u32) -> Result<(), GitError> {
         let last = mirror.wanted();
@@ -111,7 +110,7 @@ impl Kept<'_> {
         Ok(())
     }
 
-    /// The commits behind one, up to another that is kept; nothing if none is met.
+    /// The commits behind one, up to another kept commit; empty if none is reached.
     fn chain(&self, from: &Commit, chain_max: u32) -> Result<Vec<(ObjectId, Commit)>, GitError> {
         let (mut chain, mut next) = (Vec::new(), from.facts.first_parent);
         while let Some(id) = next.filter(|id| self.objects.contains(*id)) {
@@ -132,13 +131,13 @@ impl Kept<'_> {
         self.commits.is_empty() && self.wanted.is_empty()
     }
 
-    /// The commits of which a parent does not stay.
+    /// The kept commits with a parent that is not kept.
     fn shallow(&self) -> BTreeSet<ObjectId> {
         let is_cut = |commit: &Commit| commit.parents.iter().any(|parent| !self.commits.contains_key(parent));
         self.commits.iter().filter(|(_, commit)| is_cut(commit)).map(|(id, _)| *id).collect()
     }
 
-    /// Writes it all into one pack; the ids of what went in, and whether something was passed over.
+    /// Writes the objects into one pack. Returns their ids, and whether a missing blob was skipped.
     fn write(&self, mirror: &Mirror, into: &Path) -> Result<(HashSet<ObjectId>, bool), GitError> {
         let storage = |error: git2::Error| GitError::Storage(error.message().to_owned());
         let repository = Repository::open_bare(mirror.directory()).map_err(storage)?;
@@ -173,7 +172,7 @@ impl Kept<'_> {
     }
 }
 
-/// A pack on its way.
+/// A pack that is being written.
 struct Packing<'a, 'repository> {
     kept: &'a Kept<'a>,
     builder: PackBuilder<'repository>,
@@ -184,7 +183,7 @@ struct Packing<'a, 'repository> {
 }
 
 impl Packing<'_, '_> {
-    /// Whether it was not in yet. The name helps to find what is alike.
+    /// Adds an object. Returns whether it is new. The name helps to find similar objects for deltas.
     fn insert(&mut self, id: ObjectId, name: &str) -> Result<bool, GitError> {
         let is_new = self.seen.insert(id);
         if is_new {
@@ -227,5 +226,5 @@ impl Packing<'_, '_> {
     }
 }
 
-/// The mode of an entry whose object lies in another repository.
+/// The mode of a submodule, whose commit is in another repository.
 const SUBMODULE: u32 = 0o160_000;

@@ -1,6 +1,5 @@
-//! What upkeep wants to know of a mirror: how large it is, how piled up, and whether its blobs were
-//! dropped to make room. The last is a file in it, because a mirror whose blobs are absent on
-//! purpose is not a damaged one.
+//! Measures a mirror for upkeep: its size, its number of packs, and whether its blobs were dropped to make
+//! room. The last is a file in the mirror, because a mirror whose blobs are absent on purpose is not damaged.
 
 use std::{
     fs, io,
@@ -12,16 +11,16 @@ use tidings_entity::id::{ObjectId, RepositoryId};
 
 use super::{Mirror, failure};
 
-/// The file that says that contents come one by one.
+/// The file that marks a mirror whose contents are fetched by id.
 const HEAVY: &str = "heavy";
 
 impl Mirror {
-    /// Remembers what is being asked for: rows that name it are written only after it came.
+    /// Remembers the wanted commits: rows that name them are written only after the fetch.
     pub(crate) fn note_wanted(&self, wants: &[ObjectId]) {
         *self.wanted.lock() = wants.to_vec();
     }
 
-    /// What was asked for last.
+    /// The most recently wanted commits.
     pub(crate) fn wanted(&self) -> Vec<ObjectId> {
         self.wanted.lock().clone()
     }
@@ -36,18 +35,18 @@ impl Mirror {
         self.refused.lock().take()
     }
 
-    /// Whether its blobs were dropped to make room.
+    /// Whether the blobs of the mirror were dropped to make room.
     pub(crate) fn is_evicted(&self) -> bool {
         self.marker().exists()
     }
 
-    /// Whether its repository has files that do not come among others: contents are fetched one by one, when
-    /// they are needed.
+    /// Whether the contents of the repository are fetched one by one, when they are needed, because some are
+    /// too large to fetch with others.
     pub(crate) fn is_heavy(&self) -> bool {
         self.directory.join(HEAVY).exists()
     }
 
-    /// Says so on disk.
+    /// Writes the mark to disk.
     pub(crate) fn set_heavy(&self) -> Result<(), GitError> {
         fs::write(self.directory.join(HEAVY), "").map_err(|error| failure::of_disk(&error))
     }
@@ -64,7 +63,7 @@ impl Mirror {
         write().map_err(|error: io::Error| failure::of_disk(&error))
     }
 
-    /// All contents are here again.
+    /// Removes the mark: the mirror has all contents again.
     pub(crate) fn unset_evicted(&self) -> Result<(), GitError> {
         super::remove(&self.marker()).map_err(|error| failure::of_disk(&error))
     }
@@ -73,7 +72,7 @@ impl Mirror {
         self.directory.join("evicted")
     }
 
-    /// Measures it; `None` where it does not exist.
+    /// Measures the mirror; `None` if it does not exist.
     pub(crate) fn measure(&self) -> Result<Option<MirrorFacts>, GitError> {
         let name = self.directory.file_name().unwrap_or_default().to_string_lossy();
         let repository: RepositoryId =
@@ -108,17 +107,17 @@ impl Mirror {
         self.space.check()
     }
 
-    /// Whether so many bytes may be written beside what is there.
+    /// Checks whether this many bytes may be written.
     ///
     /// # Errors
-    /// [`GitError::Storage`].
+    /// [`GitError::Storage`] if there is no room.
     pub(crate) fn check_room_for(&self, bytes: u64) -> Result<(), GitError> {
         self.space.check_for(bytes)
     }
 }
 
-/// The bytes of all files below a directory, but for those that were replaced. What goes meanwhile counts
-/// as nothing.
+/// The bytes of all files below a directory, without replaced files. A file that vanishes meanwhile counts as
+/// zero.
 fn bytes(directory: &Path) -> io::Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(directory)? {

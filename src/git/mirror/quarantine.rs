@@ -1,4 +1,4 @@
-//! Where packs are put together before they are a part of the mirror, and how they become one.
+//! The quarantine: packs are built there before they become part of the mirror.
 
 use std::{
     ffi::OsString,
@@ -14,8 +14,7 @@ use super::{Mirror, PROMISOR, QUARANTINE, free_name, remove};
 use crate::{failure, mirror::turn::Turn};
 
 impl Mirror {
-    /// A fresh directory inside the mirror for what is being put together, named by what that is;
-    /// gone when dropped.
+    /// A new directory inside the mirror for building packs, named after the work; removed when dropped.
     pub(crate) fn quarantine(&self, work: &str) -> Result<Quarantine, GitError> {
         let path = free_name(&self.directory.join(format!("{QUARANTINE}{work}-")));
         let mut builder = fs::DirBuilder::new();
@@ -24,7 +23,7 @@ impl Mirror {
         Ok(Quarantine { path })
     }
 
-    /// Makes the packs of a quarantine visible, synced to disk. Their file names.
+    /// Makes the packs of a quarantine visible, synced to disk. Returns their file names.
     pub(crate) fn promote(&self, turn: &Turn, quarantine: &Quarantine) -> Result<Vec<OsString>, GitError> {
         turn.check()?;
         self.move_packs(&quarantine.packs()).map_err(|error| failure::of_disk(&error))
@@ -44,11 +43,12 @@ impl Mirror {
         for name in &names {
             fs::File::open(from.join(name))?.sync_all()?;
         }
-        // A handle that has a file of this name open goes on reading the old one.
+        // A handle that has a file of this name open would go on reading the old file.
         let replaces = names.iter().any(|name| self.packs().join(name).exists());
         for name in &names {
             let (fresh, place) = (from.join(name), self.packs().join(name));
-            // A pack is named by its hash: what has its name and its length is the same, and others read it.
+            // A pack is named by its hash: a file with the same name and length is the same, and may be in
+            // use.
             let is_same = || Some(place.metadata().ok()?.len() == fresh.metadata().ok()?.len());
             if self.sharing.is_none() || is_same() != Some(true) {
                 fs::rename(&fresh, &place)?;
@@ -62,18 +62,18 @@ impl Mirror {
     }
 }
 
-/// See [`Mirror::quarantine`].
+/// A directory for new packs that no reader of the mirror sees ([`Mirror::quarantine`]).
 pub(crate) struct Quarantine {
     path: PathBuf,
 }
 
 impl Quarantine {
-    /// An `objects` directory.
+    /// The path of the quarantine, which has the layout of an `objects` directory.
     pub(crate) fn objects(&self) -> &Path {
         &self.path
     }
 
-    /// Where a pack lies before it is indexed.
+    /// The path of a pack before it is indexed.
     pub(crate) fn spool(&self) -> PathBuf {
         self.path.join("spool")
     }

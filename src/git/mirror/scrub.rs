@@ -1,9 +1,9 @@
-//! Comparing the files of a mirror with the checksums at their ends. Reading proves every object
-//! by its id; this finds what nobody has read since the disk changed it, and what no object covers:
-//! headers, indexes, checksums.
+//! Compares the files of a mirror with the checksums at their ends. Reading checks every object by its id;
+//! this also finds damage in objects that are not read, and outside of objects: in headers, indexes,
+//! checksums.
 //!
-//! Each pack and its index have a place on a circle, told by their name, so that a share of the
-//! circle is a share of all files, whichever they are.
+//! Each pack and its index have a place on a circle, told by their name, so that a share of the circle is
+//! about the same share of all files.
 
 use std::{
     collections::HashMap,
@@ -20,38 +20,38 @@ use tidings_actors::ports::{GitError, Share};
 use crate::{failure, objects::limits::Cancel};
 
 /// Read at once, in bytes.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 64 << 10;
 /// The checksum at the end of a file, in bytes.
 const CHECKSUM_BYTES: u64 = 20;
 
 /// How a file looked when it was proved: length, change time, inode.
 type Look = (u64, i64, i64, u64);
 
-/// Which files of one mirror were compared with their checksums, as they are now.
+/// The files of one mirror that were compared with their checksums, in their present state.
 pub(crate) struct Proofs {
     packs: PathBuf,
     proved: Mutex<HashMap<PathBuf, Look>>,
 }
 
 impl Proofs {
-    /// Nothing is proved of the files in this directory of packs.
+    /// An empty set: no file in this directory of packs is proved yet.
     pub(crate) fn new(packs: PathBuf) -> Self {
         Self { packs, proved: Mutex::default() }
     }
 
-    /// Compares every file that was not compared since it changed.
+    /// Checks every file that was not checked since it changed.
     ///
     /// # Errors
-    /// [`GitError::Corrupt`] names one that is damaged; [`GitError::Storage`].
+    /// [`GitError::Corrupt`] names a damaged file; [`GitError::Storage`] if a file cannot be read.
     pub(crate) fn prove(&self) -> Result<(), GitError> {
         self.prove_those(|_| true)
     }
 
-    /// The same for indexes alone. libgit2 believes what they say without a look at their bounds:
-    /// one flipped bit of an offset ends the process.
+    /// Checks only the indexes. libgit2 trusts their offsets without a bounds check: one flipped bit may end
+    /// the process.
     ///
     /// # Errors
-    /// [`GitError::Corrupt`] names one that is damaged; [`GitError::Storage`].
+    /// [`GitError::Corrupt`] names a damaged index; [`GitError::Storage`] if an index cannot be read.
     pub(crate) fn prove_indexes(&self) -> Result<(), GitError> {
         self.prove_those(|path| path.extension().is_some_and(|extension| extension == "idx"))
     }
@@ -91,14 +91,14 @@ pub(crate) fn scrub(packs: &Path, share: Share, cancel: &Cancel) -> Result<bool,
     Ok(true)
 }
 
-/// Where a pack and its index lie on the circle.
+/// The place of a pack and its index on the circle.
 fn place(path: &Path) -> u16 {
     let name = path.file_stem().unwrap_or_default().as_encoded_bytes();
-    // The upper half; which half makes no difference.
+    // Either half of the hash would do.
     u16::try_from(crc32fast::hash(name) >> 16).expect("16 of 32 bits")
 }
 
-/// The packs and indexes in a directory; none where it does not exist.
+/// The packs and indexes in a directory; empty if it does not exist.
 fn files(packs: &Path) -> Result<Vec<PathBuf>, GitError> {
     let entries = match fs::read_dir(packs) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -116,8 +116,8 @@ fn files(packs: &Path) -> Result<Vec<PathBuf>, GitError> {
     Ok(files)
 }
 
-/// Whether a file ends with the hash of all before it, and an index names its pack. One that has
-/// gone meanwhile is whole: somebody replaced it.
+/// Whether a file ends with the hash of its content, and an index names its pack. A file that vanished
+/// meanwhile counts as whole, because another process replaced it.
 fn is_whole(path: &Path, cancel: &Cancel) -> Result<bool, GitError> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),

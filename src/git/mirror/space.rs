@@ -1,5 +1,5 @@
-//! Room for mirrors: what they take together, what is free on their disk, and whether more may be
-//! fetched. The database mostly lies on the same disk and must never find it full because of a cache.
+//! Disk space for mirrors: the size of all, the free space on their disk, and whether more may be fetched.
+//! The database is usually on the same disk, and a cache must never fill it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,7 +25,7 @@ impl Space {
         Self { mirrors, free_min, total_max, taken: Mutex::default() }
     }
 
-    /// Remembers what a mirror takes; `None`: it is gone.
+    /// Stores the size of a mirror; `None`: the mirror was removed.
     pub(crate) fn measured(&self, mirror: &std::path::Path, bytes: Option<u64>) {
         let mut taken = self.taken.lock();
         match bytes {
@@ -34,12 +34,12 @@ impl Space {
         }
     }
 
-    /// There are no mirrors but these: others may remove them too.
+    /// Forgets all mirrors but these, because other processes may remove mirrors too.
     pub(crate) fn only(&self, mirrors: &HashSet<PathBuf>) {
         self.taken.lock().retain(|mirror, _| mirrors.contains(mirror));
     }
 
-    /// What all mirrors take, and whether there is room for more.
+    /// The size of all mirrors, and whether there is room for more.
     pub(crate) fn storage(&self) -> Storage {
         let (mirrors, mirror_bytes) = {
             let taken = self.taken.lock();
@@ -58,10 +58,10 @@ impl Space {
         self.storage().fetches_stopped.map_or(Ok(()), |reason| Err(GitError::Storage(reason)))
     }
 
-    /// Whether so many bytes can be written beside what is there without filling the disk.
+    /// Checks that this many bytes can be written without filling the disk.
     ///
     /// # Errors
-    /// [`GitError::Storage`].
+    /// [`GitError::Storage`] if they cannot.
     pub(crate) fn check_for(&self, bytes: u64) -> Result<(), GitError> {
         match self.free() {
             Some(free) if free <= bytes => Err(GitError::Storage(format!(
@@ -73,15 +73,15 @@ impl Space {
         }
     }
 
-    /// What this user may still write, in bytes; `None` where the machine does not say.
+    /// The bytes that this user may still write; `None` if the system does not report it.
     fn free(&self) -> Option<u64> {
         let facts = rustix::fs::statvfs(&self.mirrors).ok()?;
         Some(facts.f_bavail.saturating_mul(facts.f_frsize))
     }
 }
 
-/// Why nothing more may be fetched. A total above its maximum is allowed a tenth more: upkeep
-/// makes room only after a fetch has taken it.
+/// The reason why nothing more may be fetched. The total may exceed its maximum by a tenth, because upkeep
+/// makes room only after a fetch has used it.
 fn stop(free: Option<u64>, free_min: u64, total: u64, total_max: u64) -> Option<String> {
     if let Some(free) = free.filter(|free| *free < free_min) {
         let (free, least) = (shown(free), shown(free_min));

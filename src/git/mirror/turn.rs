@@ -1,20 +1,20 @@
-//! The right to write into a mirror, which one writer has at a time. Within a process that is a mutex.
-//! Where replicas share the directory of mirrors, it is a lock on a file beside the mirror as well.
+//! The right to write into a mirror, which one writer has at a time. Within a process that is a mutex. Where
+//! replicas share the directory of mirrors, it is a lock on a file beside the mirror as well.
 //!
-//! The operating system takes the lock back from a process that dies. From one that is frozen, and from a
-//! machine that is gone while a network file system still waits for it, nobody does: so whoever has the
-//! lock writes into the file every [`BEAT`], and who waits and has read the same for [`SILENCE`] takes the
-//! file away and makes another. No clocks are compared. Whoever slept meanwhile finds another's file
-//! before it makes anything visible ([`Turn::check`]).
+//! The operating system releases the lock of a process that dies. It does not for a frozen process, or for a
+//! lost machine that a network file system still waits for. So the holder of the lock writes into the file
+//! every [`BEAT`], and a waiter that has read the same content for [`SILENCE`] moves the file away and
+//! creates another. No clocks are compared. A holder that was frozen finds the new file before it makes
+//! anything visible ([`Turn::check`]).
 //!
-//! Between that look and the renaming it may sleep again, so this is no fence, and need be none: packs are
-//! named by what they hold and every object is proved by its id. Two writers at once may cost a pack that
-//! the other counted on, which the next fetch finds and fills, or a line of the list of commits without
-//! parents, which whoever walks to such a commit writes again.
+//! Between that check and the renaming the process may freeze again, so the lock is no fence. It need not be
+//! one: packs are named by their content, and every object is checked by its id. Two writers at once may lose
+//! a pack that the other relied on, which the next fetch repairs, or a line of the list of shallow commits,
+//! which a later walk writes again.
 //!
-//! What is said is synced each time: a client of a network file system would keep it to itself for longer
-//! than others wait. It is never the same twice, so that a file which changes hands again and again is not
-//! taken for a silent one.
+//! Each write is synced, because a client of a network file system would buffer it for longer than others
+//! wait. Its content is never the same twice, so that a file with changing holders is not taken for a silent
+//! one.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -40,24 +40,24 @@ use crate::failure;
 
 /// How often a holder says that it lives.
 const BEAT: Duration = Duration::from_secs(3);
-/// A holder that said nothing for so long has lost its turn: five beats.
+/// A holder that has not shown life for this long has lost its turn: five beats.
 const SILENCE: Duration = Duration::from_secs(15);
 /// The wait between two tries.
 const AGAIN: Duration = Duration::from_millis(50);
-/// What was replaced stays readable for so long: another replica may be reading it, and over a network
-/// file system a mapped file that is deleted ends the process that reads it.
+/// How long replaced files stay readable: another replica may be reading them, and over a network file system
+/// the deletion of a mapped file ends the process that reads it.
 pub(crate) const GRACE: Duration = Duration::from_mins(10);
-/// What a file of a lock says, in bytes.
+/// The size of the content of a lock file, in bytes.
 const SAYING_BYTES: usize = 100;
-/// Of the name of a machine, in characters.
+/// The longest name of a machine in a lock, in characters.
 const MACHINE_CHARS: usize = 50;
-/// How a file begins that somebody needs for a moment only, before when that was: left behind, it is
-/// nobody's after the grace.
+/// Prefix of temporary files; the rest of the name is the creation time. A file that is left behind is
+/// removed after the grace.
 pub(crate) const PROBE: &str = "probe-";
 
-/// What a process that shares its directory of mirrors with others keeps to.
+/// The settings of a process that shares its directory of mirrors with others.
 pub(crate) struct Sharing {
-    /// Names this process in what the files of locks say: its machine, and a number.
+    /// Identifies this process in lock files: its machine, and a number.
     token: String,
     pub(crate) clock: Arc<dyn Clock>,
     beat: Duration,
@@ -92,7 +92,7 @@ impl Sharing {
         format!("{PROBE}{}-{}{lock}", self.clock.now().0, self.token)
     }
 
-    /// Locks a file, which is made where it is lacking, and puts a name into it.
+    /// Locks a file, which is created if it does not exist, and writes the holder into it.
     fn try_lock(&self, path: &Path) -> io::Result<Tried> {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -103,7 +103,7 @@ impl Sharing {
         }
         let before = saying(&file)?;
         self.say(&file)?;
-        // It may have been taken away since it was opened.
+        // The file may have been moved away since it was opened.
         if !self.is_named_in(path)? {
             return Ok(Tried::Busy(Vec::new()));
         }
@@ -112,13 +112,13 @@ impl Sharing {
 
     fn say(&self, file: &File) -> io::Result<()> {
         let number = self.said.fetch_add(1, Ordering::Relaxed);
-        // No shorter than what stands there of anybody.
+        // Padded to the full size, to overwrite the content of any earlier holder.
         let saying = format!("{} {number}", self.token);
         file.write_all_at(format!("{saying:<width$}\n", width = SAYING_BYTES - 1).as_bytes(), 0)?;
         file.sync_data()
     }
 
-    /// Whether the file there is the one that names this process.
+    /// Whether the present file names this process.
     fn is_named_in(&self, path: &Path) -> io::Result<bool> {
         Ok(read(path)?.is_some_and(|said| said.starts_with(self.token.as_bytes())))
     }
@@ -131,7 +131,7 @@ pub(crate) struct Turns {
     sharing: Option<Arc<Sharing>>,
 }
 
-/// The right to write, until the last of its clones is dropped. It may be moved to a blocking thread.
+/// The right to write, until the last clone is dropped. It may be moved to a blocking thread.
 #[derive(Clone)]
 pub(crate) struct Turn(Arc<Having>);
 
@@ -146,8 +146,8 @@ impl Drop for Having {
         if hold.is_none() {
             return;
         }
-        // The file first: the next of this process need not wait for itself. Closing it may take as long as
-        // a server likes.
+        // The file is released first, so that the next writer of this process need not wait for it. Closing
+        // it may take long on a network file system.
         let give_back = move || drop((hold, within));
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(give_back)),
@@ -159,18 +159,18 @@ impl Drop for Having {
 /// A locked file, until it is given back.
 type Lent = Arc<parking_lot::Mutex<Option<File>>>;
 
-/// The lock among processes.
+/// The lock between processes.
 struct Hold {
     path: PathBuf,
     sharing: Arc<Sharing>,
     file: Lent,
     _beating: JoinSet<()>,
-    /// Another process wrote since this one did.
+    /// Whether another process wrote since this one did.
     after_another: bool,
 }
 
 impl Turns {
-    /// Of the mirror whose lock is this file.
+    /// The turns of the mirror whose lock is this file.
     pub(crate) fn new(file: PathBuf, sharing: Option<Arc<Sharing>>) -> Self {
         Self { within: Arc::default(), file, sharing }
     }
@@ -204,7 +204,7 @@ impl Turns {
         }
     }
 
-    /// Takes a turn if nobody has it.
+    /// Takes the turn if it is free.
     ///
     /// # Errors
     /// [`GitError::Storage`] where files cannot be locked.
@@ -215,7 +215,7 @@ impl Turns {
         Ok(hold.ok().map(|hold| Turn::of(Some(hold), within)))
     }
 
-    /// Takes the lock among processes, or says what its holder says.
+    /// Takes the lock between processes, or returns the content that its holder wrote.
     async fn try_hold(&self, sharing: &Arc<Sharing>) -> Result<Result<Hold, Vec<u8>>, GitError> {
         let (path, who) = (self.file.clone(), Arc::clone(sharing));
         let (file, after_another) = match blocking(move || who.try_lock(&path)).await? {
@@ -234,7 +234,8 @@ impl Turns {
         let aside = path.with_file_name(sharing.probe(&path));
         let lock = path.display().to_string();
         let taken = blocking(move || {
-            // Others that wait do the same: what lies aside is looked at, not what may be another by now.
+            // Other waiters do the same: the file that was moved aside is checked, because `path` may be a
+            // new file by now.
             match fs::rename(&path, &aside) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 renamed => renamed?,
@@ -257,15 +258,15 @@ impl Turn {
         Self(Arc::new(Having { hold, within: Some(within) }))
     }
 
-    /// Whether another process wrote into the mirror since this one did.
+    /// Whether another process wrote into the mirror since this process did.
     pub(crate) fn is_after_another(&self) -> bool {
         self.0.hold.as_ref().is_some_and(|hold| hold.after_another)
     }
 
-    /// Whether it still stands: asked before anything becomes visible. Blocks.
+    /// Checks that this process still has the turn, before anything becomes visible. Blocks.
     ///
     /// # Errors
-    /// [`GitError::Storage`]: another process has it now.
+    /// [`GitError::Storage`]: another process has the turn now.
     pub(crate) fn check(&self) -> Result<(), GitError> {
         let Some(hold) = &self.0.hold else { return Ok(()) };
         match hold.sharing.is_named_in(&hold.path) {
@@ -281,19 +282,19 @@ impl Turn {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // Closed, it is unlocked. A beat on its way has ended, or finds nothing to write to: what the next
-        // holder says is not overwritten.
+        // Closing unlocks the file. A concurrent beat has ended, or finds the file closed, so the content of
+        // the next holder is not overwritten.
         drop(self.file.lock().take());
     }
 }
 
-/// How a try went.
+/// The result of an attempt to lock.
 enum Tried {
     Held {
         file: File,
         after_another: bool,
     },
-    /// Somebody has it and says this.
+    /// Another process holds the lock, with this text.
     Busy(Vec<u8>),
 }
 
@@ -312,7 +313,7 @@ async fn beat(file: Lent, sharing: Arc<Sharing>) {
     }
 }
 
-/// What a file says, as far as anything is written into it.
+/// The content of a lock file, as far as it is written.
 fn saying(file: &File) -> io::Result<Vec<u8>> {
     let mut said = vec![0; SAYING_BYTES];
     let length = file.read_at(&mut said, 0)?;
@@ -320,7 +321,7 @@ fn saying(file: &File) -> io::Result<Vec<u8>> {
     Ok(said)
 }
 
-/// What the file there says now; `None`: there is none.
+/// The present content of the file; `None` if it does not exist.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match File::open(path) {
         Ok(file) => saying(&file).map(Some),
@@ -346,7 +347,7 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 impl Turn {
-    /// At a mirror that nobody else knows.
+    /// A turn for tests, at a mirror of its own.
     pub(crate) fn alone() -> Self {
         Self::of(None, Arc::new(Mutex::new(())).try_lock_owned().expect("nobody has it"))
     }
@@ -364,7 +365,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A clock that goes on with the real time.
+    /// A clock that runs with the real time.
     struct RunningClock(RealInstant);
 
     impl Clock for RunningClock {
@@ -373,7 +374,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// What processes that share a directory know of each other; each call is another process.
+    /// The shared settings of a process; each call is another process.
     pub(crate) fn sharing() -> Sharing {
         static PROCESSES: AtomicU64 = AtomicU64::new(0);
         let began = RealInstant::now();
@@ -410,7 +411,7 @@ pub(crate) mod tests {
         let first = one.take().await;
         assert!(first.is_after_another(), "who wrote before is not known");
         assert!(one.take_free().await.is_none() && other.take_free().await.is_none());
-        // A holder that lives keeps it for longer than a silent one would.
+        // A live holder keeps the lock for longer than a silent one could.
         let waiting = tokio::time::timeout(SILENCE * 4, other.take()).await;
         assert!(waiting.is_err());
         first.check().expect("it stands");
@@ -435,7 +436,7 @@ pub(crate) mod tests {
         won.check().expect("it stands");
         let error = lost.check().expect_err("another has it");
         assert!(matches!(&error, GitError::Storage(text) if text.contains("m.lock")), "{error}");
-        // What the former holder gives back is not what the other has.
+        // Dropping the lost turn must not release the lock of the other holder.
         drop(lost);
         assert!(Process::new(&folder, BEAT).take_free().await.is_none());
         won.check().expect("it stands");

@@ -1,20 +1,20 @@
-//! Following first parents through what is here.
+//! Walks first parents through the objects in the mirror.
 
 use tidings_actors::ports::{GitError, Walk};
 use tidings_entity::id::ObjectId;
 
 use crate::objects::Objects;
 
-/// How far a walk came.
+/// How a walk along first parents ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chain {
-    /// To its end.
+    /// The walk met its goal, the root or its limit.
     Done(Walk),
-    /// To a commit whose parent is not here.
+    /// The walk met a commit whose parent is not in the mirror.
     Ends {
-        /// How many commits were found.
+        /// The number of commits that were found.
         reached: u32,
-        /// The last of them.
+        /// The last commit that was found.
         last: Option<ObjectId>,
     },
 }

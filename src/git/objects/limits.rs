@@ -1,5 +1,5 @@
-//! What one pass over trees may cost: entries, depth, bytes and time; and how it is cancelled when nobody
-//! waits for its result any more.
+//! The limits of one pass over trees: entries, depth, bytes and time; and its cancellation when no caller
+//! waits for the result any more.
 
 use std::{
     cell::Cell,
@@ -41,7 +41,7 @@ impl Cancel {
     }
 }
 
-/// See [`Cancel::on_drop`].
+/// A guard that cancels the work when it is dropped ([`Cancel::on_drop`]).
 pub(crate) struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
@@ -114,7 +114,7 @@ impl Limits {
     /// Checks the bytes of the trees on the way down to one directory.
     ///
     /// # Errors
-    /// [`GitError::TooLarge`].
+    /// [`GitError::TooLarge`] if they exceed the limit.
     pub(crate) fn check_held(&self, bytes: usize) -> Result<(), GitError> {
         if bytes <= HELD_BYTES_MAX {
             Ok(())

@@ -1,6 +1,6 @@
-//! Reading on blocking threads: so many at the same time, each with an open handle of its own
-//! (one shared by all is slower than one). Handles that are idle are kept for the next reader, a
-//! few of them; a handle on a mirror whose files were replaced is not used again.
+//! Reads on a bounded number of blocking threads, each with its own open handle (a shared handle is slower).
+//! A few idle handles are kept for the next readers; a handle on a mirror whose files were replaced is not
+//! used again.
 
 use std::{
     path::PathBuf,
@@ -21,38 +21,38 @@ use crate::{
 
 /// Idle handles that stay open.
 const HANDLES_KEPT: usize = 16;
-/// A handle on somebody's repository is used for this long: they may repack it at any time.
+/// How long a handle on a local repository is used: its owner may repack the repository at any time.
 const LOCAL_KEPT: Duration = Duration::from_secs(1);
 
 /// A read of a mirror that changes all the time is begun so often.
 const TRIES_MAX: u32 = 5;
 
-/// Where to read.
+/// The objects that a reader opens: a mirror, or a repository on this machine.
 #[derive(Clone)]
-pub(crate) enum Place {
-    /// A mirror of ours.
+pub(crate) enum ObjectStore {
+    /// A mirror in the data directory.
     Mirror(Arc<Mirror>),
-    /// Somebody's repository on this machine.
+    /// A repository on this machine that is read in place.
     Local(PathBuf),
 }
 
-/// What it means that a read finds an object missing.
+/// The meaning of a missing object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gap {
-    /// Something was lost: the next fetch trusts nothing that it does not check.
+    /// Objects were lost: the next fetch checks everything.
     Loss,
     /// In a partial mirror nothing: contents come when they are needed.
     Content,
 }
 
-/// Runs reads.
+/// Runs reads on blocking threads, with a pool of open handles.
 pub(crate) struct Readers {
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<(MirrorState, Objects)>>>,
     idle_local: Arc<Mutex<Vec<Local>>>,
 }
 
-/// An idle handle on somebody's repository.
+/// An idle handle on a repository outside the data directory.
 struct Local {
     path: PathBuf,
     opened: Instant,
@@ -65,20 +65,20 @@ impl Readers {
     }
 
     /// Runs `read` on a blocking thread. Dropping the future cancels it soon.
-    pub(crate) async fn read<T, R>(&self, place: Place, gap: Gap, read: R) -> Result<T, GitError>
+    pub(crate) async fn read<T, R>(&self, place: ObjectStore, gap: Gap, read: R) -> Result<T, GitError>
     where
         T: Send + 'static,
         R: Fn(&Objects, &Cancel) -> Result<T, GitError> + Send + 'static,
     {
         let (idle, idle_local) = (Arc::clone(&self.idle), Arc::clone(&self.idle_local));
         self.run(move |cancel| match place {
-            Place::Mirror(mirror) => read_mirror(&idle, &mirror, gap, &read, cancel),
-            Place::Local(path) => read_local(&idle_local, path, &read, cancel),
+            ObjectStore::Mirror(mirror) => read_mirror(&idle, &mirror, gap, &read, cancel),
+            ObjectStore::Local(path) => read_local(&idle_local, path, &read, cancel),
         })
         .await
     }
 
-    /// Closes the handles that nobody uses now.
+    /// Closes the handles that no read uses now.
     pub(crate) fn close_idle(&self) {
         self.idle.lock().clear();
     }
@@ -100,8 +100,8 @@ impl Readers {
     }
 }
 
-/// Reads somebody's repository; with a fresh handle if something was missing or broken, because its
-/// owner may have repacked it meanwhile.
+/// Reads a repository outside the data directory; again with a new handle if an object was missing or broken,
+/// because its owner may have repacked it meanwhile.
 fn read_local<T>(
     idle: &Mutex<Vec<Local>>,
     path: PathBuf,
@@ -162,8 +162,8 @@ fn read_mirror<T>(
     loop {
         tries += 1;
         let state = mirror.state();
-        // libgit2 shares open packs by their path. A pack that was replaced must be closed by all
-        // before it is opened again, or its former self would be read.
+        // libgit2 shares open packs by their path. A replaced pack must be closed by all handles before it is
+        // opened again, or its old content would be read.
         idle.lock().retain(|(kept, _)| kept.is_current_beside(&state));
         let objects = mirror.open()?;
         let result = read(&objects, cancel);

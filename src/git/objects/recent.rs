@@ -1,6 +1,6 @@
-//! Small contents that were read lately, with the repository that they were read from. Apps that
-//! watch one repository need the same files at the same time: each is read, unpacked and hashed once.
-//! What another repository has is never taken: that somebody knows an id proves nothing.
+//! A cache of small contents, by the repository that they were read from. Apps that watch one repository need
+//! the same files at the same time: each is read, unpacked and hashed once. Contents of another repository
+//! are never used, because knowledge of an id proves no access.
 
 use std::sync::Arc;
 
@@ -11,40 +11,40 @@ use tidings_entity::id::{ObjectId, RepositoryId};
 
 /// Larger contents cost more to keep than to read again, in bytes.
 const CONTENT_BYTES_MAX: usize = 16 << 10;
-/// What an entry weighs beside its content, in bytes.
+/// The cost of an entry in addition to its content, in bytes.
 const ENTRY_BYTES: u64 = 200;
 /// About how many entries there will be.
 const ENTRIES: usize = 4_096;
 
-type Key = (RepositoryId, ObjectId);
+type ContentKey = (RepositoryId, ObjectId);
 
 #[derive(Clone)]
 struct Bytewise;
 
-impl Weighter<Key, Bytes> for Bytewise {
-    fn weight(&self, _key: &Key, content: &Bytes) -> u64 {
+impl Weighter<ContentKey, Bytes> for Bytewise {
+    fn weight(&self, _key: &ContentKey, content: &Bytes) -> u64 {
         ENTRY_BYTES + content.len() as u64
     }
 }
 
-/// What was read of all repositories; `None`: nothing is kept.
-pub(crate) struct Recent(Option<Arc<Cache<Key, Bytes, Bytewise>>>);
+/// The cached contents of all repositories; `None`: nothing is cached.
+pub(crate) struct Recent(Option<Arc<Cache<ContentKey, Bytes, Bytewise>>>);
 
 impl Recent {
-    /// Keeps so many bytes at most.
+    /// Creates a cache of at most this many bytes.
     pub(crate) fn new(bytes: u64) -> Self {
         Self((bytes > 0).then(|| Arc::new(Cache::with_weighter(ENTRIES, bytes, Bytewise))))
     }
 
-    /// What was read of one repository.
+    /// The cache for one repository.
     pub(crate) fn of(&self, repository: &RepositoryId) -> RecentOf {
         RecentOf { cache: self.0.clone(), repository: repository.clone() }
     }
 }
 
-/// What was read of one repository.
+/// The cached contents of one repository.
 pub(crate) struct RecentOf {
-    cache: Option<Arc<Cache<Key, Bytes, Bytewise>>>,
+    cache: Option<Arc<Cache<ContentKey, Bytes, Bytewise>>>,
     repository: RepositoryId,
 }
 
@@ -61,7 +61,7 @@ impl RecentOf {
         }
     }
 
-    /// All of these contents, if all were read lately and have no more than `budget` bytes.
+    /// All of these contents, if all are cached and together within `budget` bytes.
     pub(crate) fn all(&self, wanted: &[BlobWanted], budget: u64) -> Option<Vec<Content>> {
         let mut left = budget;
         wanted

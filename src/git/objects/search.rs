@@ -1,10 +1,10 @@
-//! Whether trees hold a blob: what an app may ask the content of.
+//! Searches trees for a blob, to decide which contents an app may read.
 //!
-//! Trees that are seen alike are walked one after another, each only where it differs from the one
-//! before, so that a hundred branches of one repository cost about as much as one. One budget binds
-//! the whole search.
+//! Trees with the same view are walked one after another, each only where it differs from the previous tree,
+//! so that a hundred branches of one repository cost about as much as one. One budget limits the whole
+//! search.
 
-use tidings_actors::{ports::GitError, round::TreeEnd, view::ViewFilter};
+use tidings_actors::{model::round::TreeEnd, model::view::ViewFilter, ports::GitError};
 use tidings_entity::id::ObjectId;
 
 use super::{limits::Limits, tree::is_tree};
@@ -13,11 +13,11 @@ use crate::{
     objects::Objects,
 };
 
-/// Whether one of these trees, as its view shows it, has this blob at some path.
+/// Whether one of these trees, filtered by its view, has this blob at some path.
 ///
 /// # Errors
-/// [`GitError::Missing`] for a commit or tree that is not here, although another tree may hold the
-/// blob; damage, malformed trees and spent limits are errors too.
+/// [`GitError::Missing`] for a missing commit or tree, although another tree may hold the blob; damage,
+/// malformed trees and exceeded limits are errors too.
 pub(crate) fn holds(
     objects: &Objects,
     limits: &Limits,

@@ -1,6 +1,6 @@
-//! A tree object, parsed and checked. No honest tool writes a tree that fails these checks; one
-//! that does is refused whole, because its paths could mean something else to whoever writes them
-//! to a disk.
+//! A tree object, parsed and checked. No proper tool writes a tree that fails these checks; a tree that does
+//! is refused as a whole, because its paths could have another meaning for a receiver that writes them to a
+//! disk.
 
 use std::cmp::Ordering;
 
@@ -30,7 +30,7 @@ pub(crate) struct TreeEntry<'a> {
     pub(crate) mode: u32,
     /// The last component of the path.
     pub(crate) name: &'a [u8],
-    /// The object.
+    /// The id of the blob, tree or submodule commit.
     pub(crate) id: ObjectId,
 }
 
@@ -40,7 +40,7 @@ impl TreeEntry<'_> {
         is_tree(self.mode)
     }
 
-    /// Where this entry stands among all entries of a directory.
+    /// Compares the places of two entries in the order of a tree object.
     pub(crate) fn order(&self, other: &TreeEntry<'_>) -> Ordering {
         compare((self.name, self.is_tree()), (other.name, other.is_tree()))
     }

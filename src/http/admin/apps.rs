@@ -1,15 +1,15 @@
-//! Apps, for the staff: all of them, one, and each thing that an app sees and does of its own, done
-//! for it. Those routes are made from the app's: `/api/repositories/{id}` of an app is
+//! Apps, for the staff: all apps, one app, and each route that an app uses for itself, used on behalf of that
+//! app. The latter are derived from the app's routes: `/api/repositories/{id}` of an app becomes
 //! `/api/admin/apps/{app_id}/repositories/{id}`, with the same bodies and answers.
 //!
-//! Left out are the app's own trade, which is to take its changes (`pending`, `settle`), and contents
-//! of its files, which are nobody's else.
+//! They require the same permission. Routes whose permission no staff role has are left out: those by which
+//! an app takes its changes and its tasks. Contents of files are for operators, who may also send them again.
 
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http::{Method, StatusCode};
-use tidings_actors::filter::sets;
+use tidings_actors::model::filter::sets;
 use tidings_entity::id::AppId;
 use utoipa::openapi::{
     ObjectBuilder, RefOr, Required, Type,
@@ -28,47 +28,36 @@ use crate::http::{
     },
     door::{
         request::{Caller, Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
-/// What the cursors of the list of apps are made for.
+/// The name of the list of apps in its cursors.
 const APPS: &str = "admin apps";
-/// What the staff does for no app, by the last part of the path.
-const OWN_TRADE: [&str; 3] = ["pending", "settle", "{blob}"];
 
-/// The routes of this file; `of_apps`: those that apps have for themselves.
+/// The routes of this file; `of_apps`: the routes that apps use for themselves.
 pub(super) fn routes(of_apps: &[Route]) -> Vec<Route> {
     let own = [
-        route::<__path_list, _, _>(Access::Viewer, list),
-        route::<__path_show, _, _>(Access::Viewer, show),
-        route::<__path_erase, _, _>(Access::Admin, erase),
+        route::<__path_list, _, _>(Access::Staff(Permission::AppsRead), list),
+        route::<__path_show, _, _>(Access::Staff(Permission::AppsRead), show),
+        route::<__path_erase, _, _>(Access::Staff(Permission::AppsErase), erase),
     ];
     own.into_iter().chain(of_apps.iter().filter_map(for_an_app)).collect()
 }
 
-/// The same route, for the staff, who names the app; `None` where there is none.
+/// The same route for the staff, with the app in the path; `None`: the route is not about one app, or not for
+/// the staff.
 fn for_an_app(route: &Route) -> Option<Route> {
-    if route.access != Access::App || OWN_TRADE.iter().any(|word| route.template.ends_with(word)) {
-        return None;
-    }
+    let Access::App(permission) = route.access else { return None };
+    permission.least_role()?;
     let (name, rest) = match route.template.strip_prefix("/api/app") {
-        // What stands there for the staff already is written out above.
+        // These routes exist for the staff already, and are written out above.
         Some("") if route.method == Method::PATCH => ("id", ""),
         Some("") => return None,
         Some(rest) if rest.starts_with('/') => ("app_id", rest),
         _ => ("app_id", route.template.strip_prefix("/api")?),
     };
     let template = format!("/api/admin/apps/{{{name}}}{rest}");
-    let access = match (&route.method, rest) {
-        (&Method::GET, _) => Access::Viewer,
-        // Keys, credentials and tokens are the admins' business.
-        // A registration may bring a credential along, and then it replaces or drops the one that is there.
-        (_, "" | "/tokens" | "/tokens/{id}" | "/repositories" | "/repositories/{id}/token") => Access::Admin,
-        (_, "/subscriptions" | "/subscriptions/{id}/rotate-key") => Access::Admin,
-        (&Method::PATCH, "/subscriptions/{id}") => Access::Admin,
-        _ => Access::Operator,
-    };
     let mut operation = route.operation.clone();
     operation.tags = Some(vec!["admin".to_owned()]);
     let parameter = ParameterBuilder::new()
@@ -82,7 +71,7 @@ fn for_an_app(route: &Route) -> Option<Route> {
     let handler = route.handler.clone();
     Some(Route {
         template,
-        access,
+        access: Access::Staff(permission),
         operation,
         handler: Arc::new(move |front: Arc<Front>, mut request: Request| {
             let handler = handler.clone();
@@ -122,7 +111,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page(apps, limit, APPS, |app| app.id.to_string(), AppShown::of)))
 }
 
-/// One app.
+/// Shows one app, by its id.
 #[utoipa::path(get, path = "/api/admin/apps/{id}", tag = "admin", params(("id" = String, Path)), responses(
     (status = 200, body = AppShown)
 ))]

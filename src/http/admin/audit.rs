@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tidings_actors::{
-    ports::{AuditFilter, AuditRow, Deed},
+    ports::{AuditEntry, AuditFilter, AuditRow},
     time::Timestamp,
 };
 use tidings_entity::id::Sha256Hash;
@@ -20,36 +20,36 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
     front::Front,
 };
 use crate::store::audit::{Chain, named};
 
-/// What the cursors of the list are made for.
+/// The name of the list in its cursors.
 const AUDIT: &str = "admin audit";
 /// Rows that are read at once.
 const STEP: u64 = 1_000;
-/// Most rows of one export; what is left is asked for with `after`.
+/// The most rows of one export; `after` asks for the rest.
 const EXPORT_ROWS: u64 = 20_000;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
     vec![
-        route::<__path_list, _, _>(Access::Viewer, list),
-        route::<__path_export, _, _>(Access::Viewer, export),
-        route::<__path_verify, _, _>(Access::Viewer, verify),
+        route::<__path_list, _, _>(Access::Staff(Permission::AuditRead), list),
+        route::<__path_export, _, _>(Access::Staff(Permission::AuditRead), export),
+        route::<__path_verify, _, _>(Access::Staff(Permission::AuditRead), verify),
     ]
 }
 
 /// A row of the audit log, on the wire as in an export.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct AuditShown {
-    /// Rising by one.
+    /// The place of the row in the log; rises by one.
     id: i64,
-    /// Unix milliseconds, as they are hashed.
+    /// When it was done, in Unix milliseconds: the form that is hashed.
     at_ms: i64,
-    /// The same for people.
+    /// When it was done, as a timestamp for people.
     at: String,
     /// Who: `admin` (the server's own token), `tok_...`, `jwt:...`, `anyone` or `system`.
     actor: String,
@@ -63,12 +63,12 @@ pub struct AuditShown {
     result: String,
     /// The id of the request, as in the log of the server.
     request: String,
-    /// The address that the request came from, as far as it is believed (`server.trusted_proxies`); null
-    /// where there was no request, and in rows from before it was written down. Where a row stands for
-    /// several requests (`times:n`), that of one of them.
+    /// The address that the request came from, as far as proxies are trusted (`server.trusted_proxies`); null
+    /// where there was no request, and in rows from before addresses were stored. Where a row stands for
+    /// several requests (`times:n`), the address of one of them.
     #[serde(default)]
     address: Option<String>,
-    /// The hash of the row before.
+    /// The hash of the row before this one.
     previous: String,
     /// The key of the keyring that the hash was made with; null in rows from before there was one.
     #[serde(default)]
@@ -79,7 +79,7 @@ pub struct AuditShown {
 
 impl AuditShown {
     fn of(row: &AuditRow) -> Self {
-        let Deed { at, actor, app, action, target, result, request, address } = row.deed.clone();
+        let AuditEntry { at, actor, app, action, target, result, request, address } = row.entry.clone();
         Self {
             id: row.id,
             at_ms: at.0,
@@ -97,14 +97,14 @@ impl AuditShown {
         }
     }
 
-    /// The row as it is hashed; `None` if it holds no hashes.
+    /// The row in the form that is hashed; `None` if its hashes are malformed.
     #[must_use]
     pub fn row(self) -> Option<AuditRow> {
         let Self { id, at_ms, at: _, actor, app, action, target, result, request, .. } = self;
         let Self { address, previous, key, hash, .. } = self;
-        let deed = Deed { at: Timestamp(at_ms), actor, app, action, target, result, request, address };
+        let entry = AuditEntry { at: Timestamp(at_ms), actor, app, action, target, result, request, address };
         let (previous, hash): (Sha256Hash, Sha256Hash) = (previous.parse().ok()?, hash.parse().ok()?);
-        Some(AuditRow { id, deed, previous, key, hash })
+        Some(AuditRow { id, entry, previous, key, hash })
     }
 }
 
@@ -115,7 +115,7 @@ struct Verified {
     intact: bool,
     /// Rows that were looked at.
     rows: u64,
-    /// The last row, as `<id>:<hash>`: kept elsewhere, it shows later that the log was not written anew.
+    /// The last row, as `<id>:<hash>`: compared with a later log, it shows whether the log was rewritten.
     head: Option<String>,
     /// The first row whose hash was made with a key of the keyring, and cannot be made without it; null:
     /// none was.

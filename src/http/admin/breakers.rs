@@ -26,13 +26,13 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
 /// The name of the list of breakers.
 const BREAKERS: &str = "breakers";
-/// For how long a breaker is kept open where nobody says.
+/// How long a breaker is kept open, in seconds, if the request does not say.
 const SECONDS: u64 = 3_600;
 /// The longest time: a day.
 const SECONDS_MAX: u64 = 86_400;
@@ -40,18 +40,18 @@ const SECONDS_MAX: u64 = 86_400;
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route::<__path_list, _, _>(Access::Viewer, list),
-        route::<__path_reset, _, _>(Access::Operator, reset),
-        route::<__path_open, _, _>(Access::Operator, open),
+        route::<__path_list, _, _>(Access::Staff(Permission::BreakersRead), list),
+        route::<__path_reset, _, _>(Access::Staff(Permission::BreakersSet), reset),
+        route::<__path_open, _, _>(Access::Staff(Permission::BreakersSet), open),
     ]
 }
 
 /// A circuit breaker that has failures.
 #[derive(Clone, Serialize, ToSchema)]
 pub(super) struct BreakerShown {
-    /// `source` or `endpoint`.
+    /// What the breaker guards: `source` or `endpoint`.
     kind: &'static str,
-    /// The source, or the app.
+    /// The id of the source, of the app, or of the sink of a watch.
     id: String,
     /// `closed` (flows) or `open` (waits for the next probe).
     state: &'static str,
@@ -84,11 +84,14 @@ struct BreakerOfApp {
     breaker: BreakerShown,
     /// Null for a source: `GET /api/admin/sources` tells its repository.
     app_name: Option<String>,
+    /// The subscription that sends to this sink; missing where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription: Option<String>,
 }
 
 body! {
     /// How long one is kept open.
-    struct OpenWish {
+    struct OpenRequest {
         /// How long it is before a probe may go, 1 to 86,400; 3,600 where it is missing.
         seconds: Option<u64>,
     }
@@ -116,12 +119,16 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let mut names = Names::of(&front);
     let mut items = Vec::with_capacity(rows.len());
     for row in &rows {
-        let app = row.id.parse::<AppId>().ok().filter(|_| row.kind == BreakerKind::Endpoint);
-        let app_name = match app {
-            Some(app) => Some(names.app(&app).await?.name),
-            None => None,
+        let of_sink = match row.id.parse::<SinkId>() {
+            Ok(sink) => front.store.sink_owner(&sink).await,
+            Err(_) => Ok(row.id.parse().ok().map(|app| (app, None))),
         };
-        items.push(BreakerOfApp { breaker: BreakerShown::of(row), app_name });
+        let of_sink = of_sink.map_err(|error| Problem::of_store(error, Kind::NO_BREAKER))?;
+        let (app_name, subscription) = match of_sink.filter(|_| row.kind == BreakerKind::Endpoint) {
+            Some((app, subscription)) => (Some(names.app(&app).await?.name), subscription),
+            None => (None, None),
+        };
+        items.push(BreakerOfApp { breaker: BreakerShown::of(row), app_name, subscription });
     }
     Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
@@ -142,11 +149,11 @@ async fn reset(front: Arc<Front>, request: Request) -> Answer {
 
 /// Opens a breaker by hand: nothing goes until the time is over, then one probe. One that is open
 /// already stays as it is: the answer has `until`, when its next probe is due, and no `seconds`.
-#[utoipa::path(post, path = "/api/admin/breakers/{kind}/{id}/open", tag = "admin", request_body = OpenWish,
+#[utoipa::path(post, path = "/api/admin/breakers/{kind}/{id}/open", tag = "admin", request_body = OpenRequest,
     params(("kind" = String, Path, description = "`source` or `endpoint`"), ("id" = String, Path)),
     responses((status = 202, description = "it opens")))]
 async fn open(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_optional_body::<OpenWish>(&request.body)?;
+    let mut fields = Fields::of_optional_body::<OpenRequest>(&request.body)?;
     let seconds = fields.number("seconds").unwrap_or(SECONDS);
     if !(1..=SECONDS_MAX).contains(&seconds) {
         fields.refuse("seconds", format!("must lie between 1 and {SECONDS_MAX}"));

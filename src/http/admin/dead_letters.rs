@@ -1,4 +1,4 @@
-//! Dead letters over all apps: what was given up, whose it is, and what the receivers said.
+//! Dead letters of all apps, with their app and the answers of the receivers.
 
 use std::sync::Arc;
 
@@ -19,20 +19,20 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
-/// What the cursors of this list are made for.
+/// The name of the list in its cursors.
 const LETTERS: &str = "admin dead letters";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_list, _, _>(Access::Viewer, list)]
+    vec![route::<__path_list, _, _>(Access::Staff(Permission::DeadLettersRead), list)]
 }
 
-/// A change of some app that was given up. `/api/admin/apps/{app_id}/dead-letters/{id}` shows its tries;
-/// below that it is redriven and dismissed.
+/// A change of an app that was parked. `/api/admin/apps/{app_id}/dead-letters/{id}` shows its attempts;
+/// routes below redrive and dismiss it.
 #[derive(Serialize, ToSchema)]
 struct LetterOfApp {
     app_id: String,

@@ -1,4 +1,4 @@
-//! The keys that seal secrets at rest: looking at them, rotating, sealing anew step by step, retiring.
+//! The keys that seal secrets at rest: listing them, rotating, sealing again step by step, retiring.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
     front::Front,
 };
@@ -26,25 +26,25 @@ use crate::http::{
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
     vec![
-        route::<__path_list, _, _>(Access::Admin, list),
-        route::<__path_rotate, _, _>(Access::Admin, rotate),
-        route::<__path_reencrypt, _, _>(Access::Admin, reencrypt),
-        route::<__path_retire, _, _>(Access::Admin, retire),
+        route::<__path_list, _, _>(Access::Staff(Permission::KeysList), list),
+        route::<__path_rotate, _, _>(Access::Staff(Permission::KeysRotate), rotate),
+        route::<__path_reencrypt, _, _>(Access::Staff(Permission::KeysRotate), reencrypt),
+        route::<__path_retire, _, _>(Access::Staff(Permission::KeysRotate), retire),
     ]
 }
 
-/// A key; never the key itself.
+/// A key of the keyring and what it seals; never the key itself.
 #[derive(Serialize, ToSchema)]
-struct Key {
-    /// Eight hexadecimal digits.
+struct EncryptionKey {
+    /// Id of the key: eight hexadecimal digits.
     id: String,
-    /// Whether it seals what is written now.
+    /// Whether the key seals new values.
     is_primary: bool,
-    /// Values in the database that only this key opens.
+    /// The number of values in the database that only this key opens.
     sealed: u64,
 }
 
-impl Key {
+impl EncryptionKey {
     fn of(facts: SealingKey) -> Self {
         let SealingKey { id, is_primary, sealed } = facts;
         Self { id, is_primary, sealed }
@@ -52,21 +52,21 @@ impl Key {
 }
 
 body! {
-    /// How much one step of sealing anew does.
+    /// The size of one step of sealing again.
     struct ReencryptionStep {
         /// Most values, 1 to 500; 500 where it is missing.
         limit: Option<u64>,
     }
 }
 
-/// What one step of sealing anew did.
+/// The result of one step of sealing again.
 #[derive(Serialize, ToSchema)]
 struct Reencrypted {
     /// Values that the primary key seals now.
     resealed: u64,
     /// Values that another key still seals.
     left: u64,
-    /// Of these, values that do not open.
+    /// The number of these values that cannot be opened.
     unreadable: u64,
 }
 
@@ -76,29 +76,29 @@ struct Reencrypted {
         ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
-    responses((status = 200, body = Page<Key>)))]
+    responses((status = 200, body = Page<EncryptionKey>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let window = Window::of(&Query::of(&request.query, &["limit", "cursor"])?, "keys", LIMIT_DEFAULT)?;
     let keys = front.keys.keys().await.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;
     let (keys, next_cursor) = window.cut(keys);
-    let items: Vec<Key> = keys.into_iter().map(Key::of).collect();
+    let items: Vec<EncryptionKey> = keys.into_iter().map(EncryptionKey::of).collect();
     Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
 
 /// Adds a key, in the file and in force: it seals from now on. Older keys still open. Among replicas it seals
 /// once each of them has it.
 #[utoipa::path(post, path = "/api/admin/keys/rotate", tag = "admin", responses(
-    (status = 201, body = Key),
+    (status = 201, body = EncryptionKey),
     (status = 409, description = "a replica did not take the key; asked again, it goes on with the same one")
 ))]
 async fn rotate(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
     let id = front.keys.rotate_key().await.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;
-    Ok(json(StatusCode::CREATED, &Key { id, is_primary: true, sealed: 0 }))
+    Ok(json(StatusCode::CREATED, &EncryptionKey { id, is_primary: true, sealed: 0 }))
 }
 
-/// Seals the next values anew with the primary key, at most `limit` of them. Asked again until nothing
-/// is left; a break loses nothing.
+/// Seals the next values again with the primary key, at most `limit` of them. Repeat until nothing is left;
+/// an interruption loses nothing.
 #[utoipa::path(post, path = "/api/admin/keys/reencrypt", tag = "admin",
     request_body = Option<ReencryptionStep>,
     responses(

@@ -1,5 +1,5 @@
-//! `GET /api/admin/lag`: which watches are behind for longest, and why. The metrics tell how many
-//! are; they never name one.
+//! `GET /api/admin/lag`: the watches that are behind for longest, with the reason. Metrics show only how many
+//! are behind; they name no watch.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
     front::Front,
 };
@@ -27,36 +27,36 @@ const SHOWN: u64 = 10;
 
 /// The routes of this file.
 pub(crate) fn routes() -> Vec<Route> {
-    vec![route::<__path_lag, _, _>(Access::Viewer, lag)]
+    vec![route::<__path_lag, _, _>(Access::Staff(Permission::SystemRead), lag)]
 }
 
-/// A branch of a watch whose app lacks something.
+/// A branch of a watch whose app is behind.
 #[derive(Serialize, ToSchema)]
 struct Late {
-    /// `app_...`
+    /// Id of the app, `app_...`.
     app_id: String,
     app_name: String,
-    /// `repo_...`: the watch.
+    /// Id of the watch, `repo_...`.
     repository_id: String,
-    /// `cur_...`
+    /// Id of the branch of the watch, `cur_...`.
     cursor_id: String,
     /// The owner of the repository.
     owner: String,
-    /// Its name.
+    /// The name of the repository.
     name: String,
     /// `owner/name`, or the path of a local repository; null where it was unwatched just now.
     repository: Option<String>,
-    /// The branch.
+    /// The full name of the branch.
     branch: String,
     /// Age of the oldest change that is not settled, in milliseconds.
     lag_ms: u64,
     /// When that change was found.
     behind_since: String,
-    /// `active`, `blocked`, ...
+    /// `active`, `blocked`, `branch_missing` or `empty`.
     state: String,
-    /// Why it does not move, where it does not.
+    /// Why the branch is not active; null while it is.
     reason: Option<String>,
-    /// The number of its open round.
+    /// The number of the open round; null where none is open.
     open_round: Option<i64>,
 }
 

@@ -17,21 +17,21 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_list, _, _>(Access::Viewer, list)]
+    vec![route::<__path_list, _, _>(Access::Staff(Permission::SystemRead), list)]
 }
 
 /// A server that shares the database.
 #[derive(Serialize, ToSchema)]
 struct ReplicaShown {
-    /// Of one process; a restart makes another.
+    /// Id of one process; a restart gets a new id.
     replica: String,
-    /// Its host and process.
+    /// Host name and process id.
     name: String,
     version: String,
     /// `all`, `api` or `worker`, as `server.role` says.
@@ -39,7 +39,7 @@ struct ReplicaShown {
     /// Where the others reach it; missing: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
-    /// Of the 256 shards, so many are its own.
+    /// The number of shards that the replica holds, of 256.
     shards: usize,
     /// Age of the oldest change that is not settled in what it works on, in milliseconds; 0: nothing is
     /// behind.

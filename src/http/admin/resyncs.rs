@@ -1,9 +1,9 @@
-//! Everything anew, for the watches of all apps or of one: the way out after the database lost what was
-//! committed (a standby that took over without the last transactions, an older dump), because apps may then
-//! have files of rounds that no row tells of.
+//! Resyncs the watches of all apps or of one: for use after the database lost committed data (a standby that
+//! took over without the last transactions, an older dump), because apps may then have files of rounds that
+//! no row knows.
 //!
-//! One request asks for a page of watches, so that none takes long and nothing is lost when a client goes
-//! away in between: whoever asks goes on with `next_cursor`. To ask twice does no harm.
+//! One request covers a page of watches, so that none takes long and a client that stops in between loses
+//! nothing: it continues with `next_cursor`. A repeated request does no harm.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -23,22 +23,22 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
-/// What the cursors of this route are made for.
+/// The name of this route in its cursors.
 const WATCHES: &str = "admin resync";
-/// Shown at a branch that does not move until its resync began.
+/// The reason shown at a branch until its resync begins.
 const REASON: &str = "the staff asked for everything anew";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_resync, _, _>(Access::Operator, resync)]
+    vec![route::<__path_resync, _, _>(Access::Staff(Permission::WatchesResync), resync)]
 }
 
 body! {
-    /// How everything is to come anew.
+    /// How all watches are resynced.
     struct ResyncAll {
         /// Also tell the apps to drop what they have and is not named. False where it is missing.
         complete: Option<bool>,
@@ -48,17 +48,17 @@ body! {
 /// What was asked for.
 #[derive(Serialize, ToSchema)]
 struct ResyncsAsked {
-    /// So many watches were asked.
+    /// The number of watches that were asked to resync.
     watches: u64,
-    /// The next round of so many branches is a resync.
+    /// The number of branches whose next round is a resync.
     branches: u64,
     /// Goes on with the watches after these as `cursor`; missing: there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
-/// Delivers everything anew to all apps, or to one: a page of their watches. Paused watches stay paused, and
-/// begin with it when they are resumed.
+/// Resyncs all apps, or one: a page of their watches. Paused watches stay paused, and begin with the resync
+/// when they are resumed.
 #[utoipa::path(post, path = "/api/admin/watches/resync", tag = "admin",
     params(
         ("limit" = Option<u64>, Query, description = "1 to 100 watches; 50 where it is missing"),
@@ -89,7 +89,7 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
         for cursor in &watch.cursors {
             match front.store.request_cursor_resync(&cursor.id, complete, REASON).await {
                 Ok(()) => asked.branches += 1,
-                // It went meanwhile.
+                // The watch was removed meanwhile.
                 Err(StoreError::NotFound) => {}
                 Err(error) => return Err(failed(error)),
             }

@@ -1,4 +1,4 @@
-//! The server itself: the settings in force, what it stores, and what it logs.
+//! The server itself: its settings, its storage, and its log filter.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 use crate::telemetry;
@@ -26,10 +26,10 @@ const FILTER_CHARACTERS_MAX: usize = 1_000;
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route::<__path_settings, _, _>(Access::Viewer, settings),
-        route::<__path_storage, _, _>(Access::Viewer, storage),
-        route::<__path_log_filter, _, _>(Access::Viewer, log_filter),
-        route::<__path_set_log_filter, _, _>(Access::Admin, set_log_filter),
+        route::<__path_settings, _, _>(Access::Staff(Permission::SettingsRead), settings),
+        route::<__path_storage, _, _>(Access::Staff(Permission::SystemRead), storage),
+        route::<__path_log_filter, _, _>(Access::Staff(Permission::SystemRead), log_filter),
+        route::<__path_set_log_filter, _, _>(Access::Staff(Permission::SystemLog), set_log_filter),
     ]
 }
 
@@ -60,15 +60,15 @@ async fn storage(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &StorageShown { database, mirrors }))
 }
 
-/// Which lines are logged.
+/// The filter for log lines.
 #[derive(Serialize, ToSchema)]
 struct LogFilter {
-    /// In the syntax of `telemetry.log_filter`: `info`, `warn,tidings=debug`.
+    /// The filter in the syntax of `telemetry.log_filter`: `info`, `warn,tidings=debug`.
     #[schema(min_length = 1, max_length = 1000)]
     filter: String,
 }
 
-/// Which lines are logged now.
+/// Shows the filter for log lines.
 #[utoipa::path(get, path = "/api/admin/log-filter", tag = "admin", responses(
     (status = 200, body = LogFilter)
 ))]

@@ -1,13 +1,13 @@
-//! Watches and sources over all apps: who is behind, why, and what came of the last scans.
+//! Watches and sources of all apps: which are behind, the reasons, and the results of the last scans.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    filter::sets::REPOSITORIES,
-    polls::Polled,
+    model::filter::sets::REPOSITORIES,
     ports::{BreakerRow, SourceLine, Watch, WatchCondition, WatchFilter},
+    signals::polls::Polled,
 };
 use tidings_entity::{
     id::{AppId, RepositoryId},
@@ -29,7 +29,7 @@ use crate::http::{
     deliveries::attempt::AttemptShown,
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
     standing::{
         kept::{kept_from_being_asked, kept_until},
@@ -37,17 +37,17 @@ use crate::http::{
     },
 };
 
-/// What the cursors of the list of watches are made for.
+/// The name of the list of watches in its cursors.
 const WATCHES: &str = "admin watches";
-/// The same for sources.
+/// The operation of the list of sources, for its cursors.
 const SOURCES: &str = "admin sources";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route::<__path_list, _, _>(Access::Viewer, list),
-        route::<__path_sources, _, _>(Access::Viewer, sources),
-        route::<__path_scan, _, _>(Access::Operator, scan),
+        route::<__path_list, _, _>(Access::Staff(Permission::WatchesRead), list),
+        route::<__path_sources, _, _>(Access::Staff(Permission::SourcesRead), sources),
+        route::<__path_scan, _, _>(Access::Staff(Permission::WatchesScan), scan),
     ]
 }
 
@@ -56,7 +56,7 @@ pub(super) fn routes() -> Vec<Route> {
 struct WatchShown {
     app_id: String,
     app_name: String,
-    /// Why nothing is sent to the app, where nothing is.
+    /// Why nothing is delivered to the app; null while it is served.
     app_disabled: Option<String>,
     /// The repository, which its watches share; `POST /api/admin/repositories/{id}/scan` takes it.
     shared_repository: String,
@@ -135,7 +135,7 @@ impl WatchShown {
 #[derive(Clone, Serialize, ToSchema)]
 struct SourceShown {
     source: String,
-    /// `rep_...`
+    /// Id of the repository, `rep_...`.
     repository: String,
     url: String,
     /// Where its host says that it is now.
@@ -154,7 +154,7 @@ struct SourceShown {
     last_scan_at: Option<String>,
     /// When it is polled next; null as above.
     next_poll_at: Option<String>,
-    /// Its breaker, where it has failures.
+    /// The breaker of the source, where it has failures.
     breaker: Option<BreakerShown>,
 }
 

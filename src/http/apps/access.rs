@@ -1,5 +1,5 @@
-//! What an app wants in requests to its endpoint, in a body: header fields, credentials, TLS. And
-//! what is shown of it, which is none of it that is secret. No fault repeats what was given.
+//! The access data for an app's endpoint in a body: header fields, credentials, TLS. And the parts of it that
+//! are shown, none of which is secret. No fault repeats an input.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use http::HeaderName;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{
         AccessFault, AccessPatch, ClientCertificate, EndpointAccess, EndpointAuth, EndpointTls, OauthClient,
     },
-    secret::Secret,
 };
 use url::Url;
 use utoipa::ToSchema;
@@ -57,47 +57,47 @@ const TAKEN_PREFIXES: [&str; 2] = ["webhook-", "x-docora-"];
 body! {
     /// Credentials that the endpoint asks for: exactly one of these. They are kept sealed; passwords,
     /// tokens and secrets are never shown again.
-    pub(super) struct EndpointAuthWish {
+    pub(super) struct EndpointAuthRequest {
         /// A user and a password.
-        basic: Option<BasicWish>,
+        basic: Option<BasicRequest>,
         /// A token that is sent as it is.
-        bearer: Option<BearerWish>,
+        bearer: Option<BearerRequest>,
         /// Tokens of a token server, for client credentials. Asked for with HTTP basic, kept until
         /// shortly before they end, and asked for once more when the endpoint answers 401.
-        oauth2: Option<OauthWish>,
+        oauth2: Option<OauthRequest>,
     }
 }
 
 body! {
     /// A user and a password.
-    struct BasicWish {
-        /// The user; holds no colon.
+    struct BasicRequest {
+        /// The user name, without a colon.
         username: String,
-        /// The password.
+        /// The password of the user.
         password: String,
     }
 }
 
 body! {
-    /// A token.
-    struct BearerWish {
-        /// The token.
+    /// A token that never changes (RFC 6750).
+    struct BearerRequest {
+        /// The token, sent as `Authorization: Bearer`.
         token: String,
     }
 }
 
 body! {
     /// A client of a token server.
-    struct OauthWish {
-        /// Where tokens are asked for.
+    struct OauthRequest {
+        /// The address of the token server.
         token_url: String,
-        /// The client's name.
+        /// The `client_id` that the token server knows this client by.
         client_id: String,
-        /// What proves it.
+        /// The `client_secret` that belongs to `client_id`.
         client_secret: String,
-        /// Sent along where it is given.
+        /// The `scope` of the token, where the token server needs one.
         scope: Option<String>,
-        /// Sent along where it is given.
+        /// The `audience` of the token, where the token server needs one.
         audience: Option<String>,
     }
 }
@@ -105,10 +105,10 @@ body! {
 body! {
     /// What TLS towards the endpoint, and the token server, is set up with. A new setup takes the place
     /// of the whole old one. Kept sealed.
-    pub(super) struct EndpointTlsWish {
+    pub(super) struct EndpointTlsRequest {
         /// The certificate that is shown where one is asked for, and its chain, in PEM.
         client_certificate: Option<String>,
-        /// Its key in PEM: PKCS#8, SEC1 or PKCS#1, not encrypted.
+        /// The private key of the certificate in PEM: PKCS#8, SEC1 or PKCS#1, not encrypted.
         client_key: Option<String>,
         /// Authorities that are trusted beside the public ones, in PEM.
         ca: Option<String>,
@@ -123,27 +123,27 @@ pub(super) struct AccessShown {
     /// The credentials, without what is secret.
     #[schema(value_type = Option<Object>)]
     endpoint_auth: Option<Value>,
-    /// The certificates.
+    /// The certificates that the app chose; null where there are none.
     endpoint_tls: Option<TlsShown>,
 }
 
 /// The certificates of a TLS setup.
 #[derive(Serialize, ToSchema)]
 struct TlsShown {
-    /// The one that is shown to the endpoint.
+    /// The certificate that is shown to the endpoint; null where there is none.
     client_certificate: Option<CertificateShown>,
     /// The authorities that are trusted beside the public ones.
     ca: Vec<CertificateShown>,
 }
 
-/// A certificate.
+/// A certificate of a TLS setup, without its key.
 #[derive(Serialize, ToSchema)]
 struct CertificateShown {
-    /// Whom it names.
+    /// The subject of the certificate, as text.
     subject: String,
     /// SHA-256 of its DER form.
     sha256: String,
-    /// When it ends.
+    /// When the certificate expires, as a timestamp.
     not_after: String,
 }
 
@@ -165,7 +165,7 @@ impl AccessShown {
             } }),
         });
         let tls = access.tls.as_ref().map(|tls| {
-            // It was read when it was set; should a row be damaged, nothing of it is shown.
+            // The setup was parsed when it was set; of a damaged row nothing is shown.
             let (own, ca) = AppTls::read(tls).map(|read| read.facts()).unwrap_or_default();
             let ca = ca.into_iter().map(CertificateShown::from).collect();
             TlsShown { client_certificate: own.map(CertificateShown::from), ca }
@@ -178,8 +178,8 @@ impl AccessShown {
     }
 }
 
-/// Reads `endpoint_auth` and `endpoint_tls`, and judges what comes of them and of `headers` (the
-/// field of `delivery`) for an app that receives at `base_url`.
+/// Reads `endpoint_auth` and `endpoint_tls`, and judges them together with `headers` (a field of `delivery`)
+/// for an app with the address `base_url`.
 pub(super) fn read(
     front: &Front,
     fields: &mut Fields,
@@ -270,7 +270,7 @@ impl Part<'_> {
         self.fields.refuse(&format!("{}/{name}", self.at), detail);
     }
 
-    /// A text that passes; `rule` says what it must be.
+    /// Reads a text that meets `pass`; `rule` describes the condition.
     fn text(&mut self, name: &str, most: usize, rule: &str, passes: impl Fn(&str) -> bool) -> Option<String> {
         debug_assert!(self.described.contains(&name), "{name} is read and not described");
         match self.unread.remove(name) {
@@ -316,7 +316,7 @@ fn is_line(text: &str) -> bool {
 }
 
 fn one_of_the_kinds() -> String {
-    format!("must hold exactly one of: {}", EndpointAuthWish::FIELDS.join(", "))
+    format!("must hold exactly one of: {}", EndpointAuthRequest::FIELDS.join(", "))
 }
 
 fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
@@ -327,9 +327,9 @@ fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
         return None;
     };
     let described = match kind.as_str() {
-        "basic" => BasicWish::FIELDS,
-        "bearer" => BearerWish::FIELDS,
-        "oauth2" => OauthWish::FIELDS,
+        "basic" => BasicRequest::FIELDS,
+        "bearer" => BearerRequest::FIELDS,
+        "oauth2" => OauthRequest::FIELDS,
         _ => &[],
     };
     let mut part = Part { at: format!("endpoint_auth/{kind}"), fields, unread, described };
@@ -377,7 +377,7 @@ fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
 
 fn read_tls(front: &Front, fields: &mut Fields) -> Option<EndpointTls> {
     let unread: Map<String, Value> = fields.object("endpoint_tls")?;
-    let described = EndpointTlsWish::FIELDS;
+    let described = EndpointTlsRequest::FIELDS;
     let mut part = Part { at: "endpoint_tls".to_owned(), fields, unread, described };
     part.unread.retain(|_, value| !value.is_null());
     let is_bare = part.unread.is_empty();

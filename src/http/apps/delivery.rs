@@ -1,12 +1,12 @@
-//! How an app wants to be served: the schemas of the OpenAPI document, which a test compares with the
-//! settings themselves, and the reading of such settings from a body.
+//! The delivery settings of an app: the schemas of the OpenAPI document, which a test compares with the
+//! settings themselves, and reading them from a body.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use tidings_actors::{
+    model::sink::SinkAddress,
     ports::{BatchSettings, DeliverySettings},
-    sink::SinkAddress,
 };
 use tidings_entity::kind::{OrderMode, PayloadFormat, RetryPolicy};
 use utoipa::{
@@ -15,7 +15,10 @@ use utoipa::{
 };
 
 use super::streams;
-use crate::http::bodies::{body::body, fields::Fields};
+use crate::http::bodies::{
+    body::body,
+    fields::{Fields, shown_name},
+};
 
 /// Most attempts of one cursor in flight (`phased`).
 const IN_FLIGHT_MAX: u32 = 64;
@@ -26,7 +29,7 @@ const RATE_MAX: u32 = 10_000;
 
 body! {
     /// How an app wants to be served. What is missing stays as it is; in a registration it has its default.
-    pub(super) struct DeliverySettingsWish {
+    pub(super) struct DeliverySettingsRequest {
         #[schema(schema_with = orders, required = false)]
         order: String,
         /// Most attempts of one branch at once with `phased`, 1 to 64; 8.
@@ -39,7 +42,7 @@ body! {
         /// setting, which is never exceeded.
         rate: Option<u32>,
         /// Takes many changes in one request (`/batch`); null (default): one by one.
-        batch: Option<BatchSettingsWish>,
+        batch: Option<BatchSettingsRequest>,
         #[schema(schema_with = formats, required = false)]
         format: String,
         #[schema(schema_with = policies, required = false)]
@@ -51,16 +54,17 @@ body! {
         /// How long failures of the endpoint are retried before the watch is blocked, in milliseconds; null:
         /// the server's setting.
         retry_window_ms: Option<u64>,
-        /// Wants `/synced` after each round.
+        /// Whether `/synced` is sent after each round.
         #[schema(nullable = false)]
         synced: Option<bool>,
-        /// Wants `/resync` before each resync.
+        /// Whether `/resync` is sent before each resync.
         #[schema(nullable = false)]
         resync: Option<bool>,
-        /// Wants `/sync_recovered`.
+        /// Whether `/sync_recovered` is sent when a source can be scanned again.
         #[schema(nullable = false)]
         sync_recovered: Option<bool>,
-        /// Keeps files of different branches apart, so that it may watch patterns of branches and tags.
+        /// Whether the app keeps files of different branches apart, so that it may watch patterns of branches
+        /// and tags.
         #[schema(nullable = false)]
         multi_branch: Option<bool>,
         /// At most 16 header fields, 8 KiB with their values, that go with each request: a text sets one,
@@ -71,7 +75,7 @@ body! {
 
 body! {
     /// How much travels in one request; what is missing has its default.
-    struct BatchSettingsWish {
+    struct BatchSettingsRequest {
         /// Most changes, 2 to 1,000; 100.
         #[schema(nullable = false)]
         count: Option<u32>,
@@ -146,45 +150,59 @@ fn words(all: impl Iterator<Item = &'static str>, meaning: &str) -> ObjectBuilde
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(all)).description(Some(meaning))
 }
 
-/// Settings laid over those that are in effect; and `headers`, which is kept apart, because it is
-/// secret. The address may change with them, from the first to the second.
+/// The present settings with those of the body applied; and `headers`, separately because they are secret.
+/// The address may change with them, from the first to the second.
 pub(super) fn read_delivery(
     fields: &mut Fields,
     (received_at, receives_at): (Option<&SinkAddress>, &SinkAddress),
     now: &DeliverySettings,
 ) -> (Option<DeliverySettings>, Option<Value>) {
     let beginning = streams::beginning(received_at, receives_at, now);
-    let Some(mut wish) = fields.object::<Map<String, Value>>("delivery") else {
+    let Some(mut named) = fields.object::<Map<String, Value>>("delivery") else {
         return ((beginning != *now).then_some(beginning), None);
     };
-    let headers = wish.remove("headers");
-    (read_settings(fields, wish, &beginning), headers)
+    let headers = named.remove("headers");
+    (read_settings(fields, named, &beginning), headers)
 }
 
 fn read_settings(
     fields: &mut Fields,
-    wish: Map<String, Value>,
+    named: Map<String, Value>,
     now: &DeliverySettings,
 ) -> Option<DeliverySettings> {
-    let mut all = serde_json::to_value(now).unwrap_or_default();
-    if let Some(all) = all.as_object_mut() {
-        lay_over(all, wish);
-    }
-    match serde_json::from_value(all) {
+    let each = named.clone();
+    match laid_over(now, named) {
         Ok(delivery) => {
             check_delivery(fields, &delivery);
-            Some(delivery)
+            return Some(delivery);
         }
-        Err(error) => {
-            fields.refuse("delivery", error.to_string());
-            None
+        // The decoder names no field: each is tried alone.
+        Err(_) => {
+            for (name, value) in each {
+                if let Err(error) = laid_over(now, Map::from_iter([(name.clone(), value)])) {
+                    fields.refuse(&format!("delivery/{}", shown_name(&name)), error.to_string());
+                }
+            }
         }
     }
+    None
 }
 
-/// Lays a wish over what is in effect; bounds of batches that are not named stay as they are.
-fn lay_over(all: &mut Map<String, Value>, wish: Map<String, Value>) {
-    for (name, value) in wish {
+/// The present settings with these applied.
+fn laid_over(
+    now: &DeliverySettings,
+    named: Map<String, Value>,
+) -> Result<DeliverySettings, serde_json::Error> {
+    let mut all = serde_json::to_value(now)?;
+    if let Some(all) = all.as_object_mut() {
+        lay_over(all, named);
+    }
+    serde_json::from_value(all)
+}
+
+/// Applies the named settings to the present ones; limits of batches that are not named stay as they are.
+fn lay_over(all: &mut Map<String, Value>, named: Map<String, Value>) {
+    for (name, value) in named {
         match value {
             Value::Object(value) if all.get(&name).is_some_and(Value::is_object) => {
                 if let Some(inner) = all.get_mut(&name).and_then(Value::as_object_mut) {
@@ -217,9 +235,14 @@ fn check_delivery(fields: &mut Fields, delivery: &DeliverySettings) {
         check("bytes", sizes.contains(&bytes), *sizes.start(), *sizes.end());
         check("linger_ms", lingers.contains(&linger_ms), *lingers.start(), *lingers.end());
     }
-    let zero = [delivery.retry_base_ms, delivery.retry_cap_ms, delivery.retry_window_ms].contains(&Some(0));
-    if zero {
-        fields.refuse("delivery", "a wait must be longer than nothing");
+    for (name, wait) in [
+        ("retry_base_ms", delivery.retry_base_ms),
+        ("retry_cap_ms", delivery.retry_cap_ms),
+        ("retry_window_ms", delivery.retry_window_ms),
+    ] {
+        if wait == Some(0) {
+            fields.refuse(&format!("delivery/{name}"), "must be 1 or more");
+        }
     }
 }
 
@@ -243,16 +266,16 @@ mod tests {
         let all = DeliverySettings { batch: Some(BatchSettings::default()), ..DeliverySettings::default() };
         let settings = serde_json::to_value(all).expect("JSON");
         assert_eq!(documented::<DeliverySettingsShown>(), fields(&settings));
-        let mut wishes = documented::<DeliverySettingsWish>();
-        assert!(wishes.remove("headers"), "kept apart, because it is secret");
-        assert_eq!(wishes, fields(&settings));
+        let mut names = documented::<DeliverySettingsRequest>();
+        assert!(names.remove("headers"), "kept apart, because it is secret");
+        assert_eq!(names, fields(&settings));
         assert_eq!(documented::<BatchSettingsShown>(), fields(&settings["batch"]));
-        assert_eq!(documented::<BatchSettingsWish>(), fields(&settings["batch"]));
+        assert_eq!(documented::<BatchSettingsRequest>(), fields(&settings["batch"]));
     }
 
     #[test]
     fn a_wish_requires_nothing() {
-        for schema in [DeliverySettingsWish::schema(), BatchSettingsWish::schema()] {
+        for schema in [DeliverySettingsRequest::schema(), BatchSettingsRequest::schema()] {
             let schema = serde_json::to_value(schema).expect("JSON");
             assert!(schema["required"].is_null(), "{}", schema["required"]);
         }

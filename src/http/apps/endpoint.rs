@@ -1,9 +1,9 @@
-//! How a sink that is sent to does, by its circuit breaker.
+//! The state of a sink that deliveries are sent to, by its circuit breaker.
 
 use serde::Serialize;
 use tidings_actors::{
+    model::sink::{Outlet, SinkAddress},
     ports::{BreakerRow, SinkKey},
-    sink::{Outlet, SinkAddress},
 };
 use tidings_entity::kind::BreakerKind;
 use utoipa::ToSchema;
@@ -20,13 +20,13 @@ pub(in crate::http) struct EndpointShown {
     /// When the next probe is due, while it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     probe_at: Option<String>,
-    /// The last failure.
+    /// The last failure of a request to the endpoint, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
 }
 
 impl EndpointShown {
-    /// `None`: nothing is sent to this sink.
+    /// `None`: nothing is sent to this sink, so it has no state.
     pub(in crate::http) fn of(key: &SinkKey, address: &SinkAddress, breakers: &[BreakerRow]) -> Option<Self> {
         if address.outlet() != Outlet::Attempt {
             return None;

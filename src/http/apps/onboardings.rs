@@ -1,4 +1,4 @@
-//! How many apps one address registers where anyone may: each of them is rows that stay.
+//! Limits how many apps one address registers where registration is open: each app leaves rows.
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
@@ -7,21 +7,21 @@ use crate::http::{
     door::edge::{Limiter, counted},
 };
 
-/// The bound of one process.
+/// The limiter of one process.
 pub struct Onboardings(Limiter<IpAddr>);
 
 impl Onboardings {
-    /// So many apps of one address at once, and as many in each hour after that.
+    /// Allows this number of registrations at once from one address, and as many in each hour after that.
     #[must_use]
     pub fn new(per_hour: u32) -> Self {
         let per_hour = NonZeroU32::new(per_hour).unwrap_or(NonZeroU32::MIN);
         Self(Limiter::of(Duration::from_hours(1) / per_hour.get(), per_hour))
     }
 
-    /// Lets one more be registered from this address.
+    /// Admits one more registration from this address.
     ///
     /// # Errors
-    /// 429 with `Retry-After`.
+    /// 429 with `Retry-After` when the limit is reached.
     pub(super) fn admit(&self, client: IpAddr) -> Result<(), Problem> {
         self.0.admit(&counted(client)).map_err(|wait| {
             Problem::new(Kind::TOO_MANY)

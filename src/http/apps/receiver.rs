@@ -1,6 +1,6 @@
 //! The address where an app receives: on the web, or in a stream.
 
-use tidings_actors::sink::SinkAddress;
+use tidings_actors::model::sink::SinkAddress;
 use url::Url;
 
 use super::{
@@ -12,7 +12,7 @@ use crate::{
     http::{bodies::fields::Fields, front::Front},
 };
 
-/// The address of a receiver, if one is there; null is none.
+/// Reads the address of a receiver; null means none.
 pub(super) fn read_base_url(front: &Front, fields: &mut Fields) -> Option<SinkAddress> {
     let address = SinkAddress::of(Some(fields.text("base_url", 1..=URL_CHARACTERS_MAX)?));
     if let Some(fault) = of_receiver(front, &address) {
@@ -25,7 +25,7 @@ fn of_receiver(front: &Front, address: &SinkAddress) -> Option<UrlFault> {
     let text = match address {
         SinkAddress::Stream(address) => return streams::fault(front, address),
         SinkAddress::Endpoint(address) => address,
-        SinkAddress::Pull | SinkAddress::Print => return Some("must be a web address".into()),
+        _ => return Some("must be a web address".into()),
     };
     let Ok(url) = Url::parse(text) else { return Some("must be a web address".into()) };
     let plain = url.scheme() == "http";

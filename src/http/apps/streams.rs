@@ -1,9 +1,9 @@
-//! What is different for an app whose changes go to a stream of NATS.
+//! The special rules for an app whose changes go to a NATS stream.
 
 use super::url_fault::UrlFault;
 use tidings_actors::{
+    model::sink::SinkAddress,
     ports::{DeliverySettings, EndpointAccess, EndpointAuth},
-    sink::SinkAddress,
 };
 use tidings_entity::kind::{PayloadFormat, SinkKind};
 
@@ -13,7 +13,7 @@ use crate::{
     sinks::nats::target::Target,
 };
 
-/// What is wrong with the address of a stream, as far as can be told before its name is resolved.
+/// The fault of a stream's address, as far as it shows before the name is resolved.
 pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
     let target = match Target::parse(address) {
         Ok(target) => target,
@@ -36,8 +36,8 @@ pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
     }
 }
 
-/// The settings that a wish is laid over. Events of a stream are CloudEvents by themselves; an app that
-/// leaves a stream gets the bodies of an app that never had one, so that a detour changes nothing.
+/// The settings that the named ones are applied to. Streams have the format CloudEvents; an app that leaves a
+/// stream gets the defaults again, so that a change to a stream and back changes nothing.
 pub(super) fn beginning(
     received_at: Option<&SinkAddress>,
     receives_at: &SinkAddress,
@@ -53,7 +53,7 @@ pub(super) fn beginning(
     now
 }
 
-/// Refuses what a stream has no place for.
+/// Refuses settings that a stream does not support.
 pub(super) fn check(fields: &mut Fields, delivery: &DeliverySettings, access: &EndpointAccess) {
     if delivery.format != PayloadFormat::Cloudevents {
         fields.refuse("delivery/format", "must be cloudevents, which streams carry");

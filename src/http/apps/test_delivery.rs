@@ -1,5 +1,5 @@
-//! Test deliveries: one signed request to an app's endpoint, its outcome in the answer. Each app has
-//! a few a minute, because each is a request to an address that the app may name on the spot.
+//! Test deliveries: one signed request to an app's endpoint, with its outcome in the answer. Each app may
+//! send a few a minute, because the app may name any address in the request.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tidings_actors::{
     handle::{TestRefused, Tested},
+    model::sink::SinkAddress,
     ports::{Action, App, AttemptOutcome, SendFailure, SubscriptionMessage},
-    sink::SinkAddress,
 };
 use tidings_entity::id::AppId;
 use tokio::time::Instant;
@@ -37,20 +37,20 @@ use crate::sinks::nats::target::Target;
 
 /// Test deliveries that an app has in [`PERIOD`].
 const TESTS_MAX: usize = 6;
-/// See [`TESTS_MAX`].
+/// The span in which an app may have [`TESTS_MAX`] test deliveries.
 const PERIOD: Duration = Duration::from_mins(1);
 /// How long to wait where all turns are taken.
 const BUSY_RETRY_AFTER_SECONDS: u64 = 5;
 
-/// When apps sent their last test deliveries. Holds only apps that did within the last period.
+/// The moments of recent test deliveries. Holds only apps that sent one within the last period.
 #[derive(Debug, Default)]
 pub struct Tests(Mutex<HashMap<AppId, VecDeque<Instant>>>);
 
 impl Tests {
-    /// Takes one test delivery of an app's share.
+    /// Counts one test delivery of an app.
     ///
     /// # Errors
-    /// How long to wait for the next one.
+    /// The wait until the next one is allowed.
     fn take(&self, app: &AppId, now: Instant) -> Result<(), Duration> {
         let mut of_app = self.0.lock();
         of_app.retain(|_, sent| {
@@ -67,7 +67,7 @@ impl Tests {
         }
     }
 
-    /// The same now.
+    /// Counts one test delivery of the app now.
     ///
     /// # Errors
     /// 429 that says how long to wait.
@@ -82,7 +82,7 @@ impl Tests {
 
 body! {
     /// What a test delivery goes to.
-    pub(super) struct TestWish {
+    pub(super) struct TestRequest {
         /// An address to try instead of the one that is set. Nothing is changed. Where scheme, host or port
         /// are others, none of the app's header fields, credentials and certificates go along.
         base_url: Option<String>,
@@ -96,7 +96,8 @@ body! {
 pub(in crate::http) struct TestOutcome {
     /// Whether the answer was 2xx, as every delivery needs it.
     pub(in crate::http) accepted: bool,
-    /// The status of the answer; null without one.
+    /// The status of the answer; null without one. Of a mail 250 (taken), 422 (refused for good) or 503 (not
+    /// taken now).
     status: Option<u16>,
     /// Why there was no answer: `timeout`, `connection` (name, connection, TLS or access token),
     /// `refused` (by this server's egress rules) or `invalid_url`.
@@ -105,7 +106,7 @@ pub(in crate::http) struct TestOutcome {
     detail: String,
     /// How long it took, in milliseconds.
     duration_ms: u64,
-    /// The address it was sent to; of a stream the subject.
+    /// The address it was sent to; of a stream the subject; of mails `mailto:` and the recipients.
     url: String,
     /// The id it was sent with, which its signature covers.
     webhook_id: String,
@@ -114,19 +115,19 @@ pub(in crate::http) struct TestOutcome {
 /// Sends one signed test delivery to the endpoint of the app that asks. It is tried once, within 10
 /// seconds; it counts for no breaker and is kept in no history. Six a minute. A branch that is blocked
 /// because the app refused everything goes on when its endpoint takes the test.
-#[utoipa::path(post, path = "/api/app/test", tag = "apps", request_body = Option<TestWish>, responses(
+#[utoipa::path(post, path = "/api/app/test", tag = "apps", request_body = Option<TestRequest>, responses(
     (status = 200, body = TestOutcome)
 ))]
 pub(super) async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let mut app = request.app()?.clone();
-    let mut fields = Fields::of_optional_body::<TestWish>(&request.body)?;
+    let mut fields = Fields::of_optional_body::<TestRequest>(&request.body)?;
     let named = read_base_url(&front, &mut fields);
     fields.finish()?;
     let is_own = named.as_ref().is_none_or(|named| *named == app.receives_at);
     if let Some(named) = named {
         let origins = app.receives_at.base_url().zip(named.base_url());
         if !origins.is_some_and(|(own, other)| is_same_origin(own, other)) {
-            // Whoever may ask for a test need not know what the endpoint is shown.
+            // A caller who may ask for a test need not know the access data of the endpoint.
             app.access = Arc::default();
         }
         app.receives_at = named;
@@ -167,7 +168,7 @@ pub(super) async fn test_sink(front: Arc<Front>, tests: Arc<Tests>, request: Req
 
 /// Whether both have the same scheme, host and port.
 pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
-    // Addresses of streams are opaque to RFC 6454; their parts are as telling.
+    // Addresses of streams have no origin by RFC 6454; their scheme, host and port are compared instead.
     let origin = |text: &str| {
         let url = Url::parse(text).ok()?;
         Some((url.scheme().to_owned(), url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()))
@@ -175,10 +176,10 @@ pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
     origin(one).is_some_and(|one| origin(other) == Some(one))
 }
 
-/// Tries an app as it is to be.
+/// Sends a test delivery with the new settings of an app.
 ///
 /// # Errors
-/// 422 with the outcome where the answer is not 2xx, and what [`test`] answers.
+/// 422 with the outcome where the answer is not 2xx, and the errors of [`test`].
 pub(super) async fn must_pass(front: &Front, tests: &Tests, app: &App) -> Result<(), Problem> {
     let outcome = attempt(front, tests, app).await?;
     if outcome.accepted {
@@ -195,11 +196,11 @@ async fn attempt(front: &Front, tests: &Tests, app: &App) -> Result<TestOutcome,
     Ok(TestOutcome::of(tested, url))
 }
 
-/// Sends one message to the sink of a subscription now; `app` is served there.
+/// Sends one message to the sink of a subscription now; `app` is the app as served at that sink.
 ///
 /// # Errors
-/// 409 where nothing is sent there, 429 for a test beyond the six a minute (`counts`), 503 where there is no
-/// room.
+/// 409 for a sink that nothing is sent to, 429 for a test beyond the six a minute (`counts`), 503 while too
+/// many attempts are in flight.
 pub(in crate::http) async fn send_once(
     front: &Front,
     counts: Option<&Tests>,
@@ -248,14 +249,14 @@ impl TestOutcome {
     }
 }
 
-/// Where a test delivery goes; `None`: the sink is sent nothing.
+/// The address of a test delivery; `None`: nothing is sent to the sink.
 fn address_of_test(receives_at: &SinkAddress) -> Option<String> {
     match receives_at {
         SinkAddress::Endpoint(base_url) => Some(format!("{base_url}/test")),
         SinkAddress::Stream(address) => Some(
             Target::parse(address).map_or_else(|_| address.clone(), |target| target.subject(None, "test")),
         ),
-        SinkAddress::Pull | SinkAddress::Print => None,
+        _ => None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is wrong with an address that an app names. Where the address leads is judged again at each
-//! request, after its name was resolved; this is for early and clear answers.
+//! The fault of an address that an app names. Each request judges the resolved address again; this check
+//! gives early and clear answers.
 
 use http::Method;
 use url::Url;
@@ -12,9 +12,9 @@ use crate::{
 /// Most characters of a web address.
 pub(super) const URL_CHARACTERS_MAX: usize = 2048;
 
-/// What is wrong with an address.
+/// The fault of an address, as text.
 pub(super) struct UrlFault {
-    /// What is wrong, and what mends it.
+    /// The fault and its remedy.
     pub(super) detail: String,
     /// The text that Docora has for the fault.
     pub(super) docora: Option<&'static str>,
@@ -27,8 +27,8 @@ impl From<&str> for UrlFault {
 }
 
 impl UrlFault {
-    /// An address that the egress rules refuse, under Docora's text for it; `unusable` says what an
-    /// address must be that no rule refuses and no request can go to.
+    /// An address that the egress rules refuse, under Docora's text for it; `unusable` is the text for an
+    /// address that no rule refuses but no request can go to.
     pub(super) fn of_egress(error: &EgressError, unusable: &str) -> Self {
         let docora = match error {
             EgressError::Refused(Refused::Port(_) | Refused::OtherPort { .. } | Refused::Own(_)) => None,
@@ -45,8 +45,8 @@ impl UrlFault {
     }
 }
 
-/// What is wrong with the address of a token server. A secret goes there, so plain http is refused also
-/// where settings allow it, but for this machine.
+/// Checks the address of a token server. A secret is sent there, so plain http is refused even if settings
+/// allow it, except to this machine.
 pub(super) fn of_token_server(front: &Front, text: &str) -> Option<UrlFault> {
     let Ok(url) = Url::parse(text) else { return Some("must be a web address".into()) };
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {

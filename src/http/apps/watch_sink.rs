@@ -1,26 +1,28 @@
-//! The sink that one watch has for itself, beside that of its app: `sink` in the bodies of repositories.
+//! The own sink of one watch: `sink` in the bodies of repositories.
 //!
 //! Its fields are those of an app (`base_url`, `delivery`, `endpoint_auth`, `endpoint_tls`) under shorter
-//! names, so they are read by the same functions, with the same rules. What bounds the app as a whole (rate,
-//! attempts at once) is not a matter of one sink.
+//! names, so they are read by the same functions, with the same rules. Limits of the app as a whole (rate,
+//! attempts at once) cannot be set for one sink.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
+    model::sink::{Outlet, SinkAddress},
     ports::{
         App, BatchSettings, BreakerRow, DeliverySettings, EndpointAccess, NewSink, OwnSink, ReplicaSeen,
         Watch,
     },
-    sink::{Outlet, SinkAddress},
 };
 use tidings_entity::{
     id::SinkId,
     kind::{PayloadFormat, SinkKind},
 };
+use url::Url;
 use utoipa::ToSchema;
 
 use super::{
-    access, delivery::read_delivery, endpoint::EndpointShown, receiver::read_base_url, streams, test_delivery,
+    access, delivery::read_delivery, endpoint::EndpointShown, mail_sink, receiver::read_base_url, streams,
+    test_delivery,
 };
 use crate::{
     http::{
@@ -36,21 +38,35 @@ use crate::{
 /// Fields of `delivery` that bound an app over all its sinks.
 const OF_APPS: [&str; 3] = ["rate", "max_concurrent", "multi_branch"];
 /// Fields of the sink of a subscription.
-const OF_SUBSCRIPTIONS: [&str; 9] =
-    ["kind", "url", "headers", "auth", "tls", "format", "retry_policy", "retry_base_ms", "retry_cap_ms"];
+const OF_SUBSCRIPTIONS: [&str; 10] = [
+    "kind",
+    "url",
+    "headers",
+    "auth",
+    "tls",
+    "format",
+    "retry_policy",
+    "retry_base_ms",
+    "retry_cap_ms",
+    "to",
+];
 /// Most characters of a `watch_name`.
 const ALIAS_MAX: usize = 40;
 
 /// Where the changes of one repository go, where that is not the endpoint of the app.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
-pub(in crate::http) struct SinkWish {
+pub(in crate::http) struct SinkRequest {
     /// `endpoint` (requests to `url`), `stream` (messages of the NATS server at `url`) or `pull` (changes
-    /// are asked for with `GET /api/repositories/{id}/pending`).
-    kind: String,
+    /// are asked for with `GET /api/repositories/{id}/pending`). Of a subscription also `mail`, not `pull`.
+    /// Missing: what `url` says, or `to`.
+    kind: Option<String>,
     /// Where changes are sent; not with `pull`.
     #[schema(min_length = 1, max_length = 2048)]
     url: Option<String>,
+    /// Whom mails go to, 1 to 10 addresses; with `mail` only.
+    #[schema(max_items = 10)]
+    to: Option<Vec<String>>,
     /// Header fields that go with each request, as in `delivery.headers` of an app.
     headers: Option<std::collections::BTreeMap<String, Option<String>>>,
     /// Credentials of requests, as in `endpoint_auth` of an app.
@@ -76,27 +92,27 @@ pub(in crate::http) struct SinkWish {
     retry_cap_ms: Option<u64>,
     /// As in `delivery` of an app.
     retry_window_ms: Option<u64>,
-    /// Wants `/synced` after each round.
+    /// Whether `/synced` is sent after each round.
     synced: Option<bool>,
-    /// Wants `/resync` before each resync.
+    /// Whether `/resync` is sent before each resync.
     resync: Option<bool>,
-    /// Wants `/sync_recovered`.
+    /// Whether `/sync_recovered` is sent when the source can be scanned again.
     sync_recovered: Option<bool>,
 }
 
 /// The sink that a repository has for itself.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct SinkShown {
-    /// Its id: that of its breaker.
+    /// Id of the sink, `snk_...`; its breaker has the same id.
     sink_id: String,
     /// `endpoint`, `stream` or `pull`.
     kind: &'static str,
     /// Where changes are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-    /// `docora` or `cloudevents`.
+    /// The format of bodies: `docora` or `cloudevents`.
     format: &'static str,
-    /// `strict` or `phased`.
+    /// Whether attempts may overlap: `strict` (no) or `phased`.
     order: &'static str,
     max_in_flight: u32,
     /// Many changes in one request; null: one by one.
@@ -116,7 +132,7 @@ pub(in crate::http) struct SinkShown {
 }
 
 impl SinkShown {
-    /// The sink of a watch, where it has one for itself.
+    /// The watch's own sink, if it has one.
     pub(in crate::http) fn of(watch: &Watch, breakers: &[BreakerRow]) -> Option<Self> {
         let sink = watch.sink.as_ref()?;
         let address = &sink.address;
@@ -137,8 +153,8 @@ impl SinkShown {
     }
 }
 
-/// Reads `sink`: `None` where it is missing, `Some(None)` for the sink of the app. What is missing in it
-/// stays as it is `now`.
+/// Reads `sink`: `None` if it is missing, `Some(None)` for the sink of the app. Missing fields keep their
+/// values of `now`.
 pub(in crate::http) fn read_sink(
     front: &Front,
     fields: &mut Fields,
@@ -147,51 +163,71 @@ pub(in crate::http) fn read_sink(
     if fields.null("sink") {
         return Some(None);
     }
-    let wish = fields.object::<Map<String, Value>>("sink")?;
-    read_wish(front, fields, wish, now).map(Some)
+    let settings = fields.object::<Map<String, Value>>("sink")?;
+    let without_place = "must say where changes go: url (https:// or nats://), or the kind pull";
+    read_settings(front, fields, settings, now, without_place).map(Some)
 }
 
-/// Reads the sink of a subscription: it is sent one entry at a time, so what says how changes go does not
-/// apply. The address alone may say the kind.
+/// Reads the sink of a subscription: entries are sent one at a time, so settings about batches and order do
+/// not apply.
 pub(in crate::http) fn read_subscription_sink(
     front: &Front,
     fields: &mut Fields,
+    app: &App,
     now: Option<&OwnSink>,
 ) -> Option<NewSink> {
-    let mut wish = fields.object::<Map<String, Value>>("sink")?;
+    let mut settings = fields.object::<Map<String, Value>>("sink")?;
     let foreign: Vec<String> =
-        wish.keys().filter(|name| !OF_SUBSCRIPTIONS.contains(&name.as_str())).cloned().collect();
+        settings.keys().filter(|name| !OF_SUBSCRIPTIONS.contains(&name.as_str())).cloned().collect();
     for name in foreign {
-        wish.remove(&name);
+        settings.remove(&name);
         fields.refuse(&format!("sink/{name}"), "is no field of the sink of a subscription");
     }
-    if wish.get("kind").is_some_and(|kind| kind == SinkKind::Pull.as_str()) {
-        fields.refuse("sink/kind", "must be one of: endpoint, stream");
+    if settings.get("kind").is_some_and(|kind| kind == SinkKind::Pull.as_str()) {
+        fields.refuse("sink/kind", "must be one of: endpoint, stream, mail");
         return None;
     }
-    if let (None, Some(url)) = (wish.get("kind"), wish.get("url").and_then(Value::as_str)) {
-        let kind = SinkAddress::of(Some(url.to_owned())).kind();
-        wish.insert("kind".to_owned(), Value::String(kind.as_str().to_owned()));
+    if mail_sink::is_meant(&settings, now) {
+        return mail_sink::read(front, fields, settings, (app, now));
     }
-    read_wish(front, fields, wish, now)
+    if settings.remove("to").is_some() {
+        fields.refuse("sink/to", "is for the kind mail");
+    }
+    let url = settings.get("url").and_then(Value::as_str);
+    if url.and_then(|url| Url::parse(url).ok()).is_some_and(|url| holds_secrets(&url)) {
+        fields.refuse(
+            "sink/url",
+            "must not hold a query or a fragment, because addresses are stored and shown in clear text; send \
+             a secret in headers or auth",
+        );
+        return None;
+    }
+    let without_place = "must say where entries go: url (https:// or nats://), or to (mail addresses)";
+    read_settings(front, fields, settings, now, without_place)
 }
 
-fn read_wish(
+/// Whether an address has parts in which secrets are often given.
+fn holds_secrets(url: &Url) -> bool {
+    url.query().is_some() || url.fragment().is_some()
+}
+
+fn read_settings(
     front: &Front,
     fields: &mut Fields,
-    mut wish: Map<String, Value>,
+    mut settings: Map<String, Value>,
     now: Option<&OwnSink>,
+    without_place: &str,
 ) -> Option<NewSink> {
-    let kind = read_kind(fields, &mut wish, now)?;
-    for name in OF_APPS.iter().filter(|name| wish.contains_key(**name)) {
+    let kind = read_kind(fields, &mut settings, now, without_place)?;
+    for name in OF_APPS.iter().filter(|name| settings.contains_key(**name)) {
         fields.refuse(&format!("sink/{name}"), "is chosen for the app as a whole (PATCH /api/app)");
     }
     let now = now.filter(|now| now.address.kind() == kind);
     let mut inner = Map::new();
     for (short, long) in [("url", "base_url"), ("auth", "endpoint_auth"), ("tls", "endpoint_tls")] {
-        inner.extend(wish.remove(short).map(|value| (long.to_owned(), value)));
+        inner.extend(settings.remove(short).map(|value| (long.to_owned(), value)));
     }
-    inner.insert("delivery".to_owned(), Value::Object(wish));
+    inner.insert("delivery".to_owned(), Value::Object(settings));
     let mut inner = Fields::of_object(inner);
     let sink = read_fields(front, &mut inner, kind, now);
     fields.adopt(inner, |name| {
@@ -208,11 +244,21 @@ fn read_wish(
     Some(sink)
 }
 
-fn read_kind(fields: &mut Fields, wish: &mut Map<String, Value>, now: Option<&OwnSink>) -> Option<SinkKind> {
+fn read_kind(
+    fields: &mut Fields,
+    settings: &mut Map<String, Value>,
+    now: Option<&OwnSink>,
+    without_place: &str,
+) -> Option<SinkKind> {
     const KINDS: [SinkKind; 3] = [SinkKind::Endpoint, SinkKind::Stream, SinkKind::Pull];
-    let Some(word) = wish.remove("kind") else {
+    let Some(word) = settings.remove("kind") else {
+        // The address alone says the kind.
+        if let Some(url) = settings.get("url") {
+            let kind = SinkAddress::of(url.as_str().map(str::to_owned)).kind();
+            return Some(if kind == SinkKind::Stream { kind } else { SinkKind::Endpoint });
+        }
         if now.is_none() {
-            fields.refuse("sink/kind", "is required");
+            fields.refuse("sink", without_place);
         }
         return now.map(|now| now.address.kind());
     };
@@ -231,7 +277,7 @@ fn read_fields(front: &Front, inner: &mut Fields, kind: SinkKind, now: Option<&O
     }
     let (delivery, headers) = read_delivery(inner, (None, &address), &begin);
     let delivery = delivery.unwrap_or(begin);
-    // What goes with requests follows to no other origin by itself.
+    // The access data does not follow to another origin without consent.
     let stays = now.is_some_and(|now| match (now.address.base_url(), address.base_url()) {
         (Some(one), Some(other)) => test_delivery::is_same_origin(one, other),
         (one, other) => one == other,
@@ -268,7 +314,8 @@ fn read_address(front: &Front, inner: &mut Fields, kind: SinkKind, now: Option<&
     match (read_base_url(front, inner), now) {
         (Some(address), _) => {
             if address.kind() != kind {
-                inner.refuse("base_url", format!("is no address of the kind {kind}"));
+                let form = if kind == SinkKind::Stream { "nats://HOST/SUBJECT" } else { "https://HOST/PATH" };
+                inner.refuse("base_url", format!("is no address of the kind {kind}, which is {form}"));
             }
             address
         }
@@ -282,7 +329,7 @@ fn read_address(front: &Front, inner: &mut Fields, kind: SinkKind, now: Option<&
     }
 }
 
-/// Reads `watch_name`; empty where it is missing.
+/// Reads `watch_name`; empty if it is missing.
 pub(in crate::http) fn read_alias(fields: &mut Fields) -> String {
     let alias = fields.text("watch_name", 0..=ALIAS_MAX).unwrap_or_default();
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -292,7 +339,7 @@ pub(in crate::http) fn read_alias(fields: &mut Fields) -> String {
     alias
 }
 
-/// The key that a sink was given just now, to be shown once.
+/// The new key of a sink, to be shown once.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -308,13 +355,14 @@ pub(in crate::http) async fn new_secret(
     let kept = front.store.sink(&app.id, &sink.id).await;
     let kept = kept.map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED))?;
     let kept = kept.and_then(|kept| kept.signing_key);
-    // A sink that had a key keeps it.
+    // A sink that already had a key keeps the key.
     let is_new = kept.is_some_and(|kept| kept.expose() == given.expose());
     Ok(is_new.then(|| shown_signing_secret(given).expose().to_owned()))
 }
 
-/// Refuses what a replica of an older version would misread, while one lives: without sinks it would send
-/// the changes to the endpoint of the app. `knows` is what that version knows not, as in "no sinks".
+/// Refuses a request while a replica of an older version is alive that would misread its rows: without
+/// knowing sinks it would send the changes to the endpoint of the app. `knows` says what that version lacks,
+/// as in "no sinks".
 ///
 /// # Errors
 /// 409 that names the replica, and when the database does not answer.
@@ -333,7 +381,7 @@ pub(in crate::http) async fn refuse_beside_older(front: &Front, knows: &str) -> 
     }
 }
 
-/// A replica of a version before this one.
+/// The first replica of an older version than this one.
 fn older<'r>(replicas: &'r [ReplicaSeen], version: &str) -> Option<&'r ReplicaSeen> {
     let parts = |text: &str| -> Vec<u64> {
         let release = text.split(['-', '+']).next().unwrap_or_default();

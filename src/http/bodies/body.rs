@@ -1,18 +1,18 @@
-//! What a request's body may hold, described once: [`body!`] makes the schema of the API's document and the
-//! list of names from one struct, and [`super::fields::Fields`] reads by that list. A name that is read and
-//! not described, or described and not read, fails the first test that sends such a body.
+//! The fields of a request's body, described once: [`body!`] makes the schema of the API's document and the
+//! list of names from one struct, and [`super::fields::Fields`] reads by that list. If a field is read but
+//! not described, or described but not read, the first test that sends such a body fails.
 
 /// A body, or an object within one.
 pub(crate) trait Body {
     /// The names of its fields, as they are described.
     const FIELDS: &'static [&'static str];
-    /// Those of them that Docora does not have, on a route that Docora has too; there unknown fields are
-    /// passed over unless the body uses one of these.
+    /// The fields that Docora does not have, on a route that exists in Docora too; there unknown fields are
+    /// ignored unless the body uses one of these.
     const OURS: &'static [&'static str] = &[];
 }
 
-/// Describes a body. Fields that Docora does not have stand in a block of their own where Docora has the
-/// route.
+/// Describes a body. If the route exists in Docora, the fields that Docora lacks are listed in a block of
+/// their own.
 macro_rules! body {
     (
         $(#[$meta:meta])*

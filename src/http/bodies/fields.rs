@@ -1,5 +1,5 @@
-//! Reading the fields of a JSON object one by one, so that every fault is found, each with the
-//! pointer to its field. What is left over at the end is an unknown field.
+//! Reads the fields of a JSON object one by one, so that every fault is found, each with the pointer to its
+//! field. Fields that are left at the end are unknown.
 
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
@@ -17,16 +17,16 @@ use super::{
 /// Characters of an unknown name that are shown.
 const NAME_SHOWN: usize = 64;
 
-/// From which likeness on (0 to 1) an unknown name counts as a misspelt one.
+/// The likeness (0 to 1) from which on an unknown name counts as misspelt.
 const ALIKE: f64 = 0.8;
 
-/// The fields of a body that are still unread, and what is wrong with those that were.
+/// The unread fields of a body, and the faults of those that were read.
 pub(crate) struct Fields {
     unread: Map<String, Value>,
     known: BTreeSet<String>,
     faults: Vec<FieldFault>,
     ignore_unknown: bool,
-    /// The names that the body is described with, where it is.
+    /// The names in the description of the body, if there is one.
     described: Option<&'static [&'static str]>,
 }
 
@@ -34,8 +34,7 @@ impl Fields {
     /// The fields of a body.
     ///
     /// # Errors
-    /// 400 for a body that is no JSON object, or in which an object, at whatever depth, names a field
-    /// twice.
+    /// 400 for a body that is no JSON object, or in which an object at any depth names a field twice.
     pub(crate) fn of(body: &[u8]) -> Result<Self, Problem> {
         if body.is_empty() {
             return Err(Problem::malformed("the body is empty; it must be a JSON object"));
@@ -60,29 +59,30 @@ impl Fields {
         Self { unread, known: BTreeSet::new(), faults: Vec::new(), ignore_unknown: false, described: None }
     }
 
-    /// Takes over what is wrong with an object within this body, under the names that its fields have here.
+    /// Takes over the faults of an object within this body, under the names that its fields have here. Docora
+    /// has no such object, so it has no text for these faults: the text names the field.
     pub(crate) fn adopt(&mut self, inner: Self, rename: impl Fn(&str) -> String) {
         let unknown = inner.unread.keys().map(|name| FieldFault::new(name, "there is no such field"));
         let unknown: Vec<FieldFault> = unknown.collect();
         for fault in inner.faults.into_iter().chain(unknown) {
             let name = rename(fault.pointer.trim_start_matches('/'));
-            self.faults.push(FieldFault { pointer: format!("/{name}"), ..fault });
+            self.faults.push(FieldFault { pointer: format!("/{name}"), docora: None, ..fault });
         }
     }
 
-    /// The fields of a body that may be left out.
+    /// The fields of a body that may be missing.
     ///
     /// # Errors
-    /// Those of [`Fields::of`].
+    /// The errors of [`Fields::of`].
     pub(crate) fn of_optional(body: &[u8]) -> Result<Self, Problem> {
         Self::of(if body.is_empty() { b"{}" } else { body })
     }
 
-    /// The fields of a body that is described by [`super::body::body`]. Where some of them are not Docora's,
-    /// unknown ones are passed over as in [`Fields::ignore_unknown_unless`].
+    /// The fields of a body that [`super::body::body`] describes. If Docora lacks some of them, unknown
+    /// fields are ignored as in [`Fields::ignore_unknown_unless`].
     ///
     /// # Errors
-    /// Those of [`Fields::of`].
+    /// The errors of [`Fields::of`].
     pub(crate) fn of_body<B: Body>(body: &[u8]) -> Result<Self, Problem> {
         let mut fields = Self::of(body)?;
         fields.described = Some(B::FIELDS);
@@ -92,17 +92,17 @@ impl Fields {
         Ok(fields)
     }
 
-    /// The same of a body that may be left out.
+    /// Like [`Fields::of_body`], for a body that may be missing.
     ///
     /// # Errors
-    /// Those of [`Fields::of`].
+    /// The errors of [`Fields::of`].
     pub(crate) fn of_optional_body<B: Body>(body: &[u8]) -> Result<Self, Problem> {
         Self::of_body::<B>(if body.is_empty() { b"{}" } else { body })
     }
 
-    /// On a route that Docora has too: unknown fields are passed over as Docora does, unless the
-    /// body uses a field of ours, which shows that its author knows this API. A name that is nearly the
-    /// name of a field is refused all the same.
+    /// For a route that exists in Docora too: unknown fields are ignored as Docora does, unless the body uses
+    /// a field that Docora lacks, which shows that its author knows this API. A misspelt field name is
+    /// refused all the same.
     pub(crate) fn ignore_unknown_unless(&mut self, ours: &[&str]) {
         self.ignore_unknown = !ours.iter().any(|name| self.unread.contains_key(*name));
     }
@@ -114,6 +114,11 @@ impl Fields {
         self.unread.contains_key(name)
     }
 
+    /// Marks a field whose value is read unchanged elsewhere.
+    pub(crate) fn is_kept_raw(&mut self, name: &str) {
+        self.ask_for(name);
+    }
+
     /// A name is known from here on.
     fn ask_for(&mut self, name: &str) {
         debug_assert!(
@@ -123,23 +128,23 @@ impl Fields {
         self.known.insert(name.to_owned());
     }
 
-    /// Reads a field.
+    /// Removes the field of this name from the body; `None`: the body lacks the field.
     fn take(&mut self, name: &str) -> Option<Value> {
         self.ask_for(name);
         self.unread.remove(name)
     }
 
-    /// Notes what is wrong with a field.
+    /// Records a fault of a field.
     pub(crate) fn refuse(&mut self, name: &str, detail: impl Into<String>) {
         self.faults.push(FieldFault::new(name, detail));
     }
 
-    /// Notes what is wrong with a field, and the text that Docora has for it.
+    /// Records a fault of a field, and the text that Docora has for it.
     pub(crate) fn refuse_as(&mut self, name: &str, detail: impl Into<String>, docora: Option<&'static str>) {
         self.faults.push(FieldFault { docora, ..FieldFault::new(name, detail) });
     }
 
-    /// One of two names for the same field: the one that is used, the first where none is.
+    /// The name in use of two names for the same field; the first if neither is in use.
     pub(crate) fn either<'a>(&mut self, first: &'a str, second: &'a str) -> &'a str {
         if self.has(first) && self.has(second) {
             self.unread.remove(second);
@@ -148,8 +153,24 @@ impl Fields {
         if self.has(second) { second } else { first }
     }
 
-    /// A text of so many characters, none of them a control character.
+    /// Reads a text with a length in this range, in characters, and without control characters.
     pub(crate) fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
+        self.text_without(name, length, char::is_control, "must not hold control characters")
+    }
+
+    /// Reads a text with a length in this range, in characters. It may hold line breaks and tabs, but no
+    /// NUL, which PostgreSQL does not store.
+    pub(crate) fn free_text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
+        self.text_without(name, length, |c| c == '\0', "must not hold the character NUL")
+    }
+
+    fn text_without(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        is_refused: fn(char) -> bool,
+        refusal: &str,
+    ) -> Option<String> {
         let text = match self.take(name)? {
             Value::String(text) => text,
             _ => {
@@ -160,15 +181,15 @@ impl Fields {
         if !length.contains(&text.chars().count()) {
             let (least, most) = (length.start(), length.end());
             self.refuse(name, format!("must have {least} to {most} characters"));
-        } else if text.chars().any(char::is_control) {
-            self.refuse(name, "must not hold control characters");
+        } else if text.chars().any(is_refused) {
+            self.refuse(name, refusal);
         } else {
             return Some(text);
         }
         None
     }
 
-    /// A text that must be there; empty where it is not, and then noted.
+    /// Reads a text that is required; if it is missing, a fault is recorded and the result is empty.
     pub(crate) fn required_text(&mut self, name: &str, length: RangeInclusive<usize>) -> String {
         if !self.has(name) {
             self.refuse(name, "is required");
@@ -176,12 +197,12 @@ impl Fields {
         self.text(name, length).unwrap_or_default()
     }
 
-    /// A list of texts.
+    /// Reads a list of texts.
     pub(crate) fn texts(&mut self, name: &str) -> Option<Vec<String>> {
         self.decoded(name, "must be a list of texts")
     }
 
-    /// A list of objects; what is wrong with one is said by its decoder.
+    /// Reads a list of objects; their decoder reports faults.
     pub(crate) fn list<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
         match serde_json::from_value(self.take(name)?) {
             Ok(list) => Some(list),
@@ -198,22 +219,22 @@ impl Fields {
         is_null && self.take(name).is_some()
     }
 
-    /// `true` or `false`.
+    /// Reads a field that must be `true` or `false`.
     pub(crate) fn boolean(&mut self, name: &str) -> Option<bool> {
         self.decoded(name, "must be true or false")
     }
 
     /// A whole number that is not negative.
     pub(crate) fn number(&mut self, name: &str) -> Option<u64> {
-        self.decoded(name, "must be a whole number that is not negative")
+        self.decoded(name, "must be a whole number from 0 to 18446744073709551615")
     }
 
-    /// One of a closed set of words; `words` says which.
+    /// Reads one of a fixed set of words; `words` lists them.
     pub(crate) fn word<T: DeserializeOwned>(&mut self, name: &str, words: &str) -> Option<T> {
         self.decoded(name, &format!("must be one of: {words}"))
     }
 
-    /// Anything that can be decoded; what is wrong with it is said by its decoder.
+    /// Reads any value that can be decoded; its decoder reports faults.
     pub(crate) fn object<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let value = self.take(name)?;
         if !value.is_object() {
@@ -240,18 +261,16 @@ impl Fields {
         for (name, _) in std::mem::take(&mut self.unread) {
             let meant = self.nearest(&name).map(str::to_owned);
             if meant.is_some() || !self.ignore_unknown {
-                let pointer = name.replace('~', "~0").replace('/', "~1");
                 let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-                let pointer: String = pointer.chars().take(NAME_SHOWN).collect();
-                self.refuse(&pointer, format!("there is no such field{hint}"));
+                self.refuse(&shown_name(&name), format!("there is no such field{hint}"));
             }
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
 
-    /// The known field whose name is most like this one, if one is like it.
+    /// The known field whose name is most similar to this one, if any is similar.
     fn nearest(&self, name: &str) -> Option<&str> {
-        // What is longer than every field is no misspelt one, and comparing costs length times length.
+        // A name longer than every field is no misspelling, and comparing costs length times length.
         let name: &str = Some(name).filter(|name| name.len() <= NAME_SHOWN)?;
         let likeness = |known: &str| strsim::normalized_damerau_levenshtein(known, name);
         let near = self.known.iter().map(String::as_str).filter(|known| likeness(known) >= ALIKE);
@@ -267,8 +286,14 @@ impl Fields {
     }
 }
 
-/// JSON in which no object names a field twice: readers differ in which of the two they take, so the
-/// one that judged a body may have seen another value than the one that acts on it.
+/// A name from the caller as a part of a pointer (RFC 6901), cut to the length that is shown.
+pub(crate) fn shown_name(name: &str) -> String {
+    let pointer = name.replace('~', "~0").replace('/', "~1");
+    pointer.chars().take(NAME_SHOWN).collect()
+}
+
+/// JSON in which no object names a field twice: readers differ in which value they use, so a check could see
+/// another value than the code that acts on it.
 struct Unique;
 
 impl<'de> Deserialize<'de> for Unique {
@@ -334,11 +359,11 @@ mod tests {
     body! {
         /// A body of a route that Docora has too.
         struct Both {
-            /// Docora's.
+            /// A field that Docora's route has too.
             first_name: Option<String>,
         }
         beyond docora {
-            /// Ours.
+            /// A field that only Tidings has.
             second_name: Option<u64>,
         }
     }

@@ -1,13 +1,13 @@
 //! The filter `q` of lists and bulk verbs: in a query, and in a body.
 
 use tidings_actors::{
-    filter::{BYTES_MAX, FieldSet, Filter},
+    model::filter::{BYTES_MAX, FieldSet, Filter},
     time::Timestamp,
 };
 
 use super::{fields::Fields, paging::Query, problem::Problem};
 
-/// The filter of a query; `None` where nothing is said.
+/// The filter of a query; `None` if there is none.
 ///
 /// # Errors
 /// 400 with the column of the fault.
@@ -21,9 +21,10 @@ pub(crate) fn of_query(
     Ok(filter.filter(|filter| !filter.is_empty()))
 }
 
-/// The filter of a body; what is wrong is noted. One that says nothing is none: who means every row says so.
+/// The filter of a body; faults are recorded. An empty filter is a fault: a caller who means every row must
+/// say so.
 pub(crate) fn of_fields(fields: &mut Fields, set: &'static FieldSet, now: Timestamp) -> Option<Filter> {
-    let text = fields.text("q", 1..=BYTES_MAX)?;
+    let text = fields.free_text("q", 1..=BYTES_MAX)?;
     match Filter::parse(&text, set, now) {
         Ok(filter) => Some(filter).filter(|filter| !filter.is_empty()),
         Err(fault) => {

@@ -1,11 +1,10 @@
-//! The names that people know things by, beside their ids: of apps and of repositories. Looked up once each
-//! for one answer.
+//! The names of apps and repositories, shown beside their ids. Each is looked up once per answer.
 
 use std::collections::HashMap;
 
 use tidings_actors::{
+    model::sink::SinkAddress,
     ports::{App, StoreError, Watch},
-    sink::SinkAddress,
 };
 use tidings_entity::id::{AppId, WatchId};
 use url::Url;
@@ -13,13 +12,13 @@ use url::Url;
 use super::problem::{Kind, Problem};
 use crate::http::front::Front;
 
-/// What lists show of an app. An app that was erased meanwhile has no name.
+/// The facts that lists show of an app. An app that was erased meanwhile has no name.
 #[derive(Clone, Default)]
 pub(crate) struct AppFacts {
     pub(crate) name: String,
-    /// Why it is not served, where it is not.
+    /// Why the app is disabled; `None` while it is served.
     pub(crate) disabled: Option<String>,
-    /// Whether it asks for its changes, instead of being sent them.
+    /// Whether the app pulls its changes.
     pub(crate) pulls: bool,
 }
 
@@ -33,7 +32,7 @@ impl AppFacts {
     }
 }
 
-/// Names that were looked up for one answer.
+/// The names that were looked up for one answer.
 pub(crate) struct Names<'f> {
     front: &'f Front,
     apps: HashMap<AppId, AppFacts>,
@@ -46,7 +45,7 @@ impl<'f> Names<'f> {
         Self { front, apps: HashMap::new(), repositories: HashMap::new() }
     }
 
-    /// An app.
+    /// Looks up an app.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -61,7 +60,7 @@ impl<'f> Names<'f> {
         Ok(facts)
     }
 
-    /// The repository of a watch; `None` where it is not watched any more.
+    /// Looks up the repository of a watch; `None` if the watch was removed.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -1,5 +1,5 @@
-//! Queries of lists: `limit`, `cursor` and what a list may be filtered by. A cursor is opaque: it
-//! names the last item seen, and is good for the list and the app it was made for only.
+//! The queries of lists: `limit`, `cursor` and filters. A cursor is opaque: it names the last item seen, and
+//! is valid only for the list and the app that it was made for.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 
-/// Items of a list when nobody says how many.
+/// The number of items of a page where the request gives none.
 pub(crate) const LIMIT_DEFAULT: u64 = 50;
 /// Most items of a list.
 const LIMIT_MAX: u64 = 100;
@@ -23,23 +23,23 @@ const MARK_BYTES: usize = 8;
 /// One page of a list.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Page<T> {
-    /// The items.
+    /// The items of this page, in the order of the list.
     pub(crate) items: Vec<T>,
     /// Gives the next page as `cursor`; missing on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next_cursor: Option<String>,
 }
 
-/// What a query asks for.
+/// The parameters of a query.
 pub(crate) struct Query {
     pairs: Vec<(String, String)>,
 }
 
 impl Query {
-    /// Reads a query that may hold these keys, each once.
+    /// Parses a query that may hold these keys, each once.
     ///
     /// # Errors
-    /// 400 for another key, or one that is there twice.
+    /// 400 for another key, or a key that occurs twice.
     pub(crate) fn of(query: &str, known: &[&str]) -> Result<Self, Problem> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -60,7 +60,7 @@ impl Query {
         self.pairs.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
     }
 
-    /// The same query without a key, as it is sent.
+    /// The query without one key, encoded.
     #[must_use]
     pub(crate) fn without(&self, key: &str) -> String {
         let rest = self.pairs.iter().filter(|(other, _)| other != key);
@@ -79,7 +79,7 @@ impl Query {
         }
     }
 
-    /// The last item seen, from the cursor of the list `list` (its name and whose it is).
+    /// The last item seen, from the cursor of the list `list` (its name and its owner).
     ///
     /// # Errors
     /// 400 for a cursor that was not made for this list.
@@ -93,8 +93,8 @@ impl Query {
     }
 }
 
-/// Which part of a list is asked for that is made whole for each request: its cursor says how many items came
-/// before. Where such a list changes between two pages, an item may come twice or be left out.
+/// The requested part of a list that is computed completely for each request: the cursor says how many items
+/// came before. If such a list changes between two pages, an item may come twice or be left out.
 pub(crate) struct Window {
     list: &'static str,
     skip: u64,
@@ -112,7 +112,7 @@ impl Window {
         Ok(Self { list, skip, limit })
     }
 
-    /// How many items from the first on tell what the page is, and whether it is the last one.
+    /// How many items from the beginning are needed to fill the page and to know whether it is the last.
     pub(crate) fn needed(&self) -> u64 {
         self.skip + self.limit + 1
     }
@@ -126,7 +126,7 @@ impl Window {
     }
 }
 
-/// A page from one item more than were asked for.
+/// Makes a page from up to one item more than were requested.
 pub(crate) fn page<Row, T: Serialize>(
     mut rows: Vec<Row>,
     limit: u64,

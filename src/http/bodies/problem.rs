@@ -1,8 +1,7 @@
-//! Errors as RFC 9457 problems. Each kind has a stable `type`, status and title; `error` repeats
-//! the title, or names the invalid fields with what is wrong with each, because clients of Docora read
-//! that name. Where Docora has a text of its own for a fault, `error` is that text.
-//! Nothing internal is ever shown: the chain behind a 500 or 503 goes to the log, under the
-//! request id that the problem names.
+//! Errors as RFC 9457 problems. Each kind has a stable `type`, status and title; `error` repeats the title,
+//! or names the invalid fields with their faults, because clients of Docora read that name. Where Docora has
+//! a text of its own for a fault, `error` is that text. Nothing internal is ever shown: the chain behind a
+//! 500 or 503 goes to the log, under the request id that the problem names.
 
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -12,23 +11,23 @@ use tracing::{error, warn};
 use utoipa::ToSchema;
 use warp::reply::Response;
 
-/// What every `type` begins with.
+/// The prefix of every `type`.
 pub const TYPE_PREFIX: &str = "urn:tidings:problem:";
 /// Most invalid fields that `error` names.
 const NAMED_MAX: usize = 5;
-/// What a detail begins with whose subject is the field.
+/// The first words of a detail whose subject is the field.
 const VERBS: [&str; 9] = ["is", "must", "cannot", "holds", "stands", "says", "names", "goes", "has"];
-/// How many seconds a client should wait when the database does not answer.
+/// The seconds that a client should wait if the database does not answer.
 const STORE_RETRY_AFTER_SECONDS: u64 = 5;
 
-/// A kind of problem: what stands behind one `type`.
+/// A kind of problem: a `type` with its status and title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// The last part of `type`.
     pub code: &'static str,
     /// The status that it has unless a route says otherwise.
     pub status: StatusCode,
-    /// Its title; for Docora's own errors, Docora's text.
+    /// The title of the kind; for errors that Docora has too, Docora's text.
     pub title: &'static str,
 }
 
@@ -38,7 +37,7 @@ macro_rules! kinds {
             $($(#[$doc])* pub const $name: Self =
                 Self { code: $code, status: StatusCode::$status, title: $title };)+
 
-            /// Every kind.
+            /// Every kind of problem, in the order of this list.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
         }
     };
@@ -55,7 +54,11 @@ kinds! {
     ADMIN_REQUIRED = "admin-required", UNAUTHORIZED, "Admin authentication required";
     /// A token that is known, and may not do this.
     ROLE_REQUIRED = "role-required", FORBIDDEN, "This needs a higher role";
-    /// No such route.
+    /// A token that is known, and lacks the permission of the route.
+    PERMISSION_REQUIRED = "permission-required", FORBIDDEN, "This needs a permission";
+    /// The cookie of a session came with a request that no page of this server made.
+    CROSS_SITE = "cross-site-request", FORBIDDEN, "The request was not made by a page of this server";
+    /// The path leads to no route.
     NO_ROUTE = "no-route", NOT_FOUND, "Not Found";
     /// No such watch, or that of another app.
     NOT_REGISTERED = "repository-not-registered", NOT_FOUND,
@@ -68,7 +71,7 @@ kinds! {
     NO_ROUND = "round-not-found", NOT_FOUND, "Round not found";
     /// No such delivery among those that were looked at, or that of another app.
     NO_DELIVERY = "delivery-not-found", NOT_FOUND, "Delivery not found";
-    /// No such app.
+    /// The app does not exist.
     NO_APP = "app-not-found", NOT_FOUND, "App not found";
     /// No such token, or that of another owner.
     NO_TOKEN = "token-not-found", NOT_FOUND, "Token not found";
@@ -76,14 +79,24 @@ kinds! {
     NO_REPOSITORY = "repository-not-found", NOT_FOUND, "Repository not found";
     /// No such breaker that has failures.
     NO_BREAKER = "breaker-not-found", NOT_FOUND, "Breaker not found, or closed without failures";
-    /// No such key.
+    /// The keyring has no key of this id.
     NO_KEY = "key-not-found", NOT_FOUND, "Key not found";
     /// No such subscription, or that of another app.
     NO_SUBSCRIPTION = "subscription-not-found", NOT_FOUND, "Subscription not found";
     /// No such entry that may be sent.
     NO_ENTRY = "entry-not-found", NOT_FOUND, "Entry not found";
-    /// No such receipt.
+    /// No such hook, or that of another app.
+    NO_HOOK = "hook-not-found", NOT_FOUND, "Hook not found";
+    /// The receipt does not exist.
     NO_RECEIPT = "receipt-not-found", NOT_FOUND, "Receipt not found";
+    /// No such task, or that of another app.
+    NO_TASK = "task-not-found", NOT_FOUND, "Task not found";
+    /// No such queue, or that of another app.
+    NO_QUEUE = "queue-not-found", NOT_FOUND, "Queue not found";
+    /// No such schedule, or that of another app.
+    NO_SCHEDULE = "schedule-not-found", NOT_FOUND, "Schedule not found";
+    /// The claim is not the newest of its task, or its time is over.
+    CLAIM_LOST = "claim-lost", CONFLICT, "The claim is over: another worker may have the task";
     /// No such page of the documentation.
     NO_PAGE = "page-not-found", NOT_FOUND, "Page not found";
     /// No secret is set that a hook could prove itself with.
@@ -104,7 +117,7 @@ kinds! {
     CONTENT_TOO_LARGE = "content-too-large", UNPROCESSABLE_ENTITY, "The content is too large to be served";
     /// The mirror lacks it and the Git host does not give it, or there is no room for it just now.
     CONTENT_UNAVAILABLE = "content-unavailable", SERVICE_UNAVAILABLE, "The content cannot be had just now";
-    /// A tree that this needs can be had nowhere any more, or does not give the list that it gave.
+    /// A tree that this needs cannot be fetched any more, or does not give the same list any more.
     TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "A tree that this needs is unavailable";
     /// The route exists, the method does not.
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "Method Not Allowed";
@@ -125,7 +138,7 @@ kinds! {
     /// The test delivery that was to come first was not answered with 2xx.
     TEST_FAILED = "test-delivery-failed", UNPROCESSABLE_ENTITY, "The endpoint did not accept the test \
         delivery";
-    /// Fields whose values cannot be.
+    /// The problem for fields with invalid values.
     INVALID = "invalid", UNPROCESSABLE_ENTITY, "Invalid fields";
     /// The database does not answer; nothing is known about the outcome of a write.
     UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "Service Unavailable";
@@ -152,10 +165,20 @@ impl FieldFault {
     }
 }
 
-/// A field and what is wrong with it, as one sentence: `github_url is required`, `branch: there is none`.
+/// A field and its fault, as one sentence: `github_url is required`, `branch: there is none`,
+/// `sink.to[0] must be a text`.
 #[must_use]
 pub fn sentence(pointer: &str, detail: &str) -> String {
-    let field = pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
+    let mut field = String::new();
+    for (depth, part) in pointer.trim_start_matches('/').split('/').enumerate() {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        let is_index = depth > 0 && !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        field += &match depth {
+            0 => part,
+            _ if is_index => format!("[{part}]"),
+            _ => format!(".{part}"),
+        };
+    }
     let first = detail.split([' ', ',']).next().unwrap_or_default();
     match VERBS.contains(&first) {
         _ if field.is_empty() => detail.to_owned(),
@@ -179,14 +202,14 @@ pub struct Problem {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody<'a> {
-    /// `urn:tidings:problem:<code>`, stable.
+    /// `urn:tidings:problem:<code>`, which never changes for a kind of problem.
     #[serde(rename = "type")]
     problem_type: String,
-    /// The kind in words.
+    /// The kind of problem in words.
     title: &'a str,
-    /// The status code once more.
+    /// The status code of the answer, repeated in the body.
     status: u16,
-    /// What happened this time.
+    /// What happened in this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
     /// The title; or the fields that are wrong, each with what is wrong with it.
@@ -215,25 +238,34 @@ impl Problem {
         Self::new(Kind::MALFORMED).with_detail(detail)
     }
 
-    /// Fields whose values cannot be.
+    /// The problem for fields with invalid values.
     #[must_use]
     pub fn invalid(faults: Vec<FieldFault>) -> Self {
         Self { faults, ..Self::new(Kind::INVALID) }
     }
 
-    /// One field whose value cannot be.
+    /// The problem for one field with an invalid value.
     pub fn invalid_field(name: &str, detail: impl Into<String>) -> Self {
         Self::invalid(vec![FieldFault::new(name, detail)])
     }
 
-    /// Adds what happened this time; must hold nothing secret and nothing internal.
+    /// Adds the details of this request, which must contain nothing secret and nothing internal.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into().into_boxed_str());
         self
     }
 
-    /// Adds what came of a test delivery.
+    /// Says this before the detail that is there.
+    #[must_use]
+    pub fn with_detail_first(self, detail: &str) -> Self {
+        match self.detail.clone() {
+            Some(cause) => self.with_detail(format!("{detail}; the cause: {cause}")),
+            None => self.with_detail(detail),
+        }
+    }
+
+    /// Adds the outcome of a test delivery.
     #[must_use]
     pub fn with_outcome(mut self, outcome: Value) -> Self {
         self.outcome = Some(Box::new(outcome));
@@ -247,21 +279,20 @@ impl Problem {
         self
     }
 
-    /// Adds `Retry-After`.
+    /// Adds `Retry-After`, in seconds.
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// Adds a header.
+    /// Adds a header field to the answer.
     #[must_use]
     pub fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// What a failed verb of the store means for the client; `missing` is what a missing thing is
-    /// called here.
+    /// The problem for a failed call of the store; `missing` is the kind for a thing that does not exist.
     #[must_use]
     pub fn of_store(error: StoreError, missing: Kind) -> Self {
         match error {
@@ -284,13 +315,13 @@ impl Problem {
         self.status
     }
 
-    /// The stable code.
+    /// The stable code of the problem's kind.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.kind.code
     }
 
-    /// What a client of Docora reads.
+    /// The text that a client of Docora reads.
     fn error(&self) -> String {
         match self.faults.as_slice() {
             [] => self.kind.title.to_owned(),
@@ -306,7 +337,7 @@ impl Problem {
         }
     }
 
-    /// The answer.
+    /// Makes the answer: the status, the header fields and the body of the problem.
     #[must_use]
     pub fn into_response(self, request_id: &str) -> Response {
         let error = self.error();
@@ -362,6 +393,8 @@ mod tests {
         let none = FieldFault::new("delivery/a~1b", "there is no such field");
         let both = error(vec![required.clone(), none]);
         assert_eq!(both, "github_url is required; delivery.a/b: there is no such field");
+        let listed = FieldFault::new("sink/to/1", "must be a text");
+        assert_eq!(error(vec![listed]), "sink.to[1] must be a text");
         let docora = FieldFault { docora: Some("URL must use HTTPS"), ..required.clone() };
         assert_eq!(error(vec![docora]), "URL must use HTTPS");
         assert!(error(vec![required; 7]).ends_with("; github_url is required; and 2 more"));

@@ -1,4 +1,4 @@
-//! Closing dead letters by hand: by their ids, by a filter, or all that are open.
+//! Closing dead letters by hand: by their ids, by a filter, or all open ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,25 +25,25 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
-/// How long a request closes letters before it answers; the next request goes on.
+/// How long a request closes letters before it answers; the next request continues.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How letters stand that can be closed.
+/// The states of letters that can be closed.
 const OPEN: [LetterStatus; 2] = [LetterStatus::Open, LetterStatus::RedriveRequested];
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route::<__path_dismiss_one, _, _>(Access::App, dismiss_one),
-        route::<__path_dismiss, _, _>(Access::App, dismiss),
+        route::<__path_dismiss_one, _, _>(Access::App(Permission::DeadLettersDismiss), dismiss_one),
+        route::<__path_dismiss, _, _>(Access::App(Permission::DeadLettersDismiss), dismiss),
     ]
 }
 
 body! {
-    /// Which letters are closed: by their ids, or those that meet everything else that is said.
+    /// Selects the letters to close: by their ids, or those that match all other fields.
     struct DismissalRequest {
         /// Their ids, at most 1,000; missing: every open one that meets the rest.
         ids: Option<Vec<String>>,
@@ -57,7 +57,7 @@ body! {
         repository_id: Option<String>,
         /// Only of this path.
         path: Option<String>,
-        /// The same by its raw bytes.
+        /// The path by its raw bytes, in base64.
         path_base64: Option<String>,
         /// Only of paths that begin so.
         path_prefix: Option<String>,
@@ -154,7 +154,7 @@ async fn named(front: &Front, app: &AppId, ids: &[DeadLetterId]) -> Answer {
     Ok(json(StatusCode::OK, &DismissalDone::of_named(dismissed)))
 }
 
-/// Closes step by step, each step in a transaction of its own.
+/// Closes the letters step by step, each step in its own transaction.
 async fn meant(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
     let until = Instant::now() + PATIENCE;
     let mut done = DismissalDone::of_named(0);

@@ -1,4 +1,4 @@
-//! Sending dead letters again: by their ids, by a filter, or all of them, and how far that is.
+//! Sending dead letters again: by their ids, by a filter, or all of them; and the progress of that.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,14 +27,14 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
 };
 
-/// Most letters that one request names.
+/// The most letters that one request names.
 pub(super) const IDS_MAX: usize = 1000;
-/// How long a request marks letters, or counts them for a dry run, before it answers. What is left
-/// to be marked is marked behind the answer.
+/// How long a request marks letters, or counts them for a dry run, before it answers. The remaining letters
+/// are marked after the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Letters that a dry run shows.
 const SAMPLE: usize = 20;
@@ -42,17 +42,17 @@ const SAMPLE: usize = 20;
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        route::<__path_redrive_one, _, _>(Access::App, redrive_one),
-        route::<__path_redrive, _, _>(Access::App, redrive),
-        route::<__path_cancel, _, _>(Access::App, cancel),
-        route::<__path_list, _, _>(Access::App, list),
-        route::<__path_show, _, _>(Access::App, show),
+        route::<__path_redrive_one, _, _>(Access::App(Permission::DeadLettersRedrive), redrive_one),
+        route::<__path_redrive, _, _>(Access::App(Permission::DeadLettersRedrive), redrive),
+        route::<__path_cancel, _, _>(Access::App(Permission::DeadLettersRedrive), cancel),
+        route::<__path_list, _, _>(Access::App(Permission::DeadLettersRead), list),
+        route::<__path_show, _, _>(Access::App(Permission::DeadLettersRead), show),
     ]
 }
 
 body! {
-    /// Which letters are to be sent again: by their ids, or those that meet everything else that is said.
-    struct Wish {
+    /// Selects the letters to send again: by their ids, or those that match all other fields.
+    struct RedriveRequest {
         /// Their ids, at most 1,000; missing: every open one that meets the rest.
         ids: Option<Vec<String>>,
         /// Send nothing; say how many and which.
@@ -63,7 +63,7 @@ body! {
         repository_id: Option<String>,
         /// Only of this path.
         path: Option<String>,
-        /// The same by its raw bytes.
+        /// The path by its raw bytes, in base64.
         path_base64: Option<String>,
         /// Only of paths that begin so.
         path_prefix: Option<String>,
@@ -83,9 +83,9 @@ body! {
 /// How many changes will be sent again.
 #[derive(Serialize, ToSchema)]
 struct RedriveRequested {
-    /// Those that are marked; more follow while `is_marking`.
+    /// The number of letters that are marked; more follow while `is_marking`.
     requested: u64,
-    /// Its progress is at `/api/dead-letters/redrives/{id}`.
+    /// The id of the redrive; its progress is at `/api/dead-letters/redrives/{id}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     redrive_id: Option<String>,
     /// Letters are still being marked.
@@ -97,15 +97,15 @@ struct RedriveRequested {
 #[derive(Serialize, ToSchema)]
 struct DryRun {
     dry_run: bool,
-    /// How many letters.
+    /// The number of dead letters that would be sent again or closed.
     would_request: u64,
-    /// Not all letters were looked at: there may be more.
+    /// Whether more letters may match: not all were looked at.
     at_least: bool,
-    /// The newest of them.
+    /// The newest of the letters.
     sample: Vec<DeadLetterShown>,
 }
 
-/// Which redrives end.
+/// Selects the redrives to cancel.
 #[derive(ToSchema)]
 struct Cancel {
     /// Only those of this repository; missing: all of the app.
@@ -128,20 +128,20 @@ struct RedriveShown {
     redrive_id: String,
     /// `marking` (the letters are being found; sending goes on meanwhile), `sending` or `done`.
     state: &'static str,
-    /// Which letters; missing where they were named one by one.
+    /// The filter that selects the letters; missing where they were named one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<FilterShown>,
-    /// Letters that are meant, as far as they are found.
+    /// The number of dead letters that the redrive selected so far.
     asked: u64,
-    /// Sent again and acknowledged.
+    /// The number of letters that were sent again and acknowledged.
     sent: u64,
-    /// Sent again and given up again: each has a new dead letter.
+    /// The number of letters whose change was parked again: each has a new dead letter.
     refused: u64,
-    /// Made moot by a later change of their path, or gone with their repository.
+    /// The number of letters that a later change of their path superseded, or whose repository was removed.
     superseded: u64,
-    /// Taken back.
+    /// The number of letters that were taken back.
     cancelled: u64,
-    /// Still to be sent, or being sent.
+    /// The number of letters that are still to be sent, or are being sent.
     left: u64,
     created_at: String,
 }
@@ -182,13 +182,13 @@ async fn redrive_one(front: Arc<Front>, request: Request) -> Answer {
 /// Asks that changes be sent again: those that are named, those that a filter means, or every open
 /// one. Each is sent as the branch is then, never as it was: newer content is never overwritten.
 #[utoipa::path(post, path = "/api/dead-letters/redrive", tag = "dead letters",
-    request_body = Option<Wish>,
+    request_body = Option<RedriveRequest>,
     responses(
         (status = 202, body = RedriveRequested),
         (status = 200, body = DryRun, description = "`dry_run`: nothing is sent")
     ))]
 async fn redrive(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_optional_body::<Wish>(&request.body)?;
+    let mut fields = Fields::of_optional_body::<RedriveRequest>(&request.body)?;
     let ids = fields.texts("ids");
     if ids.as_ref().is_some_and(|ids| !(1..=IDS_MAX).contains(&ids.len())) {
         fields.refuse("ids", format!("must name 1 to {IDS_MAX} dead letters"));
@@ -215,7 +215,7 @@ async fn redrive(front: Arc<Front>, request: Request) -> Answer {
         return count(&front, app, &filter, &[LetterStatus::Open]).await;
     }
     if filter.q.is_some() {
-        // An older replica that goes on with this redrive would mark every letter.
+        // An older replica that continues this redrive would mark every letter.
         refuse_beside_older(&front, "no filter `q`").await?;
     }
     begin(&front, app, &filter).await
@@ -292,7 +292,7 @@ async fn named(front: &Front, request: &Request, ids: &[DeadLetterId]) -> Answer
     Ok(json(StatusCode::ACCEPTED, &answer))
 }
 
-/// Begins a redrive and marks what can be marked at once; the rest follows behind the answer.
+/// Begins a redrive and marks letters for a short time; the rest is marked after the answer.
 async fn begin(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
     let id = front.store.begin_redrive(app, filter).await.map_err(failed)?;
     let until = Instant::now() + PATIENCE;
@@ -316,7 +316,7 @@ async fn begin(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &answer))
 }
 
-/// Counts the letters of these states that a filter means, page by page, and changes nothing.
+/// Counts the letters of these states that match a filter, page by page, and changes nothing.
 pub(super) async fn count(
     front: &Front,
     app: &AppId,

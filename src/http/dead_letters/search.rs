@@ -1,5 +1,4 @@
-//! Which dead letters are meant: the same words in a query, in a body and in what is shown of a
-//! redrive.
+//! The filter for dead letters: the same field names in a query, in a body and in the display of a redrive.
 
 use std::borrow::Cow;
 
@@ -7,10 +6,10 @@ use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tidings_actors::{
-    filter::sets::LETTERS,
+    model::filter::sets::LETTERS,
+    model::view::View,
     ports::{LetterFilter, PathFilter},
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::kind::LetterStatus;
 use utoipa::ToSchema;
@@ -23,22 +22,22 @@ use crate::http::bodies::{
     problem::Problem,
 };
 
-/// What a filter is made of, in queries and in bodies.
+/// The field names of a filter, in queries and in bodies.
 pub(in crate::http) const WORDS: [&str; 9] =
     ["repository_id", "path", "path_base64", "path_prefix", "path_glob", "kind", "reason", "from", "to"];
 
-/// Which letters: those that meet everything that is said.
+/// A filter for dead letters: those that match all fields.
 #[derive(Default, Serialize, ToSchema)]
 pub(super) struct FilterShown {
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_id: Option<String>,
-    /// One path.
+    /// Only letters of this path.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
-    /// One path by its raw bytes.
+    /// Only letters of the path of these raw bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
-    /// Paths that begin so.
+    /// Only letters of paths that begin with this text.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_prefix: Option<String>,
     /// Paths that match, as in `include`.
@@ -56,7 +55,7 @@ pub(super) struct FilterShown {
     /// Given up before this moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
-    /// That this filter means, in which each moment is named in full.
+    /// The filter `q`, in which each moment is written in full.
     #[serde(skip_serializing_if = "Option::is_none")]
     q: Option<String>,
 }
@@ -107,16 +106,16 @@ fn status_of(query: &Query) -> Result<Option<LetterStatus>, Problem> {
     })
 }
 
-/// The filter of a query, without its `q`, in which each list has fields of its own.
+/// The filter of a query, without its `q`, because the fields of `q` differ between lists.
 ///
 /// # Errors
-/// 400 with the first word that is wrong.
+/// 400 with the first invalid value.
 pub(in crate::http) fn of_query(query: &Query) -> Result<LetterFilter, Problem> {
     read(|word| query.get(word).map(str::to_owned))
         .map_err(|(word, detail)| Problem::malformed(format!("{word} {detail}")))
 }
 
-/// The filter of a body; what is wrong is noted.
+/// The filter of a body; faults are recorded.
 pub(super) fn of_fields(fields: &mut Fields, now: Timestamp) -> LetterFilter {
     let q = filters::of_fields(fields, &LETTERS, now);
     let mut said: Map<String, Value> = Map::new();

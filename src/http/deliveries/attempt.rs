@@ -1,4 +1,4 @@
-//! One try of a delivery as people see it.
+//! One attempt of a delivery, as the API shows it.
 
 use serde::Serialize;
 use tidings_actors::ports::{AttemptRecord, KeptAnswer, SubscriptionAttempt};
@@ -14,8 +14,8 @@ pub(crate) struct AttemptShown {
     http_status: Option<u16>,
     /// The beginning of its answer, or why there was none.
     excerpt: String,
-    /// More of its answer. Of a batch the first change has it; an attempt of before this was kept has
-    /// none.
+    /// The headers and the body of the answer. In a batch the first change has them; attempts from before
+    /// they were stored have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<AnswerShown>,
     took_ms: u64,
@@ -25,16 +25,16 @@ pub(crate) struct AttemptShown {
 /// What a receiver answered, credentials replaced by `[redacted]`, control characters escaped.
 #[derive(Serialize, ToSchema)]
 struct AnswerShown {
-    /// In the order they came, at most 4 KiB in all.
+    /// The header fields in the order they came, at most 4 KiB in all.
     headers: Vec<HeaderShown>,
     /// The beginning of the body, at most 4 KiB.
     body: String,
 }
 
-/// One header.
+/// One header field of an answer.
 #[derive(Serialize, ToSchema)]
 struct HeaderShown {
-    /// In lower case.
+    /// The name of the header field, in lower case.
     name: String,
     value: String,
 }

@@ -1,15 +1,15 @@
 //! One delivery by its id.
 //!
-//! One that failed or was given up has a row that says where it stands: that round alone is read. Of
-//! others nothing is stored but their round, so they are looked for among the newest.
+//! A failed or parked delivery has a row that names its round and position: only that round is read. Others
+//! have no row of their own, so they are searched among the newest changes.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    ports::{LetterFilter, RoundFilter, RoundPlace, Seek},
-    round::DeliveryId,
+    model::round::DeliveryId,
+    ports::{App, LetterFilter, RoundFilter, RoundPlace, Seek},
 };
 use tidings_entity::id::{AppId, CursorId};
 use utoipa::ToSchema;
@@ -24,18 +24,18 @@ use crate::http::{
     deliveries::attempt::AttemptShown,
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route_with},
+        route::{Access, Answer, Permission, Route, route_with},
     },
 };
 
-/// Pages that looking for one delivery takes.
+/// The number of pages that a search for one delivery reads.
 const PAGES_MAX: usize = 4;
-/// Most tries of one delivery that are shown.
+/// The most attempts of one delivery that are shown.
 const ATTEMPTS_MAX: u64 = 100;
 
 /// The route of this file.
 pub(super) fn route(histories: &Arc<Histories>) -> Route {
-    route_with::<__path_show, _, _, _>(Access::App, histories, show)
+    route_with::<__path_show, _, _, _>(Access::App(Permission::DeliveriesRead), histories, show)
 }
 
 /// A delivery with its tries.
@@ -43,13 +43,13 @@ pub(super) fn route(histories: &Arc<Histories>) -> Route {
 struct DeliveryDetail {
     #[serde(flatten)]
     delivery: DeliveryShown,
-    /// Its tries that are recorded, the first first, at most 100: those that failed, or all of them with
+    /// The recorded attempts, the first one first, at most 100: failed ones, or all of them with
     /// `delivery.history = all`.
     tries: Vec<AttemptShown>,
 }
 
-/// One delivery. One that failed or was given up is found at once; another is looked for among the newest
-/// changes, and beyond those with `GET /api/deliveries?id=`.
+/// Shows one delivery. A failed or parked one is found at once; another is searched among the newest changes,
+/// and beyond those with `GET /api/deliveries?id=`.
 #[utoipa::path(get, path = "/api/deliveries/{id}", tag = "deliveries",
     params(("id" = String, Path)),
     responses(
@@ -58,23 +58,37 @@ struct DeliveryDetail {
     ))]
 async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let app = request.app()?;
+    let _download = histories.downloads.begin(&app.id)?;
+    let delivery = named(&front, &histories, app, &request).await?;
+    Ok(json(StatusCode::OK, &detail(&front, delivery).await?))
+}
+
+/// The delivery whose id is in the path.
+///
+/// # Errors
+/// 404 if the app has no delivery of that id, or it is not among the newest changes.
+pub(super) async fn named(
+    front: &Front,
+    histories: &Histories,
+    app: &App,
+    request: &Request,
+) -> Result<DeliveryShown, Problem> {
     let missing = || Problem::new(Kind::NO_DELIVERY);
     let text = request.parameters.first().map_or("", String::as_str);
     let id = delivery_id(text).map_err(|_| missing())?;
-    let _download = histories.downloads.begin(&app.id)?;
     let place = front.history.delivery(&app.id, &id).await.map_err(round_failed)?;
     if let Some(place) = place {
-        let found = known(&front, &histories, &app.id, &id, place).await;
+        let found = known(front, histories, &app.id, &id, place).await;
         let gone = |problem: &Problem| problem.code() == Kind::NO_ROUND.code;
         let delivery = found.map_err(|problem| if gone(&problem) { missing() } else { problem })?;
-        return Ok(json(StatusCode::OK, &detail(&front, delivery.ok_or_else(missing)?).await?));
+        return delivery.ok_or_else(missing);
     }
     let wanted = Wanted::of(&LetterFilter::default(), None, Some(id), None)?;
     let mut mark = None;
     for _ in 0..PAGES_MAX {
-        let (page, next) = searched(&front, &histories, app, &wanted, mark, 1).await?;
+        let (page, next) = searched(front, histories, app, &wanted, mark, 1).await?;
         if let Some(delivery) = page.items.into_iter().next() {
-            return Ok(json(StatusCode::OK, &detail(&front, delivery).await?));
+            return Ok(delivery);
         }
         match next {
             None => return Err(missing()),
@@ -84,8 +98,8 @@ async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
     Err(missing().with_detail("it is not among the newest changes; GET /api/deliveries?id= looks further"))
 }
 
-/// The delivery whose row names its round and its position. A letter says enough by itself where the
-/// trees cannot be read.
+/// The delivery whose row names its round and its position. If the trees cannot be read, the dead letter
+/// alone is shown.
 async fn known(
     front: &Front,
     histories: &Histories,

@@ -1,12 +1,12 @@
-//! Which deliveries are meant: those that meet everything that a query says, its filter among it.
+//! The filter for deliveries: those that match all parameters of a query, including its `q`.
 
 use tidings_actors::{
-    filter::{Filter, Record, Value},
+    model::filter::{Filter, Record, Value},
+    model::round::DeliveryId,
+    model::selector::BRANCHES,
     ports::{
         ChangeState, Fate, LetterFilter, PathMatcher, RepositoryFacts, RoundFacts, RoundFilter, RoundPlace,
     },
-    round::DeliveryId,
-    selector::BRANCHES,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -16,15 +16,15 @@ use tidings_entity::{
 
 use crate::http::bodies::problem::Problem;
 
-/// Beyond the settled prefix nothing is tried but so many changes: what may be in flight, and a batch.
+/// The number of changes beyond the settled prefix that may have been tried: those in flight, and a batch.
 const AHEAD: u64 = 1_024;
 
-/// Which deliveries are meant.
+/// The deliveries that a request asks for.
 pub(super) struct Wanted {
     watch: Option<WatchId>,
     operation: Option<Operation>,
-    /// In one of these states. What nobody asked for by its state is what was never tried: it is no delivery
-    /// yet, or never was one.
+    /// Only deliveries in one of these states. Changes that were never tried are no deliveries, and are
+    /// listed only where their state is asked for.
     states: Vec<ChangeState>,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
@@ -33,14 +33,14 @@ pub(super) struct Wanted {
     q: Option<Filter>,
 }
 
-/// A change of a round, and what became of it.
+/// A change of a round, and its result.
 pub(super) struct Changed<'r> {
     pub(super) operation: Operation,
     pub(super) path: &'r [u8],
     pub(super) fate: &'r Fate,
 }
 
-/// What all deliveries of a round have in common.
+/// The facts that all deliveries of a round share.
 pub(super) struct OfRound<'r> {
     pub(super) app: &'r AppId,
     pub(super) app_name: &'r str,
@@ -69,17 +69,17 @@ impl Wanted {
         })
     }
 
-    /// Whether there is no filter, so that nobody asks for names.
+    /// Whether there is no filter, so that no names are needed.
     pub(super) fn is_unfiltered(&self) -> bool {
         self.q.is_none()
     }
 
-    /// Whether only letters are meant, which have rows.
+    /// Whether only dead letters can match, which have rows.
     pub(super) fn is_parked_only(&self) -> bool {
         self.states == [ChangeState::Parked]
     }
 
-    /// Whether the filter means no change of a round, whatever its changes are.
+    /// Whether no change of the round can match.
     pub(super) fn leaves_out(&self, of: &OfRound<'_>) -> bool {
         self.q.as_ref().is_some_and(|q| q.decide(&Delivery { of, changed: None }) == Some(false))
     }
@@ -125,7 +125,7 @@ impl Wanted {
     }
 }
 
-/// The states that are asked for; by a filter those that it may mean.
+/// The requested states; with a filter, the states that it may match.
 fn states(status: Option<ChangeState>, by_id: bool, q: Option<&Filter>) -> Vec<ChangeState> {
     let is_said = by_id || q.is_some_and(|q| q.names("state"));
     let is_tried = |state: ChangeState| !matches!(state, ChangeState::Pending | ChangeState::Dropped);
@@ -137,7 +137,7 @@ fn states(status: Option<ChangeState>, by_id: bool, q: Option<&Filter>) -> Vec<C
     ChangeState::ALL.into_iter().filter(is_asked).filter(may_be_meant).collect()
 }
 
-/// A delivery of which nothing is known but its state.
+/// A delivery of which only the state is known.
 struct InState(ChangeState);
 
 impl Record for InState {
@@ -196,7 +196,7 @@ impl Changed<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tidings_actors::filter::sets::DELIVERIES;
+    use tidings_actors::model::filter::sets::DELIVERIES;
     use tidings_entity::{id::CursorId, kind::RoundKind};
     use ulid::Ulid;
 

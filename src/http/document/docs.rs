@@ -1,5 +1,5 @@
-//! The API's description, and pages that show it: Swagger UI, which lies in the binary and loads
-//! nothing from elsewhere.
+//! The API's description, and pages that show it: Swagger UI, which is part of the binary and loads nothing
+//! from other servers.
 
 use std::{
     collections::HashMap,
@@ -22,8 +22,8 @@ use crate::http::{
     front::Front,
 };
 
-/// What the pages may load: files of this server, the styles that Swagger UI sets itself, and the
-/// pictures that are in its style sheet.
+/// The content security policy of the pages: files of this server, the styles that Swagger UI sets itself,
+/// and the images in its style sheet.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; \
                            style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 /// The files come from the binary: another version is another file.
@@ -38,10 +38,10 @@ pub fn routes(table: fn() -> Vec<Route>) -> Vec<Route> {
     ]
 }
 
-/// This document.
+/// The OpenAPI document of this API.
 #[utoipa::path(get, path = "/openapi.json", tag = "docs", responses((status = 200, body = Object)))]
 async fn description(_front: Arc<Front>, table: fn() -> Vec<Route>, _request: Request) -> Answer {
-    // It is the same until the process ends, and large.
+    // The document is large and does not change while the process runs.
     static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
     let made = || serde_json::to_vec(&document::document(table())).expect("a document is plain data").into();
     let mut response = Response::new(DOCUMENT.get_or_init(made).clone().into());
@@ -66,7 +66,7 @@ async fn file(_front: Arc<Front>, request: Request) -> Answer {
     page(request.parameters.first().map_or("", String::as_str))
 }
 
-/// A file, made once: those who ask for it share its bytes, however slowly they read.
+/// A file, built once: all readers share its bytes, even if they read slowly.
 fn page(name: &str) -> Answer {
     static PAGES: LazyLock<Mutex<HashMap<String, (HeaderValue, Bytes)>>> = LazyLock::new(Mutex::default);
     let mut pages = PAGES.lock();

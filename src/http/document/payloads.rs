@@ -1,7 +1,7 @@
 //! The bodies of deliveries as schemas of the OpenAPI document.
 //!
-//! [`crate::sinks`] writes these bodies field by field and needs no such types. A story sends one of
-//! each, compares every field with these schemas in both directions, and makes docs/payloads.md of both.
+//! [`crate::sinks`] writes these bodies field by field and needs no such types. A story sends one of each,
+//! compares every field with these schemas in both directions, and generates docs/payloads.md from both.
 
 use utoipa::ToSchema;
 
@@ -97,9 +97,9 @@ struct PayloadFile {
 struct PayloadChunk {
     /// A UUID, the same in all chunks of one attempt. A new attempt has a new one and begins with index 0.
     id: String,
-    /// From 0.
+    /// The number of the chunk within the file, from 0.
     index: u64,
-    /// How many chunks the file has.
+    /// The number of chunks of the file.
     total: u64,
     /// How many bytes of the file come before this chunk: where its decoded `content` begins.
     offset: u64,
@@ -154,7 +154,7 @@ struct PayloadEvent {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct PayloadCommit {
-    /// `Name <address>`.
+    /// The author of the commit, as `Name <address>`.
     author: String,
     /// The committer's time, in ISO 8601 with milliseconds, UTC.
     time: String,
@@ -168,9 +168,9 @@ struct PayloadCommit {
 #[expect(dead_code, reason = "it describes what is handed out")]
 #[expect(clippy::large_enum_variant, reason = "no value of it is made")]
 pub(in crate::http) enum PulledPayload {
-    /// With the actions `create`, `update` and `delete`.
+    /// A change, with the actions `create`, `update` and `delete`.
     Change(ChangePayload),
-    /// With the actions `resync` and `synced`.
+    /// A notice of a round, with the actions `resync` and `synced`.
     Round(RoundPayload),
     /// Either, for an app with `delivery.format: cloudevents`.
     CloudEvent(CloudEventPayload),
@@ -186,11 +186,11 @@ pub(super) struct BatchPayload {
     changes: Vec<ChangePayload>,
 }
 
-/// The batch.
+/// The batch that the changes are sent in.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct PayloadBatch {
-    /// The same as `webhook-id`.
+    /// The id of the batch, the same as `webhook-id`.
     id: String,
 }
 
@@ -206,7 +206,7 @@ pub(super) struct BatchAnswer {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is answered")]
 struct BatchResult {
-    /// Its `event.id`.
+    /// The `event.id` of the change.
     id: String,
     /// `accepted`; `refused`: it becomes a dead letter; `retry`: it is sent again.
     outcome: String,
@@ -225,13 +225,13 @@ pub(in crate::http) struct RoundPayload {
     timestamp: String,
 }
 
-/// Which round.
+/// The round that begins or is finished.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct RoundPayloadEvent {
     /// The id of the notice, the same as `webhook-id`.
     id: String,
-    /// `resync` or `synced`.
+    /// `resync` before the changes of a resync, `synced` after a round.
     r#type: String,
     /// The branch of the watch, as in changes.
     cursor: String,
@@ -251,7 +251,7 @@ struct RoundPayloadEvent {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 pub(in crate::http) struct SyncFailedPayload {
-    /// `sync_failed`
+    /// The type of the message: `sync_failed`.
     event: String,
     repository: PayloadRepository,
     error: SyncFailedError,
@@ -268,17 +268,17 @@ pub(in crate::http) struct SyncFailedPayload {
     error_message: String,
 }
 
-/// What failed.
+/// The failure that opened the breaker.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct SyncFailedError {
-    /// `git_failure`
+    /// The type of the failure: `git_failure`.
     r#type: String,
     /// The failure in words, without credentials.
     message: String,
 }
 
-/// How the server goes on.
+/// The state of the breaker, and when the repository is read again.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct SyncFailedBreaker {
@@ -302,23 +302,23 @@ pub(in crate::http) struct SyncRecoveredPayload {
     timestamp: String,
 }
 
-/// Which message this is.
+/// The type and the id of the message.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct SyncRecoveredEvent {
-    /// The same as `webhook-id`.
+    /// The id of the message, the same as `webhook-id`.
     id: String,
-    /// `sync_recovered`
+    /// The type of the message: `sync_recovered`.
     r#type: String,
 }
 
-/// Which message this is.
+/// The type and the id of the message.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct TestEvent {
-    /// The same as `webhook-id`.
+    /// The id of the message, the same as `webhook-id`.
     id: String,
-    /// `test`
+    /// The type of the message: `test`.
     r#type: String,
 }
 
@@ -328,7 +328,7 @@ struct TestEvent {
 pub(in crate::http) struct TestPayload {
     event: TestEvent,
     app: TestedApp,
-    /// When somebody asked for the test, in ISO 8601 with milliseconds, UTC.
+    /// When the test was asked for, in ISO 8601 with milliseconds, UTC.
     timestamp: String,
 }
 
@@ -336,7 +336,7 @@ pub(in crate::http) struct TestPayload {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct TestedApp {
-    /// `app_...`
+    /// Id of the app, `app_...`.
     app_id: String,
 }
 
@@ -344,7 +344,7 @@ struct TestedApp {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 pub(in crate::http) struct CloudEventPayload {
-    /// `1.0`
+    /// The version of CloudEvents: `1.0`.
     specversion: String,
     /// `dev.tidings.` and `event.type` of the data: `dev.tidings.file.created`, `.file.updated`,
     /// `.file.deleted`, `.resync`, `.synced`, `.sync_failed`, `.sync_recovered` or `.test`.
@@ -356,7 +356,7 @@ pub(in crate::http) struct CloudEventPayload {
     subject: Option<String>,
     /// The `timestamp` of the data.
     time: String,
-    /// `application/json`
+    /// The type of `data`: `application/json`.
     datacontenttype: String,
     /// The extension *partitioning*: `event.cursor` of the data. Events with the same key keep their order.
     #[schema(nullable = false)]

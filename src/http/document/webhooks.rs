@@ -1,6 +1,6 @@
-//! The `webhooks` of the OpenAPI document: what the server sends to an app's `base_url`.
+//! The `webhooks` of the OpenAPI document: the requests that the server sends to an app's `base_url`.
 //!
-//! The functions stand for requests and are never called; the name of each is the path that is appended.
+//! The functions describe requests and are never called; the name of each is the path that is appended.
 
 use utoipa::{
     __dev::SchemaReferences,
@@ -29,10 +29,10 @@ struct Headers {
     /// spaces between them.
     #[param(rename = "webhook-signature")]
     signature: String,
-    /// The app.
+    /// The id of the receiving app, `app_...`.
     #[param(rename = "x-docora-app-id")]
     app_id: String,
-    /// The same as `webhook-timestamp`.
+    /// The moment of signing, the same as `webhook-timestamp`.
     #[param(rename = "x-docora-timestamp")]
     docora_timestamp: String,
     /// `sha256=` and the HMAC-SHA256 of `{x-docora-timestamp}.{body}` in hexadecimal digits. During a
@@ -128,7 +128,7 @@ fn batch() {}
 #[expect(dead_code, reason = "it stands for a request")]
 fn resync() {}
 
-/// All changes of a round were dealt with, for an app with `delivery.synced`.
+/// All changes of a round are settled, for an app with `delivery.synced`.
 #[utoipa::path(post, path = "synced", tag = "notices", params(Headers),
     request_body(content(
         (RoundPayload = "application/json"),
@@ -156,7 +156,7 @@ fn sync_failed() {}
 #[expect(dead_code, reason = "it stands for a request")]
 fn sync_recovered() {}
 
-/// A test delivery that somebody asked for (`POST /api/app/test`). The answer is shown to who asked.
+/// A test delivery that a person asked for (`POST /api/app/test`), who is shown the answer.
 #[utoipa::path(post, path = "test", tag = "notices", params(Headers),
     request_body(content(
         (TestPayload = "application/json"),

@@ -1,36 +1,57 @@
-//! Who may call a route. A request carries the access of its route: before each part of a long answer the
-//! caller is checked again.
+//! Who may call a route. A request carries the access of its route: the caller is checked again before each
+//! part of a long answer.
 
+use tidings_actors::model::permission::Permission;
 use tidings_entity::kind::{HookProvider, Role};
 
-/// Who may call a route.
+/// The callers that a route admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Anyone, without a token.
     Public,
-    /// An app, with its token.
-    App,
-    /// Staff that may read: viewers and above.
-    Viewer,
-    /// Staff that may change deliveries and repositories: operators and above.
-    Operator,
-    /// Staff that may everything.
-    Admin,
-    /// A Git host of this kind, whose hook proves itself.
+    /// An app with this permission, for its own resources.
+    App(Permission),
+    /// An app or the staff, with any valid token: the route is about the caller alone.
+    Anybody,
+    /// The staff with this permission, for all apps.
+    Staff(Permission),
+    /// A Git host of this kind, whose hook is proved by a secret of the settings.
     Hook(HookProvider),
-    /// Anyone or the administrator, as `onboarding.mode` says.
+    /// The same with a secret of the hook of an app that the path names.
+    AppHook(HookProvider),
+    /// Anyone or the staff that may register apps, as `onboarding.mode` says.
     Onboarding,
 }
 
 impl Access {
-    /// The least role of the staff that may call it; `None` where it is not for the staff.
+    /// The permission that the route requires; `None`: the caller needs no token, or any token.
+    #[must_use]
+    pub fn permission(self) -> Option<Permission> {
+        match self {
+            Self::App(permission) | Self::Staff(permission) => Some(permission),
+            Self::Onboarding => Some(Permission::AppsRegister),
+            Self::Public | Self::Anybody | Self::Hook(_) | Self::AppHook(_) => None,
+        }
+    }
+
+    /// The least built-in staff role that may call the route; `None` if the route is not for the staff.
     #[must_use]
     pub fn role(self) -> Option<Role> {
         match self {
-            Self::Viewer => Some(Role::Viewer),
-            Self::Operator => Some(Role::Operator),
-            Self::Admin | Self::Onboarding => Some(Role::Admin),
-            Self::Public | Self::App | Self::Hook(_) => None,
+            Self::Staff(_) | Self::Onboarding => self.permission().and_then(Permission::least_role),
+            _ => None,
         }
+    }
+
+    /// Whether the route is for apps, with their own tokens.
+    #[must_use]
+    pub fn is_of_apps(self) -> bool {
+        matches!(self, Self::App(_))
+    }
+
+    /// Whether the route is for hooks, which have their own delivery ids and receipts.
+    #[must_use]
+    pub fn is_of_hooks(self) -> bool {
+        matches!(self, Self::Hook(_) | Self::AppHook(_))
     }
 }

@@ -1,5 +1,5 @@
-//! The token that opens `/api/admin`: set by the operator, or made at the first start and kept in
-//! a file that only the server's own user can read.
+//! The token that opens `/api/admin`: set by the operator, or created at the first start and stored in a file
+//! that only the server's own user can read.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use std::{
 
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use tidings_actors::{ports::Random, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Random};
 use tidings_entity::id::Sha256Hash;
 
 use crate::{
@@ -26,23 +26,23 @@ pub const FILE_NAME: &str = "admin-token";
 /// No token is longer, in bytes; a larger file is something else.
 const FILE_BYTES_MAX: u64 = 4096;
 
-/// Knows the admin token when it sees it; does not hold the token itself.
+/// Recognises the admin token; holds only its hash.
 #[derive(Clone)]
 pub struct AdminToken {
     hash: Sha256Hash,
 }
 
 impl AdminToken {
-    /// Remembers a token.
+    /// Keeps the hash of a token, and not the token.
     #[must_use]
     pub fn of(token: &str) -> Self {
         Self { hash: Sha256Hash::of(token.as_bytes()) }
     }
 
-    /// The token of the settings, or the one of the data directory, made if there is none.
+    /// The token of the settings, or the token of the data directory, which is created if it does not exist.
     ///
     /// # Errors
-    /// Those of [`ensure`].
+    /// The errors of [`ensure`].
     pub fn from_settings(settings: &Settings, random: &dyn Random) -> Result<Self, AdminTokenError> {
         match &settings.server.admin_token {
             Some(token) => Ok(Self::of(token.expose())),
@@ -50,10 +50,16 @@ impl AdminToken {
         }
     }
 
-    /// Whether this is the token, in constant time.
+    /// Whether this is the SHA-256 of the token, in constant time.
     #[must_use]
-    pub fn opens(&self, sent: &str) -> bool {
-        Sha256Hash::of(sent.as_bytes()).as_bytes().ct_eq(self.hash.as_bytes()).into()
+    pub fn has_hash(&self, hash: &Sha256Hash) -> bool {
+        hash.as_bytes().ct_eq(self.hash.as_bytes()).into()
+    }
+
+    /// Whether this is the token.
+    #[cfg(test)]
+    fn opens(&self, sent: &str) -> bool {
+        self.has_hash(&Sha256Hash::of(sent.as_bytes()))
     }
 }
 
@@ -63,7 +69,7 @@ pub enum AdminTokenError {
     /// The file cannot be written.
     #[error("the server's admin token {path} cannot be made")]
     File {
-        /// Where it lies.
+        /// The path of the token file.
         path: PathBuf,
         /// The error of the file system.
         source: io::Error,
@@ -71,14 +77,14 @@ pub enum AdminTokenError {
     /// The file holds no token that may be used.
     #[error("the server's admin token {path} {source}{}", mend(.source, .path))]
     Unusable {
-        /// Where it lies.
+        /// The path of the token file.
         path: PathBuf,
         /// The fault of the file.
         source: PrivateFileError,
     },
 }
 
-/// What to do about the server's own token.
+/// The remedy for a fault of the server's own token file.
 fn mend(error: &PrivateFileError, path: &Path) -> String {
     match error {
         PrivateFileError::Exposed(_) => format!("; run chmod 600 {}", path.display()),
@@ -89,10 +95,11 @@ fn mend(error: &PrivateFileError, path: &Path) -> String {
     }
 }
 
-/// The token in the file at `path`, made (mode 0600, on disk before it is used) if there is none.
+/// The token in the file at `path`, which is created (mode 0600, synced before it is used) if it does not
+/// exist.
 ///
 /// # Errors
-/// A file that cannot be read or written, that others can read, or that holds no token.
+/// If the file cannot be read or written, is readable by others, or holds no token.
 pub fn ensure(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminTokenError> {
     match read(path)? {
         Some(token) => Ok(AdminToken::of(token.expose())),
@@ -100,10 +107,10 @@ pub fn ensure(path: &Path, random: &dyn Random) -> Result<AdminToken, AdminToken
     }
 }
 
-/// The token in the file at `path`, where there is one.
+/// The token in the file at `path`; `None` if the file does not exist.
 ///
 /// # Errors
-/// Those of [`ensure`].
+/// The errors of [`ensure`].
 pub fn read(path: &Path) -> Result<Option<Secret>, AdminTokenError> {
     private_file::read(path, FILE_BYTES_MAX)
         .map_err(|source| AdminTokenError::Unusable { path: path.to_owned(), source })

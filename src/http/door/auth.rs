@@ -1,12 +1,17 @@
-//! Who is calling. A token is found by its public part, with one search of an index, and compared in
-//! constant time; an unknown public part costs the same comparison. What is sent is never logged, not
-//! even in part. A token of an app opens nothing of the staff's, nor the other way round.
+//! Authentication of callers. A token is found by its public part, with one search of an index, and compared
+//! in constant time; an unknown public part costs the same comparison. No part of a sent token is ever
+//! logged. A token of an app opens no route of the staff, and the other way round. The cookie of a session
+//! stands for the token that a person signed in with, and is checked like that token.
 
 use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use http::{HeaderMap, header};
-use tidings_actors::ports::{AccessToken, App, TokenOwner};
+use http::{HeaderMap, Method, header};
+use subtle::ConstantTimeEq;
+use tidings_actors::{
+    model::permission::{Permission, PermissionSet, narrowing::Powers, roles::Roles},
+    ports::{AccessToken, App, SessionSubject, TokenOwner},
+};
 use tidings_entity::{
     id::{Sha256Hash, TokenId},
     kind::Role,
@@ -16,9 +21,10 @@ use ulid::Ulid;
 
 use super::{
     admin_token::AdminToken,
-    request::{Caller, Known, Recheck, Staff},
+    audit_layer::AuditLayer,
+    request::{ANYONE, Caller, Known, Recheck, Staff},
     route::Access,
-    witness::Witness,
+    session,
 };
 use crate::http::{
     bodies::problem::{Kind, Problem},
@@ -28,114 +34,177 @@ use crate::http::{
 use crate::{
     identity::{
         Identity,
-        issuer::{Issuer, Refusal, Subject, TOKEN_BYTES_MAX},
+        issuer::{Grant, Issuers, Refusal, Subject, TOKEN_BYTES_MAX},
     },
     secrets::{TOKEN_PREFIX, Token},
-    settings::OnboardingMode,
+    settings::{OnboardingMode, Opens},
 };
 
-/// Who holds the admin token of the server itself.
+/// The actor for the admin token of the server itself.
 const BOOTSTRAP: &str = "admin";
-/// Who is not known.
-const ANYONE: &str = "anyone";
 /// Longest `Authorization` that is looked at, in bytes.
 const HEADER_BYTES_MAX: usize = "Bearer ".len() + TOKEN_BYTES_MAX;
 
-/// Finds out who calls.
+/// Finds the caller of a request.
 pub struct Authentication {
-    /// What handlers work with.
+    /// The ports and settings for handlers.
     pub(crate) front: Arc<Front>,
     /// The token of the server itself.
     pub(crate) admin: AdminToken,
-    /// What is remembered of callers between requests.
+    /// Caches about callers between requests.
     pub(crate) identity: Arc<Identity>,
-    /// Told of refusals at the staff's door.
-    pub(crate) witness: Witness,
-    /// What hooks that offer no proof may cost.
+    /// Records refusals at the routes of the staff.
+    pub(crate) audit: AuditLayer,
+    /// The limits for hooks without a proof.
     pub(crate) hooks: Arc<Bounds>,
+    /// The roles that the staff may have.
+    pub(crate) roles: Roles,
 }
 
 #[async_trait]
 impl Recheck for Authentication {
-    async fn check(&self, access: Access, headers: &HeaderMap, client: IpAddr) -> Result<(), Problem> {
-        self.caller(access, headers, "", client).await.map(drop)
+    fn issuers(&self) -> &Issuers {
+        &self.identity.issuers
+    }
+
+    async fn known(&self, access: Access, headers: &HeaderMap, client: IpAddr) -> Result<Known, Problem> {
+        // A long answer only reads; the checks for changes were made when the request came.
+        self.caller(access, &Method::GET, headers, "", client).await
     }
 }
 
 impl Authentication {
-    /// The caller, if it may call a route with this access.
+    /// The caller, if the caller may call a route with this access.
     ///
     /// # Errors
-    /// 401, 400 for two `Authorization` headers, 503 if the store does not answer.
+    /// 401, 400 for two `Authorization` headers, 403 for the cookie of a session with a request of another
+    /// site, 503 if the store does not answer.
     pub async fn caller(
         &self,
         access: Access,
+        method: &Method,
         headers: &HeaderMap,
         request_id: &str,
         client: IpAddr,
     ) -> Result<Known, Problem> {
-        let anyone = |caller| Known { caller, actor: ANYONE.to_owned() };
+        let anyone =
+            |caller| Known { caller, actor: ANYONE.to_owned(), powers: Powers::default(), ends_at: None };
         match access {
             Access::Public => Ok(anyone(Caller::Anyone)),
-            Access::App => self.app(headers).await,
+            Access::App(permission) => {
+                let known = self.app(&self.sent(method, headers).await?).await?;
+                if known.powers.may(permission) { Ok(known) } else { Err(lacking(permission)) }
+            }
+            Access::Anybody => self.anybody(&self.sent(method, headers).await?).await,
             Access::Hook(provider) => {
                 hooks::caller(&self.front, &self.hooks, provider, headers).await.map(anyone)
             }
+            Access::AppHook(provider) => hooks::caller_of_app(provider, headers).map(anyone),
             Access::Onboarding if self.front.settings.onboarding.mode == OnboardingMode::Open => {
                 Ok(anyone(Caller::Anyone))
             }
-            Access::Viewer | Access::Operator | Access::Admin | Access::Onboarding => {
+            Access::Staff(_) | Access::Onboarding => {
                 let mut by = None;
-                let known = self.staff(access, headers, &mut by).await;
+                let known = match self.sent(method, headers).await {
+                    Ok(sent) => self.staff(access.permission(), &sent, &mut by).await,
+                    Err(problem) if problem.code() == Kind::MISSING_AUTHORIZATION.code => {
+                        Err(Problem::new(Kind::ADMIN_REQUIRED))
+                    }
+                    Err(problem) => Err(problem),
+                };
                 if let Err(problem) = &known
-                    && [Kind::ADMIN_REQUIRED.code, Kind::ROLE_REQUIRED.code].contains(&problem.code())
+                    && [Kind::ADMIN_REQUIRED, Kind::ROLE_REQUIRED, Kind::PERMISSION_REQUIRED]
+                        .map(|kind| kind.code)
+                        .contains(&problem.code())
                 {
-                    self.witness.refused(by, problem.code(), request_id, client);
+                    self.audit.refused(by, problem.code(), request_id, client);
                 }
                 known
             }
         }
     }
 
-    /// The app whose token was sent.
-    ///
-    /// # Errors
-    /// Those of [`Self::caller`].
-    pub async fn app(&self, headers: &HeaderMap) -> Result<Known, Problem> {
+    /// The proof in a request: a token, or else the cookie of a session.
+    async fn sent<'h>(&self, method: &Method, headers: &'h HeaderMap) -> Result<Sent<'h>, Problem> {
+        if headers.contains_key(header::AUTHORIZATION) {
+            return bearer(headers).map(Sent::of_token);
+        }
+        let missing = || Problem::new(Kind::MISSING_AUTHORIZATION);
+        let hash = session::of_cookie(headers).ok_or_else(missing)?;
+        session::check_page(method, headers)?;
+        let found = self.front.administration.find_session(&hash, self.front.clock.now()).await;
+        let found = found.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+        let (session, public_id) = found.ok_or_else(missing)?;
+        Ok(Sent { text: None, public_id, hash: session.token_hash, subject: session.subject })
+    }
+
+    /// The app of the token in the request.
+    async fn app(&self, sent: &Sent<'_>) -> Result<Known, Problem> {
         let refused = || Problem::new(Kind::INVALID_TOKEN);
-        let found = self.token(bearer(headers)?).await?.filter(|found| found.is_live);
+        if let Some(text) = sent.text.filter(|text| Issuers::is_token(text)) {
+            return self.app_of_issuer(text).await;
+        }
+        let found = self.token(sent).await?.filter(|found| found.is_live);
         let Found { token, app: Some(app), .. } = found.ok_or_else(refused)? else { return Err(refused()) };
+        let mut powers = Powers::of(PermissionSet::of_apps());
+        if let Some(narrowing) = &token.narrowing {
+            let narrowed = Powers::of_narrowed(narrowing, &self.roles);
+            powers = Powers { permissions: narrowed.permissions.both(powers.permissions), ..narrowed };
+        }
         Span::current().record("app.id", app.id.as_str());
-        Ok(Known { caller: Caller::App(Box::new(app)), actor: token.id.to_string() })
+        let (actor, ends_at) = (token.id.to_string(), token.expires_at);
+        Ok(Known { caller: Caller::App(Box::new(app)), actor, powers, ends_at })
     }
 
-    /// Proves that the request has a valid token, of an app or of the staff.
-    ///
-    /// # Errors
-    /// Those of [`Self::app`].
-    pub async fn anybody(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Err(refused) = self.app(headers).await else { return Ok(()) };
-        self.staff(Access::Viewer, headers, &mut None).await.map(drop).map_err(|_| refused)
+    /// The app that the token of an issuer for apps is of.
+    async fn app_of_issuer(&self, text: &str) -> Result<Known, Problem> {
+        let refused = || Problem::new(Kind::INVALID_TOKEN);
+        let subject = self.identity.issuers.subject(Opens::Apps, text, self.front.clock.now()).await;
+        let Ok(Subject { id, grant: Grant::App(app, powers), ends_at, .. }) = subject else {
+            return Err(refused());
+        };
+        let app = self.front.store.app(&app).await;
+        let app = app.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?.ok_or_else(refused)?;
+        Span::current().record("app.id", app.id.as_str());
+        Ok(Known { caller: Caller::App(Box::new(app)), actor: id, powers, ends_at: Some(ends_at) })
     }
 
-    /// Somebody of the staff whose role reaches that of the route; `by`: the id of a known token.
+    /// The owner of a valid token, of an app or of the staff.
+    async fn anybody(&self, sent: &Sent<'_>) -> Result<Known, Problem> {
+        let refused = match self.app(sent).await {
+            Ok(known) => return Ok(known),
+            Err(refused) => refused,
+        };
+        self.staff(None, sent, &mut None).await.map_err(|_| refused)
+    }
+
+    /// A member of the staff with the required permission; `by` is the id of the token, if it is known.
     async fn staff(
         &self,
-        access: Access,
-        headers: &HeaderMap,
+        asked: Option<Permission>,
+        sent: &Sent<'_>,
         by: &mut Option<String>,
     ) -> Result<Known, Problem> {
         let refused = || Problem::new(Kind::ADMIN_REQUIRED);
-        let sent = bearer(headers).map_err(|problem| match problem.code() {
-            code if code == Kind::MISSING_AUTHORIZATION.code => refused(),
-            _ => problem,
-        })?;
-        let staff = if self.admin.opens(sent) {
-            Staff { id: BOOTSTRAP.to_owned(), role: Role::Admin, keys: Ulid::nil() }
-        } else if let Some(issuer) = self.identity.issuer.as_ref().filter(|_| Issuer::is_token(sent)) {
-            match issuer.subject(sent, self.front.clock.now()).await {
-                Ok(Subject { id, role, keys }) => Staff { id, role, keys },
-                Err(Refusal::Invalid) => return Err(refused()),
+        let of_issuer = sent.text.filter(|text| Issuers::is_token(text));
+        let mut ends_at = None;
+        let (id, keys, roles, narrowing) = if let Some(SessionSubject { id, issuer, roles }) = &sent.subject {
+            // A session ends with the issuer that it began at.
+            let issuer = self.identity.issuers.named(issuer).filter(|issuer| issuer.takes_sign_ins());
+            if issuer.is_none() {
+                return Err(refused());
+            }
+            let keys = id.strip_prefix("jwt:").and_then(|half| u128::from_str_radix(half, 16).ok());
+            (id.clone(), Ulid::from(keys.unwrap_or_default()), roles.clone(), None)
+        } else if self.admin.has_hash(&sent.hash) {
+            (BOOTSTRAP.to_owned(), Ulid::nil(), vec![Role::Admin.to_string()], None)
+        } else if let Some(text) = of_issuer {
+            match self.identity.issuers.subject(Opens::Staff, text, self.front.clock.now()).await {
+                Ok(Subject { id, keys, grant: Grant::Staff(roles), ends_at: at }) => {
+                    ends_at = Some(at);
+                    (id, keys, roles, None)
+                }
+                Ok(_) | Err(Refusal::Invalid) => return Err(refused()),
                 Err(Refusal::NoRole) => return Err(Problem::new(Kind::ROLE_REQUIRED)),
             }
         } else {
@@ -143,32 +212,38 @@ impl Authentication {
                 return Err(refused());
             };
             *by = Some(found.id.to_string());
-            match found.owner {
-                TokenOwner::Staff(role) if is_live => {
-                    let rest = found.id.as_str().trim_start_matches(TokenId::PREFIX);
-                    let keys = rest.parse().unwrap_or_else(|_| Ulid::nil());
-                    Staff { id: found.id.to_string(), role, keys }
+            ends_at = found.expires_at;
+            let roles = match (&found.owner, &found.narrowing) {
+                (TokenOwner::Staff(role), narrowing) if is_live => {
+                    let own = narrowing.as_ref().and_then(|narrowing| narrowing.role.clone());
+                    role.map(|role| role.to_string()).or(own).into_iter().collect()
                 }
                 _ => return Err(refused()),
-            }
+            };
+            let rest = found.id.as_str().trim_start_matches(TokenId::PREFIX);
+            let keys = rest.parse().unwrap_or_else(|_| Ulid::nil());
+            (found.id.to_string(), keys, roles, found.narrowing)
         };
-        *by = Some(staff.id.clone());
-        let least = access.role().unwrap_or(Role::Admin);
-        if staff.role < least {
-            let said = format!("it needs the role {least}, and this token has the role {}", staff.role);
-            return Err(Problem::new(Kind::ROLE_REQUIRED).with_detail(said));
+        *by = Some(id.clone());
+        let powers = match &narrowing {
+            Some(narrowing) => Powers::of_narrowed(narrowing, &self.roles),
+            None => Powers::of(self.roles.of_staff(roles.iter().map(String::as_str))),
+        };
+        if let Some(permission) = asked.filter(|permission| !powers.may(*permission)) {
+            return Err(lacking_of_staff(permission, &roles));
         }
-        Ok(Known { actor: staff.id.clone(), caller: Caller::Staff(staff) })
+        Ok(Known { actor: id.clone(), caller: Caller::Staff(Staff { id, roles, keys }), powers, ends_at })
     }
 
-    /// The row of a token of ours that was sent, and whether it is live. One that is notes its use.
-    async fn token(&self, sent: &str) -> Result<Option<Found>, Problem> {
-        let Ok(sent) = Token::parse(TOKEN_PREFIX, sent) else { return Ok(None) };
-        let found = self.front.administration.find_token(sent.public_id()).await;
+    /// The row of the token in the request, and whether the token is live. The use of a live token is
+    /// recorded.
+    async fn token(&self, sent: &Sent<'_>) -> Result<Option<Found>, Problem> {
+        let Some(public_id) = &sent.public_id else { return Ok(None) };
+        let found = self.front.administration.find_token(public_id).await;
         let found = found.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
         let nobody = Sha256Hash::new([0; 32]);
         let stored = found.as_ref().map_or(nobody, |(token, _)| token.hash);
-        let equal = sent.matches(&stored);
+        let equal: bool = sent.hash.as_bytes().ct_eq(stored.as_bytes()).into();
         let Some((token, app)) = found.filter(|_| equal) else { return Ok(None) };
         let now = self.front.clock.now();
         let is_live = token.is_live(now);
@@ -188,12 +263,48 @@ impl Authentication {
     }
 }
 
+/// The proof of the caller in a request.
+struct Sent<'h> {
+    /// The token itself; `None`: the request has the cookie of a session.
+    text: Option<&'h str>,
+    /// The public part of a token of Tidings; `None`: the token has another form.
+    public_id: Option<String>,
+    /// SHA-256 of the token.
+    hash: Sha256Hash,
+    /// The person of a session without a token of Tidings.
+    subject: Option<SessionSubject>,
+}
+
+impl<'h> Sent<'h> {
+    fn of_token(text: &'h str) -> Self {
+        let public_id = Token::parse(TOKEN_PREFIX, text).ok().map(|token| token.public_id().to_owned());
+        Self { text: Some(text), public_id, hash: Sha256Hash::of(text.as_bytes()), subject: None }
+    }
+}
+
 /// A token of ours that was sent.
 struct Found {
     token: AccessToken,
-    /// Whose it is, where it is one of an app.
+    /// The app of the token, if it is one of an app.
     app: Option<App>,
     is_live: bool,
+}
+
+/// The refusal of a caller that is known and lacks a permission.
+fn lacking(permission: Permission) -> Problem {
+    Problem::new(Kind::PERMISSION_REQUIRED)
+        .with_detail(format!("this token lacks the permission {permission}"))
+}
+
+/// The refusal for the staff; it names roles if the member has a built-in one.
+fn lacking_of_staff(permission: Permission, roles: &[String]) -> Problem {
+    let [role] = roles else { return lacking(permission) };
+    match (role.parse::<Role>(), permission.least_role()) {
+        (Ok(role), Some(least)) => Problem::new(Kind::ROLE_REQUIRED).with_detail(format!(
+            "it needs the role {least}, and this token has the role {role}: it lacks {permission}"
+        )),
+        _ => lacking(permission),
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
@@ -205,7 +316,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     first
         .filter(|value| value.len() <= HEADER_BYTES_MAX)
         .and_then(|value| value.to_str().ok()?.split_once(' '))
-        // RFC 9110, 11.1: the case of a scheme does not matter.
+        // By RFC 9110, 11.1, the name of a scheme is case-insensitive.
         .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
         .map(|(_, token)| token)
         .ok_or_else(|| Problem::new(Kind::MISSING_AUTHORIZATION))

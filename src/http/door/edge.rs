@@ -1,5 +1,5 @@
-//! What every request passes before it is looked at, and what every answer gets: who asks (behind
-//! which proxies), how often they may, and which web pages may read the answer.
+//! The checks that every request passes first, and the headers that every answer gets: the client's address
+//! (behind which proxies), its rate, and the web pages that may read the answer.
 
 mod cors;
 mod rates;
@@ -16,26 +16,28 @@ use super::request::Caller;
 use crate::http::bodies::problem::Problem;
 use crate::settings::ServerSettings;
 
-/// What proxies tell of who asks.
+/// The header in which proxies name the client.
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The header in which a proxy names the scheme of its own request.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Most addresses of it that are looked at, the nearest first.
 const HOPS_MAX: usize = 16;
-/// For how long browsers come back by TLS only, once they came by TLS.
+/// For how long browsers use only TLS, after their first request with TLS.
 const STRICT_TRANSPORT: &str = "max-age=31536000";
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// Its address.
+    /// The IP address and port of the other end.
     pub address: SocketAddr,
-    /// Whether it speaks TLS.
+    /// Whether the connection is encrypted with TLS.
     pub is_tls: bool,
-    /// The version of HTTP that its request is in.
+    /// The version of HTTP that the request was sent in.
     pub version: Version,
 }
 
-/// Whether a request says without doubt which host it is for (RFC 9112, 3.2): one `Host`, which only
-/// HTTP/1.0 may leave out.
+/// Whether a request names its host unambiguously (RFC 9112, 3.2): one `Host` header, which only HTTP/1.0 may
+/// omit.
 pub(crate) fn is_host_named(version: Version, headers: &HeaderMap) -> bool {
     match headers.get_all(header::HOST).iter().count() {
         0 => version < Version::HTTP_11,
@@ -51,7 +53,7 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// What the settings say.
+    /// The edge with these settings.
     #[must_use]
     pub fn new(settings: &ServerSettings) -> Self {
         let (proxies, _refused_at_the_start) = settings.proxies();
@@ -62,19 +64,26 @@ impl Edge {
         }
     }
 
-    /// Whether a peer is a proxy whose word is taken.
+    /// Whether a peer is a trusted proxy.
     #[must_use]
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// Who asks: the peer, or behind trusted proxies the nearest address that is none of them. What a
-    /// client claims about those before itself is not believed.
+    /// Whether a trusted proxy received the request over TLS.
+    #[must_use]
+    pub fn is_tls_before(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        self.is_proxy(peer) && headers.get(&FORWARDED_PROTO).is_some_and(|value| value == "https")
+    }
+
+    /// The address of the client: the peer, or behind trusted proxies the nearest address that is not a
+    /// trusted proxy. Earlier addresses that a client claims are ignored.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
-        // Read from the right, byte by byte: what a client put in front must not hide what a proxy added.
+        // The header is read from the right, byte by byte: text of the client must not hide the entries of a
+        // proxy.
         let lines: Vec<&HeaderValue> = headers.get_all(&FORWARDED_FOR).iter().collect();
         let hops = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
         let hops = hops.take(HOPS_MAX);
@@ -82,7 +91,7 @@ impl Edge {
             if !self.is_proxy(client) {
                 break;
             }
-            // Whatever is no address ends what can be known.
+            // Entries before an invalid address cannot be trusted.
             let Some(address) = std::str::from_utf8(hop).ok().and_then(|hop| address_of(hop.trim())) else {
                 break;
             };
@@ -91,19 +100,19 @@ impl Edge {
         client
     }
 
-    /// Lets a request in, or says when the next one may come.
+    /// Admits a request of this address.
     ///
     /// # Errors
-    /// 429 with `Retry-After`.
+    /// 429 with `Retry-After` when the rate is exceeded.
     pub fn admit(&self, client: IpAddr) -> Result<(), Problem> {
         self.rates.admit(client)
     }
 
-    /// The same for whom a request's token belongs to, once it is known to be good: what others send
-    /// under a wrong one takes nothing from its owner, and several tokens have one rate.
+    /// Admits a request of the owner of a valid token: requests with wrong tokens do not use up the rate of
+    /// an owner, and all tokens of an owner share one rate.
     ///
     /// # Errors
-    /// 429 with `Retry-After`.
+    /// 429 with `Retry-After` when the rate is exceeded.
     pub fn admit_owner(&self, caller: &Caller) -> Result<(), Problem> {
         match caller {
             Caller::App(app) => self.rates.admit_owner(app.id.as_str()),
@@ -118,7 +127,7 @@ impl Edge {
         self.cors.preflight(method, headers)
     }
 
-    /// Gives an answer what it needs for browsers.
+    /// Adds the headers that browsers need to an answer.
     pub fn dress(&self, response: &mut Response, asked: &HeaderMap, is_tls: bool) {
         self.cors.dress(response, asked);
         if is_tls {
@@ -128,7 +137,8 @@ impl Edge {
     }
 }
 
-/// Who has one address of IPv6 has a network of them: what counts as one.
+/// The part of an address that rate limits count: the whole IPv4 address, or the network of an IPv6 address,
+/// because its owner has the whole network.
 pub(crate) fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => {
@@ -178,6 +188,17 @@ mod tests {
             let found = edge.client(peer.parse().expect("an address"), &headers);
             assert_eq!(found, client.parse::<IpAddr>().expect("an address"), "{peer} {lines:?}");
         }
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_that_it_was_asked_over_tls() {
+        let edge = edge(&["10.0.0.0/8"]);
+        let said =
+            |word: &'static str| HeaderMap::from_iter([(FORWARDED_PROTO, HeaderValue::from_static(word))]);
+        let (proxy, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([192, 0, 2, 1]));
+        assert!(edge.is_tls_before(proxy, &said("https")));
+        assert!(!edge.is_tls_before(proxy, &said("http")) && !edge.is_tls_before(proxy, &HeaderMap::new()));
+        assert!(!edge.is_tls_before(other, &said("https")));
     }
 
     #[test]

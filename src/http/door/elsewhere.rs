@@ -1,6 +1,6 @@
-//! Requests that only one replica can answer: the one that works on a repository. Any other makes the same
-//! request of it, in the name of who asked, and hands its answer on. Nothing is repeated: where it is not
-//! known what became of a request, whoever asked is told to ask again.
+//! Forwards requests that only one replica can answer, the one that works on a repository: this replica makes
+//! the same request to that one, for the same caller, and returns its answer. Nothing is repeated: if the
+//! outcome of a request is unknown, the caller is told to ask again.
 
 use std::time::Duration;
 
@@ -18,21 +18,20 @@ use crate::http::{
 };
 use crate::telemetry;
 
-/// Names the replica that hands a request on: one that was handed on is not handed on again.
+/// Names the replica that forwards a request; a forwarded request is not forwarded again.
 const BY: HeaderName = HeaderName::from_static("tidings-replica");
-/// Whoever could not be answered comes again so soon, in seconds.
+/// The seconds after which a caller without an answer should ask again.
 const RETRY_AFTER_SECONDS: u64 = 1;
-/// An answer takes no longer than the longest wait that can be asked for, and what it takes to be written.
+/// The deadline of an answer: longer than the longest wait that a request may ask for.
 const ANSWER_MAX: Duration = Duration::from_secs(90);
-/// How long the replica that works on a repository may take to show what only it knows: who asks would rather
-/// have the rest than wait.
+/// The deadline for facts that only the other replica has: callers prefer an answer without them to a wait.
 const SHOWN_MAX: Duration = Duration::from_secs(1);
-/// What of the request goes along.
+/// The headers of the request that are forwarded.
 const SENT: [HeaderName; 2] = [header::AUTHORIZATION, header::CONTENT_TYPE];
-/// What of the answer comes back.
+/// The headers of the answer that are returned.
 const BROUGHT: [HeaderName; 2] = [header::CONTENT_TYPE, header::RETRY_AFTER];
 
-/// The answer of the replica that works on a repository; `None`: that is this one.
+/// The answer of the replica that works on a repository; `None`: this replica does.
 pub(crate) async fn answered(front: &Front, request: &Request, repository: &RepositoryId) -> Option<Answer> {
     if front.handle.works_on(repository) {
         return None;
@@ -40,8 +39,8 @@ pub(crate) async fn answered(front: &Front, request: &Request, repository: &Repo
     Some(hand_on(front, request, repository, ANSWER_MAX).await)
 }
 
-/// What the replica that works on a repository shows of it; `None`: that is this one, or it shows nothing in
-/// time, and this one shows what the rows say.
+/// The facts that the replica which works on a repository has; `None`: this replica does, or the other did
+/// not answer in time, and the answer is made from the rows alone.
 pub(crate) async fn shown(front: &Front, request: &Request, repository: &RepositoryId) -> Option<Response> {
     if front.handle.works_on(repository) || request.headers.contains_key(BY) {
         return None;
@@ -52,7 +51,7 @@ pub(crate) async fn shown(front: &Front, request: &Request, repository: &Reposit
 
 async fn hand_on(front: &Front, request: &Request, repository: &RepositoryId, within: Duration) -> Answer {
     if request.headers.contains_key(BY) {
-        // It moved meanwhile.
+        // The repository moved to another replica meanwhile.
         return Err(ask_again("another replica works on this watch: ask again"));
     }
     let owner = front.handle.worked_on_by(repository).await;
@@ -93,7 +92,7 @@ fn ask_again(detail: &str) -> Problem {
     Problem::new(Kind::UNAVAILABLE).with_detail(detail).retry_after(RETRY_AFTER_SECONDS)
 }
 
-/// An answer of another replica as one of this.
+/// Converts an answer of another replica to an answer of this one.
 fn brought(answer: reqwest::Response) -> Response {
     let (status, headers) = (answer.status(), answer.headers().clone());
     let mut response = if status == StatusCode::NO_CONTENT {

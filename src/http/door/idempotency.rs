@@ -1,16 +1,15 @@
 //! `Idempotency-Key`: a POST that was sent twice has one effect, and both are answered the same.
 //!
-//! A request with a key runs in a task of its own, so that a client that goes away neither
-//! cuts it off nor leaves its key in use; its answer is stored before it is sent. What asks again is
-//! answered with it for [`ANSWERS_KEPT`](tidings_actors::ports::ANSWERS_KEPT), meets 409 while it
-//! runs, and 409 with another request under the same key. Answers that say nothing of the request
-//! itself (5xx, 401, 408, 413, 429) are not kept: the key is free again, as after a panic.
+//! A request with a key runs in a task of its own, so that a client that goes away neither cuts it off nor
+//! leaves its key in use; its answer is stored before it is sent. A repeated request gets the stored answer
+//! for [`ANSWERS_KEPT`](tidings_actors::ports::ANSWERS_KEPT), and 409 while the first one runs; another
+//! request under the same key gets 409. Answers that do not depend on the request itself (5xx, 401, 408, 413,
+//! 429) are not stored: the key is free again, as after a panic.
 //!
-//! A process that died in between leaves a key without an answer. Whoever is asked next, the process after it
-//! or another replica as soon as that one counts as dead, runs such a request
-//! again, which verbs bear: onboarding writes app and answer together, so that it has no between, a
-//! watch is found again, a redrive asks for what is asked for already. Only a skip that names no
-//! `round` and `position` may then give up one change more.
+//! A process that died in between leaves a key without an answer. The next process that gets the request, on
+//! this replica or on another one once this counts as dead, runs the request again. Most requests have no
+//! further effect then: onboarding writes app and answer together, a watch is found again, a redrive finds
+//! its letters marked. Only a skip that names no `round` and `position` may park one more change.
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -20,8 +19,8 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{Begun, KeyedRequest, StoreError, StoredAnswer},
-    secret::Secret,
 };
 use tidings_entity::id::{AppId, Sha256Hash};
 use tracing::{Instrument, Span, error, warn};
@@ -30,26 +29,27 @@ use warp::reply::Response;
 
 use super::{
     request::{Caller, JSON},
-    route::{Access, Answer, Route},
+    route::{Answer, Route},
 };
 use crate::http::{
     bodies::problem::{Kind, Problem},
     front::Front,
 };
 
-/// The header.
+/// The header field that carries the key of a request.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says of an answer that it is that of an earlier request.
+/// The header field that marks an answer as the stored answer of an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Longest key, in characters.
 pub(crate) const KEY_CHARACTERS_MAX: usize = 255;
-/// Shortest key of who has no token, in characters: whoever knows it may read the answer.
+/// The shortest key of a caller without a token, in characters: a person who knows the key may read the
+/// answer.
 const UNGUESSABLE_CHARACTERS: usize = 32;
 /// How many seconds to wait for a request that runs.
 const RETRY_AFTER_SECONDS: u64 = 1;
 /// The waits before an answer that could not be stored is stored again, in seconds.
 const STORE_AGAIN_SECONDS: [u64; 5] = [1, 2, 10, 60, 300];
-/// Statuses below 500 that say nothing of the request itself.
+/// Statuses below 500 that do not depend on the request itself.
 const PASSING: [StatusCode; 4] = [
     StatusCode::UNAUTHORIZED,
     StatusCode::REQUEST_TIMEOUT,
@@ -57,19 +57,23 @@ const PASSING: [StatusCode; 4] = [
     StatusCode::TOO_MANY_REQUESTS,
 ];
 
-/// A key and whose it is.
-pub(crate) struct Key {
+/// An idempotency key and its owner.
+pub(crate) struct IdempotencyKey {
     owner: AppId,
     key: String,
 }
 
-/// The key that a request names itself with. Routes that are no POST, and hooks, which have ids of
-/// their own, do not look at the header.
+/// The idempotency key of a request. Routes other than POST, hooks (which have ids of their own) and routes
+/// of producers (whose keys are in the rows of tasks) do not use the header here.
 ///
 /// # Errors
-/// 400 if it cannot be a key.
-pub(crate) fn key(route: &Route, caller: &Caller, headers: &HeaderMap) -> Result<Option<Key>, Problem> {
-    if route.method != Method::POST || matches!(route.access, Access::Hook(_)) {
+/// 400 for an invalid key.
+pub(crate) fn key(
+    route: &Route,
+    caller: &Caller,
+    headers: &HeaderMap,
+) -> Result<Option<IdempotencyKey>, Problem> {
+    if route.method != Method::POST || route.access.is_of_hooks() || route.of_workers.is_some() {
         return Ok(None);
     }
     let mut sent = headers.get_all(HEADER).iter();
@@ -86,8 +90,8 @@ pub(crate) fn key(route: &Route, caller: &Caller, headers: &HeaderMap) -> Result
     };
     let owner = match caller {
         Caller::App(app) => app.id.clone(),
-        // No app has such an id: those of the staff's tokens are their own, and that of the server's is of
-        // the first moment of all.
+        // No app has such an id: staff tokens have ids of their own, and the id for the server's token is of
+        // the first moment of the clock.
         Caller::Staff(staff) => AppId::new(staff.keys),
         Caller::Anyone if key.len() >= UNGUESSABLE_CHARACTERS => anyone(),
         Caller::Anyone => {
@@ -98,22 +102,35 @@ pub(crate) fn key(route: &Route, caller: &Caller, headers: &HeaderMap) -> Result
         }
         Caller::Hook(_) => return Ok(None),
     };
-    Ok(Some(Key { owner, key: key.to_owned() }))
+    Ok(Some(IdempotencyKey { owner, key: key.to_owned() }))
 }
 
-/// Owns the keys of those who have no token.
+/// The owner of the keys of callers without a token.
 fn anyone() -> AppId {
     AppId::new(Ulid::from(u128::MAX))
 }
 
-impl Key {
-    /// The request that has this key.
-    pub(crate) fn of(self, method: &Method, path: &str, query: &str, body: &[u8]) -> KeyedRequest {
-        KeyedRequest { owner: self.owner, key: self.key, hash: hash(method, path, query, body) }
+impl IdempotencyKey {
+    /// The request with this key. Tokens of an app share its keys. A token that does not have all permissions
+    /// has keys of its own, named by `by`, because its answers are not for other tokens.
+    pub(crate) fn of(
+        self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        body: &[u8],
+        by: Option<&str>,
+    ) -> KeyedRequest {
+        let key = match by {
+            Some(by) => Sha256Hash::of(format!("{by} {}", self.key).as_bytes()).to_string(),
+            None => self.key,
+        };
+        KeyedRequest { owner: self.owner, key, hash: hash(method, path, query, body) }
     }
 }
 
-/// Tells requests apart. Each part is hashed with its length, so that no two give the same bytes.
+/// A hash that distinguishes requests. Each part is hashed with its length, so that two different requests
+/// never give the same bytes.
 pub(crate) fn hash(method: &Method, path: &str, query: &str, body: &[u8]) -> Sha256Hash {
     let mut hash = Sha256::new();
     for part in [method.as_str().as_bytes(), path.as_bytes(), query.as_bytes(), body] {
@@ -123,10 +140,10 @@ pub(crate) fn hash(method: &Method, path: &str, query: &str, body: &[u8]) -> Sha
     Sha256Hash::new(hash.finalize().into())
 }
 
-/// Does the work of a request unless one with its key ran before.
+/// Handles a request, unless a request with its key was handled before.
 ///
 /// # Errors
-/// 409 while that one runs, or if it was another request; 503 if the store does not answer.
+/// 409 while the earlier request runs, or if it was another request; 503 if the store does not answer.
 pub(crate) async fn once(
     front: Arc<Front>,
     keyed: KeyedRequest,
@@ -154,7 +171,7 @@ pub(crate) async fn once(
     }
 }
 
-/// Ends a request, now or, where the store does not answer, later.
+/// Stores the end of a request, now or, if the store does not answer, later.
 async fn end(front: Arc<Front>, keyed: KeyedRequest, answer: Option<StoredAnswer>) {
     let Err(reason) = front.requests.end_request(&keyed, answer.as_ref()).await else { return };
     warn!(%reason, "the end of a keyed request could not be stored; it is tried again");
@@ -177,7 +194,7 @@ pub(crate) fn is_kept(status: StatusCode) -> bool {
     !status.is_server_error() && !PASSING.contains(&status)
 }
 
-/// What is stored of an answer, or nothing if it may be another one the next time.
+/// The stored form of an answer; `None` if a repeated request may get another answer.
 async fn taken(response: Response) -> (Response, Option<StoredAnswer>) {
     let (parts, body) = response.into_parts();
     let Ok(body) = body.collect().await else {
@@ -204,8 +221,8 @@ fn replayed(answer: StoredAnswer) -> Response {
     response
 }
 
-/// The answer with this body as [`json`](super::request::json) gives it, for verbs that store it
-/// with their effect.
+/// The answer with this body, like [`json`](super::request::json) gives it, for calls that store the answer
+/// together with their effect.
 pub(crate) fn stored(status: StatusCode, body: &impl Serialize) -> StoredAnswer {
     let text = serde_json::to_string(body).expect("an answer is plain data");
     StoredAnswer { status: status.as_u16(), content_type: Some(JSON.to_owned()), body: Secret::new(text) }

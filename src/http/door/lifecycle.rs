@@ -1,17 +1,14 @@
-//! Whether this process takes work. `/readyz` tells load balancers, tails of events end when it stops.
+//! Whether this process accepts work: `/readyz` tells load balancers, and tails of events end when it stops.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
-/// Whether this process takes work, and since when it runs. Clones share one state.
+/// Whether this process accepts work, and when it started. Clones share one state.
 #[derive(Clone)]
 pub struct Lifecycle {
     started: Instant,
-    draining: Arc<AtomicBool>,
+    draining: Arc<watch::Sender<bool>>,
 }
 
 impl Default for Lifecycle {
@@ -21,15 +18,21 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// From now on `/readyz` says no: this process is stopping.
+    /// Makes `/readyz` answer that this process is stopping.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Whether this process is stopping.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Waits until this process is stopping.
+    pub async fn drained(&self) {
+        // `self` holds the sender, so the channel cannot close during the wait.
+        drop(self.draining.subscribe().wait_for(|is_draining| *is_draining).await);
     }
 
     /// Seconds since the start of this process.

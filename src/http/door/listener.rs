@@ -1,33 +1,27 @@
-//! The accept loop: our own, because a silent client must not keep a connection for ever. HTTP/1.1
-//! only, in TLS where a certificate is set; deadlines for the handshake, for headers, for idleness and
-//! for unread answers, and a least rate of reading them; limits on connections, in all and per address, but
-//! for trusted proxies. A client beyond the limit of its address is closed at once, before it has cost a
-//! byte. Where all together are too many, so is one whose address has more than an equal part of them; for
-//! any other a connection makes room that waits for its client, as `crowd` says.
+//! The accept loop, written here because a silent client must not keep a connection for ever. HTTP/1.1 only,
+//! in TLS where a certificate is set; deadlines for the handshake, for headers, for idleness and for unread
+//! answers, and a least rate of reading them; limits on connections, in all and per address, except for
+//! trusted proxies. A connection beyond the limit of its address is closed at once, without reading a byte.
+//! When all places are taken, a connection from an address with more than an equal part of them is closed as
+//! well; for any other, a connection that waits for its client is closed, as `open_connections` decides.
 
-mod crowd;
-mod patience;
+mod limits;
+mod open_connections;
 pub mod tls;
+mod write_deadline;
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::Request;
+use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
 };
-use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -37,11 +31,15 @@ use tracing::{debug, info, warn};
 use warp::{filters::BoxedFilter, reply::Response};
 
 use self::{
-    crowd::{Answering, Arriving, Crowd, Member},
-    patience::{Bounds, Patience},
+    limits::{Limits, ListenerPlace},
+    open_connections::{Answering, Arriving, Member, OpenConnections},
     tls::Certificate,
+    write_deadline::{Bounds, WriteDeadline},
 };
-use super::edge::{Edge, Peer, counted};
+use super::{
+    edge::{Edge, Peer},
+    request::ConnectionPlace,
+};
 use crate::{settings::ServerSettings, telemetry::Metrics};
 
 /// Bytes of a request line with its headers.
@@ -52,19 +50,19 @@ const UNREAD_BYTES: usize = 128 << 10;
 /// How long to wait after a failed accept: the process is out of descriptors, and only time helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// One place where connections come in.
+/// A listener and the routes that it serves.
 pub struct Door {
-    /// Where they arrive.
+    /// The socket that connections arrive at.
     pub tcp: TcpListener,
-    /// What is served there.
+    /// The routes that are served on these connections.
     pub routes: BoxedFilter<(Response,)>,
-    /// What is shown there; `None`: plain http.
+    /// The TLS certificate; `None`: connections are plain HTTP.
     pub certificate: Option<Arc<Certificate>>,
-    /// Knows the proxies.
+    /// The checks before the route: trusted proxies, rate limits, CORS.
     pub edge: Arc<Edge>,
 }
 
-/// Serves until `shutdown` resolves, then answers what was begun, until `drain_deadline`.
+/// Serves until `shutdown` resolves, then finishes running requests until `drain_deadline`.
 pub async fn serve(door: Door, settings: &ServerSettings, shutdown: impl Future<Output = ()>) {
     let Door { tcp, routes, certificate, edge } = door;
     // Accepted connections inherit the size.
@@ -73,7 +71,7 @@ pub async fn serve(door: Door, settings: &ServerSettings, shutdown: impl Future<
     }
     let mut shutdown = std::pin::pin!(shutdown);
     let graceful = GracefulShutdown::new();
-    let (limits, crowd) = (Limits::new(settings), Crowd::default());
+    let (limits, open) = (Limits::new(settings), OpenConnections::default());
     let mut connections = JoinSet::new();
     let tls = certificate.as_ref().map(Certificate::acceptor);
     let mut renewals = std::pin::pin!(async {
@@ -104,21 +102,22 @@ pub async fn serve(door: Door, settings: &ServerSettings, shutdown: impl Future<
         }
         let slot = tokio::select! {
             () = &mut shutdown => break,
-            slot = limits.slot(&crowd) => slot,
+            slot = limits.slot(&open) => slot,
         };
         let connection = Connection {
-            member: crowd.enter(),
+            member: open.enter(),
+            place: Arc::new(limits.place(slot, share.flatten())),
             address,
             is_tls: tls.is_some(),
             routes: routes.clone(),
             header_timeout: settings.header_timeout,
-            patience: Bounds { limit: settings.write_timeout, rate: settings.write_bytes_per_second_min },
+            deadlines: Bounds { limit: settings.write_timeout, rate: settings.write_bytes_per_second_min },
             headers_max: settings.headers_max,
             watcher: graceful.watcher(),
         };
         let (tls, connected) = (tls.clone(), Metrics::of_process().connected());
         connections.spawn(async move {
-            let _held_until_the_end = (slot, share, connected);
+            let _held_until_the_end = connected;
             connection.serve(stream, tls).await;
         });
     }
@@ -130,14 +129,15 @@ pub async fn serve(door: Door, settings: &ServerSettings, shutdown: impl Future<
     connections.shutdown().await;
 }
 
-/// A connection, and what it may cost.
+/// A connection, and its limits.
 struct Connection {
     member: Arc<Member>,
+    place: Arc<ListenerPlace>,
     address: SocketAddr,
     is_tls: bool,
     routes: BoxedFilter<(Response,)>,
     header_timeout: Duration,
-    patience: Bounds,
+    deadlines: Bounds,
     headers_max: usize,
     watcher: Watcher,
 }
@@ -155,9 +155,9 @@ impl Connection {
     }
 
     async fn talk(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let stream = Patience::new(stream, self.patience, self.member.clone());
+        let stream = WriteDeadline::new(stream, self.deadlines, self.member.clone());
         let Some(tls) = tls else { return self.exchange(stream).await };
-        // A handshake is what the first headers are in plain http, and has as long.
+        // The handshake has the same deadline as the first headers.
         match timeout(self.header_timeout, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.exchange(stream).await,
             Ok(Err(error)) => debug!(error = %error, "a handshake failed"),
@@ -166,15 +166,20 @@ impl Connection {
     }
 
     async fn exchange(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Self { member, address, is_tls, routes, header_timeout, headers_max, watcher, .. } = self;
+        let Self { member, place, address, is_tls, routes, header_timeout, headers_max, watcher, .. } = self;
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut service = warp::service(routes.clone());
             let peer = Peer { address, is_tls, version: request.version() };
             request.extensions_mut().insert(peer);
-            let member = member.clone();
+            request.extensions_mut().insert::<Arc<dyn ConnectionPlace>>(place.clone());
+            let (member, place) = (member.clone(), place.clone());
             let request = request.map(|body| Arriving::new(body, member.clone()));
             async move {
-                service.call(request).await.map(|answer| answer.map(|body| Answering::new(body, member)))
+                let mut answer = service.call(request).await?;
+                if place.is_aside() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, member)))
             }
         });
         let connection = http1::Builder::new()
@@ -185,78 +190,6 @@ impl Connection {
             .serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
             debug!(error = %error, "a connection ended early");
-        }
-    }
-}
-
-/// How many connections there may be.
-struct Limits {
-    slots: Arc<Semaphore>,
-    all: usize,
-    per_address: usize,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// One connection's part of what its address may have.
-struct Share {
-    address: IpAddr,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Limits {
-    fn new(settings: &ServerSettings) -> Self {
-        Self {
-            slots: Arc::new(Semaphore::new(settings.connections_max)),
-            all: settings.connections_max,
-            per_address: settings.connections_per_address_max,
-            addresses: Arc::default(),
-        }
-    }
-
-    /// Room for one more, made if need be.
-    async fn slot(&self, crowd: &Crowd) -> OwnedSemaphorePermit {
-        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
-            return slot;
-        }
-        let mut slot = std::pin::pin!(self.slots.clone().acquire_owned());
-        loop {
-            // Who begins to wait after this look is told of as well.
-            let waits = crowd.next_to_wait();
-            crowd.make_room();
-            tokio::select! {
-                slot = &mut slot => return slot.expect("the semaphore is never closed"),
-                () = waits => {}
-            }
-        }
-    }
-
-    /// One more connection of an address, if it may have one.
-    fn share(&self, address: IpAddr) -> Option<Share> {
-        let address = counted(address);
-        let mut addresses = self.addresses.lock();
-        let equal_part = self.all / (addresses.len() + usize::from(!addresses.contains_key(&address)));
-        let most = match self.slots.available_permits() {
-            0 => self.per_address.min(equal_part.saturating_add(1)),
-            _ => self.per_address,
-        };
-        let count = addresses.entry(address).or_default();
-        // Whoever has none is never refused here, so that no entry stays empty.
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Share { address, addresses: self.addresses.clone() })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut addresses = self.addresses.lock();
-        if let Some(count) = addresses.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&self.address);
-            }
         }
     }
 }

@@ -14,21 +14,21 @@ use bytes::{Buf, Bytes};
 use futures_util::{FutureExt, Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rand::RngExt;
-use tidings_actors::ports::Deed;
+use tidings_actors::ports::AuditEntry;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span, debug, error, field, info, info_span};
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
 use super::{
     admin_token::AdminToken,
+    audit_layer::AuditLayer,
     auth::Authentication,
     edge::{self, Edge, Peer},
     idempotency,
     quota::QuotaShare,
-    request::{Caller, Request, expect_json, read_body},
+    request::{Caller, ConnectionPlace, Request, expect_json, read_body},
     request_lines::RequestLines,
     route::{Access, Answer, Found, Route, Table},
-    witness::Witness,
 };
 use crate::http::{
     bodies::problem::{Kind, Problem},
@@ -47,50 +47,51 @@ const URI_BYTES_MAX: usize = 8 << 10;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The length of an id that a caller may give, in bytes.
 const REQUEST_ID_BYTES: RangeInclusive<usize> = 8..=128;
-/// Routes that orchestrators and collectors ask every few seconds: their answers would fill the log.
+/// Routes that orchestrators and collectors call every few seconds: log lines for them would fill the log.
 const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
-/// How many seconds to wait after a request whose task was ended with the server.
+/// The seconds to wait after a request whose task ended with the server.
 const RETRY_AFTER_SECONDS: u64 = 1;
-/// A refusal for too many requests with one token is held for less than so many milliseconds.
+/// The longest time for which a refusal for too many requests with one token is held back, in milliseconds.
 const REFUSAL_HELD_MS: u64 = 500;
 
-/// What the way of a request needs beside its route.
+/// The parts that handle a request before and after its route.
 pub struct Pipeline {
     front: Arc<Front>,
     state: HandlerState,
     edge: Arc<Edge>,
     authentication: Arc<Authentication>,
-    witness: Witness,
+    audit: AuditLayer,
     metrics: Metrics,
     lines: RequestLines,
 }
 
 impl Pipeline {
-    /// Puts the front door together: the bounds of the settings, the token of the server itself, and the
-    /// numbers of this process.
+    /// Builds the pipeline with the limits of the settings, the token of the server itself, and the metrics
+    /// of this process.
     #[must_use]
     pub fn new(front: Arc<Front>, state: HandlerState, admin: AdminToken) -> Self {
         let identity = Arc::new(Identity::of(&front.settings.identity, &front.egress));
-        let witness = Witness::new(front.clone(), identity.clone());
+        let audit = AuditLayer::new(front.clone(), identity.clone(), state.lifecycle.clone());
         let authentication = Authentication {
             front: front.clone(),
             admin,
             identity,
-            witness: witness.clone(),
+            audit: audit.clone(),
             hooks: state.hooks.clone(),
+            roles: front.settings.roles(),
         };
         let edge = Arc::new(Edge::new(&front.settings.server));
         let (authentication, metrics) = (Arc::new(authentication), Metrics::of_process());
-        Self { front, state, edge, authentication, witness, metrics, lines: RequestLines::default() }
+        Self { front, state, edge, authentication, audit, metrics, lines: RequestLines::default() }
     }
 
-    /// What every request passes first; listeners ask it as well.
+    /// The checks that every request passes first; listeners use them as well.
     #[must_use]
     pub fn edge(&self) -> Arc<Edge> {
         self.edge.clone()
     }
 
-    /// What handlers keep in memory between requests.
+    /// The state that handlers keep in memory between requests.
     pub(crate) fn state(&self) -> &HandlerState {
         &self.state
     }
@@ -105,9 +106,16 @@ impl Pipeline {
             .and(query)
             .and(warp::header::headers_cloned())
             .and(warp::ext::optional::<Peer>())
+            .and(warp::ext::optional::<Arc<dyn ConnectionPlace>>())
             .and(warp::body::stream())
             .then(
-                move |method: Method, path: FullPath, query, headers: HeaderMap, peer: Option<Peer>, body| {
+                move |method: Method,
+                      path: FullPath,
+                      query,
+                      headers: HeaderMap,
+                      peer: Option<Peer>,
+                      place,
+                      body| {
                     let (pipeline, table) = (pipeline.clone(), table.clone());
                     async move {
                         let Pipeline { front, edge, .. } = pipeline.as_ref();
@@ -119,7 +127,18 @@ impl Pipeline {
                             .unwrap_or_else(|| format!("req_{}", front.random.ulid(front.clock.now())));
                         let (method, headers) = (&method, &headers);
                         let (path, request_id) = (path.as_str(), request_id.as_str());
-                        let head = Head { method, path, query, headers, is_named, client, request_id };
+                        let is_secure = is_tls || edge.is_tls_before(peer, headers);
+                        let head = Head {
+                            method,
+                            path,
+                            query,
+                            headers,
+                            is_named,
+                            is_secure,
+                            client,
+                            request_id,
+                            place,
+                        };
                         let mut response = pipeline.answer(&table, head, body).await;
                         finish(&mut response, method, request_id);
                         edge.dress(&mut response, headers, is_tls);
@@ -158,7 +177,7 @@ impl Pipeline {
             span.record("trace.id", field::display(trace));
         }
         let found = self.handled(table, head, body);
-        // A panic costs one answer, never the process: nothing that a handler owns outlives it.
+        // A panic costs one answer, never the process: no state of a handler outlives it.
         let answer = AssertUnwindSafe(found.instrument(span.clone())).catch_unwind().await;
         let _entered = span.enter();
         let response = match answer {
@@ -184,8 +203,8 @@ impl Pipeline {
         response
     }
 
-    /// Whether the answer to a request to this route is logged at `info`: each failure of this server and, by
-    /// chance, a part of all others; of what anybody can cause not more than a few a second.
+    /// Whether the answer to a request to this route is logged at `info`: each failure of this server, a
+    /// random sample of other answers, and of answers that anyone can cause only a few per second.
     fn is_logged(&self, template: &str, is_public: bool, status: StatusCode) -> bool {
         let share = self.front.settings.telemetry.request_log_ratio.share();
         let is_wanted =
@@ -202,23 +221,34 @@ impl Pipeline {
     {
         self.edge.admit(head.client)?;
         let (route, parameters) = self.route(table, &head).await?;
-        let Head { method, path, query, headers, client, request_id, .. } = head;
+        let Head { method, path, query, headers, is_secure, client, request_id, place, .. } = head;
         Span::current().record("http.route", &route.template);
-        let _one_of_its_token = self.place_of_token(headers).await?;
-        let known = self.authentication.caller(route.access, headers, request_id, client).await?;
-        self.edge.admit_owner(&known.caller)?;
-        let _place_until_it_is_answered = self.state.places.request(&known.caller)?;
+        let _one_of_its_token = match route.of_workers {
+            Some(_) => None,
+            None => self.place_of_token(headers).await?,
+        };
+        let known = self.authentication.caller(route.access, method, headers, request_id, client).await?;
+        let _place_until_it_is_answered = if route.of_workers.is_some() {
+            self.state.places.work(&known.caller)?
+        } else {
+            self.edge.admit_owner(&known.caller)?;
+            self.state.places.request(&known.caller)?
+        };
         let key = idempotency::key(route, &known.caller, headers)?;
-        // Held until the answer: what is read stays in memory so long.
+        // Held until the answer, because the body stays in memory until then.
         let mut room = self.state.hooks.room();
         let body = self.body_of(route, method, headers, body, &mut room).await?;
-        let keyed = key.map(|key| key.of(method, path, &query, &body));
-        let deed = self.witness.deed(route, &known, &parameters, request_id, client);
+        let keyed = key.map(|key| key.of(method, path, &query, &body, known.apart()));
+        let entry = self.audit.entry(route, &known, &parameters, request_id, client);
         let request = Request {
             caller: known.caller,
             actor: known.actor,
             access: route.access,
+            powers: known.powers,
+            ends_at: known.ends_at,
+            request_id: request_id.to_owned(),
             client,
+            is_secure,
             method: method.clone(),
             path: path.to_owned(),
             parameters,
@@ -227,12 +257,13 @@ impl Pipeline {
             body,
             keyed,
             recheck: self.authentication.clone(),
+            place: place.as_ref().map(Arc::downgrade),
         };
-        self.work(route, request, deed, request_id).await
+        self.work(route, request, entry, request_id).await
     }
 
-    /// The place of a request among those with its token. A refusal is held for a moment of its own: a crowd
-    /// that asks again at once must not come back as one burst, which others would wait behind.
+    /// The place of a request among those with its token. A refusal is held back for a random moment, so that
+    /// clients that ask again at once do not come back as one burst.
     async fn place_of_token(&self, headers: &HeaderMap) -> Result<Option<QuotaShare>, Problem> {
         let place = self.state.places.token(headers);
         if place.is_err()
@@ -243,14 +274,14 @@ impl Pipeline {
         place
     }
 
-    /// The route of a request whose head can be read.
+    /// Finds the route of a request with a valid head.
     async fn route<'t>(
         &self,
         table: &'t Table,
         head: &Head<'_>,
     ) -> Result<(&'t Route, Vec<String>), Problem> {
         if !head.is_named {
-            // What follows on such a connection may be part of this request to somebody before us.
+            // Another server before this one may see the rest of this connection as part of this request.
             return Err(Problem::malformed("a request has one Host header")
                 .with_header(header::CONNECTION, HeaderValue::from_static("close")));
         }
@@ -263,22 +294,34 @@ impl Pipeline {
                 let allowed = HeaderValue::from_str(&allowed).expect("method names are plain ASCII");
                 Err(Problem::new(Kind::METHOD_NOT_ALLOWED).with_header(header::ALLOW, allowed))
             }
+            // A Git host has no token, so the answer is about the address.
+            Found::Nothing if head.path.starts_with("/hooks/") => Err(Problem::new(Kind::NO_ROUTE)
+                .with_detail("hooks are read at /hooks/github, /hooks/gitlab and /hooks/gitea")),
             Found::Nothing => {
-                // Like Docora: who has no token learns nothing about which routes exist.
-                self.authentication.anybody(head.headers).await?;
+                // As in Docora, a caller without a token does not learn which routes exist.
+                let Head { headers, request_id, client, .. } = *head;
+                self.authentication
+                    .caller(Access::Anybody, &Method::GET, headers, request_id, client)
+                    .await?;
                 Err(Problem::new(Kind::NO_ROUTE))
             }
         }
     }
 
-    /// Lets the handler work. A request that is written down, or that has an `Idempotency-Key`, is worked on
-    /// to its end whether or not its client waits.
-    async fn work(&self, route: &Route, request: Request, deed: Option<Deed>, request_id: &str) -> Answer {
+    /// Runs the handler. A request with an audit entry or an `Idempotency-Key` is handled to its end even if
+    /// its client goes away.
+    async fn work(
+        &self,
+        route: &Route,
+        request: Request,
+        entry: Option<AuditEntry>,
+        request_id: &str,
+    ) -> Answer {
         let keyed = request.keyed.clone();
         let is_staff = matches!(request.caller, Caller::Staff(_));
         let work = (route.handler)(self.front.clone(), request);
-        let (work, is_witnessed) = match deed {
-            Some(deed) => (self.witness.clone().witnessed(deed, is_staff, work).boxed(), true),
+        let (work, is_witnessed) = match entry {
+            Some(entry) => (self.audit.clone().audited(entry, is_staff, work).boxed(), true),
             None => (work, false),
         };
         match keyed {
@@ -290,7 +333,7 @@ impl Pipeline {
         }
     }
 
-    /// The body of a request to a route; that of a hook as far as there is room.
+    /// The body of a request to a route; the body of a hook only as far as there is room.
     async fn body_of<S, B>(
         &self,
         route: &Route,
@@ -303,19 +346,20 @@ impl Pipeline {
         S: Stream<Item = Result<B, warp::Error>> + Send,
         B: Buf,
     {
-        if !matches!(*method, Method::POST | Method::PATCH) {
-            // Whoever waits for the rest of it waits no longer.
+        if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+            // The rest of the body is not read.
             drop(body);
             return Ok(Bytes::new());
         }
         let server = &self.front.settings.server;
         let body = body.map(|part| part.map_err(|_| Problem::malformed("the body ended before its end")));
-        if let Access::Hook(_) = route.access {
+        if route.access.is_of_hooks() {
             let limit = self.front.settings.hooks.body_bytes_max;
             let body = body.map(|part| part.and_then(|part| room.take(part.remaining()).map(|()| part)));
             return read_body(headers, body, limit, server.body_timeout).await;
         }
-        let body = read_body(headers, body, server.body_bytes_max, server.body_timeout).await?;
+        let limit = route.of_workers.unwrap_or(server.body_bytes_max);
+        let body = read_body(headers, body, limit, server.body_timeout).await?;
         if !body.is_empty() {
             expect_json(headers)?;
         }
@@ -323,20 +367,21 @@ impl Pipeline {
     }
 }
 
-/// A method as a label: others than those that are served are one.
+/// A method as a metric label: all methods that no route serves share one label.
 fn method_word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         _ => "other",
     }
 }
 
-/// The id that the caller gave its request, so that the caller's logs and ours name the same one. An id with
-/// characters that could break a log line is not taken.
+/// The request id of the caller, so that the logs of both sides name the same one. An id with characters that
+/// could break a log line is ignored.
 fn request_id(headers: &HeaderMap) -> Option<String> {
     let given = headers.get(REQUEST_ID)?.to_str().ok()?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
@@ -351,12 +396,16 @@ struct Head<'a> {
     headers: &'a HeaderMap,
     /// Whether it says without doubt which host it is for.
     is_named: bool,
+    /// Whether the request came over TLS, to this server or to a trusted proxy.
+    is_secure: bool,
     client: IpAddr,
     request_id: &'a str,
+    /// The place of its connection in the bounds of the listener.
+    place: Option<Arc<dyn ConnectionPlace>>,
 }
 
-/// Does the work of a request in a task of its own, so that a client that goes away cuts nothing off:
-/// neither its key stays in use, nor has it an effect of which the audit log says nothing.
+/// Handles a request in its own task, so that a client that goes away interrupts nothing: otherwise its key
+/// could stay in use, or an effect could lack its audit entry.
 async fn apart(work: impl Future<Output = Answer> + Send + 'static) -> Answer {
     #[expect(clippy::disallowed_methods, reason = "it ends by itself, whether or not its client waits")]
     let task = tokio::spawn(work.instrument(Span::current()));
@@ -369,7 +418,7 @@ async fn apart(work: impl Future<Output = Answer> + Send + 'static) -> Answer {
     }
 }
 
-/// What every answer has.
+/// Adds the headers that every answer has.
 fn finish(response: &mut Response, method: &Method, request_id: &str) {
     let headers = response.headers_mut();
     for (name, value) in [
@@ -379,7 +428,7 @@ fn finish(response: &mut Response, method: &Method, request_id: &str) {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    // Only the pages of the documentation say what they may load.
+    // Only the pages of the documentation set their own policy.
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
         .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));

@@ -1,8 +1,8 @@
-//! What one caller may keep busy of the connections, and what requests that only wait may keep of them:
-//! each of these holds its connection until it ends, and no other connection can make room for it.
+//! Limits on the connections that one caller may keep busy, and on those of requests that only wait: such a
+//! request holds its connection until it ends, and that connection cannot make room for another.
 //!
-//! Long polls and tails together never have more than half of the connections, so that the others are
-//! there for requests that end: health checks, hooks, operators, other apps.
+//! Long polls and tails together never have more than half of the connections, so that the others are free
+//! for short requests: health checks, hooks, operators, other apps.
 
 use http::{HeaderMap, header};
 use tidings_entity::id::Sha256Hash;
@@ -13,16 +13,21 @@ use super::{
 };
 use crate::http::bodies::problem::{Kind, Problem};
 
-/// Requests of one caller at once: at most one of so many connections.
+/// A caller may use at most one in this number of connections at once.
 const CONNECTIONS_PER_REQUEST: usize = 8;
-/// A caller has at least so many requests at once, however few connections there may be.
+/// A caller may have at least this number of requests at once, however few connections there are.
 const REQUESTS_MIN: usize = 16;
-/// Long polls of one app: at most one of so many connections.
+/// The long polls of one app may take at most one in this number of connections.
 const CONNECTIONS_PER_POLL: usize = 16;
-/// Tails of one caller at once: of an app, or of somebody of the staff.
+/// The most tails of one caller at once: an app, or a member of the staff.
 const TAILS_PER_CALLER: usize = 8;
-/// Long polls of all apps, and tails of all callers: each at most one of so many connections.
+/// The long polls of all apps, and the tails of all callers, may each use at most one in this number of
+/// connections.
 const CONNECTIONS_PER_WAIT: usize = 4;
+/// The most requests of producers and workers at once, waiting claims among them ...
+const WORK_MAX: usize = 4_096;
+/// ... and of one app.
+const WORK_PER_OWNER: usize = 2_048;
 /// How many seconds a client should wait that has too many requests under way ...
 const RETRY_AFTER_SECONDS: u64 = 1;
 /// ... or too many tails.
@@ -35,10 +40,11 @@ pub struct Places {
     requests: Quota,
     polls: Quota,
     tails: Quota,
+    work: Quota,
 }
 
 impl Places {
-    /// Bounds for a front door that takes so many connections.
+    /// The bounds for a listener with this number of connections.
     #[must_use]
     pub fn new(connections_max: usize) -> Self {
         let part = |of: usize| (connections_max / of).max(1);
@@ -50,13 +56,14 @@ impl Places {
             requests: Quota::new(of_requests, usize::MAX),
             polls: Quota::new(part(CONNECTIONS_PER_POLL), of_waits),
             tails: Quota::new(TAILS_PER_CALLER, of_waits),
+            work: Quota::new(WORK_PER_OWNER, WORK_MAX),
         }
     }
 
-    /// One more request of a known caller, until it is answered.
+    /// Counts one more request of a known caller, until it is answered.
     ///
     /// # Errors
-    /// 429 when as many of its requests are under way as may be.
+    /// 429 when the limit of its running requests is reached.
     pub(crate) fn request(&self, caller: &Caller) -> Result<Option<QuotaShare>, Problem> {
         let owner = match caller {
             Caller::App(app) => app.id.as_str(),
@@ -66,32 +73,47 @@ impl Places {
         self.requests.take(owner).map(Some).map_err(|_full| too_many_requests())
     }
 
-    /// One more request with this token, until it is answered. It is counted before anything is read of its
-    /// caller, so that a crowd of requests with one token costs no reads.
+    /// Counts one more request of a producer or a worker, until it is answered: such requests may wait, or be
+    /// many.
     ///
     /// # Errors
-    /// 429 when as many requests with this token are under way as a caller may have.
+    /// 429 when the limit of its app, or of all apps together, is reached.
+    pub(crate) fn work(&self, caller: &Caller) -> Result<Option<QuotaShare>, Problem> {
+        let owner = match caller {
+            Caller::App(app) => app.id.as_str(),
+            Caller::Staff(staff) => &staff.id,
+            Caller::Anyone | Caller::Hook(_) => return Ok(None),
+        };
+        self.work.take(owner).map(Some).map_err(|_full| too_many_requests())
+    }
+
+    /// Counts one more request with this token or cookie, until it is answered. It is counted before the
+    /// caller is read, so that a flood of requests with one token causes no reads.
+    ///
+    /// # Errors
+    /// 429 when the limit of running requests of a caller is reached for this token.
     pub(crate) fn token(&self, headers: &HeaderMap) -> Result<Option<QuotaShare>, Problem> {
-        let Some(token) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+        let sent = headers.get(header::AUTHORIZATION).or_else(|| headers.get(header::COOKIE));
+        let Some(token) = sent else { return Ok(None) };
         let owner = Sha256Hash::of(token.as_bytes()).to_string();
         self.tokens.take(&owner).map(Some).map_err(|_full| too_many_requests())
     }
 
-    /// One more refusal that is held for a moment; `None`: as many are held as may be.
+    /// Counts one more refusal that is held back; `None`: the limit is reached.
     pub(crate) fn refusal(&self) -> Option<QuotaShare> {
         self.refusals.take("").ok()
     }
 
-    /// One more request of an app that waits for a change; `None`: it should not wait, because as many do
-    /// as may.
+    /// Counts one more request of an app that waits for a change; `None`: the limit is reached, so the
+    /// request should not wait.
     pub(crate) fn poll(&self, app: &str) -> Option<QuotaShare> {
         self.polls.take(app).ok()
     }
 
-    /// One more tail of an app or, by its id, of somebody of the staff.
+    /// Counts one more tail of an app or, by its id, of a member of the staff.
     ///
     /// # Errors
-    /// 429 when it has as many as it may have, or all callers together have.
+    /// 429 when the limit of the caller, or of all callers together, is reached.
     pub(crate) fn tail(&self, owner: &str) -> Result<QuotaShare, Problem> {
         self.tails.take(owner).map_err(|full| {
             let detail = match full {
@@ -111,7 +133,6 @@ fn too_many_requests() -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use tidings_entity::kind::Role;
     use ulid::Ulid;
 
     use super::{super::request::Staff, *};
@@ -161,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_caller_has_so_many_requests_at_once_and_who_is_not_known_is_not_counted() {
-        let staff = |id: &str| Caller::Staff(Staff { id: id.into(), role: Role::Viewer, keys: Ulid::nil() });
+        let staff = |id: &str| Caller::Staff(Staff { id: id.into(), roles: Vec::new(), keys: Ulid::nil() });
         for (connections, most) in [(1, 16), (1_024, 128)] {
             let places = Places::new(connections);
             let held: Vec<_> = (0..most).map(|_| places.request(&staff("one")).expect("room")).collect();

@@ -1,19 +1,18 @@
-//! How many of something may be under way at once: of one owner, and of all together. What has ended
-//! leaves nothing behind.
+//! Limits on things under way at once: per owner, and in all. Owners without any leave no entry.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// A bound on what is under way.
+/// A limit per owner and in all.
 pub(crate) struct Quota {
     of_owner: usize,
     of_all: usize,
-    held: Arc<Mutex<Held>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Default)]
-struct Held {
+struct Counts {
     owners: HashMap<String, usize>,
     count: usize,
 }
@@ -21,53 +20,53 @@ struct Held {
 /// Why no more may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// The owner has as many as one may have.
+    /// The limit of the owner is reached.
     Owner,
     /// All owners together have as many as there may be.
     All,
 }
 
 impl Quota {
-    /// At most so many of one owner, and so many of all owners together.
+    /// At most `of_owner` at once for one owner, and `of_all` for all owners together.
     pub(crate) fn new(of_owner: usize, of_all: usize) -> Self {
-        Self { of_owner, of_all, held: Arc::default() }
+        Self { of_owner, of_all, counts: Arc::default() }
     }
 
     /// Counts one more of an owner, until the share is dropped.
     pub(crate) fn take(&self, owner: &str) -> Result<QuotaShare, Full> {
-        let mut held = self.held.lock();
-        if held.owners.get(owner).is_some_and(|own| *own >= self.of_owner) {
+        let mut counts = self.counts.lock();
+        if counts.owners.get(owner).is_some_and(|own| *own >= self.of_owner) {
             return Err(Full::Owner);
         }
-        if held.count >= self.of_all {
+        if counts.count >= self.of_all {
             return Err(Full::All);
         }
-        held.count += 1;
-        *held.owners.entry(owner.to_owned()).or_default() += 1;
-        Ok(QuotaShare { owner: owner.to_owned(), held: Arc::clone(&self.held) })
+        counts.count += 1;
+        *counts.owners.entry(owner.to_owned()).or_default() += 1;
+        Ok(QuotaShare { owner: owner.to_owned(), counts: Arc::clone(&self.counts) })
     }
 
     #[cfg(test)]
     pub(crate) fn is_unused(&self) -> bool {
-        let held = self.held.lock();
-        held.owners.is_empty() && held.count == 0
+        let counts = self.counts.lock();
+        counts.owners.is_empty() && counts.count == 0
     }
 }
 
-/// One of what is under way, until it is dropped.
+/// One counted unit, until it is dropped.
 pub(crate) struct QuotaShare {
     owner: String,
-    held: Arc<Mutex<Held>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 impl Drop for QuotaShare {
     fn drop(&mut self) {
-        let mut held = self.held.lock();
-        held.count -= 1;
-        if let Some(own) = held.owners.get_mut(&self.owner) {
+        let mut counts = self.counts.lock();
+        counts.count -= 1;
+        if let Some(own) = counts.owners.get_mut(&self.owner) {
             *own -= 1;
             if *own == 0 {
-                held.owners.remove(&self.owner);
+                counts.owners.remove(&self.owner);
             }
         }
     }

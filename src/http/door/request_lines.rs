@@ -1,7 +1,6 @@
-//! Which answers have a line of their own in the log. Who has no token can cause as many answers as the
-//! network carries; the log must not grow with them. So of answers that anybody can cause, those of one
-//! status have at most [`LINES_PER_SECOND`] lines in a second. How many more there were is said by one line,
-//! with the next line of any such answer after that second.
+//! Limits the log lines of answers. Callers without a token can cause any number of answers, and the log must
+//! not grow with them. So answers that anyone can cause have at most [`LINES_PER_SECOND`] lines per second
+//! and status. The next line after that second reports how many lines were suppressed.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,24 +8,24 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::info;
 
-/// Most lines of one status in a second.
+/// The most lines of one status in a second.
 pub(crate) const LINES_PER_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The lines of the last second. At most one entry for each status of this server.
+/// The lines of the last second, by status. At most one entry for each status of this server.
 #[derive(Default)]
 pub(crate) struct RequestLines(Mutex<BTreeMap<u16, Written>>);
 
 /// The lines of one status.
 struct Written {
-    /// When their second began.
+    /// When the present second of this status began.
     since: Instant,
     lines: u32,
     left_out: u64,
 }
 
 impl RequestLines {
-    /// Whether an answer that anybody can cause may have a line now. Says how many others had none.
+    /// Whether an answer that anyone can cause may have a line now. Logs how many others had none.
     pub(crate) fn may_write(&self, status: u16, now: Instant) -> bool {
         let (may_write, left_out) = self.take(status, now);
         for (status, count) in left_out {
@@ -41,7 +40,8 @@ impl RequestLines {
         may_write
     }
 
-    /// Whether there may be a line, and of which statuses so many had none in a second that is over.
+    /// Whether a log line may be written now, and how many lines of each status were suppressed in seconds
+    /// that are over.
     fn take(&self, status: u16, now: Instant) -> (bool, Vec<(u16, u64)>) {
         let mut written = self.0.lock();
         let mut left_out = Vec::new();

@@ -1,5 +1,5 @@
-//! One route: method and template come from its OpenAPI description, so that what is documented
-//! and what is served cannot differ. [`Table`] finds the route of a request.
+//! One route: method and template come from its OpenAPI description, so that documentation and behaviour
+//! cannot differ. [`Table`] finds the route of a request.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -16,38 +16,49 @@ use warp::reply::Response;
 pub use super::access::Access;
 use super::request::Request;
 use crate::http::{bodies::problem::Problem, front::Front};
+pub(crate) use tidings_actors::model::permission::Permission;
 
-/// What a handler gives back.
+/// The result of a handler.
 pub type Answer = Result<Response, Problem>;
 
-/// What a route does.
+/// The function that handles requests to a route.
 pub(crate) type Handler = Arc<dyn Fn(Arc<Front>, Request) -> BoxFuture<'static, Answer> + Send + Sync>;
 
-/// A route: what is documented of it, who may call it and what it does.
+/// A route: its documentation, its access and its handler.
 #[derive(Clone)]
 pub struct Route {
-    /// The template, `/api/repositories/{id}`.
+    /// The template of the path, such as `/api/repositories/{id}`.
     pub template: String,
-    /// The method.
+    /// The HTTP method that the route is served for.
     pub method: Method,
-    /// Who may call it.
+    /// The access that the route requires of its callers.
     pub access: Access,
-    /// Its deeds are not written down one by one.
-    pub unwitnessed: bool,
-    /// What it does.
+    /// Whether the audit log leaves out the requests of this route.
+    pub unaudited: bool,
+    /// For routes of producers and workers, whose requests have limits of their own: the most bytes of a
+    /// body; `None` for other routes.
+    pub of_workers: Option<u64>,
+    /// The handler that answers the requests of this route.
     pub handler: Handler,
-    /// Its description.
+    /// The description of the route in the OpenAPI document.
     pub operation: Operation,
     /// The schemas that its description names.
     pub schemas: Vec<(String, RefOr<Schema>)>,
 }
 
 impl Route {
-    /// The same route, whose deeds are not written down one by one: they are too many, and have a
-    /// record of their own.
+    /// The same route without audit entries for its requests, which are too many and have a record of their
+    /// own.
     #[must_use]
-    pub fn unwitnessed(self) -> Self {
-        Self { unwitnessed: true, ..self }
+    pub fn unaudited(self) -> Self {
+        Self { unaudited: true, ..self }
+    }
+
+    /// The same route for producers and workers: their requests leave no audit entry, have bodies of at most
+    /// this size, have limits of their own, and store their idempotency keys themselves.
+    #[must_use]
+    pub fn of_workers(self, body_max: u64) -> Self {
+        Self { of_workers: Some(body_max), unaudited: true, ..self }
     }
 }
 
@@ -63,22 +74,24 @@ where
     let method = match P::methods().as_slice() {
         [HttpMethod::Get] => Method::GET,
         [HttpMethod::Post] => Method::POST,
+        [HttpMethod::Put] => Method::PUT,
         [HttpMethod::Patch] => Method::PATCH,
         [HttpMethod::Delete] => Method::DELETE,
-        _ => unreachable!("each description has one method, one of these four; a test lists them"),
+        _ => unreachable!("each description has one method, one of these five; a test lists them"),
     };
     Route {
         template: P::path(),
         method,
         access,
-        unwitnessed: false,
+        unaudited: false,
+        of_workers: None,
         handler: Arc::new(move |front, request| handler(front, request).boxed()),
         operation: P::operation(),
         schemas,
     }
 }
 
-/// A route whose handler also works with `own`: what its file keeps between requests.
+/// A route whose handler also gets `own`: the state that its file keeps between requests.
 pub fn route_with<P, Own, F, Answered>(access: Access, own: &Own, handler: F) -> Route
 where
     P: Path + SchemaReferences,
@@ -100,36 +113,38 @@ enum Segment {
     Parameter,
 }
 
-/// What was found for a path and a method.
+/// The result of a search for a path and a method.
 pub enum Found<'a> {
-    /// The route, and what stands in the path for its parameters, decoded.
+    /// The route, and the values of its parameters in the path, decoded.
     Route(&'a Route, Vec<String>),
-    /// The path exists with these methods only.
+    /// The path exists, but only with these methods.
     OtherMethods(String),
-    /// No such path.
+    /// The path leads to no route.
     Nothing,
 }
 
 impl Table {
-    /// A table of these routes.
+    /// The table of these routes.
     #[must_use]
     pub fn new(routes: Vec<Route>) -> Self {
         let mut by_template: BTreeMap<String, BTreeMap<&'static str, Route>> = BTreeMap::new();
         for route in routes {
             let name = method_name(&route.method).expect("a route has one of the served methods");
-            by_template.entry(route.template.clone()).or_default().insert(name, route);
+            // Only the document needs descriptions: megabytes of nodes.
+            let served = Route { operation: Operation::default(), schemas: Vec::new(), ..route };
+            by_template.entry(served.template.clone()).or_default().insert(name, served);
         }
         let mut paths: Vec<_> =
             by_template.into_iter().map(|(template, methods)| (segments(&template), methods)).collect();
-        // A literal goes before a parameter in the same place: `redrive` before `{id}`.
+        // A literal comes before a parameter in the same place: `redrive` before `{id}`.
         paths.sort_by_key(|(segments, _)| {
             segments.iter().map(|segment| matches!(segment, Segment::Parameter)).collect::<Vec<_>>()
         });
         Self { paths }
     }
 
-    /// Finds a route. A trailing slash makes another path. `HEAD` is served where `GET` is. The first
-    /// template that fits decides, as in the OpenAPI description: what has a name is no parameter.
+    /// Finds a route. A trailing slash makes another path. `HEAD` is served like `GET`. The first matching
+    /// template decides, as in the OpenAPI description: a literal comes before a parameter.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str) -> Found<'_> {
         let parts: Vec<&str> = path.split('/').collect();
@@ -151,6 +166,7 @@ fn method_name(method: &Method) -> Option<&'static str> {
     match *method {
         Method::GET => Some("GET"),
         Method::POST => Some("POST"),
+        Method::PUT => Some("PUT"),
         Method::PATCH => Some("PATCH"),
         Method::DELETE => Some("DELETE"),
         _ => None,

@@ -77,9 +77,12 @@ async fn an_app_with_many_searches_has_one_place_in_line() {
 #[tokio::test]
 async fn an_answer_that_is_read_too_slowly_breaks_off() {
     let (mebibyte, second) = (1 << 20, Duration::from_secs(1));
-    assert_eq!([0, mebibyte, 256 * mebibyte].map(patience), [30 * second, 34 * second, 1_054 * second]);
+    assert_eq!(
+        [0, mebibyte, 256 * mebibyte].map(longest_download),
+        [30 * second, 34 * second, 1_054 * second]
+    );
     let downloads = downloads();
-    for (left, is_whole) in [(patience(mebibyte), true), (Duration::ZERO, false)] {
+    for (left, is_whole) in [(longest_download(mebibyte), true), (Duration::ZERO, false)] {
         let held = downloads.memory(1).await.expect("free");
         let kept = (downloads.begin(&app(1)).expect("admitted"), held);
         let pieces = Pieces { content: vec![1; mebibyte].into(), until: Instant::now() + left, kept };

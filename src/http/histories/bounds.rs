@@ -1,5 +1,5 @@
-//! What reading histories remembers: rounds whose list was found to be the one that was sent. There is a
-//! bound over all apps, and no app takes the part of another.
+//! The memory of reading histories: rounds whose list was found to be the list that was sent. There is a
+//! limit over all apps, and each app has its own part.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,28 +11,28 @@ use tidings_entity::id::{AppId, CursorId};
 
 use super::super::downloads::Downloads;
 
-/// So many rounds are remembered, over all apps.
+/// The number of rounds that are remembered, over all apps.
 const CHECKED_MAX: usize = 1_024;
 
 /// A list that was checked: its cursor, its round, and how many letters were bound to it.
-pub(super) type Key = (CursorId, i64, usize);
+pub(super) type CheckedRound = (CursorId, i64, usize);
 
-/// What reading histories costs and remembers, over all requests.
+/// The limits and the memory of reading histories, over all requests.
 pub struct Histories {
-    /// What searches of trees may cost, together with downloads of contents.
+    /// The limits for searches of trees, shared with downloads of contents.
     pub(in crate::http) downloads: Arc<Downloads>,
     checked: Mutex<Checked>,
 }
 
 #[derive(Default)]
 struct Checked {
-    of_apps: HashMap<AppId, VecDeque<Key>>,
+    of_apps: HashMap<AppId, VecDeque<CheckedRound>>,
     count: usize,
 }
 
 impl Checked {
-    /// Beyond the bound whoever has most loses its oldest.
-    fn note(&mut self, app: &AppId, key: Key) {
+    /// Remembers a round; beyond the bound the app with the most rounds loses its oldest.
+    fn note(&mut self, app: &AppId, key: CheckedRound) {
         if self.count == CHECKED_MAX
             && let Some(most) = self.of_apps.values_mut().max_by_key(|of_app| of_app.len())
         {
@@ -48,18 +48,18 @@ impl Checked {
 }
 
 impl Histories {
-    /// Nothing was read yet.
+    /// Limits with nothing read yet.
     #[must_use]
     pub fn new(downloads: Arc<Downloads>) -> Self {
         Self { downloads, checked: Mutex::default() }
     }
 
-    pub(super) fn is_checked(&self, app: &AppId, key: &Key) -> bool {
+    pub(super) fn is_checked(&self, app: &AppId, key: &CheckedRound) -> bool {
         let checked = self.checked.lock();
         checked.of_apps.get(app).is_some_and(|of_app| of_app.contains(key))
     }
 
-    pub(super) fn note(&self, app: &AppId, key: Key) {
+    pub(super) fn note(&self, app: &AppId, key: CheckedRound) {
         self.checked.lock().note(app, key);
     }
 }
@@ -74,7 +74,7 @@ mod tests {
         AppId::new(Ulid::from_parts(number, 1))
     }
 
-    fn key(round: i64, letters: usize) -> Key {
+    fn key(round: i64, letters: usize) -> CheckedRound {
         (CursorId::new(Ulid::from_parts(1, 1)), round, letters)
     }
 

@@ -1,18 +1,18 @@
-//! What hooks may cost whoever sends them. Anybody can send one, and whoever saw one may send it
-//! again under another delivery id (GitHub signs the body only), so each cost has a bound of its own:
-//! memory for bodies beyond the usual size, rows of refused and repeated hooks, rows of genuine ones.
-//! Beyond a bound hooks are answered and not kept; polling finds what they would have told.
+//! Limits on the cost of hooks. Anyone can send a hook, and anyone who saw one may send it again under
+//! another delivery id (GitHub signs only the body), so each cost has its own limit: memory for large bodies,
+//! rows of refused and repeated hooks, rows of genuine hooks. Beyond a limit hooks are answered but not
+//! stored; polls find their changes.
 //!
-//! Genuine hooks are bounded by the address and the secret that they come with: who floods spends its own
-//! part. A body that comes again soon leaves no receipt, whatever the delivery is called: whoever captured a
-//! hook gets nothing by sending it again but another poll, and watchers join the polls that are asked for
-//! together.
+//! Genuine hooks are limited per address and secret, those of an app per app: a flood uses up only the
+//! sender's own part. A body that is repeated soon leaves no receipt, under any delivery id: a captured hook
+//! that is sent again causes only another poll, and watchers combine polls that are requested together.
 
 use std::{collections::VecDeque, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use tidings_actors::ports::HookOwner;
 use tidings_entity::{
-    id::{RepositoryId, Sha256Hash},
+    id::{AppId, RepositoryId, Sha256Hash},
     kind::HookProvider,
 };
 use tokio::{
@@ -25,16 +25,20 @@ use crate::http::{
     door::edge::{Limiter, counted},
 };
 
-/// So much of every body is free: most hooks are smaller (256 KiB, in bytes).
+/// The bytes of a body that need no memory from the budget: most hooks are smaller (256 KiB).
 const FREE_BYTES: usize = 256 << 10;
 /// All that is beyond it, of all bodies together (64 MiB, in KiB).
 const SHARED_KIB: usize = 64 << 10;
-/// Refused and repeated hooks that are written: one a second, after this many at once.
+/// Refused and repeated hooks that are stored: one per second, after this burst.
 const NOTES: (f64, f64) = (1.0, 50.0);
-/// Genuine hooks of one address with one secret that are taken in: one in each interval (200 a second) ...
+/// Genuine hooks of one address with one secret that are accepted: one in each interval (200 a second) ...
 const RECEIPT_EVERY: Duration = Duration::from_millis(5);
-/// ... after so many at once.
+/// ... after this number at once.
 const RECEIPTS_AT_ONCE: NonZeroU32 = NonZeroU32::new(1_000).expect("it is not zero");
+/// Genuine hooks of one app that are accepted: one in each interval (50 a second) ...
+const OF_APP_EVERY: Duration = Duration::from_millis(20);
+/// ... after so many at once.
+const OF_APP_AT_ONCE: NonZeroU32 = NonZeroU32::new(500).expect("it is not zero");
 /// For how long a body that was taken in is not taken in again.
 const SAME_BODY_WITHIN: Duration = Duration::from_secs(10);
 /// Most bodies that are remembered for that.
@@ -42,18 +46,28 @@ const BODIES_REMEMBERED: usize = 4_096;
 /// How many seconds a host should wait beyond a bound.
 const RETRY_AFTER_SECONDS: u64 = 10;
 
-/// The bounds of one process.
+/// The limits of one process.
 pub struct Bounds {
     bodies: Arc<Semaphore>,
     notes: Mutex<Bucket>,
-    /// By address and number of the secret.
+    /// The limits by address and number of the secret.
     receipts: Limiter<(IpAddr, usize)>,
+    /// Hooks of apps, wherever they come from.
+    of_apps: Limiter<AppId>,
     taken: Mutex<VecDeque<TakenBody>>,
 }
 
-/// What tells a body from others, with the number of the secret that proved it. The header fields beside it
-/// are not signed by every host.
-pub(super) type BodyMark = (HookProvider, usize, Sha256Hash);
+/// The owner of the secret that proved a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Prover {
+    /// The secret of this number of the settings.
+    Server(usize),
+    /// The secret of an app's hook.
+    App(HookOwner),
+}
+
+/// Identifies a body by its content and the owner of its secret. Not every host signs the header fields.
+pub(super) type BodyMark = (HookProvider, Prover, Sha256Hash);
 
 /// A body that was taken in: when, which, and the repositories that it named.
 type TakenBody = (Instant, BodyMark, Arc<[RepositoryId]>);
@@ -65,37 +79,40 @@ impl Default for Bounds {
             bodies: Arc::new(Semaphore::new(SHARED_KIB)),
             notes: Mutex::new(Bucket::full(rate, burst, Instant::now())),
             receipts: Limiter::of(RECEIPT_EVERY, RECEIPTS_AT_ONCE),
+            of_apps: Limiter::of(OF_APP_EVERY, OF_APP_AT_ONCE),
             taken: Mutex::default(),
         }
     }
 }
 
 impl Bounds {
-    /// Bounds that are reached by who asks from this address with the first secret.
+    /// Limits that are already reached for this address with the first secret.
     #[cfg(test)]
     pub(in crate::http) fn spent(address: IpAddr) -> Self {
         let receipts = Limiter::of(Duration::from_hours(1), NonZeroU32::MIN);
         receipts.admit(&(address, 0)).expect("the first one");
         let notes = Mutex::new(Bucket { tokens: 0.0, ..Bucket::full(0.0, 1.0, Instant::now()) });
-        Self { bodies: Arc::new(Semaphore::new(0)), notes, receipts, taken: Mutex::default() }
+        Self { bodies: Arc::new(Semaphore::new(0)), notes, receipts, ..Self::default() }
     }
 
-    /// Room for one body, as it arrives.
+    /// The memory for one body, taken as it arrives.
     pub(in crate::http) fn room(&self) -> Room {
         Room { bodies: self.bodies.clone(), held: None, bytes: 0 }
     }
 
-    /// Whether a refused or repeated hook is written: for how many of them the row stands.
+    /// The number of refused or repeated hooks that the next row stands for; `None`: no row is written now.
     pub(super) fn note(&self) -> Option<u64> {
         let mut notes = self.notes.lock();
         notes.take(Instant::now())
     }
 
-    /// Whether a genuine hook of this address, proved by the secret of this number, is taken in.
-    pub(super) fn admit(&self, client: IpAddr, secret: usize) -> Result<(), Problem> {
-        self.receipts
-            .admit(&(counted(client), secret))
-            .map_err(|_wait| Problem::new(Kind::TOO_MANY).retry_after(RETRY_AFTER_SECONDS))
+    /// Whether a genuine hook of this address, proved by this secret, is taken in.
+    pub(super) fn admit(&self, client: IpAddr, prover: &Prover) -> Result<(), Problem> {
+        let admitted = match prover {
+            Prover::Server(secret) => self.receipts.admit(&(counted(client), *secret)),
+            Prover::App(owner) => self.of_apps.admit(&owner.app),
+        };
+        admitted.map_err(|_wait| Problem::new(Kind::TOO_MANY).retry_after(RETRY_AFTER_SECONDS))
     }
 
     /// The repositories that the same body named a moment ago, where it was taken in.
@@ -108,7 +125,7 @@ impl Bounds {
         Some(Arc::clone(&known.2))
     }
 
-    /// A body was taken in, and its receipt is on disk.
+    /// Records that a body was accepted, and that its receipt is on disk.
     pub(super) fn took(&self, mark: BodyMark, repositories: &[RepositoryId]) {
         let mut taken = self.taken.lock();
         if taken.len() == BODIES_REMEMBERED {
@@ -118,7 +135,7 @@ impl Bounds {
     }
 }
 
-/// What one body holds of the memory for bodies; given back when dropped.
+/// The memory that one body holds; given back when dropped.
 pub(in crate::http) struct Room {
     bodies: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
@@ -126,10 +143,10 @@ pub(in crate::http) struct Room {
 }
 
 impl Room {
-    /// Makes room for so many more bytes.
+    /// Takes memory for this many more bytes.
     ///
     /// # Errors
-    /// 503 when other bodies hold it all: waiting would hold what has arrived.
+    /// 503 when other bodies hold all memory: waiting would hold the bytes that have arrived.
     pub(in crate::http) fn take(&mut self, bytes: usize) -> Result<(), Problem> {
         self.bytes += bytes;
         let needed = self.bytes.saturating_sub(FREE_BYTES).div_ceil(1024);
@@ -163,7 +180,7 @@ impl Bucket {
         Self { rate, burst, tokens: burst, at: now, missed: 0 }
     }
 
-    /// Takes a token: how many asked since the last who got one, this one included.
+    /// Takes a token. Returns the number of requests since the last token, including this one.
     fn take(&mut self, now: Instant) -> Option<u64> {
         let since = now.saturating_duration_since(self.at).as_secs_f64();
         self.tokens = (self.tokens + since * self.rate).min(self.burst);
@@ -179,6 +196,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use tidings_entity::id::HookId;
+
     use super::*;
 
     #[test]
@@ -198,21 +217,42 @@ mod tests {
     fn who_floods_spends_the_part_of_its_address_and_secret_only() {
         let bounds = Bounds::default();
         let [flood, other] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
-        let admitted = (0..3_000).filter(|_| bounds.admit(flood, 0).is_ok()).count();
+        let admitted = (0..3_000).filter(|_| bounds.admit(flood, &Prover::Server(0)).is_ok()).count();
         assert!((1_000..3_000).contains(&admitted), "{admitted}");
-        assert!(bounds.admit(other, 0).is_ok() && bounds.admit(flood, 1).is_ok());
+        assert!(
+            bounds.admit(other, &Prover::Server(0)).is_ok()
+                && bounds.admit(flood, &Prover::Server(1)).is_ok()
+        );
+    }
+
+    #[test]
+    fn an_app_that_floods_spends_its_own_part_from_wherever_it_sends() {
+        let bounds = Bounds::default();
+        let of = |number: u128| {
+            let id = ulid::Ulid::from_parts(1, number);
+            Prover::App(HookOwner { hook: HookId::new(id), app: AppId::new(id) })
+        };
+        let from = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let admitted = (0..=255).chain(0..=255).chain(0..=255);
+        let admitted = admitted.filter(|last| bounds.admit(from(*last), &of(1)).is_ok()).count();
+        assert!((500..768).contains(&admitted), "{admitted}");
+        assert!(bounds.admit(from(1), &of(2)).is_ok() && bounds.admit(from(1), &Prover::Server(0)).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_counts_once_in_a_while_and_so_many_are_remembered() {
         let bounds = Bounds::default();
-        let mark = |number: usize| (HookProvider::Github, 0, Sha256Hash::of(&number.to_be_bytes()));
+        let mark =
+            |number: usize| (HookProvider::Github, Prover::Server(0), Sha256Hash::of(&number.to_be_bytes()));
         assert!(bounds.repeated(&mark(0)).is_none());
         bounds.took(mark(0), &[]);
         assert!(bounds.repeated(&mark(0)).is_some() && bounds.repeated(&mark(1)).is_none());
         let (host, secret, digest) = mark(0);
         assert!(bounds.repeated(&(HookProvider::Gitea, secret, digest)).is_none(), "another kind of host");
-        assert!(bounds.repeated(&(host, 1, digest)).is_none(), "who knows one secret silences no other");
+        assert!(
+            bounds.repeated(&(host, Prover::Server(1), digest)).is_none(),
+            "who knows one secret silences no other"
+        );
         tokio::time::advance(SAME_BODY_WITHIN).await;
         assert!(bounds.repeated(&mark(0)).is_none(), "it may be true again");
         (0..=BODIES_REMEMBERED).for_each(|number| bounds.took(mark(number), &[]));

@@ -1,13 +1,18 @@
-//! Receipts of hooks, for the administrator: looking at them, and judging one again.
+//! Receipts of hooks: reading them, and judging one again. The staff sees all receipts, an app those of its
+//! own hooks.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::ports::Receipt;
-use tidings_entity::{id::ReceiptId, kind::ReceiptVerdict};
+use tidings_actors::ports::{AppHook, Reading, Receipt, ReceiptFilter, StoreError};
+use tidings_entity::{
+    id::{AppId, ReceiptId},
+    kind::{ReceiptReason, ReceiptVerdict},
+};
 use utoipa::ToSchema;
 
+use crate::hook::{kept, payload::Payload};
 use crate::http::{
     bodies::{
         fields::Fields,
@@ -17,20 +22,30 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
     front::Front,
-    hooks,
+    hooks::{self, own},
 };
 
-/// What the cursors of the list are made for.
+/// The name of the list in its cursors.
 const RECEIPTS: &str = "admin receipts";
 
-/// The routes of this file.
+/// The routes of an app.
 pub fn routes() -> Vec<Route> {
     vec![
-        route::<__path_list, _, _>(Access::Viewer, list),
-        route::<__path_replay, _, _>(Access::Operator, replay),
+        route::<__path_list, _, _>(Access::App(Permission::ReceiptsRead), list),
+        route::<__path_show, _, _>(Access::App(Permission::ReceiptsOpen), show),
+        route::<__path_replay, _, _>(Access::App(Permission::ReceiptsReplay), replay),
+    ]
+}
+
+/// The routes of the staff alone.
+pub fn staff_routes() -> Vec<Route> {
+    vec![
+        route::<__path_list_of_all, _, _>(Access::Staff(Permission::ReceiptsRead), list_of_all),
+        route::<__path_show_any, _, _>(Access::Staff(Permission::ReceiptsOpen), show_any),
+        route::<__path_replay_any, _, _>(Access::Staff(Permission::ReceiptsReplay), replay_any),
     ]
 }
 
@@ -38,6 +53,9 @@ pub fn routes() -> Vec<Route> {
 #[derive(Serialize, ToSchema)]
 struct ReceiptShown {
     receipt_id: String,
+    /// The hook of an app that it came to; missing at an address of the server itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hook_id: Option<String>,
     /// `github`, `gitlab` or `gitea`.
     provider: &'static str,
     /// The host's id of the delivery; `null` where it gave none.
@@ -51,14 +69,21 @@ struct ReceiptShown {
     /// The ref that it tells of.
     #[serde(rename = "ref")]
     ref_name: Option<String>,
-    /// Under which addresses the repository was looked for.
+    /// The addresses that the repository was looked up by.
     addresses: Vec<String>,
     /// How many watched repositories have one of them.
     repositories: usize,
-    /// How many requests it stands for: in a flood of refused or repeated hooks not each is kept.
+    /// The number of requests that the receipt stands for: in a flood refused or repeated hooks share
+    /// receipts.
     times: u64,
     received_at: String,
     replayed_at: Option<String>,
+    /// What became of the body: `kept`, `too_large` (more than 65,536 bytes), `not_text`, `off`
+    /// (`hooks.kept_bytes` is 0) or `dropped` (newer bodies took its place). Null where the hook did not
+    /// prove itself, or repeats another one.
+    body_state: Option<&'static str>,
+    /// The size of that body in bytes.
+    body_bytes: Option<u64>,
 }
 
 impl ReceiptShown {
@@ -66,6 +91,7 @@ impl ReceiptShown {
         let hook = &receipt.hook;
         Self {
             receipt_id: receipt.id.to_string(),
+            hook_id: hook.owner.as_ref().map(|owner| owner.hook.to_string()),
             provider: hook.provider.as_str(),
             delivery_id: hook.delivery.clone(),
             event: hook.event.clone(),
@@ -77,8 +103,78 @@ impl ReceiptShown {
             times: receipt.times,
             received_at: iso(hook.received_at),
             replayed_at: receipt.replayed_at.map(iso),
+            body_state: receipt.body.map(|body| body.fate.as_str()),
+            body_bytes: receipt.body.map(|body| body.size_bytes),
         }
     }
+}
+
+/// A receipt with the request that it is of, as far as that is kept.
+#[derive(Serialize, ToSchema)]
+struct ReceiptWhole {
+    #[serde(flatten)]
+    receipt: ReceiptShown,
+    /// Header fields of the request, without secrets and signatures. Null where nothing is kept.
+    request_headers: Option<BTreeMap<String, String>>,
+    /// The body as it came. Null where it is not kept: `body_state` says why.
+    body: Option<String>,
+}
+
+fn store_failed(error: StoreError) -> Problem {
+    Problem::of_store(error, Kind::NO_RECEIPT)
+}
+
+/// The verdict that a list is limited to.
+fn verdict(query: &Query) -> Result<Option<ReceiptVerdict>, Problem> {
+    query.get("verdict").map(str::parse::<ReceiptVerdict>).transpose().map_err(|_| {
+        let words: Vec<_> = ReceiptVerdict::ALL.iter().map(|verdict| verdict.as_str()).collect();
+        Problem::malformed(format!("verdict is one of: {}", words.join(", ")))
+    })
+}
+
+/// Receipts of the hooks of this app, newest first.
+#[utoipa::path(get, path = "/api/receipts", tag = "hooks",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("verdict" = Option<String>, Query, description = "only receipts with this verdict"),
+        ("hook" = Option<String>, Query, description = "only those of this hook, by its id or its name"),
+    ),
+    responses((status = 200, body = Page<ReceiptShown>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let app = &request.app()?.id;
+    let query = Query::of(&request.query, &["limit", "cursor", "verdict", "hook"])?;
+    let limit = query.limit()?;
+    let hook = match query.get("hook") {
+        Some(text) => Some(own::of_app(&front, app, text).await?),
+        None => None,
+    };
+    let filter = ReceiptFilter { hook: hook.map(|AppHook { id, .. }| id), verdict: verdict(&query)? };
+    let list = format!("receipts of {app}");
+    let before = query.after(&list)?;
+    let found = front.hooks.receipts_of(app, &filter, before.as_ref(), limit + 1).await;
+    let found = found.map_err(store_failed)?;
+    let page = page(found, limit, &list, |receipt| receipt.id.to_string(), ReceiptShown::of);
+    Ok(json(StatusCode::OK, &page))
+}
+
+/// One receipt of a hook of this app, with the header fields and the body that are kept of it.
+#[utoipa::path(get, path = "/api/receipts/{id}", tag = "hooks", params(("id" = String, Path)),
+    responses((status = 200, body = ReceiptWhole)))]
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    whole(&front, Some(&request.app()?.id), &request).await
+}
+
+/// Judges a received hook of this app again, by what its body says by now and by what is watched now, and
+/// heeds it like a new one.
+#[utoipa::path(post, path = "/api/receipts/{id}/replay", tag = "hooks", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = ReceiptShown, description = "still nothing that the app watches"),
+        (status = 202, body = ReceiptShown, description = "the repository is polled soon"),
+        (status = 409, description = "the hook did not prove itself, repeats another one, or cannot be read")
+    ))]
+async fn replay(front: Arc<Front>, request: Request) -> Answer {
+    replayed(&front, Some(&request.app()?.id), &request).await
 }
 
 /// Receipts of hooks, newest first.
@@ -91,38 +187,71 @@ impl ReceiptShown {
     responses(
         (status = 200, body = Page<ReceiptShown>)
     ))]
-async fn list(front: Arc<Front>, request: Request) -> Answer {
+async fn list_of_all(front: Arc<Front>, request: Request) -> Answer {
     let query = Query::of(&request.query, &["limit", "cursor", "verdict"])?;
     let limit = query.limit()?;
-    let verdict = query.get("verdict").map(str::parse::<ReceiptVerdict>).transpose().map_err(|_| {
-        let words: Vec<_> = ReceiptVerdict::ALL.iter().map(|verdict| verdict.as_str()).collect();
-        Problem::malformed(format!("verdict is one of: {}", words.join(", ")))
-    })?;
     let before = query.after(RECEIPTS)?;
-    let receipts = front.store.receipts(verdict, before.as_ref(), limit + 1).await;
-    let receipts = receipts.map_err(|error| Problem::of_store(error, Kind::NO_RECEIPT))?;
+    let receipts = front.store.receipts(verdict(&query)?, before.as_ref(), limit + 1).await;
+    let receipts = receipts.map_err(store_failed)?;
     let page = page(receipts, limit, RECEIPTS, |receipt| receipt.id.to_string(), ReceiptShown::of);
     Ok(json(StatusCode::OK, &page))
 }
 
-/// Judges a received hook again, by what is watched now, and heeds it like a new one.
+/// One receipt, with the header fields and the body that are kept of it.
+#[utoipa::path(get, path = "/api/admin/receipts/{id}", tag = "admin", params(("id" = String, Path)),
+    responses((status = 200, body = ReceiptWhole)))]
+async fn show_any(front: Arc<Front>, request: Request) -> Answer {
+    whole(&front, None, &request).await
+}
+
+/// Judges a received hook again, by what its body says by now and by what is watched now, and heeds it like a
+/// new one.
 #[utoipa::path(post, path = "/api/admin/receipts/{id}/replay", tag = "admin",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = ReceiptShown, description = "still nothing that anybody watches"),
-        (status = 202, body = ReceiptShown, description = "the repository is polled soon")
+        (status = 202, body = ReceiptShown, description = "the repository is polled soon"),
+        (status = 409, description = "the hook did not prove itself, repeats another one, or cannot be read")
     ))]
-async fn replay(front: Arc<Front>, request: Request) -> Answer {
+async fn replay_any(front: Arc<Front>, request: Request) -> Answer {
+    replayed(&front, None, &request).await
+}
+
+async fn whole(front: &Front, app: Option<&AppId>, request: &Request) -> Answer {
+    let id: ReceiptId = request.id(Kind::NO_RECEIPT)?;
+    let receipt = front.hooks.receipt(app, &id).await.map_err(store_failed)?;
+    let kept = front.hooks.kept_request(&id).await.map_err(store_failed)?;
+    let (request_headers, body) = kept.map(|kept| (kept.headers.into_iter().collect(), kept.body)).unzip();
+    Ok(json(StatusCode::OK, &ReceiptWhole { receipt: ReceiptShown::of(&receipt), request_headers, body }))
+}
+
+async fn replayed(front: &Front, app: Option<&AppId>, request: &Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
     let id: ReceiptId = request.id(Kind::NO_RECEIPT)?;
-    let receipt = front.store.replay(&id, front.clock.now()).await;
-    let receipt = receipt.map_err(|error| Problem::of_store(error, Kind::NO_RECEIPT))?;
+    let receipt = front.hooks.receipt(app, &id).await.map_err(store_failed)?;
+    let reading = read_again(front, &receipt).await?;
+    let receipt = front.store.replay(&id, reading.as_ref(), front.clock.now()).await.map_err(store_failed)?;
     let status = match receipt.verdict {
         ReceiptVerdict::Accepted => {
-            hooks::poke(&front, &receipt).await;
+            hooks::poke(front, &receipt).await;
             StatusCode::ACCEPTED
         }
         _ => StatusCode::OK,
     };
     Ok(json(status, &ReceiptShown::of(&receipt)))
+}
+
+/// The result of reading the stored body of a receipt again; `None`: no body is stored, so the first result
+/// counts.
+async fn read_again(front: &Front, receipt: &Receipt) -> Result<Option<Reading>, Problem> {
+    let Some(kept) = front.hooks.kept_request(&receipt.id).await.map_err(store_failed)? else {
+        return Ok(None);
+    };
+    match kept::read_again(receipt.hook.provider, &receipt.hook.event, &kept) {
+        Ok(Payload { news, ref_name, addresses }) => Ok(Some(Reading { news, ref_name, addresses })),
+        Err(fault) if receipt.reason == ReceiptReason::Unreadable => {
+            Err(Problem::new(Kind::CONFLICT).with_detail(format!("the body can still not be read: {fault}")))
+        }
+        Err(_what_was_read_then_counts) => Ok(None),
+    }
 }

@@ -1,9 +1,10 @@
-//! Server-sent events of something that goes on: the frame of every tail. What is told comes from a
-//! [`News`]; the frame greets, waits, keeps the connection alive, and ends when the server stops or the
-//! caller would be refused by now: its token was revoked or is over.
+//! The frame of every tail of server-sent events. The events come from a [`News`]; the frame sends the
+//! greeting, waits, keeps the connection alive, and ends when the server stops or the caller may no longer
+//! read: its token was revoked or has expired.
 //!
-//! A tail looks for news once a second, whoever wrote them; it makes the next piece when its reader has
-//! taken the one before, so a slow reader costs one piece. Who reads nothing at all is the listener's.
+//! A tail looks for news once a second. It computes the next piece when its reader has read the previous one,
+//! so a slow reader costs the memory of one piece. The listener closes connections whose client reads
+//! nothing.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -30,16 +31,16 @@ use crate::http::{
 
 /// How often a tail looks for news.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often its caller is looked at anew.
+/// How often the rights of the caller are checked again.
 const CHECK_EVERY: Duration = Duration::from_secs(3);
 /// How long it waits after something failed.
 const PAUSE: Duration = Duration::from_secs(5);
-/// A comment goes out when nothing else did for so long: proxies close what is silent.
+/// The longest silence before a comment is sent: proxies close silent connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The header that names the last event that was seen.
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What a tail tells.
+/// The source of a tail's events.
 #[async_trait]
 pub(crate) trait News: Send + 'static {
     /// The next piece, if something happened.
@@ -47,20 +48,20 @@ pub(crate) trait News: Send + 'static {
     /// Looking failed, for the first time in a row or again; whether the tail ends. Otherwise it looks again
     /// after a pause.
     fn ends_by(&mut self, problem: &Problem, is_first: bool) -> bool;
-    /// What it follows, for the log.
+    /// The subject of the tail, for the log.
     fn subject(&self) -> String;
 }
 
-/// The place of a tail among those of its caller; the tails of the staff take no app's part.
+/// Counts a tail of its caller; the tails of the staff do not count for an app.
 ///
 /// # Errors
-/// 429 when the caller, or all callers together, have as many tails as they may have.
+/// 429 when the limit of the caller, or of all callers together, is reached.
 pub(crate) fn place(places: &Places, request: &Request, app: &AppId) -> Result<QuotaShare, Problem> {
-    let owner = if request.access == Access::App { app.as_str() } else { &request.actor };
+    let owner = if request.access.is_of_apps() { app.as_str() } else { &request.actor };
     places.tail(owner)
 }
 
-/// The answer that goes on: what `news` tells, as long as its caller may hear it.
+/// The streaming answer: the events of `news`, as long as the caller may read them.
 pub(crate) fn answer(
     news: impl News,
     lifecycle: &Lifecycle,
@@ -87,7 +88,7 @@ pub(crate) fn answer(
         tail.said_at = Instant::now();
         Some((Ok::<Bytes, std::io::Error>(piece), tail))
     });
-    // A body must be `Sync`; nobody but its connection ever polls it, so the lock is never waited for.
+    // A body must be `Sync`. Only its connection polls it, so the lock is never contended.
     let mut pieces = Mutex::new(Box::pin(pieces));
     let pieces = stream::poll_fn(move |context| pieces.get_mut().as_mut().poll_next(context));
     let mut response: Response = warp::reply::stream(pieces).into_response();
@@ -97,12 +98,12 @@ pub(crate) fn answer(
     response
 }
 
-/// A running tail.
+/// A tail that is being written to its reader.
 struct Tail<N> {
     news: N,
     lifecycle: Lifecycle,
     recheck: Arc<dyn Recheck>,
-    /// With these the caller came.
+    /// The headers of the request, to check the caller again.
     headers: HeaderMap,
     access: Access,
     client: IpAddr,
@@ -116,10 +117,10 @@ struct Tail<N> {
 }
 
 impl<N: News> Tail<N> {
-    /// Waits for what is to be said next; `None`: the tail ends.
+    /// Waits for the next event; `None`: the tail ends.
     async fn next(&mut self) -> Option<Bytes> {
         if !self.is_greeted {
-            // The head of the answer goes out with it, so the reader knows that it is heard.
+            // The greeting sends the head of the answer, so the reader knows that the tail works.
             self.is_greeted = true;
             return Some(Bytes::from_static(b": tail\n\n"));
         }
@@ -152,8 +153,8 @@ impl<N: News> Tail<N> {
         }
     }
 
-    /// Whether its caller may no longer read it. While nobody can say, it goes on: then nothing can be
-    /// read either.
+    /// Whether the caller may no longer read the tail. While that cannot be checked the tail continues: then
+    /// nothing can be read either.
     async fn is_refused(&mut self) -> bool {
         if self.checked_at.elapsed() < CHECK_EVERY {
             return false;
@@ -164,7 +165,7 @@ impl<N: News> Tail<N> {
     }
 }
 
-/// Failures in a row. They are met again every few seconds, and logged once.
+/// Failures in a row. The read is repeated every few seconds; only the first failure is logged.
 #[derive(Default)]
 struct Failures {
     is_told: bool,
@@ -175,7 +176,7 @@ impl Failures {
         !std::mem::replace(&mut self.is_told, true)
     }
 
-    /// Whether there were any.
+    /// Ends the row of failures. Returns whether there were any.
     fn are_over(&mut self) -> bool {
         std::mem::take(&mut self.is_told)
     }

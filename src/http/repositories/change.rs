@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
+    limits::turns::Turns,
     ports::{OwnSink, Watch, WatchPatch},
-    turns::Turns,
 };
 use tidings_entity::{
     id::{CursorId, WatchId},
@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::super::{
-    apps::watch_sink::{SinkWish, new_secret, read_sink, refuse_beside_older},
+    apps::watch_sink::{SinkRequest, new_secret, read_sink, refuse_beside_older},
     front::Front,
 };
 use super::{
@@ -24,7 +24,7 @@ use super::{
     credential::{self, GithubApp},
     named, proof, reason_of,
     register::read_on_branch_gone,
-    selector, shown, store_failed,
+    selector, shown, status, store_failed,
     views::ViewFields,
 };
 use crate::git::address::Address;
@@ -36,7 +36,7 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route, route_with},
+        route::{Access, Answer, Permission, Route, route, route_with},
     },
     standing::kept::{kept_from_being_asked, kept_until},
 };
@@ -44,14 +44,14 @@ use crate::http::{
 /// The routes of this file.
 pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
     vec![
-        route_with::<__path_patch, _, _, _>(Access::App, compiling, patch),
-        route::<__path_replace_token, _, _>(Access::App, replace_token),
-        route::<__path_unwatch, _, _>(Access::App, unwatch),
-        route::<__path_scan, _, _>(Access::App, scan),
-        route::<__path_resync, _, _>(Access::App, resync),
-        route::<__path_skip, _, _>(Access::App, skip),
-        route::<__path_pause, _, _>(Access::App, pause),
-        route::<__path_resume, _, _>(Access::App, resume),
+        route_with::<__path_patch, _, _, _>(Access::App(Permission::WatchesUpdate), compiling, patch),
+        route::<__path_replace_token, _, _>(Access::App(Permission::WatchesCredential), replace_token),
+        route::<__path_unwatch, _, _>(Access::App(Permission::WatchesRemove), unwatch),
+        route::<__path_scan, _, _>(Access::App(Permission::WatchesScan), scan),
+        route::<__path_resync, _, _>(Access::App(Permission::WatchesResync), resync),
+        route::<__path_skip, _, _>(Access::App(Permission::WatchesSkip), skip),
+        route::<__path_pause, _, _>(Access::App(Permission::WatchesPause), pause),
+        route::<__path_resume, _, _>(Access::App(Permission::WatchesPause), resume),
     ]
 }
 
@@ -63,26 +63,29 @@ body! {
         include: Option<Vec<String>>,
         /// Globs of which none may match a path.
         exclude: Option<Vec<String>>,
-        /// `skip` or `send`.
+        /// Whether symbolic links are delivered: `skip` or `send`.
         symlinks: Option<String>,
-        /// `inline` or `none`.
+        /// Whether bodies carry the content of files: `inline` or `none`.
         content: Option<String>,
         /// Content of larger files is left out, in bytes.
         max_size: Option<u64>,
-        /// `net` or `every`.
+        /// `net` (the net change of several commits) or `every` (one round for each commit).
         mode: Option<String>,
         /// What a vanished branch of a pattern means: `delete` or `keep`.
         on_branch_gone: Option<String>,
-        /// `active` or `paused`.
+        /// `active`, or `paused` (nothing is delivered).
         state: Option<String>,
+        /// Whether it shows on its commits where it stands: `off`, `github`, `gitlab`, `gitea` (also
+        /// Forgejo), or `auto`.
+        status: Option<String>,
         /// Where its changes go, from the next attempt on; null: to the endpoint of the app. What is missing
         /// in it stays as it is.
-        sink: Option<SinkWish>,
+        sink: Option<SinkRequest>,
     }
 }
 
 body! {
-    /// A new credential.
+    /// A new credential of a watch.
     struct NewToken {
         /// What gives access to the repository; `token` is another name.
         github_token: Option<String>,
@@ -106,18 +109,18 @@ struct Resync {
 }
 
 body! {
-    /// Which change is skipped.
+    /// Selects the change that is skipped.
     struct Skip {
         /// The branch, by its `cursor`; needed only while several have a change at their head.
         cursor: Option<String>,
-        /// With `position`: the head that was seen. 409 if it moved on since.
+        /// With `position`: the round of the head that was seen. 409 if the head has moved since.
         round: Option<i64>,
-        /// With `round`: the head that was seen.
+        /// With `round`: the position of the head that was seen.
         position: Option<u64>,
     }
 }
 
-/// The change that is given up as soon as its attempt has ended.
+/// The change that is parked as soon as its attempt has ended.
 #[derive(Serialize, ToSchema)]
 struct Skipping {
     cursor: String,
@@ -125,12 +128,12 @@ struct Skipping {
     position: u64,
 }
 
-/// What a complete resync of an app says that takes no notices of resyncs.
+/// The answer to a complete resync for an app that receives no notices of resyncs.
 const RESYNC_WITHOUT_NOTICES: &str = "Resync requested. delivery.resync of this app is false, so it is not \
     told what to drop: everything that exists is sent again. `tidings app update --resync true --synced \
     true` changes that";
 
-/// What was done.
+/// The result of an act on a watch, in words.
 #[derive(Serialize, ToSchema)]
 struct Done {
     message: &'static str,
@@ -153,20 +156,28 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
     let on_branch_gone = read_on_branch_gone(&mut fields, &watch.selector);
     let state: Option<WatchState> = fields.word("state", STATES);
     let sink = read_sink(&front, &mut fields, own_sink(&front, &watch).await?.as_ref());
+    let status = status::read(&mut fields);
     fields.finish()?;
+    let status = match status {
+        Some(wanted) => Some(status::settled_of(&front, &watch, wanted).await?),
+        None => None,
+    };
+    if status.flatten().is_some() {
+        refuse_beside_older(&front, "no statuses of commits").await?;
+    }
     if sink.is_some() {
         refuse_beside_older(&front, "no sinks and names of watches").await?;
     }
     let given = sink.clone().flatten();
     let state = state.map(|state| (state, reason_of(state, &request)));
-    let patch = WatchPatch { view, mode, on_branch_gone, state, sink };
+    let patch = WatchPatch { view, mode, on_branch_gone, state, sink, status };
     let watch = front.store.patch_watch(&watch.app, &watch.id, &patch).await.map_err(store_failed)?;
     announce(&front, &watch).await;
     let secret = new_secret(&front, request.app()?, &watch, given.as_ref()).await?;
     Ok(json(StatusCode::OK, &shown(&front, &watch).await?.with_secret(secret)))
 }
 
-/// The sink that a watch has for itself, with what goes with requests to it.
+/// The watch's own sink, with the access data for requests to it.
 async fn own_sink(front: &Front, watch: &Watch) -> Result<Option<OwnSink>, Problem> {
     match &watch.sink {
         Some(sink) => front.store.sink(&watch.app, &sink.id).await.map_err(store_failed),
@@ -243,7 +254,7 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &Done { message: "Scan requested" }))
 }
 
-/// Delivers everything anew: deletes of what is gone, creates of all the rest.
+/// Resyncs: deletes of what is gone, then creates of all other files.
 #[utoipa::path(post, path = "/api/repositories/{id}/resync", tag = "repositories",
     params(("id" = String, Path)),
     request_body = Option<Resync>,
@@ -251,19 +262,19 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
 async fn resync(front: Arc<Front>, request: Request) -> Answer {
     let id: WatchId = request.id(Kind::NOT_REGISTERED)?;
     let mut fields = Fields::of_optional(&request.body)?;
-    let wish = Resync { complete: fields.boolean("complete") };
+    let wanted = Resync { complete: fields.boolean("complete") };
     fields.finish()?;
     let app = &request.app()?.id;
-    front.store.request_resync(app, &id, wish.complete.unwrap_or(false)).await.map_err(store_failed)?;
+    front.store.request_resync(app, &id, wanted.complete.unwrap_or(false)).await.map_err(store_failed)?;
     front.handle.refresh(app).await;
-    let message = match wish.complete {
+    let message = match wanted.complete {
         Some(true) if !request.app()?.delivery.resync => RESYNC_WITHOUT_NOTICES,
         _ => "Resync requested",
     };
     Ok(json(StatusCode::ACCEPTED, &Done { message }))
 }
 
-/// Gives the change at the head up by hand: it becomes a dead letter, and the next one goes on.
+/// Skips the change at the head: it becomes a dead letter, and the next change follows.
 #[utoipa::path(post, path = "/api/repositories/{id}/skip", tag = "repositories",
     params(("id" = String, Path)),
     request_body = Option<Skip>,

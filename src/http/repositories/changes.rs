@@ -1,7 +1,7 @@
 //! The changes of a round as a list, and the rounds of a watch.
 //!
-//! A page looks at some thousand changes at most: under a filter it may hold fewer than were asked for,
-//! or none, and still name a next one.
+//! A page looks at some thousand changes at most: with a filter it may hold fewer than were requested, or
+//! none, and still name a next page.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -9,8 +9,8 @@ use data_encoding::BASE64URL_NOPAD;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
+    model::round::Change,
     ports::{PathMatcher, RoundFacts, RoundFilter, RoundPlace, Seek},
-    round::Change,
 };
 use tidings_entity::{id::CursorId, kind::Operation};
 use utoipa::ToSchema;
@@ -29,39 +29,39 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route, route_with},
+        route::{Access, Answer, Permission, Route, route, route_with},
     },
 };
 
-/// Changes that one look at the trees brings.
+/// The number of changes that one walk of the trees returns.
 const WINDOW: usize = 512;
-/// Changes that one page looks at.
+/// The most changes that one page looks at.
 const CHANGES_LOOKED_AT_MAX: usize = 10_000;
-/// What changes may be picked by.
+/// The filter parameters for changes.
 const WORDS: [&str; 5] = ["path", "path_base64", "path_prefix", "path_glob", "kind"];
 
 /// The routes of this file.
 pub(super) fn routes(histories: &Arc<Histories>) -> Vec<Route> {
     vec![
-        route_with::<__path_changes, _, _, _>(Access::App, histories, changes),
-        route::<__path_rounds, _, _>(Access::App, rounds),
+        route_with::<__path_changes, _, _, _>(Access::App(Permission::ChangesRead), histories, changes),
+        route::<__path_rounds, _, _>(Access::App(Permission::ChangesRead), rounds),
     ]
 }
 
 /// Changes of one round.
 #[derive(Serialize, ToSchema)]
 struct RoundChanges {
-    /// As in `event.cursor`.
+    /// The branch of the watch, as `event.cursor` in bodies.
     cursor: String,
     /// The full name of the branch.
     branch: String,
-    /// The round; null where none is open.
+    /// The number of the round; null where none is open.
     round: Option<i64>,
-    /// Changes of the whole round.
+    /// The number of changes in the whole round.
     total: u64,
     /// How many of them are settled.
     settled: u64,
-    /// In the order of their delivery.
+    /// The changes in the order of their delivery.
     items: Vec<ChangeShown>,
     /// Gives the next page as `cursor`; missing on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,14 +69,14 @@ struct RoundChanges {
 }
 
 /// The last change that was looked at.
-struct Place {
+struct ChangeMark {
     round: i64,
     position: u64,
     operation: Operation,
     path: Vec<u8>,
 }
 
-impl Place {
+impl ChangeMark {
     fn of(round: i64, position: u64, change: &Change) -> Self {
         Self { round, position, operation: change.operation, path: change.path.clone() }
     }
@@ -92,7 +92,7 @@ impl Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for ChangeMark {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -138,7 +138,7 @@ async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request)
     let watch = named(&front, &request).await?;
     let cursor = followed(&watch, query.get("branch"))?;
     let name = format!("changes of {} {asked:?} {:?} {:?}", cursor.id, filter.path, filter.operation);
-    let after: Option<Place> = query.after(&name)?;
+    let after: Option<ChangeMark> = query.after(&name)?;
     // The next page is of the same round, also when that has ended meanwhile.
     let number = after.as_ref().map(|place| place.round).or(asked).or(cursor.open.map(|open| open.0));
     let mut shown = RoundChanges {
@@ -160,7 +160,7 @@ async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request)
         filter.operation.is_none_or(|operation| operation == change.operation) && paths.admits(&change.path)
     };
     let mut position = after.as_ref().map_or(0, |place| place.position + 1);
-    let mut seek = after.map_or(Seek::Position(0), Place::seek);
+    let mut seek = after.map_or(Seek::Position(0), ChangeMark::seek);
     let mut looked = 0;
     while looked < CHANGES_LOOKED_AT_MAX {
         let window = reading.window(&front, &histories, &seek, WINDOW).await.map_err(Unread::problem)?;
@@ -174,7 +174,7 @@ async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request)
             }
             if shown.items.len() == limit {
                 let more = position + 1 < shown.total;
-                let place = Place::of(number, position, change);
+                let place = ChangeMark::of(number, position, change);
                 shown.next_cursor = more.then(|| cursor_at(&name, &place.text()));
                 return Ok(json(StatusCode::OK, &shown));
             }
@@ -184,7 +184,7 @@ async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request)
         let Some(last) = window.last().filter(|_| position < shown.total) else {
             return Ok(json(StatusCode::OK, &shown));
         };
-        let place = Place::of(number, position - 1, last);
+        let place = ChangeMark::of(number, position - 1, last);
         if looked >= CHANGES_LOOKED_AT_MAX {
             shown.next_cursor = Some(cursor_at(&name, &place.text()));
         }
@@ -193,11 +193,11 @@ async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request)
     Ok(json(StatusCode::OK, &shown))
 }
 
-/// A round.
+/// A round of a watch.
 #[derive(Serialize, ToSchema)]
 struct RoundShown {
     round: i64,
-    /// As in `event.cursor`.
+    /// The branch of the watch, as `event.cursor` in bodies.
     cursor: String,
     /// The full name of the branch.
     branch: String,
@@ -215,7 +215,7 @@ struct RoundShown {
     total: u64,
     /// How many changes are settled.
     position: u64,
-    /// How many of them were given up, as far as that is still known.
+    /// The number of changes that were parked, as far as their dead letters are kept.
     parked: u64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     history_rewritten: bool,

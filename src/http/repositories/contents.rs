@@ -1,17 +1,17 @@
-//! Contents by blob id: what `content_url` of a delivery leads to.
+//! Contents by blob id: the target of `content_url` in a delivery.
 //!
-//! Mirrors are shared by all apps that watch a repository, so that a blob is in one proves nothing: a
-//! content is given only while a tree of the caller's own watch has it, as its view shows it.
+//! Mirrors are shared by all apps that watch a repository, so a blob in a mirror proves nothing: a content is
+//! sent only while a tree of the caller's own watch has it, as filtered by its view.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tidings_actors::{
-    budget::Held,
+    limits::budget::MemoryPermit,
+    model::round::TreeEnd,
+    model::view::MAX_SIZE_CEILING,
     ports::{Content, GitError, PinnedTrees, Remote},
-    round::TreeEnd,
-    view::MAX_SIZE_CEILING,
 };
 use tidings_entity::id::{AppId, ObjectId, WatchId};
 use warp::reply::Response;
@@ -22,17 +22,17 @@ use crate::http::{
     bodies::problem::{Kind, Problem},
     door::{
         request::Request,
-        route::{Access, Answer, Route, route_with},
+        route::{Access, Answer, Permission, Route, route_with},
     },
-    repositories::trees::{RETRY_AFTER_SECONDS, bring_trees, unavailable},
+    repositories::trees::{RETRY_AFTER_SECONDS, bring_trees, content, unavailable},
 };
 
-/// Content of at most so many bytes (1 MiB) is read at once; of more the size is asked for before.
+/// Content of at most this many bytes (1 MiB) is read at once; larger content only after its size is known.
 const SMALL_BYTES: u64 = 1 << 20;
 
 /// The routes of this file.
 pub(super) fn routes(downloads: &Arc<Downloads>) -> Vec<Route> {
-    vec![route_with::<__path_blob, _, _, _>(Access::App, downloads, blob)]
+    vec![route_with::<__path_blob, _, _, _>(Access::App(Permission::ContentsRead), downloads, blob)]
 }
 
 /// The content of a blob, while a tree that the app holds or is brought to has it.
@@ -67,7 +67,7 @@ async fn blob(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
         download.answer(content, held)
     };
     response.headers_mut().insert(header::ETAG, tag);
-    // May be kept by the client, but whether it may still be seen is asked each time.
+    // The client may cache the content, but must ask each time whether it may still be shown.
     let caching = HeaderValue::from_static("private, no-cache");
     response.headers_mut().insert(header::CACHE_CONTROL, caching);
     Ok(response)
@@ -117,7 +117,7 @@ async fn read(
     downloads: &Downloads,
     remote: &Remote,
     blob: ObjectId,
-) -> Result<(Bytes, Held), Problem> {
+) -> Result<(Bytes, MemoryPermit), Problem> {
     let mut limit = SMALL_BYTES;
     for _ in 0..2 {
         // While it is read there are two copies of it.
@@ -135,18 +135,4 @@ async fn read(
         }
     }
     Err(Problem::new(Kind::CONTENT_UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS))
-}
-
-/// Reads a blob; one that the mirror lacks is fetched by its id.
-async fn content(front: &Front, remote: &Remote, blob: ObjectId, limit: u64) -> Result<Content, GitError> {
-    match front.git.content(remote, blob, limit).await {
-        Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
-            let report = front.git.fetch_blobs(remote, &[blob]).await?;
-            if report.refused.contains(&blob) {
-                return Err(GitError::Unobtainable(blob));
-            }
-            front.git.content(remote, blob, limit).await
-        }
-        read => read,
-    }
 }

@@ -1,8 +1,7 @@
-//! The credential of a Git host in a body: a token with a word on how it is shown, or a GitHub App.
-//! No fault repeats what was given.
+//! The credential of a Git host in a body: a token with its type, or a GitHub App. No fault repeats an input.
 
 use serde_json::{Map, Value};
-use tidings_actors::{ports::Location, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Location};
 use url::Url;
 
 use super::super::front::Front;
@@ -26,7 +25,7 @@ body! {
         app_id: String,
         /// The id of its installation; a text is taken too.
         installation_id: u64,
-        /// Its RSA key in PEM.
+        /// The RSA key of the GitHub App in PEM.
         private_key: String,
         /// Where the API is; missing: where GitHub has it for this host.
         api_url: Option<String>,
@@ -38,8 +37,7 @@ pub(super) fn field(fields: &mut Fields) -> &'static str {
     ["github_app", "token"].into_iter().find(|name| fields.has(name)).unwrap_or("github_token")
 }
 
-/// The credential, if one is there, in the form in which it is kept; judged for the repository at
-/// `location`.
+/// The credential in the body, if any, in its stored form; checked for the repository at `location`.
 pub(super) fn read(front: &Front, fields: &mut Fields, location: Option<&Location>) -> Option<Secret> {
     let token_field = fields.either("github_token", "token");
     let (has_token, has_app) = (fields.has(token_field), fields.has("github_app"));
@@ -113,7 +111,7 @@ fn read_app(fields: &mut Fields, mut app: Map<String, Value>) -> Option<AppKey> 
     })
 }
 
-/// A short text, or a number as one.
+/// A short text, or a number as text.
 fn name(value: Option<Value>) -> Option<String> {
     match value? {
         Value::String(text) if (1..=NAME_CHARACTERS_MAX).contains(&text.len()) => Some(text),

@@ -1,9 +1,9 @@
-//! A tail of what an app has got, as server-sent events, for people and dashboards. It moves nothing and
-//! holds nothing up: it reads what is settled, in its order, and waits for more ([`tail`]).
+//! A tail of the changes that an app has received, as server-sent events, for people and dashboards. It has
+//! no effect on deliveries: it reads settled changes in their order, and waits for more ([`tail`]).
 //!
-//! An event's id is `<round>.<position>`, which `Last-Event-ID` brings back after a break. What cannot be
-//! told any more is told as a gap: a round whose history went before the tail was at its end, or whose
-//! trees cannot be read again. A tail also ends when its watch goes.
+//! An event's id is `<round>.<position>`, which `Last-Event-ID` brings back after a break. Changes that
+//! cannot be shown any more are reported as a gap: the history of the round was pruned before the tail
+//! reached its end, or its trees cannot be read again. A tail also ends when its watch is removed.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::json;
 use tidings_actors::{
+    model::round::Change,
     ports::{CursorStatus, RoundFacts, RoundFilter, RoundPlace, Seek},
-    round::Change,
 };
 use tidings_entity::id::{AppId, CursorId, WatchId};
 use tracing::warn;
@@ -32,15 +32,15 @@ use crate::http::{
         lifecycle::Lifecycle,
         places::Places,
         request::Request,
-        route::{Access, Answer, Route, route_with},
+        route::{Access, Answer, Permission, Route, route_with},
     },
     ledger::tail::{self, LAST_EVENT_ID, News},
 };
 
-/// Changes of one piece.
+/// The number of changes in one piece.
 const PIECE: u64 = 64;
 
-/// What tails share with one another and with other routes.
+/// The state that tails share with each other and with other routes.
 #[derive(Clone)]
 struct TailState {
     histories: Arc<Histories>,
@@ -52,18 +52,18 @@ struct TailState {
 pub(super) fn routes(histories: &Arc<Histories>, places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> {
     let state =
         TailState { histories: histories.clone(), places: places.clone(), lifecycle: lifecycle.clone() };
-    vec![route_with::<__path_events, _, _, _>(Access::App, &state, events)]
+    vec![route_with::<__path_events, _, _, _>(Access::App(Permission::WatchesRead), &state, events)]
 }
 
-/// The next change to be told: of this round, at this position.
+/// The next change of a tail: its round and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct EventMark {
     round: i64,
     position: u64,
 }
 
-/// The id of an event: the change behind which a tail goes on.
-struct Seen(Place);
+/// The id of an event: the change after which a tail continues.
+struct Seen(EventMark);
 
 impl FromStr for Seen {
     type Err = ();
@@ -75,7 +75,7 @@ impl FromStr for Seen {
         number(position)?;
         let position: u64 = position.parse().map_err(drop)?;
         let position = position.checked_add(1).ok_or(())?;
-        Ok(Self(Place { round: round.parse().map_err(drop)?, position }))
+        Ok(Self(EventMark { round: round.parse().map_err(drop)?, position }))
     }
 }
 
@@ -118,7 +118,7 @@ async fn events(front: Arc<Front>, state: TailState, request: Request) -> Answer
     Ok(tail::answer(news, &state.lifecycle, share, &request))
 }
 
-fn seen(headers: &HeaderMap, query: &Query) -> Result<Option<Place>, Problem> {
+fn seen(headers: &HeaderMap, query: &Query) -> Result<Option<EventMark>, Problem> {
     let malformed =
         |what: &str| Problem::malformed(format!("{what} is the id of an event: <round>.<position>"));
     let read = |text: &str, what| text.parse().map(|Seen(place)| Some(place)).map_err(|()| malformed(what));
@@ -129,17 +129,17 @@ fn seen(headers: &HeaderMap, query: &Query) -> Result<Option<Place>, Problem> {
     }
 }
 
-/// Where a tail begins.
+/// The place where a tail begins.
 async fn begin(
     front: &Front,
     app: &AppId,
     cursor: &CursorStatus,
-    seen: Option<Place>,
-) -> Result<Place, Problem> {
+    seen: Option<EventMark>,
+) -> Result<EventMark, Problem> {
     let newest = rounds(front, app, &cursor.id, RoundPlace::Newest).await?.into_iter().next();
-    let newest = newest.map(|newest| Place { round: newest.number, position: newest.position });
+    let newest = newest.map(|newest| EventMark { round: newest.number, position: newest.position });
     match seen {
-        None => Ok(newest.unwrap_or(Place { round: 0, position: 0 })),
+        None => Ok(newest.unwrap_or(EventMark { round: 0, position: 0 })),
         // An id that was never given out would be waited for without an end.
         Some(seen) if !has_happened(seen, newest, cursor.last_round) => {
             Err(Problem::malformed("no such event has happened yet"))
@@ -148,9 +148,9 @@ async fn begin(
     }
 }
 
-/// Whether a tail can have come to a place: how far the newest round of which history is kept is settled,
-/// and which round began last, say so. Of a round of which nothing is kept any place may be genuine.
-fn has_happened(seen: Place, newest: Option<Place>, last_round: i64) -> bool {
+/// Whether a place can have been reached: by the settled part of the newest stored round, and by the round
+/// that began last. Of a round that is no longer stored any place may be genuine.
+fn has_happened(seen: EventMark, newest: Option<EventMark>, last_round: i64) -> bool {
     match newest {
         Some(newest) if seen.round == newest.round => seen.position <= newest.position,
         Some(newest) if seen.round < newest.round => true,
@@ -168,18 +168,18 @@ async fn rounds(
     front.history.rounds(app, &filter, 2).await.map_err(round_failed)
 }
 
-/// The settled changes of a branch, one stretch after another.
+/// The settled changes of a branch, read one range after another.
 struct Changes {
     front: Arc<Front>,
     histories: Arc<Histories>,
     app: AppId,
     watch: WatchId,
     cursor: CursorId,
-    place: Place,
-    /// Its round has ended, and all that was settled of it is told.
+    place: EventMark,
+    /// Whether the round has ended, and all of its settled changes were sent.
     is_at_end: bool,
     reading: Option<Reading>,
-    /// The change before `place`, where it is known: the next window is found by it.
+    /// The change before `place`, if known: the next window is found from it.
     last: Option<Change>,
 }
 
@@ -198,7 +198,7 @@ impl News for Changes {
             warn!(cursor.id = %cursor, round.number = round, problem = problem.code(),
                 "a tail waits: round {round} cannot be read just now");
         }
-        // The round may have ended: it is read anew.
+        // The round may have ended: its row is read again.
         self.reading = None;
         false
     }
@@ -213,14 +213,14 @@ impl Changes {
     async fn news(&mut self) -> Result<Option<Bytes>, Problem> {
         let found = rounds(&self.front, &self.app, &self.cursor, RoundPlace::From(self.place.round)).await?;
         let Some(facts) = found.first() else {
-            // It has no round yet, or none is kept; or it is watched no more.
+            // The branch has no round yet, none is stored, or the watch was removed.
             let watch = self.front.store.watch(&self.app, &self.watch).await;
             return watch.map(|_| None).map_err(|error| Problem::of_store(error, Kind::NOT_REGISTERED));
         };
         if facts.number != self.place.round {
             let is_missed = self.place.round != 0 && !self.is_at_end;
             let gone = is_missed.then(|| gap(self.place.round, None, "history is not kept so long"));
-            self.go_to(Place { round: facts.number, position: 0 });
+            self.go_to(EventMark { round: facts.number, position: 0 });
             if let Some(gone) = gone {
                 return Ok(Some(gone));
             }
@@ -232,7 +232,7 @@ impl Changes {
         if self.is_at_end
             && let Some(next) = found.get(1)
         {
-            self.go_to(Place { round: next.number, position: 0 });
+            self.go_to(EventMark { round: next.number, position: 0 });
             if next.position > 0 {
                 return self.piece(next).await.map(Some);
             }
@@ -240,11 +240,11 @@ impl Changes {
         Ok(None)
     }
 
-    fn go_to(&mut self, place: Place) {
+    fn go_to(&mut self, place: EventMark) {
         (self.place, self.is_at_end, self.reading, self.last) = (place, false, None, None);
     }
 
-    /// The next settled changes of the round where it is.
+    /// The next settled changes of the present round.
     async fn piece(&mut self, facts: &RoundFacts) -> Result<Bytes, Problem> {
         let from = self.place.position;
         let to = facts.position.min(from + PIECE);
@@ -278,7 +278,7 @@ impl Changes {
     }
 }
 
-/// What can no longer be shown: the rest of a round, or a stretch of it.
+/// The event for changes that can no longer be shown: the rest of a round, or a range of it.
 fn gap(round: i64, range: Option<(u64, u64)>, reason: &str) -> Bytes {
     let (from, to) = range.unzip();
     let data = json!({ "round": round, "from": from, "to": to, "reason": reason });
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_was_told_is_known_again_also_when_its_history_is_gone() {
-        let place = |(round, position)| Place { round, position };
+        let place = |(round, position)| EventMark { round, position };
         for (seen, newest, last_round, happened) in [
             // Of the newest round that is kept: what is settled.
             ((9, 3), Some((9, 3)), 9, true),

@@ -1,7 +1,7 @@
-//! The files that an app holds, page by page: what a receiver compares itself with.
+//! The files that an app holds, page by page, for a receiver that compares itself with them.
 //!
-//! All pages are of one tree. When the app is brought forward in between, the next page is refused:
-//! half of one tree and half of another is what nobody ever held.
+//! All pages are of one tree. If the app gets a new commit in between, the next page is refused: half of one
+//! tree and half of another is a state that never existed.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -10,8 +10,8 @@ use data_encoding::BASE64URL_NOPAD;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
+    model::round::{Change, RoundSpec, TreeEnd, short_ref},
     ports::{GitError, PinnedTrees, Seek},
-    round::{Change, RoundSpec, TreeEnd, short_ref},
 };
 use tidings_entity::{
     id::{AppId, ObjectId, ViewId, WatchId},
@@ -28,14 +28,14 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route_with},
+        route::{Access, Answer, Permission, Route, route_with},
     },
     repositories::trees::{bring_trees, unavailable},
 };
 
 /// The routes of this file.
 pub(super) fn routes(downloads: &Arc<Downloads>) -> Vec<Route> {
-    vec![route_with::<__path_list, _, _, _>(Access::App, downloads, list)]
+    vec![route_with::<__path_list, _, _, _>(Access::App(Permission::FilesRead), downloads, list)]
 }
 
 /// Files of one commit.
@@ -45,7 +45,7 @@ struct HeldFiles {
     branch: String,
     /// The commit that the app holds; null while it holds none.
     held_commit: Option<String>,
-    /// By raw path bytes.
+    /// The files in the order of their raw path bytes.
     items: Vec<HeldFile>,
     /// Gives the next page as `cursor`; missing on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ struct HeldFile {
     path_base64: Option<String>,
     /// `100644`, `100755`, `100664` (of old commits, as `100644`), `120000`.
     mode: String,
-    /// Its content is at `/api/repositories/{id}/blobs/{blob}`.
+    /// The Git object id of the content, which is at `/api/repositories/{id}/blobs/{blob}`.
     blob: String,
 }
 
@@ -77,19 +77,19 @@ impl HeldFile {
 }
 
 /// The last file of a page, and of which tree.
-struct Place {
+struct FileMark {
     commit: ObjectId,
     view: ViewId,
     path: Vec<u8>,
 }
 
-impl Place {
+impl FileMark {
     fn text(end: &TreeEnd, path: &[u8]) -> String {
         format!("{} {} {}", end.commit, end.view.id(), BASE64URL_NOPAD.encode(path))
     }
 }
 
-impl FromStr for Place {
+impl FromStr for FileMark {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -124,8 +124,8 @@ async fn list(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
     let pinned = front.store.pinned_trees(&app.id, &watch).await.map_err(store_failed)?;
     let (branch, held) = followed(&pinned, query.get("branch"))?;
     let name = format!("files of {branch} in {watch}");
-    let after: Option<Place> = query.after(&name)?;
-    let is_same = |place: &Place, end: &TreeEnd| place.commit == end.commit && place.view == end.view.id();
+    let after: Option<FileMark> = query.after(&name)?;
+    let is_same = |place: &FileMark, end: &TreeEnd| place.commit == end.commit && place.view == end.view.id();
     if after.as_ref().is_some_and(|place| !held.as_ref().is_some_and(|end| is_same(place, end))) {
         return Err(Problem::new(Kind::CONFLICT)
             .with_detail("another tree is held by now: begin again without a cursor"));
@@ -135,7 +135,7 @@ async fn list(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
         let more = usize::try_from(limit + 1).unwrap_or(usize::MAX);
         let after = after.map(|place| place.path);
         let changes = window(&front, &downloads, &app.id, &pinned, &end, after, more).await?;
-        let page = page(changes, limit, &name, |change| Place::text(&end, &change.path), HeldFile::of);
+        let page = page(changes, limit, &name, |change| FileMark::text(&end, &change.path), HeldFile::of);
         files.held_commit = Some(end.commit.to_string());
         files.items = page.items.into_iter().flatten().collect();
         files.next_cursor = page.next_cursor;
@@ -143,7 +143,7 @@ async fn list(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
     Ok(json(StatusCode::OK, &files))
 }
 
-/// The branch that is asked for, and what is held of it.
+/// The requested branch, and the commit held of it.
 fn followed(pinned: &PinnedTrees, asked: Option<&str>) -> Result<(String, Option<TreeEnd>), Problem> {
     let is_asked = |name: &str| asked.is_none_or(|asked| asked == name || asked == short_ref(name));
     let mut found = pinned.held.iter().filter(|(name, _)| is_asked(name));
@@ -159,7 +159,7 @@ fn followed(pinned: &PinnedTrees, asked: Option<&str>) -> Result<(String, Option
     }
 }
 
-/// Files of a tree after a path: what a round from nothing to it would create.
+/// Files of a tree after a path: the creates of a round from the empty tree to it.
 async fn window(
     front: &Front,
     downloads: &Downloads,

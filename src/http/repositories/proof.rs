@@ -1,12 +1,12 @@
-//! Proving, inside a request, that a credential gives access to a repository: one `ls-refs` with
-//! it, and one without, which tells whether the repository is private.
+//! Proves, inside a request, that a credential gives access to a repository: one `ls-refs` with the
+//! credential, and one without, to know whether the repository is private.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use tidings_actors::{
+    model::secret::Secret,
     ports::{Extent, FetchOrder, GitError, Location, RefListing, RefPatterns, Remote},
-    secret::Secret,
 };
 use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 use tokio::time::timeout;
@@ -25,23 +25,23 @@ use crate::{
 
 /// How long both questions together may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How many seconds a client should wait when the Git host does not answer.
+/// The seconds that a client should wait if the Git host does not answer.
 const RETRY_AFTER_SECONDS: u64 = 30;
 
-/// What was learnt.
+/// The result of proving access.
 pub(super) struct Proof {
     /// The address that names the repository at its host.
     pub(super) address: Address,
-    /// The refs asked for.
+    /// The refs that were requested from the host.
     pub(super) listing: RefListing,
     /// Whether the repository cannot be read without a credential.
     pub(super) is_private: bool,
 }
 
-/// Asks the Git host.
+/// Asks the Git host for the refs, with and without the credential.
 ///
 /// # Errors
-/// What it answers to the question with the credential.
+/// The error of the request with the credential.
 pub(super) async fn access(
     front: &Front,
     address: Address,
@@ -49,7 +49,7 @@ pub(super) async fn access(
     patterns: &RefPatterns,
 ) -> Result<Proof, GitError> {
     let (has_credential, asked_at) = (credential.is_some(), Some(front.clock.now()));
-    // Listing refs touches no mirror, so the id that names one is free here.
+    // Listing refs uses no mirror, so any id of a repository will do.
     let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
     let known = Remote { repository, location: address.location.clone(), credential, apps: Vec::new() };
     let asked = async {
@@ -63,8 +63,8 @@ pub(super) async fn access(
     proof.unwrap_or_else(|_| Err(GitError::Timeout(format!("no answer within {DEADLINE:?}"))))
 }
 
-/// All branches that the host shows to this credential, for the answer to a branch that is not there;
-/// `None` where the host does not say.
+/// All branches that the host shows to this credential, for the answer about an unknown branch; `None` if the
+/// host does not answer.
 pub(super) async fn branches(
     front: &Front,
     location: Location,
@@ -76,13 +76,13 @@ pub(super) async fn branches(
     timeout(DEADLINE, front.git.list_refs(&remote, &all)).await.ok()?.ok()
 }
 
-/// Proves that the host gives this commit to this credential. Mirrors are shared by all apps that
-/// watch a repository, so that one of them already has a commit proves nothing: it is fetched into
-/// a mirror of its own, which goes at once.
+/// Proves that the host sends this commit to this credential. Mirrors are shared by all apps that watch a
+/// repository, so a commit in a mirror proves nothing: it is fetched into a separate mirror, which is removed
+/// at once.
 ///
 /// # Errors
-/// [`GitError::Unobtainable`], [`GitError::NotACommit`] and [`GitError::Protocol`] for what is no commit of
-/// the repository, else what the host or the way to it says.
+/// [`GitError::Unobtainable`], [`GitError::NotACommit`] and [`GitError::Protocol`] if the id is no commit of
+/// the repository, else the failure of the host or of the network.
 pub(super) async fn commit(
     front: &Front,
     location: Location,
@@ -92,7 +92,7 @@ pub(super) async fn commit(
 ) -> Result<(), GitError> {
     let repository = RepositoryId::new(front.random.ulid(front.clock.now()));
     let remote = Remote { repository, location, credential, apps: apps.to_vec() };
-    // What it holds comes later, the normal way.
+    // Its contents are fetched later, by a scan.
     let order = FetchOrder { wants: vec![commit], haves: Vec::new(), depth: 1, extent: Extent::Commit };
     let asked = async {
         front.git.fetch(&remote, &order).await?;
@@ -100,14 +100,14 @@ pub(super) async fn commit(
     };
     let found = timeout(DEADLINE, asked).await;
     if let Err(error) = front.git.remove_mirror(&remote.repository).await {
-        // Upkeep removes mirrors that nobody watches, this one too.
+        // Upkeep will remove this mirror, because no watch follows it.
         warn!(%error, "a mirror that proved a commit was not removed");
     }
     found.map_err(|_| GitError::Timeout(format!("no answer within {DEADLINE:?}")))?.map(drop)
 }
 
-/// What a failed proof means for the client. `refused` is the status of what the Git host refuses
-/// for good: 404 when registering, 422 when a credential is replaced.
+/// The problem for a failed proof. `refused` is the status for a permanent refusal of the Git host: 404 when
+/// registering, 422 when a credential is replaced.
 pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refused: StatusCode) -> Problem {
     info!(code = error.code(), error = %error, "access to a repository was not proved");
     match error {
@@ -142,17 +142,17 @@ pub(super) fn failure(error: &GitError, field: &str, has_credential: bool, refus
             .with_detail(format!("the Git host answered with status {status}")),
         GitError::RateLimited { retry_after } => {
             let seconds = retry_after.map_or(RETRY_AFTER_SECONDS, |wait| wait.as_secs().max(1));
-            Problem::new(Kind::UNVERIFIED).with_detail("the Git host asks for patience").retry_after(seconds)
+            Problem::new(Kind::UNVERIFIED).with_detail("the Git host asks to wait").retry_after(seconds)
         }
         other => Problem::new(Kind::UNVERIFIED).with_detail(silence(other)).retry_after(RETRY_AFTER_SECONDS),
     }
 }
 
-/// The beginnings of texts that may be shown, because they tell the owner of an address how to mend it.
+/// The beginnings of texts that may be shown, because they tell the owner of an address the remedy.
 const PUBLIC_FAULTS: [&str; 2] = [PLAIN_FILES, NO_TLS];
 
-/// Why a host gave no answer that can be used. Whether a port refused a connection or stayed silent is not
-/// told: an app could map a network with it.
+/// Why a host gave no usable answer. Whether a port refused the connection or stayed silent is not shown: an
+/// app could map a network with it.
 fn silence(error: &GitError) -> String {
     match error {
         GitError::Unreachable(words) if *words == EgressError::Unresolved.to_string() => {
@@ -163,7 +163,7 @@ fn silence(error: &GitError) -> String {
     }
 }
 
-/// What may be said of an address that is no usable repository.
+/// The public text about an address that is no usable repository.
 fn public_text(error: &GitError) -> String {
     match error {
         GitError::Protocol(words) if PUBLIC_FAULTS.iter().any(|fault| words.starts_with(fault)) => {

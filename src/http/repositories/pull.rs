@@ -1,10 +1,10 @@
-//! Pull: an app without an endpoint asks for the changes of a watch and says how far it got. The
-//! cursor, the order, the ids and the dead letters are those of an app that is sent to.
+//! Pull: an app without an endpoint asks for the changes of a watch and acknowledges how far it got. The
+//! cursor, the order, the ids and the dead letters are the same as for an app with an endpoint.
 //!
-//! A lease names changes that are handed out and not yet settled. While it lasts nobody else gets
-//! them; a lease that is over (its time, another process, another sink) is refused with 409, and
-//! whoever asks again gets the same changes under the same ids. Leases live where the watch is worked on:
-//! another replica hands the request on.
+//! A lease (in code: a claim) names changes that are handed out and not yet settled. While it lasts no other
+//! consumer gets them. A lease that has ended (by its time, another process, another sink) is refused with
+//! 409, and the next request gets the same changes under the same ids. Leases are in the memory of the
+//! replica that works on the watch: other replicas forward the request.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -12,9 +12,9 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tidings_actors::{
-    deliverer::lending::{Lease, Refusal, Return, Wish},
+    deliverer::pulling::{Acknowledgement, ClaimedChanges, PullRequest, Refusal},
+    model::sink::Outlet,
     ports::{Action, App, GONE, Notice, Parcel, ParcelBody, Watch},
-    sink::Outlet,
 };
 use tidings_entity::id::CursorId;
 use utoipa::ToSchema;
@@ -34,31 +34,31 @@ use crate::http::{
         elsewhere,
         places::Places,
         request::{Request, json},
-        route::{Access, Answer, Route, route, route_with},
+        route::{Access, Answer, Permission, Route, route, route_with},
     },
 };
 use crate::sinks::{body::unchunked, notice_body};
 
-/// Most changes of one answer; the server's own bound on what may be unsettled.
+/// The most changes of one answer, which is the server's limit of unsettled changes.
 const CHANGES_MAX: usize = 64;
-/// Seconds that a lease lasts when nobody says how many, and at most.
+/// Seconds that a lease lasts: the default, and the most.
 const LEASE_SECONDS: [u64; 2] = [60, 3_600];
-/// Seconds that an answer may wait for a change when nobody says how many, and at most.
+/// Seconds that an answer may wait for a change: the default, and the most.
 const WAIT_SECONDS: [u64; 2] = [0, 60];
-/// How long a request that does not wait is held while changes are there whose round is being opened.
+/// How long a request without a wait is held while changes exist whose round is being opened.
 const OPENING_WAIT: Duration = Duration::from_secs(1);
 /// How many seconds a client should wait before it asks again, where it may not wait for the answer.
 const RETRY_AFTER_SECONDS: u64 = 5;
-/// How long such a request is held before it is told that nothing is pending.
+/// How long a request beyond the limit of waiting requests is held before its empty answer.
 const CROWDED_WAIT: Duration = Duration::from_secs(1);
-/// Most characters of what an app says of a change that it refuses.
+/// The most characters of a reason for refusing a change.
 const REASON_CHARACTERS_MAX: usize = 1_024;
 
 /// The routes of this file.
 pub(super) fn routes(places: &Arc<Places>) -> Vec<Route> {
     vec![
-        route_with::<__path_pending, _, _, _>(Access::App, places, pending),
-        route::<__path_settle, _, _>(Access::App, settle).unwitnessed(),
+        route_with::<__path_pending, _, _, _>(Access::App(Permission::ChangesPull), places, pending),
+        route::<__path_settle, _, _>(Access::App(Permission::ChangesPull), settle).unaudited(),
     ]
 }
 
@@ -109,7 +109,7 @@ struct PendingChange {
 body! {
     /// What became of handed out changes.
     struct Settlement {
-        /// From the answer that handed them out.
+        /// The lease from the answer that handed out the changes.
         lease_id: String,
         /// The last position that the app dealt with, `through` where it dealt with everything; missing:
         /// none, and all changes are handed out again. Where `from` and `to` are equal, only notices were
@@ -124,7 +124,7 @@ body! {
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Refused {
-    /// Its position.
+    /// The position of the change in its round.
     position: u64,
     /// Why, for people; at most 1,024 characters.
     #[serde(default)]
@@ -134,9 +134,9 @@ struct Refused {
 /// How far an app got, on disk.
 #[derive(Serialize, ToSchema)]
 struct SettledShown {
-    /// The cursor.
+    /// The branch of the watch, as `event.cursor` in bodies.
     cursor: String,
-    /// The round.
+    /// The number of the round.
     round: i64,
     /// How many changes of the round are settled.
     position: u64,
@@ -191,12 +191,15 @@ async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -
     let mut answer = match elsewhere::answered(&front, &request, &watch.repository).await {
         Some(answer) => answer?,
         None => {
-            let wish = |reply| Wish { watch: watch.id.clone(), cursors, most, lease, wait, reply };
-            front.handle.lend(&watch.sink_key(), wish).await.map_or_else(nothing, |lease| handed_out(&lease))
+            let pull = |reply| PullRequest { watch: watch.id.clone(), cursors, most, lease, wait, reply };
+            front.handle.pull(&watch.sink_key(), pull).await.map_or_else(nothing, |lease| handed_out(&lease))
         }
     };
+    if !wait.is_zero() && answer.status() == StatusCode::OK {
+        request.check_after_wait().await?;
+    }
     if may_not_wait && answer.status() == StatusCode::NO_CONTENT {
-        // A client that asks again at once must not cost more than one that waits.
+        // A client that asks again at once must not cost more than a client that waits.
         tokio::time::sleep(CROWDED_WAIT).await;
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     }
@@ -232,7 +235,7 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
     }
     let settled = front
         .handle
-        .give_back(&watch.sink_key(), |reply| Return {
+        .acknowledge(&watch.sink_key(), |reply| Acknowledgement {
             id,
             watch: watch.id.clone(),
             accepted_through,
@@ -253,7 +256,7 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
             Err(Problem::new(Kind::CONFLICT).with_detail(refusal.to_string()))
         }
         Some(Err(refusal)) => Err(Problem::new(Kind::INVALID).with_detail(refusal.to_string())),
-        // It may or may not be on disk: what is not comes again.
+        // The settlement may or may not be on disk; unsettled changes are handed out again.
         None => Err(Problem::new(Kind::UNAVAILABLE)),
     }
 }
@@ -302,10 +305,10 @@ fn read_refused(fields: &mut Fields) -> Vec<(u64, String)> {
     refused.into_iter().map(|one| (one.position, one.reason)).collect()
 }
 
-/// The answer with the changes in it, as the bytes that would have been sent. The notices that the
-/// app asked for stand where they would have been sent, too: before the first change of a resync and
-/// after the last one of a round. Where no change is left to stand beside, an answer has notices alone.
-fn handed_out(lease: &Lease) -> Response {
+/// The answer with the changes, as the bytes that would have been sent. Notices are in the same places as
+/// when sent: before the first change of a resync and after the last change of a round. If no change is left,
+/// an answer has only notices.
+fn handed_out(lease: &ClaimedChanges) -> Response {
     let round = &lease.lane.round;
     let Range { start, end } = lease.positions;
     let pending = Pending {
@@ -347,7 +350,7 @@ fn handed_out(lease: &Lease) -> Response {
     response
 }
 
-/// A body as one piece: what is read needs no chunks.
+/// A body in one piece: pulled bodies need no chunks.
 fn body(parcel: &Parcel) -> Bytes {
     match &parcel.body {
         ParcelBody::Whole(bytes) => bytes.clone(),

@@ -5,10 +5,10 @@ use std::{slice::from_ref, sync::Arc};
 
 use http::StatusCode;
 use tidings_actors::{
+    limits::turns::Turns,
+    model::secret::Secret,
+    model::view::View,
     ports::{App, GitError, Location, NewSink, NewWatch, RepositoryFacts, Selector, Start},
-    secret::Secret,
-    turns::Turns,
-    view::View,
 };
 use tidings_entity::{
     id::{ObjectId, WatchId},
@@ -17,13 +17,15 @@ use tidings_entity::{
 use utoipa::ToSchema;
 
 use super::super::{
-    apps::watch_sink::{SinkWish, new_secret, read_alias, read_sink, refuse_beside_older},
+    apps::watch_sink::{SinkRequest, new_secret, read_alias, read_sink, refuse_beside_older},
     front::Front,
 };
 use super::{
     Repository, announce,
     credential::{self, GithubApp},
-    proof, selector, shown, store_failed,
+    proof, selector, shown,
+    status::{self, StatusRequest},
+    store_failed,
     views::ViewFields,
 };
 use crate::git::{address::Address, branches};
@@ -31,7 +33,7 @@ use crate::http::{
     bodies::{fields::Fields, problem::Problem},
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route_with},
+        route::{Access, Answer, Permission, Route, route_with},
     },
 };
 
@@ -39,7 +41,7 @@ use crate::http::{
 const URL_CHARACTERS_MAX: usize = 2048;
 /// Most characters of a branch.
 const BRANCH_CHARACTERS_MAX: usize = 244;
-/// The fields that Docora does not have.
+/// The fields that Docora lacks.
 const OURS: &[&str] = &[
     "url",
     "token",
@@ -57,21 +59,22 @@ const OURS: &[&str] = &[
     "on_branch_gone",
     "watch_name",
     "sink",
+    "status",
 ];
 
 /// The routes of this file.
 pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
-    vec![route_with::<__path_register, _, _, _>(Access::App, compiling, register)]
+    vec![route_with::<__path_register, _, _, _>(Access::App(Permission::WatchesCreate), compiling, register)]
 }
 
 /// A repository that an app wants to watch.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct Registration {
-    /// Its address; `url` is another name.
+    /// The address of the repository; `url` is another name for the field.
     #[schema(min_length = 1, max_length = 2048)]
     github_url: Option<String>,
-    /// Its address.
+    /// The address of the repository, as `github_url`.
     #[schema(min_length = 1, max_length = 2048)]
     url: Option<String>,
     /// What gives access to it; `token` is another name.
@@ -106,12 +109,16 @@ struct Registration {
     /// What a vanished branch of a pattern means for the files of the app: `delete` (missing): they
     /// go; `keep`: they stay until it comes back.
     on_branch_gone: Option<String>,
-    /// Tells this watch from others of the same refs: small letters, digits and `-`, at most 40. Missing: none. The
-    /// same repository, refs and name again replaces settings; another name is another watch.
+    /// Tells this watch from others of the same refs: small letters, digits and `-`, at most 40. Missing:
+    /// none. The same repository, refs and name again replaces settings; another name is another watch.
     #[schema(max_length = 40)]
     watch_name: Option<String>,
     /// Where its changes go; missing: to the endpoint of the app.
-    sink: Option<SinkWish>,
+    sink: Option<SinkRequest>,
+    /// Shows on each commit, at its Git host, where the watch stands: `off` (missing), `github`, `gitlab`,
+    /// `gitea` (also Forgejo), or `auto`, where the credential or the name of the host says which of them
+    /// it is.
+    status: Option<String>,
     /// `all` (missing): every file; `now`: what comes after the head of now; a commit: what comes
     /// after it.
     start: Option<String>,
@@ -125,13 +132,14 @@ enum Begin {
 }
 
 /// A registration that was read.
-struct Wish {
+struct WatchRequest {
     field: &'static str,
     address: Option<Address>,
     credential: Option<Secret>,
     selector: Selector,
     alias: String,
     sink: Option<NewSink>,
+    status: StatusRequest,
     view: View,
     mode: HistoryMode,
     on_branch_gone: BranchGone,
@@ -146,38 +154,33 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
     let app = request.app()?;
     let mut fields = Fields::of(&request.body)?;
     fields.ignore_unknown_unless(OURS);
-    let wish = read(&front, &compiling, app, &mut fields).await?;
+    let wanted = read(&front, &compiling, app, &mut fields).await?;
     fields.finish()?;
-    let address = wish.address.ok_or_else(|| Problem::invalid_field(wish.field, "is required"))?;
-    if wish.sink.is_some() || !wish.alias.is_empty() {
+    let address = wanted.address.ok_or_else(|| Problem::invalid_field(wanted.field, "is required"))?;
+    if wanted.sink.is_some() || !wanted.alias.is_empty() {
         refuse_beside_older(&front, "no sinks and names of watches").await?;
     }
-
-    let patterns = selector::patterns(&wish.selector);
-    let has_credential = wish.credential.is_some();
-    let proof = proof::access(&front, address.clone(), wish.credential.clone(), &patterns)
-        .await
-        .map_err(|error| unproved(&error, &address, wish.field, has_credential))?;
-    let (address, location) = (proof.address.clone(), proof.address.location);
-    if !selector::exists(&wish.selector, &proof.listing) {
-        return Err(absent(&front, &wish.selector, location, wish.credential).await);
+    let status = status::settled(wanted.status, &address.location, wanted.credential.as_ref())?;
+    if status.is_some() {
+        refuse_beside_older(&front, "no statuses of commits").await?;
     }
-    let start = match wish.begin {
+
+    let patterns = selector::patterns(&wanted.selector);
+    let has_credential = wanted.credential.is_some();
+    let proof = proof::access(&front, address.clone(), wanted.credential.clone(), &patterns)
+        .await
+        .map_err(|error| unproved(&error, &address, wanted.field, has_credential))?;
+    let (address, location) = (proof.address.clone(), proof.address.location);
+    if !selector::exists(&wanted.selector, &proof.listing) {
+        return Err(absent(&front, &wanted.selector, location, wanted.credential).await);
+    }
+    let start = match wanted.begin {
         Begin::All => Start::All,
-        // What has no commit yet has no file either: its first commit is what comes after now.
-        Begin::Now => selector::head(&wish.selector, &proof.listing).map_or(Start::All, Start::At),
+        // A repository without a commit has no files: its first commit comes after "now".
+        Begin::Now => selector::head(&wanted.selector, &proof.listing).map_or(Start::All, Start::At),
         Begin::After(commit) => {
-            let asked =
-                proof::commit(&front, location, wish.credential.clone(), from_ref(&app.id), commit).await;
-            asked.map_err(|error| match error {
-                GitError::Unobtainable(_)
-                | GitError::Missing(_)
-                | GitError::NotACommit(_)
-                | GitError::Protocol(_) => {
-                    Problem::invalid_field("start", "the repository has no such commit")
-                }
-                error => proof::failure(&error, "start", has_credential, StatusCode::NOT_FOUND),
-            })?;
+            let known = proof::commit(&front, location, wanted.credential.clone(), from_ref(&app.id), commit);
+            known.await.map_err(|error| no_start(&error, has_credential))?;
             Start::At(commit)
         }
     };
@@ -195,13 +198,14 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         app: app.id.clone(),
         url: address.normalised,
         is_private: proof.is_private,
-        credential: wish.credential,
-        selector: wish.selector,
-        alias: wish.alias,
-        sink: wish.sink,
-        view: wish.view,
-        mode: wish.mode,
-        on_branch_gone: wish.on_branch_gone,
+        credential: wanted.credential,
+        selector: wanted.selector,
+        alias: wanted.alias,
+        sink: wanted.sink,
+        status,
+        view: wanted.view,
+        mode: wanted.mode,
+        on_branch_gone: wanted.on_branch_gone,
         start,
         listing: proof.listing,
         deliver_after: now.after(first_delay),
@@ -210,8 +214,19 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
     registered(&front, app, &watch).await
 }
 
-/// The refusal of a ref or branch that is not there; of a branch it names those that are.
-async fn absent(
+/// The refusal of a commit to start after.
+fn no_start(error: &GitError, has_credential: bool) -> Problem {
+    match error {
+        GitError::Unobtainable(_)
+        | GitError::Missing(_)
+        | GitError::NotACommit(_)
+        | GitError::Protocol(_) => Problem::invalid_field("start", "the repository has no such commit"),
+        error => proof::failure(error, "start", has_credential, StatusCode::NOT_FOUND),
+    }
+}
+
+/// The refusal of an unknown ref or branch; for a branch it names the existing ones.
+pub(super) async fn absent(
     front: &Front,
     selector: &Selector,
     location: Location,
@@ -226,7 +241,7 @@ async fn absent(
     Problem::invalid_field("branch", format!("the repository has no such branch{there}"))
 }
 
-/// Writes the watch, tells the tree of it, and answers with it.
+/// Writes the watch, tells the tree, and answers with the watch.
 async fn registered(front: &Front, app: &App, new: &NewWatch) -> Answer {
     let watch = front.store.register_watch(new).await.map_err(store_failed)?;
     let shown = shown(front, &watch).await;
@@ -235,9 +250,51 @@ async fn registered(front: &Front, app: &App, new: &NewWatch) -> Answer {
     Ok(json(StatusCode::CREATED, &shown?.with_secret(secret)))
 }
 
-async fn read(front: &Front, compiling: &Turns, app: &App, fields: &mut Fields) -> Result<Wish, Problem> {
+async fn read(
+    front: &Front,
+    compiling: &Turns,
+    app: &App,
+    fields: &mut Fields,
+) -> Result<WatchRequest, Problem> {
+    let RepositoryPlace { field, address, credential, selector } = read_place(front, app, fields);
+    let view = ViewFields::read(fields).over(compiling, &app.id, &View::default(), fields).await?;
+    let mode = fields.word("mode", "net, every").unwrap_or(HistoryMode::Net);
+    let gone = read_on_branch_gone(fields, &selector);
+    let begin = read_start(fields, &selector);
+    let (alias, sink) = (read_alias(fields), read_sink(front, fields, None).flatten());
+    let status = status::read(fields).unwrap_or(StatusRequest::Off);
+    let on_branch_gone = gone.unwrap_or(on_branch_gone_of(&selector));
+    Ok(WatchRequest {
+        field,
+        address,
+        credential,
+        selector,
+        alias,
+        sink,
+        status,
+        view,
+        mode,
+        on_branch_gone,
+        begin,
+    })
+}
+
+/// The repository part of a request: its address, its credential, and the refs to follow.
+pub(super) struct RepositoryPlace {
+    /// The name of the field that holds the address.
+    pub(super) field: &'static str,
+    pub(super) address: Option<Address>,
+    pub(super) credential: Option<Secret>,
+    pub(super) selector: Selector,
+}
+
+/// Reads the repository part; faults are recorded.
+pub(super) fn read_place(front: &Front, app: &App, fields: &mut Fields) -> RepositoryPlace {
     let field = fields.either("github_url", "url");
-    let url = fields.required_text(field, 1..=URL_CHARACTERS_MAX);
+    if !fields.has(field) {
+        fields.refuse(field, "is required, or `url` in its place");
+    }
+    let url = fields.text(field, 1..=URL_CHARACTERS_MAX).unwrap_or_default();
     let address = if url.is_empty() { None } else { read_address(front, fields, field, &url) };
     let location = address.as_ref().map(|address| &address.location);
     let credential = credential::read(front, fields, location);
@@ -252,21 +309,18 @@ async fn read(front: &Front, compiling: &Turns, app: &App, fields: &mut Fields) 
             Selector::default_branch()
         },
     );
-    let view = ViewFields::read(fields).over(compiling, &app.id, &View::default(), fields).await?;
-    let mode = fields.word("mode", "net, every").unwrap_or(HistoryMode::Net);
-    let gone = read_on_branch_gone(fields, &selector);
-    let begin = read_start(fields, &selector);
-    let (alias, sink) = (read_alias(fields), read_sink(front, fields, None).flatten());
-    let on_branch_gone = gone.unwrap_or(on_branch_gone_of(&selector));
-    Ok(Wish { field, address, credential, selector, alias, sink, view, mode, on_branch_gone, begin })
+    RepositoryPlace { field, address, credential, selector }
 }
 
-/// What a failed proof means, and what helps where the address is of another way than https.
-fn unproved(error: &GitError, address: &Address, field: &str, has_credential: bool) -> Problem {
+/// The problem for a failed proof, with advice if the address was given in another form than https.
+pub(super) fn unproved(error: &GitError, address: &Address, field: &str, has_credential: bool) -> Problem {
     let problem = proof::failure(error, field, has_credential, StatusCode::NOT_FOUND);
-    match address.way_around(error) {
-        Some(words) => problem.with_detail(words),
-        None => problem,
+    match (address.way_around(error), &address.location) {
+        (Some(words), _) => problem.with_detail_first(&words),
+        (None, Location::Local(path)) if matches!(error, GitError::NotFound) => {
+            problem.with_detail(format!("there is no Git repository at {} on the server", path.display()))
+        }
+        (None, _) => problem,
     }
 }
 
@@ -281,7 +335,7 @@ fn read_address(front: &Front, fields: &mut Fields, field: &str, url: &str) -> O
     }
 }
 
-/// The branch that is named, or that a web link brings along; two different ones are a fault.
+/// The named branch, or the branch of a web link; two different ones are a fault.
 fn one_branch(
     fields: &mut Fields,
     branch: Option<String>,
@@ -314,12 +368,12 @@ fn read_start(fields: &mut Fields, selector: &Selector) -> Begin {
     begin
 }
 
-/// What a vanished branch means where nobody says so.
+/// The setting for a vanished branch if the request does not say.
 fn on_branch_gone_of(selector: &Selector) -> BranchGone {
     if selector.is_pattern() { BranchGone::Delete } else { BranchGone::Keep }
 }
 
-/// What a vanished branch means; only a pattern may say so.
+/// Reads the setting for a vanished branch; only a pattern may have it.
 pub(super) fn read_on_branch_gone(fields: &mut Fields, selector: &Selector) -> Option<BranchGone> {
     let gone = fields.word("on_branch_gone", "delete, keep");
     if gone.is_some() && !selector.is_pattern() {

@@ -1,5 +1,5 @@
-//! Replaying a watch from a commit that its app held once: what came after it is delivered again, as
-//! a round of its own, before anything newer.
+//! Replays a watch from a commit that its app once held: the changes after it are sent again, in a round of
+//! their own, before anything newer.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use crate::http::{
     },
     door::{
         request::{Request, json},
-        route::{Access, Answer, Route, route},
+        route::{Access, Answer, Permission, Route, route},
     },
     repositories::trees::unavailable,
 };
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_replay, _, _>(Access::App, replay)]
+    vec![route::<__path_replay, _, _>(Access::App(Permission::WatchesReplay), replay)]
 }
 
 body! {
@@ -73,8 +73,8 @@ async fn replay(front: Arc<Front>, request: Request) -> Answer {
         cursor.map(|text| text.parse()).transpose().map_err(|_| Problem::new(Kind::NOT_REGISTERED))?;
     let commit = parsed.ok_or_else(|| Problem::invalid_field("commit", "must be 40 hexadecimal digits"))?;
 
-    // That it was held comes first: the mirror is shared, and whether it has a commit is no news for
-    // whoever was never shown it.
+    // Checked first: the mirror is shared, so a caller whose watch never held the commit must not learn
+    // whether the mirror has it.
     let held = front.store.was_held(app, &id, cursor.as_ref(), commit).await;
     let (cursor, from) = held.map_err(store_failed)?;
     let pinned = front.store.pinned_trees(app, &id).await.map_err(store_failed)?;

@@ -1,9 +1,9 @@
-//! What came of looking at the Git host, as the app that watches sees it.
+//! The result of scans of the Git host, as shown to the app that watches.
 
 use serde::Serialize;
 use tidings_actors::{
-    polls::Polled,
     ports::{BreakerRow, CursorStatus, Watch},
+    signals::polls::Polled,
     time::Timestamp,
 };
 use utoipa::ToSchema;
@@ -56,9 +56,9 @@ struct Unseen {
 #[derive(Serialize, ToSchema)]
 pub(super) struct HeadFaultShown {
     reason: String,
-    /// Since when: the branch came to this commit, or the reason changed.
+    /// When the branch came to this commit, or the reason last changed.
     since: String,
-    /// With the first look after this moment the commit is asked for again; missing where nobody knows.
+    /// The first scan after this moment requests the commit again; missing where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try_at: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! Which refs a registration asks for: the default branch, one ref, or a pattern. What a name means and which
-//! names no ref can have is decided in `tidings_actors::selector`.
+//! The refs of a registration: the default branch, one ref, or a pattern. `tidings_actors::selector` decides
+//! what a name means and which names are valid.
 
 use tidings_actors::ports::{RefListing, RefPatterns, Selector};
 use tidings_entity::{id::ObjectId, kind::SelectorKind};
@@ -8,7 +8,7 @@ use utoipa::{
     openapi::{ObjectBuilder, Type},
 };
 
-/// Which refs a watch follows.
+/// The branches or refs that a watch follows.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what the selector itself is written as")]
 pub(super) struct SelectorShown {
@@ -27,7 +27,7 @@ fn kinds() -> ObjectBuilder {
 /// The selector of `branch` or `tags`, of which at most one is given.
 ///
 /// # Errors
-/// Which of the two is wrong, and how.
+/// Names the invalid one of the two, and its fault.
 pub(crate) fn selector(
     branch: Option<&str>,
     tags: Option<&str>,
@@ -47,13 +47,12 @@ pub(crate) fn selector(
     Ok(selector)
 }
 
-/// What to ask a Git host for.
+/// The refs to ask a Git host for.
 pub(super) fn patterns(selector: &Selector) -> RefPatterns {
     selector.ref_pattern().into_iter().collect()
 }
 
-/// Whether what was asked for is there. A repository without any commit has the branch that its
-/// HEAD names.
+/// Whether the requested refs exist. A repository without a commit has the branch that its HEAD names.
 pub(super) fn exists(selector: &Selector, listing: &RefListing) -> bool {
     let Some(full) = selector.single_ref(None).filter(|name| !name.is_empty()) else { return true };
     let is_unborn = || {
@@ -64,7 +63,7 @@ pub(super) fn exists(selector: &Selector, listing: &RefListing) -> bool {
     listing.refs.iter().any(|found| found.name == full) || is_unborn()
 }
 
-/// The commit that a selector of one ref names now; none while the branch is unborn.
+/// The commit of a selector with a single ref; `None` while the branch has no commit.
 pub(super) fn head(selector: &Selector, listing: &RefListing) -> Option<ObjectId> {
     let named = selector.single_ref(listing.head.as_deref()).filter(|name| !name.is_empty())?;
     let find = |name: &str| listing.refs.iter().find(|found| found.name == name).map(|found| found.commit);

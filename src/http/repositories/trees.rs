@@ -1,10 +1,11 @@
-//! Trees that a request reads: bringing those that a lost mirror lacks, and what it means for a client that
-//! Git failed.
+//! Trees and contents that a request reads: fetching those that a mirror lacks, and the problem for a failure
+//! of Git.
 
 use tidings_actors::{
-    ports::{Extent, FetchOrder, GitError, PinnedTrees},
-    round::TreeEnd,
+    model::round::TreeEnd,
+    ports::{Content, Extent, FetchOrder, GitError, PinnedTrees, Remote},
 };
+use tidings_entity::id::ObjectId;
 use tracing::{info, warn};
 
 use crate::http::{
@@ -12,12 +13,12 @@ use crate::http::{
     front::Front,
 };
 
-/// Trees that the host refuses for good are left out, at most so many of one request.
+/// The most trees that one request leaves out because the host refuses them.
 const REFUSALS_MAX: usize = 8;
-/// How many seconds a client should wait when the Git host does not give a content.
+/// The seconds that a client should wait if the Git host does not send a content.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 30;
 
-/// Makes the trees present, and gives those that can be had.
+/// Fetches the trees, and returns those that could be fetched.
 pub(crate) async fn bring_trees(front: &Front, pinned: &PinnedTrees) -> Result<Vec<TreeEnd>, GitError> {
     let mut ends = pinned.ends.clone();
     for _ in 0..REFUSALS_MAX {
@@ -33,12 +34,32 @@ pub(crate) async fn bring_trees(front: &Front, pinned: &PinnedTrees) -> Result<V
     Ok(ends)
 }
 
-/// What failed Git work means here: the app was told of the content, so it is never said to be gone.
+/// Reads a blob; a blob that the mirror lacks is fetched by its id.
+pub(crate) async fn content(
+    front: &Front,
+    remote: &Remote,
+    blob: ObjectId,
+    limit: u64,
+) -> Result<Content, GitError> {
+    match front.git.content(remote, blob, limit).await {
+        Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
+            let report = front.git.fetch_blobs(remote, &[blob]).await?;
+            if report.refused.contains(&blob) {
+                return Err(GitError::Unobtainable(blob));
+            }
+            front.git.content(remote, blob, limit).await
+        }
+        read => read,
+    }
+}
+
+/// The problem for failed Git work: the app was told of the content, so the answer never says that the
+/// content is gone.
 pub(crate) fn unavailable(error: &GitError) -> Problem {
     let (detail, seconds) = match error {
         GitError::RateLimited { retry_after } => {
             let seconds = retry_after.map_or(RETRY_AFTER_SECONDS, |wait| wait.as_secs().max(1));
-            ("the Git host asks for patience", seconds)
+            ("the Git host asks to wait", seconds)
         }
         GitError::Storage(_) | GitError::Corrupt(_) | GitError::Busy(_) | GitError::Cancelled => {
             warn!(code = error.code(), %error, "a content was not read");

@@ -1,11 +1,11 @@
-//! The fields of a view in a request. What they cost is bounded here, where globs are new: by their
-//! length before they are compiled, and by turns at compiling, on a thread of its own. Globs of all the
-//! bytes that are let in take some ten milliseconds of a processor, longer than others may wait. After each
-//! compilation the turn is kept for a while, so that many requests one after another cost little as well.
+//! The fields of a view in a request. Their cost is limited here, where globs are new: by their length before
+//! they are compiled, and by turns at compiling, on a blocking thread. Globs of the greatest length take some
+//! ten milliseconds of a processor, longer than other requests may wait. After each compilation the turn is
+//! kept for a while, so that many requests one after another cost little as well.
 
 use tidings_actors::{
-    turns::Turns,
-    view::{GLOBS_MAX, InvalidView, View},
+    limits::turns::Turns,
+    model::view::{GLOBS_MAX, InvalidView, View},
 };
 use tidings_entity::{id::AppId, kind::ContentRule};
 use tokio::time::{Instant, sleep};
@@ -15,8 +15,8 @@ use crate::http::bodies::{
     problem::{Kind, Problem},
 };
 
-/// After compiling for some time, nobody compiles for so many times as long: globs take a tenth of one
-/// processor at most, however many are sent.
+/// After compiling globs, no request compiles for this many times as long: so globs take at most a tenth of
+/// one processor.
 const REST_PER_WORK: u32 = 9;
 
 /// The fields of a view, as far as they are there.
@@ -56,8 +56,8 @@ impl ViewFields {
             && self.max_size.is_none()
     }
 
-    /// The view with these fields changed; a fault is noted at the field that has it. New globs are compiled
-    /// when `compiling` gives the app its turn.
+    /// The view with these fields changed; faults are recorded at their fields. New globs are compiled when
+    /// `compiling` gives the app its turn.
     ///
     /// # Errors
     /// 500 if the compiler of globs panics.
@@ -75,7 +75,7 @@ impl ViewFields {
         let max_size = self.max_size.unwrap_or_else(|| base.max_size());
         let include = self.include.unwrap_or_else(|| base.include().to_vec());
         let exclude = self.exclude.unwrap_or_else(|| base.exclude().to_vec());
-        // Stored ones that stay as they are may be longer than new ones.
+        // Stored globs that are not changed may exceed the present limit.
         let length = if names_globs { View::check_length(include.iter().chain(&exclude)) } else { Ok(()) };
         let (included, excluded) = (include.clone(), exclude.clone());
         let made = match length {
@@ -107,7 +107,7 @@ impl ViewFields {
     }
 }
 
-/// A list of globs whose spelling, number and length are right; what is wrong is noted.
+/// A list of globs with valid spelling, number and length; faults are recorded.
 fn globs(fields: &mut Fields, name: &str) -> Option<Vec<String>> {
     let globs = fields.texts(name)?;
     let fault = if globs.len() > GLOBS_MAX {

@@ -1,12 +1,12 @@
-//! What is looked up beside watches before they are shown: breakers, the last tries at their heads, polls,
-//! whether their apps are served. A fixed number of questions for a whole page.
+//! The data that is looked up for watches before they are shown: breakers, the last attempts at their heads,
+//! polls, and whether their apps are served. A fixed number of reads for a whole page.
 
 use std::collections::HashMap;
 
 use tidings_actors::{
-    polls::Polled,
+    model::sink::SinkAddress,
     ports::{App, AttemptRecord, BreakerRow, CursorStatus, GONE, StoreError, Watch},
-    sink::SinkAddress,
+    signals::polls::Polled,
     time::Timestamp,
 };
 use tidings_entity::id::{AppId, CursorId, SourceId, WatchId};
@@ -20,7 +20,7 @@ use crate::http::{
     standing::Facts,
 };
 
-/// What is known beside the rows of some watches, at one moment.
+/// The data about some watches beside their rows, at one moment.
 pub(crate) struct Sights {
     pub(crate) apps: HashMap<AppId, AppFacts>,
     pub(crate) breakers: Vec<BreakerRow>,
@@ -33,7 +33,7 @@ pub(crate) struct Sights {
 }
 
 impl Sights {
-    /// Of watches of one app.
+    /// Looks up the data for watches of one app.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -42,7 +42,7 @@ impl Sights {
         Self::gather(front, apps, watches).await
     }
 
-    /// Of watches of any apps.
+    /// Looks up the data for watches of any apps.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -81,11 +81,11 @@ impl Sights {
         Ok(Self { apps, breakers, tries, polls: polls.collect(), again: again.collect(), now })
     }
 
-    /// What is known of one of them.
+    /// The facts about one of the watches.
     pub(crate) fn of<'s>(&'s self, watch: &'s Watch) -> Facts<'s> {
         let disabled = self.apps.get(&watch.app).and_then(|app| app.disabled.as_deref());
         let app_disabled = match &watch.sink {
-            // That the own endpoint of the app is gone says nothing of another sink.
+            // If the app's own endpoint is gone, other sinks still work.
             Some(sink) => disabled.filter(|why| *why != GONE).or(sink.disabled.as_deref()),
             None => disabled,
         };

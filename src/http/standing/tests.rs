@@ -1,9 +1,9 @@
 //! Which of several reasons a watch shows, and how the reason reads.
 
 use tidings_actors::{
-    polls::{Scanned, Unseen},
+    model::round::DeliveryId,
     ports::BreakerRow,
-    round::DeliveryId,
+    signals::polls::{Scanned, Unseen},
 };
 
 use super::*;

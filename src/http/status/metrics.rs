@@ -1,6 +1,5 @@
-//! `GET /metrics`: the numbers of this process for Prometheus. Nothing in them names an app, a
-//! repository or an address. What is read from rows is as old as the last survey, so that asking
-//! costs no query.
+//! `GET /metrics`: the metrics of this process for Prometheus. They name no app, no repository and no
+//! address. Numbers from rows are those of the last survey, so that a scrape costs no query.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,10 +21,10 @@ use crate::telemetry::Metrics;
 /// The text format that every version of Prometheus reads.
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// For how long all who ask are told the same: anybody may ask, as often as they like.
+/// How long an answer is given again: every caller may ask, as often as it likes.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// What was told last. One who asks gathers it, the others wait for that.
+/// The last answer. One request computes it, concurrent ones wait for the result.
 #[derive(Default)]
 pub struct Told(Mutex<Option<(Instant, Bytes)>>);
 
@@ -44,7 +43,7 @@ async fn metrics(_front: Arc<Front>, told: Arc<Told>, _request: Request) -> Answ
         Some((at, text)) if at.elapsed() < FRESH => text.clone(),
         _ => {
             let metrics = Metrics::of_process();
-            // Some milliseconds of one processor: not on a thread that others wait for.
+            // Takes some milliseconds of a processor, so it runs on a blocking thread.
             let text = tokio::task::spawn_blocking(move || metrics.text()).await;
             let text = text.map_err(|_panic| Problem::new(Kind::INTERNAL))?;
             let text =

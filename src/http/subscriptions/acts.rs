@@ -1,5 +1,5 @@
-//! What a subscription is asked to do: to stand still or go on, to sign with another key, to send something
-//! now; and what its tries came to.
+//! Operations on a subscription: pause, resume, rotate the key, send a message now; and the list of its
+//! attempts.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -10,6 +10,7 @@ use tidings_actors::{
     subscriber::course,
     time::Timestamp,
 };
+use tidings_entity::kind::SinkKind;
 use utoipa::ToSchema;
 
 use super::{SubscriptionShown, changed, named, own_sink, store_failed};
@@ -26,14 +27,14 @@ use crate::{
         deliveries::attempt::AttemptShown,
         door::{
             request::{Request, json},
-            route::{Access, Answer, Route, route, route_with},
+            route::{Access, Answer, Permission, Route, route, route_with},
         },
         front::Front,
     },
     secrets::{generate_signing_key, shown_signing_secret},
 };
 
-/// How long the key before signs beside a new one, where nothing else is said: a day.
+/// How long the previous key signs beside a new one, unless the request says otherwise: a day.
 const OVERLAP_SECONDS: u64 = 86_400;
 /// The longest overlap: thirty days.
 const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
@@ -41,12 +42,12 @@ const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
 /// The routes of this file.
 pub(super) fn routes(tests: &Arc<Tests>) -> Vec<Route> {
     vec![
-        route::<__path_pause, _, _>(Access::App, pause),
-        route::<__path_resume, _, _>(Access::App, resume),
-        route::<__path_rotate_key, _, _>(Access::App, rotate_key),
-        route_with::<__path_test, _, _, _>(Access::App, tests, test),
-        route::<__path_send, _, _>(Access::App, send),
-        route::<__path_attempts, _, _>(Access::App, attempts),
+        route::<__path_pause, _, _>(Access::App(Permission::SubscriptionsPause), pause),
+        route::<__path_resume, _, _>(Access::App(Permission::SubscriptionsPause), resume),
+        route::<__path_rotate_key, _, _>(Access::App(Permission::SubscriptionsRotateKey), rotate_key),
+        route_with::<__path_test, _, _, _>(Access::App(Permission::SubscriptionsTest), tests, test),
+        route_with::<__path_send, _, _, _>(Access::App(Permission::SubscriptionsSend), tests, send),
+        route::<__path_attempts, _, _>(Access::App(Permission::SubscriptionsRead), attempts),
     ]
 }
 
@@ -90,7 +91,10 @@ body! {
 /// signs beside it for a while; one that still was beside that signs no more.
 #[utoipa::path(post, path = "/api/subscriptions/{id}/rotate-key", tag = "subscriptions",
     params(("id" = String, Path)), request_body = Option<KeyRotation>,
-    responses((status = 200, body = SubscriptionShown)))]
+    responses(
+        (status = 200, body = SubscriptionShown),
+        (status = 409, description = "mails are not signed")
+    ))]
 async fn rotate_key(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<KeyRotation>(&request.body)?;
     let overlap = fields.number("overlap_seconds").unwrap_or(OVERLAP_SECONDS);
@@ -98,6 +102,11 @@ async fn rotate_key(front: Arc<Front>, request: Request) -> Answer {
         fields.refuse("overlap_seconds", format!("must lie between 0 and {OVERLAP_SECONDS_MAX}"));
     }
     fields.finish()?;
+    if named(&front, &request).await?.sink.address.kind() == SinkKind::Mail {
+        return Err(
+            Problem::new(Kind::CONFLICT).with_detail("mails are not signed: there is no key to rotate")
+        );
+    }
     let key = generate_signing_key(front.random.as_ref());
     let until = front.clock.now().after(Duration::from_secs(overlap));
     let patch = SubscriptionPatch { key: Some((key.clone(), until)), ..SubscriptionPatch::default() };
@@ -127,22 +136,23 @@ async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer 
 }
 
 body! {
-    /// Which entry is to be sent.
-    struct SendWish {
-        /// Its number.
+    /// Selects the entry to send.
+    struct SendRequest {
+        /// The number of the entry in the ledger.
         #[schema(minimum = 1)]
         number: u64,
     }
 }
 
 /// Sends one entry now, whatever else waits, and tells what was answered: one that was skipped, say. It is
-/// sent under its own id, tried once within 10 seconds, and listed among the tries; the position stays.
+/// sent under its own id, tried once within 10 seconds, and listed among the tries; the position stays. A
+/// mail counts among the six test deliveries a minute of the app.
 /// Entries about sending are not sent.
 #[utoipa::path(post, path = "/api/subscriptions/{id}/send", tag = "subscriptions",
-    params(("id" = String, Path)), request_body = SendWish,
+    params(("id" = String, Path)), request_body = SendRequest,
     responses((status = 200, body = TestOutcome)))]
-async fn send(front: Arc<Front>, request: Request) -> Answer {
-    let mut fields = Fields::of_body::<SendWish>(&request.body)?;
+async fn send(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
+    let mut fields = Fields::of_body::<SendRequest>(&request.body)?;
     if !fields.has("number") {
         fields.refuse("number", "is required");
     }
@@ -159,7 +169,9 @@ async fn send(front: Arc<Front>, request: Request) -> Answer {
     let entry_at = entry.at;
     let message = SubscriptionMessage::of_entry(&found, entry);
     let id = message.id.as_str().to_owned();
-    let (shown, outcome) = send_once(&front, None, &app, message).await?;
+    // A caller who may send mails must not flood recipients with them.
+    let counts = (app.receives_at.kind() == SinkKind::Mail).then_some(&*tests);
+    let (shown, outcome) = send_once(&front, counts, &app, message).await?;
     let attempt = SubscriptionAttempt {
         message: id,
         entry: number,
@@ -189,7 +201,7 @@ struct SubscriptionAttemptShown {
     next_attempt_at: Option<String>,
 }
 
-/// Where a page of tries goes on.
+/// Where a page of attempts continues.
 struct Mark(Timestamp, i64, u32);
 
 impl FromStr for Mark {

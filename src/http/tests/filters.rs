@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
-use tidings_actors::filter::{FieldKind, sets};
+use tidings_actors::model::filter::{FieldKind, sets};
 use tidings_entity::id::AppId;
 
 use super::{ADMIN, House};
@@ -242,6 +242,7 @@ fn tables() -> String {
                 }
                 FieldKind::Name => "id or name".to_owned(),
                 FieldKind::Text => "text".to_owned(),
+                FieldKind::EntryType => "type of entry".to_owned(),
                 FieldKind::Path => "path".to_owned(),
                 FieldKind::Number => "number".to_owned(),
                 FieldKind::Since | FieldKind::Until => "moment".to_owned(),

@@ -7,9 +7,9 @@ use std::{
 
 use async_trait::async_trait;
 use tidings_actors::{
-    hosts::Hosts,
+    limits::hosts::Hosts,
+    model::round::{Change, Entry, Letter, Plan, RoundSpec, TreeEnd},
     ports::*,
-    round::{Change, Entry, Letter, Plan, RoundSpec, TreeEnd},
 };
 use tidings_entity::{id::*, kind::Operation};
 use tokio::sync::Notify;

@@ -11,11 +11,12 @@ fn page(document: &Value) -> String {
         "# API\n\nMade from the OpenAPI document (`GET /openapi.json`, `tidings openapi`); \
          `UPDATE_EXPECT=1 cargo test --lib guide` makes it anew.\n\n\
          Errors are RFC 9457 problems (`application/problem+json`). Lists come in pages: `next_cursor` of one \
-         is `cursor` of the next. `Idempotency-Key` works on every POST. A request may bring an `X-Request-Id` of 8 to 128 letters, digits and \
+         is `cursor` of the next. `Idempotency-Key` works on every POST but those of workers and batches of tasks. A request may bring an `X-Request-Id` of 8 to 128 letters, digits and \
          `-_.:/+=`; the answer and the log name it. Fields of a body in bold are required; numbers \
          behind a field say how many characters it may have. Who may call a route is \
          its token: that of \
-         an app, or that of staff with the role that is named or a higher one (viewer, operator, admin).\n",
+         an app, or that of staff with the role that is named or a higher one (viewer, operator, admin). The permission \
+         behind it is what roles of the settings and narrowed tokens need ([permissions](permissions.md)).\n",
     );
     let mut by_tag: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (path, methods) in document["paths"].as_object().expect("paths") {
@@ -38,9 +39,12 @@ fn page(document: &Value) -> String {
 fn row(document: &Value, path: &str, method: &str, operation: &Value) -> String {
     let who = match (&operation["x-role"], &operation["security"][0]) {
         (Value::String(role), _) => role.clone(),
+        _ if operation["security"].as_array().is_some_and(|all| all.len() > 1) => "app or staff".to_owned(),
         (_, security) if security["app"].is_array() => "app".to_owned(),
         _ => "anyone".to_owned(),
     };
+    let who =
+        operation["x-permission"].as_str().map_or(who.clone(), |permission| format!("{who}, `{permission}`"));
     let parameters = operation["parameters"].as_array().into_iter().flatten();
     let asks = parameters.filter(|parameter| parameter["in"] == "query");
     let asks: Vec<String> =

@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use tidings_actors::{
+    model::round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
+    model::view::View,
     ports::{
         Administration, Fates, HistoryStore, Location, PastRound, Remote, RoundFacts, RoundFilter,
-        RoundPlace, StoreError,
+        RoundPlace, StatusPlace, StatusRow, StoreError,
     },
-    round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, CursorId, DeadLetterId, ObjectId, RepositoryId, Sha256Hash, WatchId},
@@ -72,6 +72,10 @@ impl HistoryStore for Past {
         Ok(self.rows().listed(filter, most))
     }
 
+    async fn rounds_of_all(&self, _: &RoundFilter, _: u64) -> Result<Vec<(AppId, RoundFacts)>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn past_round(&self, _: &AppId, _: &CursorId, number: i64) -> Result<PastRound, StoreError> {
         self.rows().round(number).ok_or(StoreError::NotFound)
     }
@@ -86,6 +90,15 @@ impl HistoryStore for Past {
 
     async fn delivery(&self, _: &AppId, id: &DeliveryId) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
         Ok(self.rows().places.get(id).cloned())
+    }
+
+    async fn statuses(
+        &self,
+        _: &WatchId,
+        _: Option<&StatusPlace>,
+        _: u64,
+    ) -> Result<Vec<StatusRow>, StoreError> {
+        Ok(Vec::new())
     }
 }
 
@@ -410,8 +423,8 @@ async fn an_app_that_does_much_gets_few_rows_of_the_audit_log_and_one_that_count
     let scan = format!("/api/repositories/{id}/scan");
     let targets = async || -> Vec<String> {
         let rows = house.sqlite().audit_chain(0, 1_000).await.expect("read");
-        let of_scans = rows.iter().filter(|row| row.deed.action == "post_api_repositories_id_scan");
-        of_scans.map(|row| row.deed.target.clone()).collect()
+        let of_scans = rows.iter().filter(|row| row.entry.action == "post_api_repositories_id_scan");
+        of_scans.map(|row| row.entry.target.clone()).collect()
     };
     for _ in 0..30 {
         let answered = house.call("POST", &scan, Some(&token), None).await;

@@ -5,7 +5,7 @@ use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
-use tidings_actors::secret::Secret;
+use tidings_actors::model::secret::Secret;
 
 use super::{
     House,

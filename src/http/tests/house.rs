@@ -6,22 +6,22 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidings_actors::{
-    budget::Budget,
-    causes::Causes,
     context::Context,
-    crowds::Crowds,
-    directory::Directory,
     handle::Handle,
-    pace::Paces,
+    limits::budget::Budget,
+    limits::in_flight::InFlightLimits,
+    limits::pace::Paces,
+    limits::scan_slots::ScanSlots,
+    limits::turns::Turns,
+    ownership::shards::Shards,
+    ownership::terms::Terms,
     ports::{
         Administration, App, AppStore, HistoryStore, SealingKeys, SourceStore, Store, Watch, WatchFilter,
     },
-    scan_slots::ScanSlots,
-    shards::Shards,
-    terms::Terms,
-    testing::{MemoryMeter, MemoryTransport, NoTracer},
-    turns::Turns,
-    untold::Untold,
+    signals::causes::Causes,
+    signals::untold::Untold,
+    supervision::directory::Directory,
+    testing::{MemoryMeter, MemoryTransport, NoTracer, OpenBoard},
 };
 use tidings_entity::kind::ReplicaRole;
 use tokio::{
@@ -101,7 +101,7 @@ impl Answered {
 /// A facade over a tree in which nobody runs: what it tells goes nowhere.
 fn handle(store: Arc<dyn Store>) -> Handle {
     Handle::new(Context {
-        crowds: Crowds::default(),
+        in_flight: InFlightLimits::default(),
         paces: Paces::new(store.clone(), Arc::new(MachineClock)),
         desks: Turns::new(1),
         rows: Turns::new(1),
@@ -111,6 +111,7 @@ fn handle(store: Arc<dyn Store>) -> Handle {
         store,
         git: Arc::<GitDouble>::default(),
         transport: Arc::new(MemoryTransport::default()),
+        board: Arc::new(OpenBoard),
         clock: Arc::new(MachineClock),
         random: Arc::new(MachineRandom),
         meter: Arc::new(MemoryMeter::default()),
@@ -187,6 +188,8 @@ impl House {
             administration: store.clone(),
             ledgers: store.clone(),
             subscriptions: store.clone(),
+            hooks: store.clone(),
+            tasks: store.clone(),
             keys: keys.clone(),
             audit_keyring: keys,
             git: git.clone(),

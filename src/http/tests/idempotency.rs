@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{Administration, Begun, Clock, KeyedRequest, RequestStore, StoredAnswer},
-    secret::Secret,
 };
 use tidings_entity::id::{AppId, ReplicaId};
 use tokio::{
@@ -233,7 +233,7 @@ async fn a_client_that_goes_away_without_a_key_leaves_no_deed_unwritten() {
     house.git.answers.notify_one();
     let is_written = async || {
         let rows = house.sqlite().audit_chain(0, 100).await.expect("read");
-        rows.iter().any(|row| row.deed.action == "post_api_repositories")
+        rows.iter().any(|row| row.entry.action == "post_api_repositories")
     };
     let written = async {
         while !is_written().await {

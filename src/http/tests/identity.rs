@@ -6,6 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use http::Method;
 use serde_json::{Value, json};
 use tidings_actors::{
+    model::permission::narrowing::Narrowing,
     ports::{AccessToken, Administration, TokenOwner, TokensOf},
     time::Timestamp,
 };
@@ -43,25 +44,25 @@ enum Is {
 }
 
 /// A front door over the real store, with two apps that have a watch and two tokens each.
-struct World {
-    house: House,
-    store: Arc<SqlStore>,
-    apps: Vec<AppOfWorld>,
+pub(super) struct World {
+    pub(super) house: House,
+    pub(super) store: Arc<SqlStore>,
+    pub(super) apps: Vec<AppOfWorld>,
     callers: Vec<Caller>,
     staff_token: String,
     _folder: tempfile::TempDir,
 }
 
-struct AppOfWorld {
-    id: String,
-    token: String,
-    watch: String,
+pub(super) struct AppOfWorld {
+    pub(super) id: String,
+    pub(super) token: String,
+    pub(super) watch: String,
     spare: String,
 }
 
 /// Whose thing is asked for.
 #[derive(Clone, Copy)]
-enum Whose {
+pub(super) enum Whose {
     Own,
     Foreign,
     Nobodys,
@@ -76,12 +77,23 @@ async fn store(folder: &Path) -> Arc<SqlStore> {
 }
 
 async fn row(store: &SqlStore, owner: TokenOwner, expires_at: Option<i64>) -> (TokenId, String) {
+    made(store, owner, None, expires_at).await
+}
+
+/// A token as the store keeps it, with its text.
+pub(super) async fn made(
+    store: &SqlStore,
+    owner: TokenOwner,
+    narrowing: Option<Narrowing>,
+    expires_at: Option<i64>,
+) -> (TokenId, String) {
     let made = Token::generate("tdg", &MachineRandom);
     let now = tidings_actors::ports::Clock::now(&MachineClock);
     let id = TokenId::new(tidings_actors::ports::Random::ulid(&MachineRandom, now));
     let token = AccessToken {
         id: id.clone(),
         owner,
+        narrowing,
         name: "of the test".into(),
         public_id: made.public_id().to_owned(),
         hash: made.hash(),
@@ -95,7 +107,7 @@ async fn row(store: &SqlStore, owner: TokenOwner, expires_at: Option<i64>) -> (T
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = store(folder.path()).await;
         let issuer = crate::identity::issuer::tests::serve().await;
@@ -130,7 +142,7 @@ impl World {
         know("garbage", Some("garbage".into()), Is::Nobody);
         know("wrong token", Some(stranger), Is::Nobody);
         let owner = |app: &AppOfWorld| TokenOwner::App(app.id.parse().expect("an id"));
-        for (name, owner) in [("app", owner(&apps[0])), ("admin", TokenOwner::Staff(Role::Admin))] {
+        for (name, owner) in [("app", owner(&apps[0])), ("admin", TokenOwner::Staff(Some(Role::Admin)))] {
             let (_, expired) = row(&store, owner.clone(), Some(1)).await;
             let (id, revoked) = row(&store, owner.clone(), None).await;
             store.revoke_token(&owner.of(), &id, Timestamp(2)).await.expect("revoked");
@@ -142,7 +154,7 @@ impl World {
         know("second token of the app", Some(second), Is::App);
         know("other app", Some(apps[1].token.clone()), Is::App);
         for role in Role::ALL {
-            let (_, token) = row(&store, TokenOwner::Staff(*role), None).await;
+            let (_, token) = row(&store, TokenOwner::Staff(Some(*role)), None).await;
             know(role.as_str(), Some(token), Is::Staff(*role));
         }
         let now = tidings_actors::ports::Clock::now(&MachineClock);
@@ -158,12 +170,12 @@ impl World {
         let over = issuer.token(Timestamp(now.0 - 3_600_000), &["tidings-admin"]);
         know("JWT that is over", Some(over), Is::Nobody);
         know("the server's own token", Some(ADMIN.to_owned()), Is::Staff(Role::Admin));
-        let (staff_token, _) = row(&store, TokenOwner::Staff(Role::Viewer), None).await;
+        let (staff_token, _) = row(&store, TokenOwner::Staff(Some(Role::Viewer)), None).await;
         Self { house, store, apps, callers, staff_token: staff_token.to_string(), _folder: folder }
     }
 
     /// The path of a route, for something of this kind of owner; `None` where there is no such thing.
-    fn path(&self, route: &Route, whose: Whose) -> Option<String> {
+    pub(super) fn path(&self, route: &Route, whose: Whose) -> Option<String> {
         let of = match whose {
             Whose::Own | Whose::Nobodys => &self.apps[0],
             Whose::Foreign => &self.apps[1],
@@ -176,8 +188,13 @@ impl World {
             let id = match (part, before, whose) {
                 ("{app_id}", ..) => self.apps[0].id.clone(),
                 ("{kind}", ..) => "endpoint".to_owned(),
+                ("{command}", ..) => "nothing".to_owned(),
                 ("{blob}", ..) => "a".repeat(40),
                 ("{file}", ..) => "index.html".to_owned(),
+                ("{name}", ..) => "nobody".to_owned(),
+                ("{page}", ..) => "apps".to_owned(),
+                ("{version}", ..) => "0".to_owned(),
+                ("{folder}", ..) => "pages".to_owned(),
                 ("{id}", "repositories", Whose::Nobodys) => missing("repo_"),
                 ("{id}", "repositories", _) if !is_staffs => of.watch.clone(),
                 ("{id}", "tokens", Whose::Nobodys) => missing("tok_"),
@@ -191,6 +208,8 @@ impl World {
                     "dead-letters" => "dead_",
                     "redrives" => "rdv_",
                     "receipts" => "rct_",
+                    "hooks" => "hook_",
+                    "tasks" => "tsk_",
                     "repositories" => "rep_",
                     "{kind}" => "app_",
                     _ => "dlv_",
@@ -207,16 +226,22 @@ impl World {
     }
 
     async fn ask(&self, route: &Route, path: &str, caller: &Caller) -> Answered {
-        let body = [Method::POST, Method::PATCH].contains(&route.method).then(|| json!({}));
-        self.house.call(route.method.as_str(), path, caller.token.as_deref(), body.as_ref()).await
+        self.ask_with(route, path, caller.token.as_deref()).await
+    }
+
+    /// The answer of a route to a token.
+    pub(super) async fn ask_with(&self, route: &Route, path: &str, token: Option<&str>) -> Answered {
+        let body = [Method::POST, Method::PUT, Method::PATCH].contains(&route.method).then(|| json!({}));
+        self.house.call(route.method.as_str(), path, token, body.as_ref()).await
     }
 }
 
 /// What the table says of a caller: the refusal, or nothing.
 fn refusal(route: &Route, caller: &Caller) -> Option<u16> {
     match (route.access, route.access.role(), caller.is) {
-        (Access::Public | Access::Hook(_), ..) => None,
-        (Access::App, _, Is::App) => None,
+        (Access::Public | Access::Hook(_) | Access::AppHook(_), ..) => None,
+        (Access::App(_), _, Is::App) => None,
+        (Access::Anybody, _, Is::App | Is::Staff(_)) => None,
         (_, Some(least), Is::Staff(role)) if role >= least => None,
         (_, Some(_), Is::Staff(_) | Is::Roleless) => Some(403),
         _ => Some(401),
@@ -233,7 +258,7 @@ fn alike(answered: &Answered) -> (u16, Value) {
 }
 
 /// A call that is let in and changes much comes last.
-fn harm(route: &Route) -> u8 {
+pub(super) fn harm(route: &Route) -> u8 {
     match (route.method.as_str(), route.template.as_str()) {
         ("DELETE", "/api/app" | "/api/admin/apps/{id}") => 2,
         ("DELETE", _) => 1,
@@ -273,7 +298,7 @@ async fn every_route_lets_in_whom_it_says_and_nobody_else() {
         let path = world.path(route, Whose::Own).expect("a path");
         for caller in &world.callers {
             let other_app = caller.name == "other app";
-            if refusal(route, caller).is_some() || matches!(route.access, Access::Hook(_)) || other_app {
+            if refusal(route, caller).is_some() || route.access.is_of_hooks() || other_app {
                 continue;
             }
             let answered = world.ask(route, &path, caller).await;
@@ -302,7 +327,7 @@ async fn what_is_somebody_elses_looks_like_what_is_not_there() {
             continue;
         };
         let by = match route.access {
-            Access::App => app,
+            Access::App(_) => app,
             _ if route.template.contains("{app_id}") => admin,
             _ => continue,
         };
@@ -380,7 +405,7 @@ async fn a_token_is_shown_once_used_beside_others_and_revoked() {
 #[tokio::test]
 async fn the_keys_of_one_of_the_staff_are_not_anothers() {
     let world = World::new().await;
-    let (_, other) = row(&world.store, TokenOwner::Staff(Role::Admin), None).await;
+    let (_, other) = row(&world.store, TokenOwner::Staff(Some(Role::Admin)), None).await;
     let ask = async |token: &str| {
         let body = json!({ "name": "a viewer", "role": "viewer" }).to_string();
         let request = format!(

@@ -1,9 +1,9 @@
 //! A watch and its cursor with nothing in their way, for tests of what is shown of them.
 
 use tidings_actors::{
+    model::view::View,
     ports::{CursorStatus, RepositoryFacts, Selector, Watch},
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::{
     id::*,
@@ -47,6 +47,7 @@ pub(crate) fn watch(created_at: Timestamp, cursor: CursorStatus) -> Watch {
         selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
         alias: String::new(),
         sink: None,
+        status: None,
         view: View::default(),
         mode: HistoryMode::Net,
         on_branch_gone: BranchGone::Keep,

@@ -2,10 +2,10 @@
 
 use data_encoding::HEXLOWER;
 use tidings_actors::{
+    model::round::{RULES, Round, RoundSpec, TreeEnd},
+    model::view::View,
     ports::{Administration, LaneStore, LetterFilter, NewRound, Settlement, Standing, Streak, Watch},
-    round::{RULES, Round, RoundSpec, TreeEnd},
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, DeadLetterId, ObjectId},

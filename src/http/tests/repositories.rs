@@ -203,7 +203,7 @@ async fn what_is_left_out_has_its_default() {
     house.repository(&token, "https://github.com/o/r").await;
     let watch = &house.watches().await[0];
     assert_eq!((watch.selector.kind, watch.cursors[0].held), (SelectorKind::DefaultBranch, None));
-    assert_eq!(watch.view, tidings_actors::view::View::default());
+    assert_eq!(watch.view, tidings_actors::model::view::View::default());
 }
 
 #[tokio::test]

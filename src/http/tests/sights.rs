@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tidings_actors::{
     circuit_breaker::OPENED_BY_HAND,
+    model::round::DeliveryId,
     ports::{AttemptRecord, BreakerRow, LaneStore, SourceStore, UpkeepStore},
-    round::DeliveryId,
     time::Timestamp,
 };
 use tidings_entity::{id::AppId, kind::BreakerKind};
@@ -114,6 +114,20 @@ async fn breakers_come_in_pages_and_one_that_closes_keeps_no_other_out() {
         house.plant("delete from breaker where id = 'src_a'").await;
     }
     assert_eq!(pages, [vec![json!("src_a"), json!("src_b"), json!("src_c")], vec![json!("src_d")]]);
+}
+
+#[tokio::test]
+async fn the_breaker_of_a_subscription_names_the_app_and_the_subscription() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let wanted = json!({ "name": "ops", "sink": { "url": "https://receiver.example/x" } });
+    let made = house.call("POST", "/api/subscriptions", Some(&token), Some(&wanted)).await.json();
+    let sink = made["sink"]["sink_id"].as_str().unwrap_or_else(|| panic!("{made}"));
+    house.sqlite().record_breaker(&breaker(BreakerKind::Endpoint, sink)).await.expect("recorded");
+    let listed = house.call("GET", "/api/admin/breakers", Some(ADMIN), None).await.json();
+    let app = house.call("GET", "/api/app", Some(&token), None).await.json();
+    assert_eq!(listed["items"][0]["app_name"], app["app_name"], "{listed}");
+    assert_eq!(listed["items"][0]["subscription"], "ops", "{listed}");
 }
 
 #[tokio::test]

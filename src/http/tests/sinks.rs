@@ -117,7 +117,7 @@ async fn what_is_wrong_with_a_sink_is_said_at_its_field() {
         json!({ "sink": sink })
     };
     for (body, pointer) in [
-        (json!({ "sink": {} }), "/sink/kind"),
+        (json!({ "sink": {} }), "/sink"),
         (json!({ "sink": { "kind": "print" } }), "/sink/kind"),
         (json!({ "sink": 7 }), "/sink"),
         (json!({ "sink": { "kind": "endpoint" } }), "/sink/url"),
@@ -128,7 +128,7 @@ async fn what_is_wrong_with_a_sink_is_said_at_its_field() {
         (endpoint(json!({ "max_in_flight": 0 })), "/sink/max_in_flight"),
         (endpoint(json!({ "headers": { "content-type": "x" } })), "/sink/headers/content-type"),
         (endpoint(json!({ "auth": 7 })), "/sink/auth"),
-        (endpoint(json!({ "nonsense": 7 })), "/sink"),
+        (endpoint(json!({ "nonsense": 7 })), "/sink/nonsense"),
         (json!({ "watch_name": "Deploy" }), "/watch_name"),
         (json!({ "watch_name": "a".repeat(41) }), "/watch_name"),
     ] {

@@ -154,7 +154,8 @@ pub(crate) async fn serve() -> Served {
         role_claim: "realm.roles".to_owned(),
         ..IdentitySettings::default()
     };
-    let issuer = Issuer::of(&settings, &Egress::new(&egress).expect("valid")).expect("an issuer");
+    let issuer = Issuer::of("staff", &settings.all()["staff"], &Egress::new(&egress).expect("valid"));
+    let issuer = issuer.expect("an issuer");
     Served { issuer, settings, egress, answer, asked, began: Instant::now(), signers }
 }
 
@@ -169,7 +170,10 @@ impl Served {
 
     async fn role(&self, token: &str, now: Timestamp) -> Result<Role, Refusal> {
         let moment = self.began + Duration::from_millis(u64::try_from(now.0 - NOW.0).unwrap_or(0));
-        self.issuer.subject_at(token, now, moment).await.map(|subject| subject.role)
+        let subject = self.issuer.subject_at(token, now, moment).await?;
+        let Grant::Staff(roles) = subject.grant else { panic!("the issuer is for the staff") };
+        let [role] = roles.as_slice() else { panic!("one role of {roles:?}") };
+        Ok(role.parse().expect("a built-in one"))
     }
 
     fn asked(&self) -> u32 {
@@ -190,7 +194,8 @@ async fn tokens_of_each_algorithm_are_known_and_the_highest_role_counts() {
     let header = json!({ "alg": "EdDSA", "kid": "ed", "typ": "at+jwt" });
     for (roles, role) in [
         (json!(["tidings-viewer", "tidings-admin"]), Ok(Role::Admin)),
-        (json!("openid tidings-viewer"), Ok(Role::Viewer)),
+        (json!("tidings-viewer"), Ok(Role::Viewer)),
+        (json!("former tidings-viewer"), Err(Refusal::NoRole)),
         (json!(["tidings-viewers"]), Err(Refusal::NoRole)),
         (json!({ "tidings-admin": true }), Err(Refusal::NoRole)),
         (Value::Null, Err(Refusal::NoRole)),
@@ -198,11 +203,28 @@ async fn tokens_of_each_algorithm_are_known_and_the_highest_role_counts() {
         let token = served.signers.token(&header, &with("realm", json!({ "roles": roles })));
         assert_eq!(served.role(&token, NOW).await, role, "{roles}");
     }
-    let one = served.issuer.subject(&served.signers.token(&header, &claims()), NOW).await.expect("known");
+    let subject =
+        async |token: String| served.issuer.subject_at(&token, NOW, served.began).await.expect("known");
+    let one = subject(served.signers.token(&header, &claims())).await;
     let other = served.signers.token(&header, &with("sub", json!("user-2")));
-    let other = served.issuer.subject(&other, NOW).await.expect("known");
+    let other = subject(other).await;
     assert!(one.id.starts_with("jwt:") && one.id.len() == 36 && !one.id.contains("user"));
     assert!(one.id != other.id && one.keys != other.keys);
+}
+
+#[tokio::test]
+async fn an_algorithm_that_the_settings_leave_out_is_refused_although_a_key_fits() {
+    let served = serve().await;
+    let settings =
+        IssuerSettings { algorithms: vec!["ES256".to_owned()], ..served.settings.all()["staff"].clone() };
+    let egress = Egress::new(&served.egress).expect("valid");
+    let issuer = Issuer::of("staff", &settings, &egress).expect("an issuer");
+    for (algorithm, kid, is_known) in [("ES256", "ec", true), ("RS256", "rsa", false), ("EdDSA", "ed", false)]
+    {
+        let token = served.signers.token(&json!({ "alg": algorithm, "kid": kid }), &claims());
+        let subject = issuer.subject_at(&token, NOW, served.began).await;
+        assert_eq!(subject.is_ok(), is_known, "{algorithm}");
+    }
 }
 
 /// Tokens that no library would make.
@@ -370,4 +392,99 @@ async fn a_clock_that_is_set_back_stops_no_fetch() {
     let (long_ago, later) = (Timestamp(NOW.0 - 31_536_000_000), served.began + Duration::from_hours(25));
     let _not_begun = served.issuer.subject_at(&token, long_ago, later).await;
     assert_eq!(served.asked(), 2);
+}
+
+/// A key of each kind as PEM, with the algorithms that it checks.
+#[test]
+fn public_keys_are_read_as_pem_and_nothing_else_is() {
+    let public = include_str!("../../../tests/keys/rfc7515-a2.public.pem");
+    let keys = pem::keys(&format!("# a comment\n{public}\n{public}")).expect("two keys");
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys[0].0, [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512]);
+    let block = |label: &str, der: &[u8]| {
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64.encode(der))
+    };
+    let spki = |oids: &[u8], key: &[u8]| {
+        let length = |bytes: usize| match u8::try_from(bytes).expect("short") {
+            short @ ..=127 => vec![short],
+            long => vec![0x81, long],
+        };
+        let bits = [&[0x03][..], &length(key.len() + 1), &[0], key].concat();
+        let inner = [&[0x30, u8::try_from(oids.len()).expect("short")][..], oids, &bits].concat();
+        [&[0x30][..], &length(inner.len()), &inner].concat()
+    };
+    let ec: &[u8] = &[0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+    let p256 = [ec, &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]].concat();
+    let p384 = [ec, &[0x06, 5, 0x2b, 0x81, 4, 0, 34]].concat();
+    for (oids, length, algorithm) in [
+        (p256.as_slice(), 65, Algorithm::ES256),
+        (p384.as_slice(), 97, Algorithm::ES384),
+        (&[0x06, 3, 0x2b, 0x65, 0x70], 32, Algorithm::EdDSA),
+    ] {
+        let keys = pem::keys(&block("PUBLIC KEY", &spki(oids, &vec![4; length]))).expect("a key");
+        assert_eq!(keys[0].0, [algorithm]);
+    }
+    for (text, says) in [
+        ("", "holds no PEM"),
+        ("AAAA", "holds no PEM"),
+        (&block("PRIVATE KEY", b"x"), "a private key"),
+        (&block("RSA PRIVATE KEY", b"x"), "a private key"),
+        (&block("CERTIFICATE", b"x"), "something other than"),
+        (&block("PUBLIC KEY", b"x"), "not RSA, P-256, P-384 or Ed25519"),
+        (&block("PUBLIC KEY", &spki(&p256, &[4; 97])), "not RSA, P-256, P-384 or Ed25519"),
+        (&block("RSA PUBLIC KEY", b"x"), "something other than"),
+        (&format!("{public}-----BEGIN PUBLIC KEY-----\nnothing ends it"), "holds"),
+    ] {
+        let refused = pem::keys(text).map(|keys| keys.len()).expect_err("refused");
+        assert!(refused.contains(says), "{text} {refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_with_keys_in_the_settings_is_asked_for_nothing() {
+    signature::install();
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ring::signature::ECDSA_P384_SHA384_FIXED_SIGNING, &random);
+    let pkcs8 = pkcs8.expect("a key");
+    let key =
+        EcdsaKeyPair::from_pkcs8(&ring::signature::ECDSA_P384_SHA384_FIXED_SIGNING, pkcs8.as_ref(), &random)
+            .expect("a key");
+    let head: &[u8] = &[
+        0x30, 0x76, 0x30, 0x10, 0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 0x06, 5, 0x2b, 0x81, 4, 0, 34,
+        0x03, 0x62, 0,
+    ];
+    let der = [head, key.public_key().as_ref()].concat();
+    let public = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64.encode(&der));
+    let roles =
+        [("support".to_owned(), vec!["help".to_owned()]), ("viewer".to_owned(), vec!["read".to_owned()])];
+    let settings = IssuerSettings {
+        opens: Some(Opens::Staff),
+        issuer: Some(ISSUER.to_owned()),
+        audience: Some("tidings".to_owned()),
+        keys: Some(public + include_str!("../../../tests/keys/rfc7515-a2.public.pem")),
+        role_claim: "https://example.org/roles".to_owned(),
+        roles: roles.into(),
+        ..IssuerSettings::default()
+    };
+    let egress = Egress::new(&EgressSettings::default()).expect("valid");
+    let issuer = Issuer::of("pem", &settings, &egress).expect("an issuer");
+    let mut claims = claims();
+    claims["https://example.org/roles"] = json!(["help", "read"]);
+    let message = format!(
+        "{}.{}",
+        base64(json!({ "alg": "ES384", "kid": "any" }).to_string()),
+        base64(claims.to_string())
+    );
+    let token = |message: &str| {
+        let signature = key.sign(&random, message.as_bytes()).expect("signed");
+        format!("{message}.{}", base64(signature))
+    };
+    let subject = issuer.subject_at(&token(&message), NOW, Instant::now()).await.expect("known");
+    let Grant::Staff(roles) = subject.grant else { panic!("of the staff") };
+    assert_eq!(roles, ["viewer", "support"]);
+    let rs256 = format!("{}.{}", base64(json!({ "alg": "RS256" }).to_string()), base64(claims.to_string()));
+    for forged in [token(&rs256), token(&message) + "A", format!("{message}.")] {
+        let refused = issuer.subject_at(&forged, NOW, Instant::now()).await.map(drop);
+        assert_eq!(refused, Err(Refusal::Invalid), "{forged}");
+    }
 }

@@ -1,50 +1,51 @@
-//! Keys that replicas hand on to each other: made by one, taken by all, and only then sealed with.
+//! Keys that replicas hand on to each other: one replica creates a key, all replicas take it, and only then
+//! it seals.
 
 use std::sync::atomic::Ordering;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use data_encoding::HEXLOWER;
-use tidings_actors::{ports::Random, secret::Secret};
+use tidings_actors::{model::secret::Secret, ports::Random};
 
-use super::{FileKey, Key, Keyring, Ring};
+use super::{FileKey, Keyring, Ring, SealingKey};
 use crate::SecretsError;
 
-/// A key on its way into a keyring.
+/// A key that one replica hands on to the keyrings of others.
 pub struct HandedKey {
-    /// Its id.
+    /// Id of the key: eight hexadecimal digits.
     pub id: String,
     /// The key itself, as keyring files hold it.
     pub key: Secret,
 }
 
 impl HandedKey {
-    /// A new one, which no keyring has.
+    /// Creates a new key, which no keyring has yet.
     pub fn generate(random: &dyn Random) -> Self {
-        let Key { id, bytes } = Key::generate(random);
+        let SealingKey { id, bytes } = SealingKey::generate(random);
         Self { id: HEXLOWER.encode(&id), key: Secret::new(BASE64.encode(bytes.as_slice())) }
     }
 
-    fn parse(&self) -> Result<Key, SecretsError> {
+    fn parse(&self) -> Result<SealingKey, SecretsError> {
         let stored = FileKey { id: self.id.clone(), key: self.key.expose().to_owned() };
-        Key::parse(&stored).map_err(SecretsError::Handed)
+        SealingKey::parse(&stored).map_err(SecretsError::Handed)
     }
 }
 
 impl Keyring {
-    /// A copy in memory that opens with these keys as well.
+    /// A copy in memory that also opens with these keys.
     ///
     /// # Errors
-    /// [`SecretsError::Handed`].
+    /// [`SecretsError::Handed`] for a malformed key.
     pub fn with(&self, keys: &[HandedKey]) -> Result<Self, SecretsError> {
         self.ring().with(keys).map(Self::of)
     }
 
-    /// Takes these keys in, which open from then on, and seals with `primary` where that is given; the file
-    /// first. What it has or does already stays as it is.
+    /// Adds these keys, which open from then on, and seals with `primary` if it is given; the file is written
+    /// first. Keys that are already present stay as they are.
     ///
     /// # Errors
-    /// [`SecretsError::Handed`], [`SecretsError::UnknownKey`], [`SecretsError::File`]; the old file stands
-    /// then, and so does what is in force.
+    /// [`SecretsError::Handed`], [`SecretsError::UnknownKey`], [`SecretsError::File`]; then the file and the
+    /// keys in use are unchanged.
     pub fn follow(&self, keys: &[HandedKey], primary: Option<&str>) -> Result<(), SecretsError> {
         self.change(|ring| {
             let mut next = ring.with(keys)?;

@@ -1,6 +1,6 @@
-//! One connection for a sink and a server: made at its first message, shared by its lanes, dropped
-//! when it breaks, when what it was made with changes, or when nobody used it for a while. What comes
-//! next resolves and judges the server's name anew.
+//! One connection for a sink and a server: made at its first message, shared by its lanes, dropped when it
+//! breaks, when its settings change, or when it was unused for a while. The next message resolves and judges
+//! the server's name again.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,15 +17,15 @@ use tokio::{
 
 use super::target::Target;
 
-/// Sinks whose connections are kept; beyond, the one that was unused for longest goes.
+/// The number of sinks whose connections are kept; beyond it, the one unused for the longest time is closed.
 const KEPT_MAX: usize = 1_024;
-/// How long a connection is kept that nobody uses.
+/// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(300);
-/// How long one address may take to answer: a test delivery has ten seconds for all of them.
+/// The deadline for one address: a test delivery has ten seconds for all addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a server that says nothing is asked whether it lives.
 const PING: Duration = Duration::from_secs(10);
-/// Tries for a connection: what failed is tried again by the lane, through the resolver.
+/// Attempts to connect: after a failure the lane tries again, with a new name resolution.
 const TRIES: usize = 1;
 
 /// Why there is no connection.
@@ -37,12 +37,12 @@ pub(super) enum Unconnected {
     /// The endpoint asks for something that this server cannot give.
     #[error("{0}")]
     Unusable(&'static str),
-    /// The server cannot be reached, or does not take us.
+    /// The server cannot be reached, or refuses the login.
     #[error("{0}")]
     Server(String),
 }
 
-/// A connection, and whether it is one still.
+/// A connection to a NATS server, and whether it is still open.
 #[derive(Clone)]
 pub(super) struct Connection {
     client: Client,
@@ -59,7 +59,7 @@ impl Connection {
         drop(self.broken.subscribe().wait_for(|is_broken| *is_broken).await);
     }
 
-    /// Nothing more goes over it.
+    /// Marks the connection: no further message uses it.
     pub(super) fn retire(&self) {
         self.broken.send_replace(true);
     }
@@ -75,7 +75,7 @@ pub(super) struct Connections {
     slots: Mutex<HashMap<SinkKey, Slot>>,
 }
 
-/// The place of one sink's connection: one task makes it, the others wait.
+/// The slot of one sink's connection: one task makes the connection, the others wait.
 struct Slot {
     setup: [u8; 32],
     place: Arc<Turn<Option<Connection>>>,
@@ -179,7 +179,7 @@ fn with_credentials(
     })
 }
 
-/// Tells what a connection is made with without keeping it.
+/// A hash of the settings of a connection, which does not store them.
 fn setup(access: &EndpointAccess, target: &Target) -> [u8; 32] {
     let mut hasher = Sha256::new();
     let (user, secret) = match &access.auth {

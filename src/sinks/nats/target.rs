@@ -3,29 +3,29 @@
 
 use url::{Host, Url};
 
-/// The port of a NATS server where none is named.
+/// The default port of a NATS server.
 const PORT: u16 = 4222;
 /// Characters that a prefix may have: servers take subjects of 4,096 bytes and more, people do not.
 const PREFIX_MAX: usize = 255;
 
-/// A server, and the beginning of the subjects.
+/// The address of a NATS server and the prefix of the subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The server: a name, or a literal address without brackets.
+    /// The name of the server, or a literal address without brackets.
     pub host: String,
-    /// Its port.
+    /// The TCP port of the server.
     pub port: u16,
-    /// Whether the connection must be encrypted; else it is where the server asks for it.
+    /// Whether the connection must be encrypted; otherwise it is encrypted where the server asks for that.
     pub needs_tls: bool,
-    /// What stands before the other tokens of a subject.
+    /// The first tokens of each subject.
     pub prefix: String,
 }
 
 impl Target {
-    /// Reads an address.
+    /// Parses the address of a sink: `nats://` or `tls://`, a host, and the prefix of subjects as the path.
     ///
     /// # Errors
-    /// What is wrong with it; the text holds no part of it.
+    /// The fault of the address; the text contains no part of the address.
     pub fn parse(address: &str) -> Result<Self, &'static str> {
         let url = Url::parse(address).map_err(|_| "must be the address of a NATS server")?;
         let needs_tls = match url.scheme() {
@@ -53,7 +53,7 @@ impl Target {
         Ok(Self { host, port: url.port().unwrap_or(PORT), needs_tls, prefix })
     }
 
-    /// The subject of a message: of a watch, or of the app itself.
+    /// The subject of a message, for a watch or for the app itself.
     #[must_use]
     pub fn subject(&self, watch: Option<&str>, kind: &str) -> String {
         match watch {

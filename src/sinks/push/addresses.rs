@@ -1,5 +1,5 @@
-//! The addresses that deliveries go to, parsed: a lane asks for the same three again and again, and
-//! parsing one takes longer than finding it.
+//! A cache of parsed addresses: a lane needs the same three again and again, and parsing takes longer than a
+//! lookup.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use url::{ParseError, Url};
 
-/// Addresses that are remembered; beyond, all are forgotten and remembered anew.
+/// The most addresses that are remembered; beyond it all are forgotten.
 const KEPT: usize = 4_096;
 
 /// Addresses by their text.
@@ -16,10 +16,10 @@ const KEPT: usize = 4_096;
 pub(super) struct Addresses(RwLock<HashMap<String, Url>>);
 
 impl Addresses {
-    /// The address that this text is.
+    /// The parsed address of this text.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// If the text is no valid address.
     pub(super) fn of(&self, text: String) -> Result<Url, ParseError> {
         if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&text) {
             return Ok(known.clone());
@@ -34,7 +34,7 @@ impl Addresses {
     }
 }
 
-/// The address that a request of this kind goes to; slashes at the end of the base address do not double.
+/// The address of a request of this kind; trailing slashes of the base address are not doubled.
 pub(super) fn below(base_url: &str, word: &str) -> String {
     format!("{}/{word}", base_url.trim_end_matches('/'))
 }

@@ -1,31 +1,31 @@
-//! Batches on the wire: many bodies in one request, and what the answer says of each.
+//! Batches on the wire: several bodies in one request, and the result of each in the answer.
 //!
-//! The answer is `{"results":[{"id","outcome":"accepted|refused|retry","reason"?}]}`. It speaks only
-//! of what was sent: other ids are passed over, so no answer can acknowledge a change that the
-//! request did not hold. A 2xx whose body is an object without `results`, or a text that names no change,
-//! accepts all. What `results` does not name, names twice with different outcomes, or names with an outcome
-//! that is none of the three, is tried again. So is everything where `results` is no list, or the answer
-//! begins as an object and is none, names changes outside of an object, is no UTF-8 (compressed, say), or is
-//! longer than is read.
+//! The answer is `{"results":[{"id","outcome":"accepted|refused|retry","reason"?}]}`. Only ids that were sent
+//! count: others are ignored, so no answer can acknowledge a change that the request did not contain. A 2xx
+//! whose body is an object without `results`, or a text that names no change, accepts all. A change that
+//! `results` does not name, names twice with different outcomes, or names with an unknown outcome, is tried
+//! again. All changes are tried again if `results` is no list, or if the answer begins as an object but is
+//! malformed, names changes outside of an object, is not UTF-8 (such as compressed), or is longer than the
+//! limit.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tidings_actors::{ports::ItemOutcome, round::DeliveryId};
+use tidings_actors::{model::round::DeliveryId, ports::ItemOutcome};
 use tidings_egress::redaction::redact;
 use tidings_entity::kind::PayloadFormat;
 
 use crate::answer::excerpt;
 
-/// What some servers write in front of JSON.
+/// A byte order mark, which some servers write before JSON.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Bytes that are read of any answer to a batch.
 const ANSWER_BYTES: usize = 64 << 10;
 /// Bytes that are read beyond for each change.
 const ANSWER_BYTES_EACH: usize = 1 << 10;
 
-/// Bytes that are read of the answer to a batch of so many.
+/// The most bytes that are read of the answer to a batch of `changes` changes.
 pub(super) fn answer_max(changes: usize) -> usize {
     ANSWER_BYTES.saturating_add(changes.saturating_mul(ANSWER_BYTES_EACH))
 }
@@ -49,7 +49,7 @@ pub(super) fn render(format: PayloadFormat, id: &DeliveryId, bodies: &[Bytes]) -
     batch.into()
 }
 
-/// What the answer to an acknowledged batch says of each change that was sent.
+/// The result of each sent change in the answer to an acknowledged batch.
 pub(super) fn words(answer: &[u8], is_whole: bool, sent: &[DeliveryId]) -> Vec<ItemOutcome> {
     let all = |word: ItemOutcome| vec![word; sent.len()];
     let again = |why: &str| all(ItemOutcome::Retry(why.to_owned()));

@@ -1,9 +1,9 @@
 //! Access tokens for endpoints that ask for OAuth 2.0 client credentials (RFC 6749, 4.4).
 //!
-//! A token is asked for when the first attempt needs it, by one of those who wait, and kept until
-//! shortly before it ends. A failure stands for everybody for a second, so that a crowd of attempts
-//! is no crowd of requests. Tokens are in memory only. The client proves itself with HTTP basic,
-//! which every token server must understand.
+//! A token is requested when the first attempt needs it, by one of the waiting attempts, and kept until
+//! shortly before it expires. A failure is shared for a second, so that many attempts cause few requests.
+//! Tokens are in memory only. The client authenticates with HTTP basic, which every token server must
+//! support.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tidings_actors::{
+    model::secret::Secret,
     ports::{OauthClient, SinkKey},
-    secret::Secret,
 };
 use tidings_egress::Egress;
 use tokio::time::{Instant, timeout};
@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::access::{basic, sensitive};
 
-/// Longest wait for a token, from the first byte asked to the last one read.
+/// The longest wait for a token, from the first byte of the request to the last byte of the answer.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -37,13 +37,13 @@ const TOKEN_CHARACTERS_MAX: usize = 16 << 10;
 /// A token is renewed this long before it ends, or after three quarters of its life if that is
 /// later.
 const RENEW_BEFORE: Duration = Duration::from_secs(30);
-/// How long a token is used whose server does not say.
+/// How long a token is used if its server does not state a lifetime.
 const LIFE_UNKNOWN: Duration = Duration::from_mins(5);
 /// No token is used for longer.
 const LIFE_MAX: Duration = Duration::from_hours(24);
-/// How long a failure stands for all who ask.
+/// How long a failure is returned to all callers without another request.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
-/// Above this many clients those that nobody is asking for are forgotten.
+/// Above this number of clients, those without waiting attempts are forgotten.
 const CLIENTS_KEPT: usize = 4_096;
 /// The errors of RFC 6749, 5.2: the words of an answer that may be repeated.
 const ERRORS: [&str; 6] = [
@@ -55,27 +55,27 @@ const ERRORS: [&str; 6] = [
     "invalid_scope",
 ];
 
-/// Why there is no token. Texts hold nothing that the server said but a word of the standard.
+/// The reason why there is no access token. Texts contain nothing from the server but a word of the standard.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum TokenFault {
-    /// It was not answered in time.
+    /// The token server did not answer in time.
     #[error("no access token: the token server did not answer in time")]
     Timeout,
-    /// It was not reached.
+    /// The token server could not be reached.
     #[error("no access token: the token server could not be reached")]
     Unreachable,
-    /// Its address may not be asked.
+    /// The egress rules refuse the address of the token server.
     #[error("no access token: the address of the token server is refused")]
     Address,
-    /// It said no.
+    /// The token server refused the client.
     #[error("no access token: the token server answered with status {status}{}", shown(.error))]
     Refused {
-        /// The status.
+        /// The status code of the answer.
         status: u16,
-        /// The error of the standard that it named.
+        /// The `error` that the server named, if RFC 6749 defines it.
         error: Option<&'static str>,
     },
-    /// What it said is no token.
+    /// The answer of the server contains no token.
     #[error("no access token: the answer of the token server holds no usable access token")]
     NoToken,
 }
@@ -90,7 +90,7 @@ pub(super) struct Tokens {
     slots: Mutex<HashMap<[u8; 32], Arc<Slot>>>,
 }
 
-/// One client; the lock is held while its token is asked for.
+/// One client; the lock is held while its token is requested.
 type Slot = tokio::sync::Mutex<State>;
 
 #[derive(Default)]
@@ -104,7 +104,7 @@ struct Issued {
     renew_at: Instant,
 }
 
-/// What a token server answers.
+/// The answer of a token server.
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
@@ -157,7 +157,7 @@ impl Tokens {
         }
     }
 
-    /// Forgets a token that an endpoint refused, unless another one has come since.
+    /// Forgets a token that an endpoint refused, unless there is a newer one.
     pub(super) async fn refused(&self, sink: &SinkKey, client: &OauthClient, token: &Secret) {
         let slot = self.slot(sink, client);
         let mut state = slot.lock().await;
@@ -166,7 +166,7 @@ impl Tokens {
         }
     }
 
-    /// A changed client is another one: what was known of the old one says nothing about it.
+    /// A changed client is another client: its slot does not share the old state.
     fn slot(&self, sink: &SinkKey, client: &OauthClient) -> Arc<Slot> {
         let mut hasher = Sha256::new();
         for part in [

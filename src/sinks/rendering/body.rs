@@ -1,12 +1,12 @@
 //! Bodies of changes: compact JSON whose bytes never change over retries.
 //!
-//! The keys that Docora's clients know come first and in their order; ours follow inside `file`
-//! and as `event` at the end. The JSON is what a JavaScript `JSON.stringify` makes of the parsed
-//! body, so receivers that sign what they re-serialise get the same bytes: only `"`, `\` and
-//! control characters are escaped, non-ASCII text is raw.
+//! The keys that Docora's clients know come first and in their order; further keys follow inside `file`, and
+//! `event` at the end. The JSON equals the output of JavaScript's `JSON.stringify` of the parsed body, so
+//! receivers that sign a re-serialised body get the same bytes: only `"`, `\` and control characters are
+//! escaped, non-ASCII text is raw.
 //!
-//! Content that is valid UTF-8 without NUL goes as text, everything else as base64; either way it
-//! hashes to `sha`. Base64 of files over `delivery.chunk_threshold` is cut into chunks.
+//! Content that is valid UTF-8 without NUL is sent as text, any other as base64; `sha` is the hash of the
+//! original bytes. Base64 of files over `delivery.chunk_threshold` is cut into chunks.
 
 use std::borrow::Cow;
 
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tidings_actors::{
+    model::round::{DeliveryId, Round},
     ports::{DeliveryOrder, LaneFacts, ParcelBody},
-    round::{DeliveryId, Round},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -34,35 +34,35 @@ pub const CHUNK_SIZE: usize = 524_288;
 /// Bytes of the file in one chunk.
 pub const CHUNK_BYTES: usize = CHUNK_SIZE / 4 * 3;
 
-/// What a body shows of the file's content.
+/// The content of the file as a body shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewContent {
     /// Nothing: a delete, or a view without content.
     Unseen,
-    /// All of it.
+    /// The whole content of the file.
     Inline {
-        /// SHA-256 of it.
+        /// SHA-256 of the content.
         sha: Sha256Hash,
-        /// The bytes.
+        /// The bytes of the content.
         bytes: Bytes,
     },
     /// Nothing, because it is larger than the view admits.
     TooLarge {
-        /// Its size in bytes.
+        /// The size of the content in bytes.
         size: u64,
     },
 }
 
-/// What had to be read to render a body.
+/// The data that was read to render a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Material {
-    /// The new content.
+    /// The content that the body shows.
     pub new: NewContent,
     /// SHA-256 of the old content, where the body shows it.
     pub old_sha: Option<Sha256Hash>,
 }
 
-/// Bytes of most bodies beside their content.
+/// The typical size of a body without its content, in bytes.
 const BESIDE_CONTENT: usize = 1 << 10;
 
 #[derive(Serialize)]
@@ -87,7 +87,7 @@ struct File<'a> {
     content: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content_encoding: Option<&'static str>,
-    // The chunk object of a chunked file stands here.
+    // In a chunked file, the chunk object is inserted here.
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,12 +134,12 @@ struct Commit<'a> {
     subject: &'a str,
 }
 
-/// What a Git LFS pointer points to.
+/// The target of a Git LFS pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LfsPointer<'a> {
     /// SHA-256 of the object, 64 lower-case hexadecimal digits.
     oid: &'a str,
-    /// Its size in bytes.
+    /// The size of the content in bytes.
     size: u64,
 }
 
@@ -148,7 +148,7 @@ struct Chunk<'a> {
     id: &'a str,
     index: usize,
     total: usize,
-    // After the keys that Docora's clients know.
+    // Written after the keys that Docora's clients know.
     offset: usize,
 }
 
@@ -157,7 +157,7 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// What all bodies of a lane show, written once.
+/// The parts that all bodies of a lane share, rendered once.
 pub struct Shared {
     repository: Box<RawValue>,
     began_at: String,
@@ -165,7 +165,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// That of this lane.
+    /// Renders the shared parts for this lane.
     ///
     /// # Panics
     /// Never: plain data always serialises.
@@ -183,8 +183,8 @@ impl Shared {
     }
 }
 
-/// Renders the body of a change; `shared` is what its lane's bodies share. A binary file of more than
-/// `chunk_threshold` bytes goes in chunks.
+/// Renders the body of a change; `shared` are the parts that its lane's bodies share. A binary file of more
+/// than `chunk_threshold` bytes is sent in chunks.
 ///
 /// # Panics
 /// Never: plain data always serialises.
@@ -239,7 +239,7 @@ pub fn render(
     };
     let body = match order.lane.round.format {
         PayloadFormat::Docora => {
-            // Room for all of it at once, but for what must be escaped.
+            // The buffer has its full size from the beginning, except for escapes.
             let content = body.file.content.as_deref().map_or(0, str::len);
             let mut json = Vec::with_capacity(content + content / 16 + BESIDE_CONTENT);
             serde_json::to_writer(&mut json, &body).expect("a body is plain data");
@@ -265,7 +265,7 @@ pub fn chunk_body(before: &[u8], slice: &[u8], after: &[u8], id: &str, index: us
     [before, slice, &middle, after].concat().into()
 }
 
-/// The JSON of a chunked file as one body, for whoever needs no chunks.
+/// The JSON of a chunked file as one body, for sinks that need no chunks.
 #[must_use]
 pub fn unchunked(before: &[u8], content: &[u8], after: &[u8]) -> Bytes {
     [before, content, br#"","content_encoding":"base64""#, after].concat().into()
@@ -339,7 +339,7 @@ fn event<'a>(order: &'a DeliveryOrder, shared: &'a Shared) -> Event<'a> {
     }
 }
 
-/// The content as text, if it goes as text: valid UTF-8 without NUL.
+/// The content as text, if it is valid UTF-8 without NUL.
 #[must_use]
 pub fn as_text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok().filter(|text| !text.as_bytes().contains(&0))

@@ -1,25 +1,26 @@
-//! CloudEvents 1.0 (github.com/cloudevents/spec, JSON format): our bodies as the `data` of an event.
+//! CloudEvents 1.0 (github.com/cloudevents/spec, JSON format): the same bodies as the `data` of an event.
 //!
-//! `id` is the delivery's id (of a chunk the request's), `source` the watch as this server names it,
-//! `subject` the path as text. Two documented extensions order events: `partitionkey` is the cursor,
-//! and `sequence` rises as text with round and position. `id` stands last, because only it differs
-//! between the chunks of a file.
+//! `id` is the delivery's id (for a chunk the id of the request), `source` the address of the watch on this
+//! server, `subject` the path as text. Two documented extensions order events: `partitionkey` is the cursor,
+//! and `sequence` rises as text with round and position. `id` comes last, because only it differs between the
+//! chunks of a file.
 //!
-//! The `OPTIONS` handshake of the web hook specification is not sent: it lets a receiver consent to
-//! a stranger, and here the receiver's own token names the address; its 410 ends deliveries.
+//! The `OPTIONS` handshake of the web hook specification is not sent: its purpose is the consent of a
+//! receiver to a stranger, and here the receiver's own token sets the address; a 410 of the receiver ends
+//! deliveries.
 
 use bytes::Bytes;
 use serde::Serialize;
 use tidings_actors::{
+    model::round::Round,
     ports::{DeliveryOrder, RepositoryFacts},
-    round::Round,
     time::Timestamp,
 };
 use tidings_entity::kind::PayloadFormat;
 
 use super::body::iso;
 
-/// What stands before every type.
+/// Prefix of the `type` of every CloudEvent.
 const TYPE_PREFIX: &str = "dev.tidings.";
 
 /// The attributes of an event and its data, in the order in which they are written.
@@ -40,7 +41,7 @@ struct CloudEvent<'a, D> {
     id: &'a str,
 }
 
-/// The `Content-Type` of a body, of a batch of them where `together`.
+/// The `Content-Type` of a body, or with `together` of a batch.
 pub(crate) fn content_type(format: PayloadFormat, together: bool) -> &'static str {
     match (format, together) {
         (PayloadFormat::Docora, _) => "application/json",
@@ -66,7 +67,7 @@ pub(crate) fn of_change(order: &DeliveryOrder, kind: &str, data: impl Serialize)
     })
 }
 
-/// A notice as an event; `round` is there for those of a round.
+/// A notice as an event; `round` is set for notices of a round.
 pub(crate) fn of_notice(
     (id, kind): (&str, &str),
     repository: &RepositoryFacts,
@@ -106,8 +107,7 @@ pub(crate) fn of_test(id: &str, time: Timestamp, data: impl Serialize) -> Bytes 
     .into()
 }
 
-/// A message of a subscription as an event: those of one app are ordered among each other, by the number of
-/// the entry.
+/// A message of a subscription as an event: the messages of one app are ordered by the number of the entry.
 pub(crate) fn of_entry(
     (id, kind): (&str, &str),
     (app, number, subject): (&str, Option<i64>, Option<&str>),
@@ -129,7 +129,7 @@ pub(crate) fn of_entry(
     .into()
 }
 
-/// The end of a chunk's event: its `id` is that of the request.
+/// The end of a chunk's event: its `id` is the id of the request.
 pub(crate) fn end_of_chunk(after: &[u8], chunk: &str, index: usize) -> Vec<u8> {
     let before = after.strip_suffix(b"\"}").unwrap_or(after);
     [before, format!(".{chunk}.{index}\"}}").as_bytes()].concat()

@@ -1,11 +1,11 @@
-//! Entries of a ledger: as lists and tails show them, and as messages to the sinks of subscriptions.
+//! Entries of a ledger: their form in lists and tails, and as messages to the sinks of subscriptions.
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use tidings_actors::{
+    model::round::DeliveryId,
     ports::{LedgerEntry, SubscriptionContent, SubscriptionMessage},
-    round::DeliveryId,
 };
 use tidings_entity::kind::PayloadFormat;
 use utoipa::ToSchema;
@@ -17,8 +17,8 @@ use super::{body::iso, cloud_event};
 struct OriginShown {
     /// `commit`, `tick`, `person` or `outside`.
     kind: &'static str,
-    /// Of a commit `<cursor>/<round>`; of a person `admin`, `tok_...` or `jwt:...`; otherwise `git`,
-    /// `endpoint`, `guard` or `restore`.
+    /// The name of the origin: `<cursor>/<round>` of a commit; `admin`, `tok_...` or `jwt:...` of a person;
+    /// otherwise `git`, `endpoint`, `guard` or `restore`.
     name: String,
 }
 
@@ -33,7 +33,7 @@ pub struct EntryShown {
     /// `source.failing`, `source.recovered`, `watch.blocked`, `watch.recovered`, `watch.paused`,
     /// `watch.resumed`, `round.began`, `round.ended`, `letter.parked`, `sink.disabled`, `sink.enabled`,
     /// `sink.opened`, `sink.closed`, `subscription.blocked`, `subscription.recovered`,
-    /// `subscription.skipped`, `subscription.gap` or `ledger.restored`.
+    /// `subscription.skipped`, `subscription.gap`, `mail.sent`, `mail.failed` or `ledger.restored`.
     #[serde(rename = "type")]
     pub entry_type: &'static str,
     at: String,
@@ -51,7 +51,7 @@ pub struct EntryShown {
 }
 
 impl EntryShown {
-    /// As lists, tails and messages show this entry.
+    /// The entry as lists, tails and messages show it.
     #[must_use]
     pub fn of(entry: &LedgerEntry) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl EntryShown {
     }
 }
 
-/// What the sink of a subscription is sent.
+/// The body of a message to the sink of a subscription.
 #[derive(Serialize)]
 struct SubscriptionPayload<'a> {
     event: MessageShown<'a>,
@@ -84,7 +84,7 @@ struct SubscriptionPayload<'a> {
     timestamp: String,
 }
 
-/// What the message is.
+/// The facts of a message.
 #[derive(Serialize)]
 struct MessageShown<'a> {
     /// The id of the entry, as in the header `webhook-id`. The same message sent again has the same.
@@ -93,7 +93,7 @@ struct MessageShown<'a> {
     r#type: &'static str,
 }
 
-/// Whose message it is.
+/// The subscription that a message is for.
 #[derive(Serialize)]
 struct SubscribedShown<'a> {
     subscription_id: &'a str,
@@ -110,13 +110,15 @@ struct GapShown {
     last: i64,
 }
 
-/// A message ready to be sent: its id and its body.
+/// Renders a message: its id and its body.
 pub(crate) fn render(message: &SubscriptionMessage, format: PayloadFormat) -> (DeliveryId, Bytes) {
     let (kind, number, subject) = match &message.content {
         SubscriptionContent::Entry(entry) => {
             (entry.entry_type.as_str(), Some(entry.id.number), Some(&*entry.subject))
         }
         SubscriptionContent::Gap(_) => ("subscription.gap", None, None),
+        // A digest is sent only by mail, and has no JSON body.
+        SubscriptionContent::Digest(_) => ("digest", None, None),
         SubscriptionContent::Test => ("test", None, None),
     };
     let id = message.id.as_str();
@@ -129,11 +131,13 @@ pub(crate) fn render(message: &SubscriptionMessage, format: PayloadFormat) -> (D
         },
         entry: match &message.content {
             SubscriptionContent::Entry(entry) => Some(EntryShown::of(entry)),
-            SubscriptionContent::Gap(_) | SubscriptionContent::Test => None,
+            SubscriptionContent::Gap(_) | SubscriptionContent::Digest(_) | SubscriptionContent::Test => None,
         },
         gap: match &message.content {
             SubscriptionContent::Gap(gap) => Some(GapShown { first: gap.first, last: gap.last }),
-            SubscriptionContent::Entry(_) | SubscriptionContent::Test => None,
+            SubscriptionContent::Entry(_) | SubscriptionContent::Digest(_) | SubscriptionContent::Test => {
+                None
+            }
         },
         timestamp: iso(message.timestamp),
     };

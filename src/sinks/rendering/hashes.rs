@@ -1,11 +1,11 @@
-//! What is known of blobs: asked of the store, remembered there in batches, kept at hand in memory.
+//! The facts about blobs: read from the store, written to it in batches, and cached in memory.
 //!
-//! A lane foresees a window of changes at a time, so that one question to the store serves 256
-//! deliveries; that the store knows nothing of a blob is remembered as well.
+//! A lane announces a window of changes at a time, so that one read of the store serves 256 deliveries;
+//! unknown blobs are cached as unknown.
 //!
-//! What was computed is kept here until 64 facts or a second have come together, so that a file is
-//! hashed once and the store sees one write for many. A crash loses at most one batch: the table
-//! is a cache.
+//! Computed facts are kept here until there are 64 of them or a second has passed, so that a file is hashed
+//! once and the store gets one write for many facts. A crash loses at most one batch, because the table is a
+//! cache.
 
 use std::{
     collections::HashMap,
@@ -23,9 +23,9 @@ use tracing::{debug, warn};
 /// Facts that are written together, about.
 const BATCH: usize = 64;
 /// The longest that a fact waits for company, as long as facts come.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Blobs kept at hand in each of two generations; about 100 bytes each.
+/// The number of blobs cached in each of two generations; about 100 bytes each.
 const AT_HAND: usize = 32_768;
 
 pub(crate) struct Hashes {
@@ -35,7 +35,7 @@ pub(crate) struct Hashes {
     at_hand: Mutex<AtHand>,
 }
 
-/// What was asked or learned lately: when the young generation is full, the old one goes.
+/// Recently read or computed facts: when the young generation is full, the old one is dropped.
 #[derive(Default)]
 struct AtHand {
     young: HashMap<ObjectId, Option<BlobFacts>>,
@@ -71,7 +71,7 @@ impl Hashes {
         Self { store, clock, unsaved: Mutex::default(), at_hand: Mutex::default() }
     }
 
-    /// What is known of these blobs.
+    /// The facts about these blobs.
     pub(crate) async fn of(
         &self,
         blobs: impl Iterator<Item = ObjectId>,
@@ -97,8 +97,8 @@ impl Hashes {
         Ok(known)
     }
 
-    /// Asks about all of these blobs at once. A failure is not one yet: they are asked about again
-    /// when they are needed.
+    /// Reads the facts about all of these blobs at once. A failure is ignored: the facts are read again when
+    /// they are needed.
     pub(crate) async fn foresee(&self, blobs: impl Iterator<Item = ObjectId>) {
         if let Err(error) = self.of(blobs).await {
             debug!("facts of blobs were not foreseen: {error}");
@@ -128,13 +128,13 @@ impl Hashes {
         }
     }
 
-    /// Adds facts and takes all of them when it is time to write.
+    /// Adds facts. Returns all kept facts when it is time to write them.
     fn add(&self, learned: &[(ObjectId, BlobFacts)], now: Timestamp) -> Vec<(ObjectId, BlobFacts)> {
         let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
         unsaved.facts.extend(learned.iter().copied());
         let since = unsaved.since.map_or(now, |since| since.min(now));
         unsaved.since = Some(since);
-        if unsaved.facts.len() < BATCH && now.since(since) < PATIENCE {
+        if unsaved.facts.len() < BATCH && now.since(since) < SAVE_INTERVAL {
             return Vec::new();
         }
         unsaved.since = None;

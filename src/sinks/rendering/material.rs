@@ -1,15 +1,14 @@
-//! Reading what bodies show: new contents and the hashes of old ones, of a window of deliveries in
-//! one go.
+//! Reads the data of bodies: new contents and the hashes of old ones, for a window of deliveries at once.
 //!
-//! What is shown depends on the round alone, never on what happens to be remembered, so that a
-//! body has the same bytes at every attempt: a file above the view's maximum is neither read nor
-//! hashed and is shown without `sha`, also when its hash is known.
+//! The data depends only on the round, never on the cache, so that a body has the same bytes at every
+//! attempt: a file above the view's maximum is neither read nor hashed, and is shown without `sha`, even if
+//! its hash is known.
 
 use bytes::Bytes;
 use tidings_actors::{
+    model::round::{Change, RoundSpec},
+    model::view::{MAX_SIZE_DEFAULT, View},
     ports::{BlobFacts, BlobWanted, Content, DeliveryOrder, GitError, GitSource, PrepareError, StoreError},
-    round::{Change, RoundSpec},
-    view::{MAX_SIZE_DEFAULT, View},
 };
 use tidings_entity::{
     id::{ObjectId, Sha256Hash},
@@ -21,16 +20,16 @@ use super::{
     hashes::Hashes,
 };
 
-/// Content of more bytes than this is hashed on a blocking thread, not on one that serves others.
+/// Contents of more bytes than this are hashed on a blocking thread.
 pub(crate) const BLOCKING_FROM: usize = 256 * 1024;
 
-/// What one delivery shows, and what must be read for it.
+/// The parts of one delivery's body, and the blobs to read for them.
 struct Needs {
     new: New,
     old: Old,
 }
 
-/// Its new content.
+/// The new content of a delivery: not shown, too large, or read.
 enum New {
     Unseen,
     TooLarge(u64),
@@ -108,15 +107,15 @@ fn content_rule(view: Option<&View>) -> ContentRule {
     view.map_or(ContentRule::Inline, View::content)
 }
 
-/// Whether the body names the old content: only where the app was given hashes before, and, for an
-/// update, is given them now.
+/// Whether the body has the hash of the old content: only if the app was given hashes before and, for an
+/// update, still is.
 fn shows_old(spec: &RoundSpec, change: &Change) -> bool {
     let inline = |view| content_rule(view) == ContentRule::Inline;
     let before = inline(held_view(spec).or(target_view(spec)));
     before && (change.operation == Operation::Delete || inline(target_view(spec)))
 }
 
-/// Whether a round shows so little of its trees that contents are fetched for it, not with them.
+/// Whether a round's views admit so few files that contents are fetched by id, not with their commits.
 pub(crate) fn is_narrow(spec: &RoundSpec) -> bool {
     target_view(spec).or(held_view(spec)).is_some_and(View::is_narrow)
 }
@@ -124,7 +123,7 @@ pub(crate) fn is_narrow(spec: &RoundSpec) -> bool {
 /// The blobs that rendering these changes will read.
 ///
 /// # Errors
-/// When the store cannot say what is known of them.
+/// When the store does not answer.
 pub(crate) async fn needed(
     hashes: &Hashes,
     spec: &RoundSpec,
@@ -149,7 +148,7 @@ pub(crate) fn blobs_of<'c>(changes: impl Iterator<Item = &'c Change>) -> impl It
     changes.flat_map(|change| change.old.into_iter().chain(change.new)).map(|entry| entry.blob)
 }
 
-/// One delivery with all that was read for it.
+/// One delivery with all data that was read for it.
 pub(crate) struct Gathered {
     new: New,
     old: Old,
@@ -157,8 +156,8 @@ pub(crate) struct Gathered {
     old_read: Option<Content>,
 }
 
-/// Gathers what the deliveries need: of the first, and of as many after it as together read at
-/// most `budget` bytes. A failure is that of the first.
+/// Gathers the data of deliveries: always of the first, and of as many more as together read at most `budget`
+/// bytes. A failure is about the first.
 pub(crate) async fn gather(
     git: &dyn GitSource,
     hashes: &Hashes,
@@ -169,13 +168,13 @@ pub(crate) async fn gather(
     let facts = hashes.of(blobs_of(orders.iter().map(|order| &order.change))).await?;
     let known = |blob: ObjectId| facts.get(&blob).copied();
     let mut needs = vec![Needs::of(first, known)?];
-    // What cannot be rendered fails when it is the first.
+    // A later delivery that cannot be rendered fails when it is the first.
     needs.extend(orders[1..].iter().map_while(|order| Needs::of(order, known).ok()));
 
     let wanted: Vec<BlobWanted> = needs.iter().flat_map(Needs::reads).collect();
     let mut read = match read(git, first, &wanted, budget).await {
         Ok(read) => read.into_iter(),
-        // What another one needs fails when that one is the first.
+        // A read that only a later delivery needs fails when that delivery is the first.
         Err(_) if needs[0].reads().next().is_none() => Vec::new().into_iter(),
         Err(error) => return Err(error),
     };
@@ -208,7 +207,7 @@ async fn read(
     head.limit = limit.min(budget);
     let contents = git.contents(&first.lane.remote, &wanted, budget).await?;
     match contents.first() {
-        Some(Content::TooLarge { size }) if *size <= limit => Err(PrepareError::Heavy(*size)),
+        Some(Content::TooLarge { size }) if *size <= limit => Err(PrepareError::OverBudget(*size)),
         _ => Ok(contents),
     }
 }
@@ -219,7 +218,7 @@ impl Gathered {
             && (self.old_read.is_some() || !matches!(self.old, Old::Read(_)))
     }
 
-    /// Reads one by one what is not here yet.
+    /// Reads missing contents one by one.
     async fn complete(
         &mut self,
         git: &dyn GitSource,
@@ -244,7 +243,7 @@ impl Gathered {
         of(&self.new_read) + of(&self.old_read)
     }
 
-    /// Hashes what was never hashed; what was learned is added to `learned`.
+    /// Hashes contents without a known hash, and adds the computed facts to `learned`.
     pub(crate) fn into_material(self, learned: &mut Vec<(ObjectId, BlobFacts)>) -> Material {
         let mut hash = |blob, bytes: &Bytes| {
             let facts = BlobFacts {
@@ -273,7 +272,7 @@ impl Gathered {
     }
 }
 
-/// Runs work over so many bytes here if they are few, else on a blocking thread.
+/// Runs work over this many bytes on this thread if they are few, otherwise on a blocking thread.
 pub(crate) async fn off_thread<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,

@@ -1,15 +1,15 @@
 //! Bodies of notices: messages that are not changes.
 //!
-//! `sync_failed` keeps the form that Docora's clients read (nested `error`) and repeats its class
-//! and text flat, as others of them read it; the class of refused credentials contains `auth`.
+//! `sync_failed` keeps the form that Docora's clients read (nested `error`) and repeats its class and text at
+//! the top level, where other clients of Docora read them; the class of refused credentials contains `auth`.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use tidings_actors::{
+    model::round::{DeliveryId, Round},
     ports::{Action, Notice, RepositoryFacts},
-    round::{DeliveryId, Round},
     time::Timestamp,
 };
 use tidings_egress::redaction::redact;
@@ -20,18 +20,18 @@ use tidings_entity::{
 
 use super::{body::iso, cloud_event, entry};
 
-/// `sync_failed` and `sync_recovered` have this long, whatever the endpoint's settings.
+/// The deadline of `sync_failed` and `sync_recovered`, regardless of the endpoint's settings.
 const OUTSIDE_LANES: Duration = Duration::from_secs(10);
 
 /// A notice ready to be sent.
 pub(crate) struct Letter {
     pub(crate) id: DeliveryId,
     pub(crate) action: Action,
-    /// Whose notice it is, where it is not the app's as a whole.
+    /// The watch that the notice is about; `None`: the app as a whole.
     pub(crate) watch: Option<WatchId>,
     pub(crate) body: Bytes,
     pub(crate) format: PayloadFormat,
-    /// Its own deadline, where it does not have the endpoint's.
+    /// The deadline of the notice, where it differs from that of the endpoint.
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -102,7 +102,7 @@ struct CircuitBreaker {
     cooldown_until: String,
 }
 
-/// Renders a notice; one that is outside of rounds in this format.
+/// Renders a notice; `format` is used for a notice outside of rounds.
 pub(crate) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
     match notice {
         Notice::OfRound { action, round, repository } => of_round(*action, round, repository),
@@ -163,7 +163,7 @@ pub(crate) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
     }
 }
 
-/// It names no repository, so that no receiver takes it for a change of one.
+/// A test names no repository, so that no receiver takes it for a change.
 fn of_test(id: &DeliveryId, app: &AppId, timestamp: Timestamp, format: PayloadFormat) -> Letter {
     let action = Action::Test;
     let data = TestBody {

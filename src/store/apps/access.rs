@@ -1,20 +1,20 @@
-//! What requests to a sink carry, as it is kept: one JSON text, sealed for its row.
+//! The access data for requests to a sink, as stored: one JSON text, sealed for its row.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{
         AccessPatch, ClientCertificate, EndpointAccess, EndpointAuth, EndpointTls, OauthClient, StoreError,
     },
-    secret::Secret,
 };
 use tidings_entity::id::AppId;
-use tidings_secrets::Place;
+use tidings_secrets::SealedField;
 
 use crate::{Context, error::undecodable};
 
-/// What is sealed. The names are those of the API.
+/// The sealed value. The names are those of the API.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     headers: BTreeMap<String, Text>,
@@ -53,7 +53,7 @@ struct KeptCertificate {
     key: Text,
 }
 
-/// A secret on its way into the sealed text or out of it; nothing else here may be serialized.
+/// A secret as a part of the sealed text; no other type here may be serialized.
 struct Text(Secret);
 
 impl Serialize for Text {
@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for Text {
 /// The sealed form; nothing where there is nothing.
 pub(crate) fn seal(
     context: &Context,
-    place: &Place<'_>,
+    place: &SealedField<'_>,
     access: &EndpointAccess,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     if access.is_empty() {
@@ -81,30 +81,30 @@ pub(crate) fn seal(
     Ok(Some(context.keyring.seal(place, &Secret::new(text), &*context.random)))
 }
 
-/// What was sealed.
+/// Opens the sealed access of a sink; where nothing is sealed, requests carry nothing of it.
 pub(crate) fn open(
     context: &Context,
-    place: &Place<'_>,
+    place: &SealedField<'_>,
     sealed: Option<&[u8]>,
 ) -> Result<EndpointAccess, StoreError> {
     let Some(sealed) = sealed else { return Ok(EndpointAccess::default()) };
     let text = context.keyring.open_sealed(place, sealed);
     let text = text.map_err(|error| undecodable(place.table, error))?;
-    // What serde says of a text may repeat it.
+    // The text of a serde error may repeat the input.
     let kept: Kept = serde_json::from_str(text.expose()).map_err(|_| {
         undecodable(place.table, "what was sealed is not what an endpoint's access looks like")
     })?;
     Ok(access(kept))
 }
 
-/// What is there with a change.
+/// The access data with a change applied.
 pub(crate) fn changed(now: &EndpointAccess, patch: &AccessPatch) -> Result<EndpointAccess, StoreError> {
     now.changed(patch).map_err(|fault| StoreError::Conflict(fault.to_string()))
 }
 
-/// Where the access of an app's own sink stands.
-pub(crate) fn of_app(app: &AppId) -> Place<'_> {
-    Place { table: "app", column: "endpoint_access", row: app.as_str() }
+/// The place of the sealed access of an app's own sink.
+pub(crate) fn of_app(app: &AppId) -> SealedField<'_> {
+    SealedField { table: "app", column: "endpoint_access", row: app.as_str() }
 }
 
 fn kept(access: &EndpointAccess) -> Kept {

@@ -1,20 +1,21 @@
-//! What only the front door asks: tokens, the audit log, and looks over all apps.
+//! The calls that only the HTTP handlers make: tokens, the audit log, and searches over all apps.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidings_actors::{
-    filter::Filter,
+    model::filter::Filter,
     ports::{
-        AccessToken, Administration, App, AttemptRecord, AuditFilter, AuditKept, AuditRow, DatabaseUse, Deed,
-        LetterFilter, LettersOfAll, SourceLine, StoreError, TokensOf, Watch, WatchFilter,
+        AccessToken, Administration, App, AttemptRecord, AuditEntry, AuditFilter, AuditKept, AuditRow,
+        DatabaseUse, LetterFilter, LettersOfAll, Session, SignIn, SourceLine, StoreError, TokensOf, Watch,
+        WatchFilter,
     },
     time::Timestamp,
 };
-use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, SourceId, TokenId, WatchId};
+use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, Sha256Hash, SourceId, TokenId, WatchId};
 
-use super::tokens;
+use super::{sessions, sign_ins, tokens};
 use crate::{
     SqlStore, apps, audit,
     letters::{attempts, letters_of_all},
@@ -53,9 +54,63 @@ impl Administration for SqlStore {
         transact!(self, |transaction| tokens::note_use(transaction, &id, at).await)
     }
 
-    async fn record(&self, deed: &Deed, kept: AuditKept) -> Result<(), StoreError> {
-        let deed = deed.clone();
-        transact!(self, |transaction, context| audit::append(transaction, context, deed, kept).await)
+    async fn apps_named(&self, name: &str, limit: u64) -> Result<Vec<AppId>, StoreError> {
+        #[derive(FromQueryResult)]
+        struct Named {
+            id: AppId,
+        }
+        let text = "select id from app where name = $1 order by id limit $2";
+        let values = vec![name.into(), rows::signed(limit).into()];
+        let found: Vec<Named> = rows::all(&self.readers, "app", text, values).await?;
+        Ok(found.into_iter().map(|row| row.id).collect())
+    }
+
+    async fn begin_session(&self, session: &Session) -> Result<(), StoreError> {
+        let session = session.clone();
+        transact!(self, |transaction| sessions::begin(transaction, &session).await)
+    }
+
+    async fn find_session(
+        &self,
+        hash: &Sha256Hash,
+        now: Timestamp,
+    ) -> Result<Option<(Session, Option<String>)>, StoreError> {
+        sessions::find(&self.readers, hash, now).await
+    }
+
+    async fn end_session(&self, hash: &Sha256Hash) -> Result<(), StoreError> {
+        let hash = *hash;
+        transact!(self, |transaction| sessions::end(transaction, &hash).await)
+    }
+
+    async fn end_sessions(&self, token: Option<&TokenId>) -> Result<u64, StoreError> {
+        let token = token.cloned();
+        transact!(self, |transaction| sessions::end_all(transaction, token.as_ref()).await)
+    }
+
+    async fn end_sessions_of(&self, subject: &str) -> Result<u64, StoreError> {
+        let subject = subject.to_owned();
+        transact!(self, |transaction| sessions::end_all_of(transaction, &subject).await)
+    }
+
+    async fn begin_sign_in(&self, sign_in: &SignIn, now: Timestamp) -> Result<(), StoreError> {
+        let sign_in = sign_in.clone();
+        transact!(self, |transaction| sign_ins::begin(transaction, &sign_in, now).await)
+    }
+
+    async fn take_sign_in(
+        &self,
+        state: &Sha256Hash,
+        issuer: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (state, issuer) = (*state, issuer.to_owned());
+        transact!(self, |transaction| sign_ins::take(transaction, &state, &issuer, now).await)
+    }
+
+    async fn record(&self, entry: &AuditEntry, kept: AuditKept) -> Result<(), StoreError> {
+        let entry = entry.clone();
+        transact!(self, |transaction, context| audit::append(transaction, context, entry, kept).await)
     }
 
     async fn audit(
@@ -154,7 +209,7 @@ impl Administration for SqlStore {
                 "select page_count * page_size from pragma_page_count(), pragma_page_size()",
                 "select freelist_count * page_size from pragma_freelist_count(), pragma_page_size()",
             ),
-            // What is free inside its files, PostgreSQL does not tell without an extension.
+            // PostgreSQL does not report free space inside its files without an extension.
             _ => (OWN_BYTES, "select cast(0 as bigint)"),
         };
         let bytes = rows::number(&snapshot, "database", bytes, Vec::new()).await?;
@@ -167,18 +222,22 @@ impl Administration for SqlStore {
     }
 }
 
-/// What our tables take on PostgreSQL, with their parts, indexes and long values; others may live beside
-/// them.
+/// The disk space of our tables on PostgreSQL, with their partitions, indexes and long values; the database
+/// may have other tables.
 const OWN_BYTES: &str = "with recursive own(id) as (
       select oid from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
         and relname in ('access_token', 'app', 'app_key', 'attempt', 'audit', 'blob', 'breaker', 'canary',
-          'credential', 'cursor', 'dead_letter', 'head', 'idempotency', 'lease', 'receipt', 'redrive',
-          'repository', 'restoration', 'round', 'round_base', 'seaql_migrations', 'settled', 'source', 'view',
+          'commit_status', 'credential', 'cursor', 'dead_letter', 'entry', 'entry_fold', 'head',
+          'hook', 'idempotency', 'key_share', 'lease', 'ledger', 'narrowed_token', 'queue', 'receipt',
+          'receipt_body',
+          'redrive', 'replica', 'repository', 'restoration', 'round', 'round_base',
+          'schedule',
+          'seaql_migrations', 'settled', 'sink', 'source', 'subscription', 'task', 'task_body', 'view',
           'watch')
       union select inhrelid from own join pg_inherits on inhparent = id)
     select cast(coalesce(sum(pg_total_relation_size(id)), 0) as bigint) from own";
 
-/// Tables whose rows are counted: those that grow with use.
+/// Tables whose rows are counted: those that grow with the use of the server.
 const TABLES: &[&str] = &[
     "access_token",
     "app",
@@ -186,17 +245,27 @@ const TABLES: &[&str] = &[
     "audit",
     "blob",
     "breaker",
+    "commit_status",
     "credential",
     "cursor",
     "dead_letter",
+    "entry",
     "head",
+    "hook",
     "idempotency",
+    "narrowed_token",
+    "queue",
     "receipt",
+    "receipt_body",
     "redrive",
     "repository",
     "round",
+    "schedule",
     "settled",
+    "sink",
     "source",
+    "subscription",
+    "task",
     "view",
     "watch",
 ];

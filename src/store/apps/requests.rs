@@ -1,32 +1,32 @@
-//! Keyed requests: each runs once, and its answer can be had again. Of a key only the hash is a
-//! row, and an answer is sealed: it may hold the token of an app.
+//! Keyed requests: each runs once, and its answer can be repeated. Only the hash of a key is stored, and an
+//! answer is sealed, because it may hold the token of an app.
 //!
-//! The row of a request that runs names the process that runs it. On SQLite that is this process, or one that
-//! is gone. On PostgreSQL it may be another replica: its request runs as long as its row says that it lives,
-//! as for its leases. What a process left behind that died begins again, on whichever replica it is asked.
+//! The row of a running request names its process. On SQLite that is this process, or one that has ended. On
+//! PostgreSQL it may be another replica, whose request counts as running as long as the replica renews its
+//! row. A request of a process that died begins again, on the replica that is asked next.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
+    model::secret::Secret,
     ports::{ANSWERS_MAX, Begun, KeyedRequest, StoreError, StoredAnswer},
-    secret::Secret,
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, ReplicaId, Sha256Hash},
     idempotency,
 };
-use tidings_secrets::Place;
+use tidings_secrets::SealedField;
 
 use crate::{Context, error::undecodable, rows};
 
-/// A request of a version that named no process counts as running for so long.
+/// How long a request of a version that named no process counts as running.
 const UNNAMED_RUNS: Duration = Duration::from_secs(60);
 
-/// How many requests each owner has in the table, counted once and then kept: a count for each request
-/// would cost more than the request. An owner that asks nothing is not in it.
+/// The number of requests of each owner in the table, counted once and then kept up to date: a count for each
+/// request would cost more than the request. An owner without recent requests is not in it.
 pub(crate) struct Kept {
     most: u64,
     of_owners: Mutex<HashMap<AppId, u64>>,
@@ -43,7 +43,7 @@ impl Kept {
         Self { most, of_owners: Mutex::default() }
     }
 
-    /// One more of an owner; how many it has, if that is known.
+    /// Counts one more request of an owner. Returns the number, if it is known.
     fn one_more(&self, owner: &AppId) -> Option<u64> {
         let mut owners = self.of_owners.lock();
         owners.get_mut(owner).map(|count| {
@@ -57,8 +57,8 @@ impl Kept {
     }
 }
 
-/// Lets the oldest answers of an owner go where it has too many: a tenth more than it must, so that the
-/// next requests need no look. What a transaction that failed added to the count is corrected then.
+/// Removes the oldest answers of an owner with too many: a tenth more than necessary, so that the next
+/// requests need no removal. Counts of transactions that failed are corrected then.
 async fn bound(connection: &impl ConnectionTrait, kept: &Kept, owner: &AppId) -> Result<(), StoreError> {
     if kept.one_more(owner).is_some_and(|count| count <= kept.most) {
         return Ok(());
@@ -79,7 +79,7 @@ async fn bound(connection: &impl ConnectionTrait, kept: &Kept, owner: &AppId) ->
     Ok(())
 }
 
-/// Begins a request, or says what became of the one that had its key before.
+/// Begins a request, or returns the state of an earlier request with the same key.
 pub(crate) async fn begin(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -87,7 +87,7 @@ pub(crate) async fn begin(
     at: Timestamp,
     runner: &ReplicaId,
 ) -> Result<Begun, StoreError> {
-    let key = Key::of(request);
+    let key = RequestKey::of(request);
     let text = "select * from idempotency where owner = $1 and key_hash = $2";
     let found = rows::one::<idempotency::Model>(connection, "idempotency", text, key.values()).await?;
     let Some(row) = found else {
@@ -125,13 +125,13 @@ pub(crate) async fn begin(
     Ok(Begun::New)
 }
 
-/// Whether a replica said lately that it lives; on SQLite none ever says so.
+/// Whether a replica renewed its row recently; on SQLite there are no replicas.
 async fn lives(connection: &impl ConnectionTrait, id: &ReplicaId, at: Timestamp) -> Result<bool, StoreError> {
     let text = "select count(*) from replica where id = $1 and seen_at + life_ms > $2";
     Ok(rows::number(connection, "replica", text, vec![id.clone().into(), at.0.into()]).await? > 0)
 }
 
-/// Remembers what a running request was answered, or frees its key.
+/// Stores the answer of a running request, or frees its key.
 pub(crate) async fn end(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -143,11 +143,11 @@ pub(crate) async fn end(
     }
     let text = "delete from idempotency
                 where owner = $1 and key_hash = $2 and request_hash = $3 and status is null";
-    let values = [Key::of(request).values(), vec![request.hash.into()]].concat();
+    let values = [RequestKey::of(request).values(), vec![request.hash.into()]].concat();
     rows::execute(connection, "idempotency", text, values).await.map(drop)
 }
 
-/// Ends the request that made an app.
+/// Ends the request that created an app.
 pub(crate) async fn end_making(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -157,7 +157,7 @@ pub(crate) async fn end_making(
     write(connection, context, request, answer, Some(app)).await
 }
 
-/// Removes the requests of an app, and the one that made it.
+/// Removes the requests of an app, and the request that created it.
 pub(crate) async fn erase(connection: &impl ConnectionTrait, app: &AppId) -> Result<(), StoreError> {
     let text = "delete from idempotency where owner = $1 or made_app = $1";
     rows::execute(connection, "idempotency", text, vec![app.clone().into()]).await.map(drop)
@@ -170,7 +170,7 @@ async fn write(
     answer: &StoredAnswer,
     made: Option<&AppId>,
 ) -> Result<(), StoreError> {
-    let key = Key::of(request);
+    let key = RequestKey::of(request);
     let plain = format!("{}\n{}", answer.content_type.as_deref().unwrap_or_default(), answer.body.expose());
     let sealed = context.keyring.seal(&place(&key.row()), &Secret::new(plain), &*context.random);
     let text = "update idempotency set status = $4, answer = $5, made_app = $6
@@ -184,7 +184,7 @@ async fn write(
     rows::execute(connection, "idempotency", text, [key.values(), ended].concat()).await.map(drop)
 }
 
-fn open(context: &Context, key: &Key, status: i32, sealed: &[u8]) -> Result<StoredAnswer, StoreError> {
+fn open(context: &Context, key: &RequestKey, status: i32, sealed: &[u8]) -> Result<StoredAnswer, StoreError> {
     let unreadable = |reason: &str| undecodable("idempotency", reason);
     let plain = context
         .keyring
@@ -200,12 +200,12 @@ fn open(context: &Context, key: &Key, status: i32, sealed: &[u8]) -> Result<Stor
 }
 
 /// The key of a row.
-struct Key {
+struct RequestKey {
     owner: AppId,
     hash: Sha256Hash,
 }
 
-impl Key {
+impl RequestKey {
     fn of(request: &KeyedRequest) -> Self {
         Self { owner: request.owner.clone(), hash: Sha256Hash::of(request.key.as_bytes()) }
     }
@@ -219,6 +219,6 @@ impl Key {
     }
 }
 
-fn place(row: &str) -> Place<'_> {
-    Place { table: "idempotency", column: "answer", row }
+fn place(row: &str) -> SealedField<'_> {
+    SealedField { table: "idempotency", column: "answer", row }
 }

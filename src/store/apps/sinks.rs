@@ -1,12 +1,12 @@
-//! Sinks that watches and subscriptions have for themselves: set, read, disabled, removed with them.
+//! The own sinks of watches and subscriptions: set, read, disabled, removed with them.
 
 use std::sync::Arc;
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
     ports::{GONE, NewSink, OwnSink, SinkKey, StoreError},
-    secret::Secret,
-    sink::SinkAddress,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -14,18 +14,18 @@ use tidings_entity::{
     kind::{EntryType, SinkKind},
     sink, watch,
 };
-use tidings_secrets::Place;
+use tidings_secrets::SealedField;
 
 use super::access;
-use crate::{Context, apps, error::undecodable, ledger::told, rows};
+use crate::{Context, apps, error::undecodable, ledger::told, rows, statuses};
 
-/// Whether the sink of a watch is served: that the own endpoint of an app is gone
-/// ([`GONE`](tidings_actors::ports::GONE)) says nothing of a sink that a watch has for itself.
+/// Whether the sink of a watch is served: an app that is disabled because its own endpoint is gone
+/// ([`GONE`](tidings_actors::ports::GONE)) does not disable the own sink of a watch.
 pub(crate) const SERVED: &str = "(case when w.sink_id is null then a.disabled is null
      else k.disabled is null and (a.disabled is null or a.disabled = 'the endpoint answered 410 Gone') end)";
 
-/// Gives a watch a sink of its own, or (`None`) lets it go to that of its app. A sink that the watch has
-/// keeps its id and its signing key, and is served again.
+/// Gives a watch its own sink, or (`None`) lets it use that of its app. An existing own sink keeps its id and
+/// its signing key, and is enabled.
 pub(crate) async fn set(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -46,7 +46,7 @@ pub(crate) async fn set(
     if is_new { point(connection, watch, Some(&id)).await } else { Ok(()) }
 }
 
-/// Writes a sink over the one that was there, whose id and signing key it keeps; its id.
+/// Replaces a sink, which keeps its id and signing key. Returns its id.
 pub(crate) async fn put(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -60,10 +60,7 @@ pub(crate) async fn put(
         Some(sealed) => Some(sealed),
         None => new.signing_key.as_ref().map(|key| seal(context, &id, key)),
     };
-    let address = match &new.address {
-        SinkAddress::Endpoint(address) | SinkAddress::Stream(address) => Some(address.clone()),
-        SinkAddress::Pull | SinkAddress::Print => None,
-    };
+    let address = new.address.row_address().map(str::to_owned);
     let since = old.as_ref().map_or(at.0, |old| match old.address == address && old.disabled.is_none() {
         true => old.since,
         false => at.0.max(old.since + 1),
@@ -114,7 +111,7 @@ pub(crate) async fn enable(
     id: &SinkId,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    // Its breaker, and answers of before, say nothing of it now.
+    // Its breaker, and earlier answers, do not apply to the new address.
     let text = "update sink set disabled = null, since = case when since < $2 then $2 else since + 1 end
                 where id = $1 and disabled is not null";
     if rows::execute(connection, "sink", text, vec![id.clone().into(), at.0.into()]).await? == 0 {
@@ -123,8 +120,8 @@ pub(crate) async fn enable(
     told::now(connection, context, told::sink_used(app, Some(id), EntryType::SinkEnabled, None)).await
 }
 
-/// Gives a sink another key to sign with; the one before signs beside it until then. One that was still
-/// beside that signs no more.
+/// Gives a sink a new signing key; the previous key signs beside it until `until`. A key older than that
+/// signs no more.
 pub(crate) async fn rotate(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -134,7 +131,7 @@ pub(crate) async fn rotate(
 ) -> Result<(), StoreError> {
     let place = key_place(sink.id.as_str());
     let former = match &sink.signing_key {
-        // Each column has its own place, so what stood in one is sealed anew for the other.
+        // A sealed value is bound to its column, so the key is sealed again for the other column.
         Some(sealed) => {
             let opened = context.keyring.open_sealed(&place, sealed);
             let opened = opened.map_err(|error| undecodable("sink", error))?;
@@ -159,7 +156,7 @@ async fn point(
     rows::execute(connection, "watch", text, values).await.map(drop)
 }
 
-/// Removes a sink that nobody has any more, with its breaker.
+/// Removes a sink that no watch and no subscription has any more, with its breaker.
 pub(crate) async fn remove(connection: &impl ConnectionTrait, id: Option<&SinkId>) -> Result<(), StoreError> {
     let Some(id) = id else { return Ok(()) };
     let of_breaker = "delete from breaker where kind = 'endpoint' and id = $1";
@@ -211,6 +208,7 @@ pub(crate) async fn disable_gone(
     let is_disabled = rows::execute(connection, "sink", text, values).await? > 0;
     if is_disabled {
         told::now(connection, context, told::gone(key, GONE)).await?;
+        statuses::refresh_app(connection, context, &key.app).await?;
     }
     Ok(is_disabled)
 }
@@ -218,12 +216,23 @@ pub(crate) async fn disable_gone(
 /// The address in a row.
 pub(crate) fn address(kind: SinkKind, address: Option<String>) -> Result<SinkAddress, StoreError> {
     let missing = || undecodable("sink", format!("a sink of the kind {kind} has no address"));
-    Ok(match kind {
-        SinkKind::Endpoint => SinkAddress::Endpoint(address.ok_or_else(missing)?),
-        SinkKind::Stream => SinkAddress::Stream(address.ok_or_else(missing)?),
-        SinkKind::Pull => SinkAddress::Pull,
-        SinkKind::Print => SinkAddress::Print,
-    })
+    SinkAddress::of_row(kind, address).ok_or_else(missing)
+}
+
+/// The app of a sink, and the name of the subscription that sends to it.
+pub(crate) async fn owner(
+    connection: &impl ConnectionTrait,
+    id: &SinkId,
+) -> Result<Option<(AppId, Option<String>)>, StoreError> {
+    #[derive(FromQueryResult)]
+    struct Owner {
+        app_id: AppId,
+        name: Option<String>,
+    }
+    let text =
+        "select k.app_id, s.name from sink k left join subscription s on s.sink_id = k.id where k.id = $1";
+    let found: Option<Owner> = rows::one(connection, "sink", text, vec![id.clone().into()]).await?;
+    Ok(found.map(|owner| (owner.app_id, owner.name)))
 }
 
 pub(crate) async fn row(
@@ -239,14 +248,14 @@ fn seal(context: &Context, id: &SinkId, key: &Secret) -> Vec<u8> {
     context.keyring.seal(&key_place(id.as_str()), key, &*context.random)
 }
 
-fn access_place(row: &str) -> Place<'_> {
-    Place { table: "sink", column: "access", row }
+fn access_place(row: &str) -> SealedField<'_> {
+    SealedField { table: "sink", column: "access", row }
 }
 
-fn key_place(row: &str) -> Place<'_> {
-    Place { table: "sink", column: "signing_key", row }
+fn key_place(row: &str) -> SealedField<'_> {
+    SealedField { table: "sink", column: "signing_key", row }
 }
 
-fn former_place(row: &str) -> Place<'_> {
-    Place { table: "sink", column: "former_key", row }
+fn former_place(row: &str) -> SealedField<'_> {
+    SealedField { table: "sink", column: "former_key", row }
 }

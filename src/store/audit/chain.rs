@@ -1,37 +1,37 @@
-//! The chain of the audit log: what is hashed, and how it is checked.
+//! The chain of the audit log: the hashed text of each row, and how the chain is checked.
 //!
 //! **Canonical form, version 3.** The hash of a row is HMAC-SHA-256, with the key that the row names
-//! ([`AuditKeys`]), over the text `tidings audit v3` and these fields, each as UTF-8 behind its length in
-//! bytes (8 bytes, big-endian): id, moment (unix milliseconds), actor, app, action, target, result,
-//! request, hash of the row before (64 hexadecimal digits), id of the key, address of the client. Numbers are
-//! decimal. The row before the first has the hash of 64 zeros.
+//! ([`AuditKeys`]), over the text `tidings audit v3` and these fields, each as UTF-8 after its length in
+//! bytes (8 bytes, big-endian): id, moment (unix milliseconds), actor, app, action, target, result, request,
+//! hash of the previous row (64 hexadecimal digits), id of the key, address of the client. Numbers are
+//! decimal. The first row has 64 zeros as the previous hash.
 //!
-//! **Version 2**, of rows that name no address: the same with `tidings audit v2`, without the last field.
+//! **Version 2**, for rows without an address: the same with `tidings audit v2`, without the last field.
 //!
-//! **Version 1**, of rows that name no key: SHA-256 over `tidings audit v1` and the fields of version 2 but
-//! the last. Such a row is never behind one that names a key.
+//! **Version 1**, for rows without a key: SHA-256 over `tidings audit v1` and the fields of version 2 except
+//! the last. Such a row never comes after a row with a key.
 //!
-//! **Old rows go** together with a row that says so: its action is [`PRUNED`] and its target names
-//! the last row that went, as `<id>:<hash>`. A log that begins later than that was cut.
+//! **Old rows are removed** together with a new row that says so: its action is [`PRUNED`] and its target
+//! names the last removed row, as `<id>:<hash>`. A log that begins later than that was cut.
 //!
-//! A chain shows each row that was changed, put in or taken out, also by whoever can write to the database
-//! but has no keyring. What that one can do is to drop the end of the log, or to write all of it anew
-//! without keys, which shows in the first row that has one: against that, keep the id and hash of the last
-//! row elsewhere (each export ends with it) and let [`Chain`] look for it.
+//! A chain reveals each row that was changed, added or removed, even by an attacker who can write to the
+//! database but has no keyring. Such an attacker can only remove the end of the log, or rewrite all of it
+//! without keys, which shows in the first row with a key. Against that, store the id and hash of the last row
+//! elsewhere (each export ends with it) and let [`Chain`] search for it.
 
 use std::{collections::BTreeSet, fmt};
 
-use tidings_actors::ports::{AuditRow, Deed};
+use tidings_actors::ports::{AuditEntry, AuditRow};
 use tidings_entity::id::Sha256Hash;
 use tidings_secrets::AuditKeys;
 
-/// The action of rows that say how many older ones went.
+/// The action of rows that report removed older rows.
 pub const PRUNED: &str = "audit.prune";
-/// The result of what was done.
+/// The result of a successful act.
 pub const OK: &str = "ok";
-/// Who does what nobody asked for.
+/// The actor of acts that no request asked for.
 pub const SYSTEM: &str = "system";
-/// Most faults that are told one by one.
+/// The most faults that are listed.
 const FAULTS_TOLD: usize = 100;
 
 /// The hash that the first row of all names.
@@ -40,9 +40,9 @@ fn beginning() -> Sha256Hash {
     Sha256Hash::new([0; 32])
 }
 
-/// The hash that a row should have; `None` where its key is not among these.
+/// The hash that a row should have; `None` if its key is unknown here.
 fn hash(row: &AuditRow, keys: &AuditKeys) -> Option<Sha256Hash> {
-    let Deed { at, actor, app, action, target, result, request, address } = &row.deed;
+    let AuditEntry { at, actor, app, action, target, result, request, address } = &row.entry;
     let version = match (&row.key, address) {
         (_, Some(_)) => "tidings audit v3",
         (Some(_), None) => "tidings audit v2",
@@ -61,32 +61,32 @@ fn hash(row: &AuditRow, keys: &AuditKeys) -> Option<Sha256Hash> {
     }
 }
 
-/// The row that a deed becomes behind `last`.
+/// The row that an entry becomes behind `last`.
 #[must_use]
-pub(super) fn next(last: Option<(i64, Sha256Hash)>, deed: Deed, keys: &AuditKeys) -> AuditRow {
+pub(super) fn next(last: Option<(i64, Sha256Hash)>, entry: AuditEntry, keys: &AuditKeys) -> AuditRow {
     let (id, previous) = last.map_or((1, beginning()), |(id, hash)| (id + 1, hash));
     let key = Some(keys.primary().to_owned());
-    let row = AuditRow { id, deed, previous, key, hash: beginning() };
+    let row = AuditRow { id, entry, previous, key, hash: beginning() };
     let hash = hash(&row, keys).expect("the primary key is among the keys");
     AuditRow { hash, ..row }
 }
 
-/// What is wrong with a log.
+/// A fault of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// What the row says is not what was hashed.
+    /// The content of the row is not the content that was hashed.
     Changed(i64),
     /// Rows that are not there.
     Missing(i64, i64),
-    /// The row is behind another one than it was written behind: the one before it was replaced.
+    /// The previous row is not the row that this one was written after: one of them was replaced.
     Replaced(i64),
-    /// The row names no key, and one before it does.
+    /// The row names no key, although an earlier row does.
     Unkeyed(i64),
     /// The row names a key that the keyring lacks.
     UnknownKey(i64, String),
-    /// The log begins with this row, and no row says that those before it went.
+    /// The log begins with this row, and no row reports the removal of earlier ones.
     Cut(i64),
-    /// The row that was kept elsewhere is not there, or is another one.
+    /// The row that was stored elsewhere is missing, or has another hash.
     Forgotten(i64),
 }
 
@@ -122,23 +122,23 @@ pub struct Chain {
     faults: Vec<Fault>,
 }
 
-/// What came of it.
+/// The result of checking a chain.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Rows that were looked at.
     pub rows: u64,
-    /// Id and hash of the last one.
+    /// The id and hash of the last row.
     pub last: Option<(i64, Sha256Hash)>,
     /// The first row whose hash was made with a key.
     pub keyed_from: Option<i64>,
     /// Rows of which only the place was checked: no key is here.
     pub unchecked: u64,
-    /// What is wrong, at most a hundred things; empty: nothing.
+    /// The faults, at most a hundred; empty if there is none.
     pub faults: Vec<Fault>,
 }
 
 impl Chain {
-    /// A chain in which this row must be, as it was kept elsewhere, checked with these keys.
+    /// A check with these keys of a chain that must contain the row `kept`, which was stored elsewhere.
     #[must_use]
     pub fn with(kept: Option<(i64, Sha256Hash)>, keys: Option<AuditKeys>) -> Self {
         Self { kept, keys, ..Self::default() }
@@ -155,8 +155,8 @@ impl Chain {
             Some(_) => {}
         }
         self.check(row);
-        if row.deed.action == PRUNED && row.deed.actor == SYSTEM {
-            self.pruned.extend(named(&row.deed.target));
+        if row.entry.action == PRUNED && row.entry.actor == SYSTEM {
+            self.pruned.extend(named(&row.entry.target));
         }
         if self.kept == Some((row.id, row.hash)) {
             self.kept = None;
@@ -164,7 +164,7 @@ impl Chain {
         self.last = Some((row.id, row.hash));
     }
 
-    /// Looks at what a row says, whatever its place.
+    /// Checks the hash of a row, regardless of its place.
     fn check(&mut self, row: &AuditRow) {
         match (&row.key, &self.keys) {
             (None, _) if self.keyed_from.is_some() => self.fault(Fault::Unkeyed(row.id)),
@@ -180,16 +180,16 @@ impl Chain {
         }
     }
 
-    /// Ends.
+    /// Ends the check and returns its verdict.
     #[must_use]
     pub fn end(mut self) -> Verdict {
         if let Some(first) = self.first {
-            // Rows may go while a log is read: any of these is a beginning.
+            // Old rows may be removed while the log is read: each reported removal is a valid beginning.
             if first != (0, beginning()) && !self.pruned.contains(&first) {
                 self.fault(Fault::Cut(first.0 + 1));
             }
         }
-        // What was kept of rows that went since is not missed.
+        // A stored row that was removed since as an old row is not missing.
         if let Some((id, _)) = self.kept
             && self.first.is_none_or(|(before, _)| id > before)
         {

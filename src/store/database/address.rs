@@ -1,4 +1,4 @@
-//! Where the database lies: a SQLite file, or a PostgreSQL server. Nothing here is asked yet.
+//! The address of the database: a SQLite file, or a PostgreSQL server. No connection is made here.
 
 use std::{
     fmt,
@@ -12,8 +12,8 @@ use url::Url;
 use super::connect::logged;
 use crate::OpenError;
 
-/// What may stand behind the `?` of a PostgreSQL address: what libpq calls so, and [`POOLER`]. A word
-/// that is not known here may be a misspelt `sslmode`, so it is refused.
+/// The parameters that a PostgreSQL address may have after `?`: those of libpq, and [`POOLER`]. An unknown
+/// parameter is refused, because it may be a misspelt `sslmode`.
 const PARAMETERS: &[&str] = &[
     "sslmode",
     "sslrootcert",
@@ -29,26 +29,27 @@ const PARAMETERS: &[&str] = &[
     "options",
     POOLER,
 ];
-/// `true`: between us and the server stands a pooler that hands out a connection for one transaction.
+/// The parameter that announces a pooler between Tidings and the server, which assigns a connection to each
+/// transaction.
 const POOLER: &str = "pgbouncer";
-/// How we name ourselves to the server, where the address does not.
+/// The application name that the server is told, if the address names none.
 const APPLICATION: &str = "tidings";
 
-/// Where the database lies.
+/// The address of a database.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
-    /// A SQLite file.
+    /// The path of a SQLite file.
     File(PathBuf),
-    /// A PostgreSQL database.
+    /// A database of a PostgreSQL server.
     Server(Box<Server>),
 }
 
-/// A PostgreSQL database.
+/// How to connect to a PostgreSQL database.
 #[derive(Clone)]
 pub(crate) struct Server {
-    /// How to connect; holds the password.
+    /// The options of the connection; they hold the password.
     pub(crate) options: PgConnectOptions,
-    /// Whether each transaction may meet another connection of the server.
+    /// Whether a pooler may give each transaction another connection of the server.
     pub(crate) is_pooled: bool,
 }
 
@@ -71,7 +72,7 @@ impl Address {
         Ok(Self::File(file))
     }
 
-    /// The file, where it is one.
+    /// The path of the SQLite file; `None` for a server.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::File(file) => Some(file),
@@ -87,10 +88,12 @@ impl Address {
 
 impl Server {
     fn parse(text: &str) -> Result<Self, OpenError> {
-        // What the libraries say of a text that is no address never repeats it: it may hold a password.
+        // The library's error about a text that is no address never repeats the text, which may hold a
+        // password.
         let wrong = |why: &dyn fmt::Display| OpenError::Address(why.to_string());
         let spelling = "in a name or a password ? is written %3F, # %23, / %2F and @ %40";
-        // The same can leave an address that is none: what stands before the ?, # or / is taken for a port.
+        // A special character in a password can make the address invalid: the text before ?, # or / is read
+        // as a port.
         let cut =
             text.find("://").map(|at| &text[at + 3..]).and_then(|rest| rest.split_once(['?', '#', '/']));
         let is_cut = cut.is_some_and(|(_, behind)| behind.contains('@'));
@@ -98,7 +101,7 @@ impl Server {
             true => wrong(&format!("{error}; {spelling}")),
             false => wrong(&error),
         })?;
-        // A ?, # or / ends what is before it: then a part of a password is taken for something that is shown.
+        // A ?, # or / in a password ends the password: its rest would be read as a part that is shown.
         let rest = [Some(url.path()), url.query(), url.fragment()];
         if rest.iter().flatten().any(|part| part.contains('@')) {
             return Err(wrong(&format!("an @ stands behind the host; {spelling}")));
@@ -125,7 +128,7 @@ impl Server {
         if options.get_application_name().is_none() {
             options = options.application_name(APPLICATION);
         }
-        // Poolers refuse this one, and no column holds such a number.
+        // Poolers refuse this parameter, and no column holds floating point numbers.
         options = logged(options.extra_float_digits(None));
         if is_pooled {
             // A prepared statement lives in a connection that the next transaction may not meet.
@@ -135,7 +138,7 @@ impl Server {
     }
 }
 
-/// Without the password.
+/// Prints the address without the password.
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,7 +148,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Without the password.
+/// Prints the address without the password.
 impl fmt::Debug for Server {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = &self.options;

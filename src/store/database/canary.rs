@@ -1,10 +1,10 @@
-//! Taking over at a start: the keyring takes what other replicas handed on and must open the canary, then, on
-//! SQLite, the epoch of the lease rises. Replicas share a PostgreSQL database: there it stays, and whoever
-//! raises it fences all of them off.
+//! Steps of a start: the keyring takes the keys that other replicas handed on and must open the canary; then,
+//! on SQLite, the epoch of the lease rises. Replicas share a PostgreSQL database: there the epoch stays,
+//! because a higher epoch fences off all replicas.
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
-use tidings_actors::{ports::StoreError, secret::Secret};
-use tidings_secrets::{Keyring, Place};
+use tidings_actors::{model::secret::Secret, ports::StoreError};
+use tidings_secrets::{Keyring, SealedField};
 
 use super::{
     connect::{Connection, Share},
@@ -18,7 +18,7 @@ use crate::{
     rows,
 };
 
-const PLACE: Place<'static> = Place { table: "canary", column: "sealed", row: "1" };
+const PLACE: SealedField<'static> = SealedField { table: "canary", column: "sealed", row: "1" };
 const TEXT: &str = "this text opens with the right keyring only";
 
 #[derive(FromQueryResult)]
@@ -47,9 +47,9 @@ pub(crate) async fn take_over(connection: &Connection, context: &Context) -> Res
     Ok(epoch)
 }
 
-/// A keyring that was made or given for this start is written into the data directory once it is known to
-/// be the right one, and before anything is sealed with it: a start that is refused leaves none behind, and
-/// nothing is ever sealed with one that a crash takes along.
+/// Writes a new or given keyring into the data directory after it was proved, and before anything is sealed
+/// with it: a refused start leaves no keyring behind, and nothing is ever sealed with a keyring that a crash
+/// could lose.
 async fn keep(connection: &impl ConnectionTrait, keyring: &Keyring) -> Result<(), OpenError> {
     if keyring.is_kept() {
         return Ok(());
@@ -75,7 +75,7 @@ pub(crate) async fn is_new(connection: &Connection) -> Result<bool, StoreError> 
     Ok(rows::number(connection, "canary", "select count(*) from canary", vec![]).await? == 0)
 }
 
-/// Proves the keyring; false where the database has never seen one.
+/// Proves the keyring; `false` if no keyring was proved on the database before.
 pub(crate) async fn prove(connection: &impl ConnectionTrait, keyring: &Keyring) -> Result<bool, OpenError> {
     let canary: Option<Canary> =
         rows::one(connection, "canary", "select sealed from canary where id = 1", vec![])

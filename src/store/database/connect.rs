@@ -1,7 +1,7 @@
-//! Connections: one that writes, some that only read, and how a transaction begins. What differs
-//! between the two databases is below this file.
+//! Connections: one that writes, some that only read, and how a transaction begins. The differences between
+//! the two databases are in the folder.
 
-mod ear;
+mod listener;
 mod postgres;
 mod sqlite;
 
@@ -19,31 +19,33 @@ use tokio::time::timeout;
 use tracing::warn;
 
 pub(crate) use self::{
-    ear::Ear,
+    listener::Listener,
     postgres::{advice, refuse_unfit},
 };
 use super::address::{Address, Server};
 use crate::{OpenError, error::code};
 
-/// A statement that takes longer is logged at `warn`: its text, without the values that are bound to it.
+/// A statement that takes longer is logged at `warn`: its text, without the values bound to it.
 const SLOW: Duration = Duration::from_secs(1);
-/// A server ends what it does for us before this; one that says nothing for so long is cut off from us.
+/// The longest silence of a server: its own timeouts are shorter. A connection that is silent for longer is
+/// abandoned.
 const SILENCE_MAX: Duration = Duration::from_secs(12);
-/// The same for a statement of a look, which may take longer.
+/// The longest silence during a statement of a look, which may take longer.
 const LOOK_SILENCE_MAX: Duration = Duration::from_secs(32);
-/// The same for closing, of which nothing depends.
+/// The longest wait for closing a connection, on which nothing depends.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
-/// With whom a transaction that writes shares the database.
+/// The other transactions that may run beside a writing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
-    /// With nobody else who writes, in any process: what it reads cannot change before it writes.
+    /// No other writer, in any process: rows that were read cannot change before the write.
     Alone,
-    /// With others that settle: each touches only rows of lanes that its own process owns.
-    Settling,
-    /// With everybody: it touches rows that no verb decides by.
+    /// Other transactions of this kind: settlements touch only rows of lanes that their own process owns, and
+    /// moves of tasks lock their rows.
+    Working,
+    /// All others: the transaction touches only rows that no call decides by.
     Aside,
-    /// With nobody, and it may take long: the schema changes.
+    /// No other transaction, and this one may take long: the schema changes.
     Rebuilding,
 }
 
@@ -52,21 +54,21 @@ pub(crate) enum Share {
 pub(crate) struct Connection {
     pool: Arc<RwLock<Pool>>,
     backend: DbBackend,
-    /// Where new ones are made in place of those that are of no use; `None`: they stay.
+    /// The server for new connections in place of broken ones; `None`: the connections stay.
     server: Option<Arc<Server>>,
-    /// Whether each transaction may meet another connection of the server: then every statement is
-    /// in one, because it takes more than one message.
+    /// Whether a pooler may give each transaction another connection: then every statement runs in a
+    /// transaction, because it takes more than one message.
     is_pooled: bool,
 }
 
-/// Connections, and how often they were made anew.
+/// A pool of connections, and how often it was replaced.
 #[derive(Clone)]
 struct Pool {
     connections: DatabaseConnection,
     number: u64,
 }
 
-/// The one connection that writes. A SQLite file that is missing is made, readable by its owner only.
+/// Opens the one connection that writes. A missing SQLite file is created, readable by its owner only.
 pub(crate) async fn writer(address: &Address) -> Result<Connection, OpenError> {
     match address {
         Address::File(file) => sqlite::writer(file).await.map(Connection::to_file),
@@ -74,7 +76,7 @@ pub(crate) async fn writer(address: &Address) -> Result<Connection, OpenError> {
     }
 }
 
-/// Connections to a server that write beside the one that does.
+/// Connections that write to a server beside the main writer.
 pub(crate) async fn beside(address: &Address) -> Result<Connection, OpenError> {
     match address {
         Address::File(file) => sqlite::writer(file).await.map(Connection::to_file),
@@ -90,7 +92,8 @@ pub(crate) async fn readers(address: &Address) -> Result<Connection, OpenError> 
     }
 }
 
-/// A connection that reads and leaves nothing behind: not even beside a file that nobody has open.
+/// Opens a connection that only reads and leaves nothing behind: it creates no file beside a database that no
+/// process has open.
 pub(crate) async fn still(address: &Address) -> Result<Connection, OpenError> {
     match address {
         Address::File(file) => sqlite::still(file).await.map(Connection::to_file),
@@ -112,8 +115,8 @@ impl Connection {
         self.pool.read().clone()
     }
 
-    /// Begins a transaction that writes. SQLite has one writer, whatever it wants; on PostgreSQL a lock
-    /// that ends with the transaction stands for it, over all processes.
+    /// Begins a transaction that writes. SQLite has one writer anyway; on PostgreSQL a lock over all
+    /// processes, which ends with the transaction, has the same effect.
     pub(crate) async fn begin(&self, share: Share) -> Result<DatabaseTransaction, DbErr> {
         let pool = self.pool().connections;
         if self.backend == DbBackend::Sqlite {
@@ -124,8 +127,8 @@ impl Connection {
         Ok(transaction)
     }
 
-    /// Begins a transaction that reads everything as it is at one moment, however long that takes, and keeps
-    /// all who write out until it ends: they read the leases in each transaction, and those are locked.
+    /// Begins a transaction that reads all rows as they are at one moment, and blocks all writers until it
+    /// ends: each of their transactions reads the leases, which this one locks.
     pub(crate) async fn hold(&self) -> Result<DatabaseTransaction, DbErr> {
         let pool = self.pool().connections;
         if self.backend == DbBackend::Sqlite {
@@ -136,7 +139,7 @@ impl Connection {
         Ok(transaction)
     }
 
-    /// Begins one consistent look, which changes nothing.
+    /// Begins one consistent read, which changes nothing.
     pub(crate) async fn look(&self) -> Result<Look, DbErr> {
         let pool = self.pool();
         let number = pool.number;
@@ -151,9 +154,9 @@ impl Connection {
         Ok(Look { transaction, of: self.clone(), number })
     }
 
-    /// The answer, unless the server is silent. Whoever is asked in vain keeps its place among the
-    /// connections until the server speaks, which may be never, and one whose plans or rights are of
-    /// before keeps them: so all of them are left behind, and new ones are made when they are needed.
+    /// Awaits the answer of a statement, unless the server is silent. A silent connection may keep its place
+    /// in the pool for ever, and old ones keep outdated plans and rights: so the whole pool is abandoned, and
+    /// a new one is made when it is needed.
     async fn answered<T>(
         &self,
         patience: Duration,
@@ -177,7 +180,7 @@ impl Connection {
         answer.unwrap_or_else(|| Err(silent()))
     }
 
-    /// Closes all of them, after what they do now; one that is cut off is left to itself.
+    /// Closes all connections after their present statements; a connection that is cut off is abandoned.
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
         let pool = self.pool().connections;
         if self.backend == DbBackend::Sqlite {
@@ -187,18 +190,18 @@ impl Connection {
     }
 }
 
-/// Makes connections log slow statements, and no others.
+/// Makes connections log only slow statements.
 pub(crate) fn logged<O: ConnectOptions>(options: O) -> O {
     options.log_statements(LevelFilter::Off).log_slow_statements(LevelFilter::Warn, SLOW)
 }
 
-/// Whether an error is one of the connection that it came over, and would come again over it: a plan from
-/// before the schema changed (`0A000`), or a server that takes no writes (`25006`).
+/// Whether an error is of the connection and would repeat on it: a plan from before the schema changed
+/// (`0A000`), or a server that accepts no writes (`25006`).
 fn of_connection(error: &DbErr) -> bool {
     code(error).is_some_and(|code| ["0A000", "25006"].contains(&&*code))
 }
 
-/// Single statements; behind a pooler each is a look of its own.
+/// Single statements; behind a pooler each is a transaction of its own.
 #[async_trait]
 impl ConnectionTrait for Connection {
     fn get_database_backend(&self) -> DbBackend {
@@ -246,7 +249,7 @@ impl ConnectionTrait for Connection {
     }
 }
 
-/// One consistent look. Each of its statements is answered in time or not at all.
+/// One consistent read. Each of its statements is answered in time, or fails.
 pub(crate) struct Look {
     transaction: DatabaseTransaction,
     of: Connection,
@@ -254,7 +257,7 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// Ends it.
+    /// Commits the transaction of the look.
     async fn end(self) -> Result<(), DbErr> {
         self.of.answered(SILENCE_MAX, self.number, self.transaction.commit()).await
     }

@@ -1,5 +1,5 @@
-//! Copies of a SQLite file, for backups: taken while others write, looked at, and made ready to be served
-//! again. From one database into another goes `transfer`.
+//! Copies of a SQLite file, for backups: taken while other connections write, examined, and prepared for
+//! serving. `transfer` copies one database into another.
 
 use std::{
     collections::BTreeSet,
@@ -20,26 +20,26 @@ use super::{
 };
 use crate::{OpenError, keys::sealed, rows, upkeep::restored};
 
-/// What a copy holds.
+/// The contents of a copy of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// The last step of its schema.
+    /// The name of the last schema step that the copy has taken.
     pub step: String,
-    /// The ids of the keys that sealed something in it.
+    /// The ids of the keys that sealed a value in the copy.
     pub keys: BTreeSet<String>,
-    /// Registered apps.
+    /// The number of registered apps.
     pub apps: u64,
-    /// Watches.
+    /// The number of watches, paused ones included.
     pub watches: u64,
-    /// Branches that are followed.
+    /// The number of branches that are followed.
     pub cursors: u64,
 }
 
-/// Copies the database at `url` into `to`, a file that is empty or missing, as it is at one moment;
-/// who reads or writes meanwhile is not held up.
+/// Copies the database at `url` into `to`, a file that is empty or missing, as it is at one moment; readers
+/// and writers are not blocked.
 ///
 /// # Errors
-/// See [`OpenError`]: no SQLite file there, or one that cannot be read, or no room for the copy.
+/// See [`OpenError`]: there is no SQLite file, the file cannot be read, or there is no room for the copy.
 pub async fn take(url: &str, to: &Path) -> Result<(), OpenError> {
     let address = Address::parse(url)?;
     if !address.may_exist() {
@@ -52,11 +52,11 @@ pub async fn take(url: &str, to: &Path) -> Result<(), OpenError> {
     copied.map(drop).map_err(refused)
 }
 
-/// Looks at a copy that nobody has open: whether it is whole, whether `keyring` opens it, and what is
-/// in it. Changes nothing.
+/// Examines a copy that no process has open: whether it is undamaged, whether `keyring` opens it, and its
+/// contents. Changes nothing.
 ///
 /// # Errors
-/// [`OpenError::Database`] for a damaged one, [`OpenError::NewerSchema`], [`OpenError::WrongKey`].
+/// [`OpenError::Database`] for a damaged copy, [`OpenError::NewerSchema`], [`OpenError::WrongKey`].
 pub async fn look(file: &Path, keyring: Option<&Keyring>) -> Result<Contents, OpenError> {
     let connection = connect::still(&Address::File(file.to_owned())).await?;
     let contents = contents(&connection, keyring).await;
@@ -87,8 +87,8 @@ async fn contents(connection: &Connection, keyring: Option<&Keyring>) -> Result<
     })
 }
 
-/// Makes a copy ready to be served: brings its schema up, proves the keyring, and marks what may be
-/// behind its apps. How many cursors there are.
+/// Prepares a copy for serving: brings its schema up, proves the keyring, and marks cursors that may be
+/// behind their apps. Returns the number of cursors.
 ///
 /// # Errors
 /// See [`OpenError`].
@@ -122,10 +122,10 @@ async fn ready(
     Ok(marked)
 }
 
-/// The file in which the database of `url` lies; `None` for one on a server.
+/// The file of the database at `url`; `None` for a database on a server.
 ///
 /// # Errors
-/// [`OpenError::Address`].
+/// [`OpenError::Address`] for an invalid address.
 pub fn file_of(url: &str) -> Result<Option<PathBuf>, OpenError> {
     Ok(Address::parse(url)?.file().map(Path::to_owned))
 }
@@ -137,7 +137,7 @@ pub fn file_of(url: &str) -> Result<Option<PathBuf>, OpenError> {
 pub fn name_of(url: &str) -> Result<String, OpenError> {
     Ok(match Address::parse(url)? {
         Address::File(file) => file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        // A server takes the name of the user for that of the database where none is given.
+        // If the address names no database, the server uses the name of the user.
         Address::Server(server) => {
             let options = &server.options;
             options.get_database().unwrap_or(options.get_username()).to_owned()

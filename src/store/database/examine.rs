@@ -1,5 +1,5 @@
-//! A look at a database from outside, for whoever looks for faults: beside a running server or
-//! without one. Takes nothing over and changes nothing.
+//! Examines a database from outside, for finding faults: beside a running server or without one. Claims
+//! nothing and changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -27,9 +27,9 @@ use crate::{
 /// The result of an examination.
 #[derive(Debug)]
 pub struct Examination {
-    /// What it finds wrong with itself.
+    /// The faults that the database finds in itself.
     pub faults: Vec<String>,
-    /// What is unwise about it, and what to do about that.
+    /// Unsafe settings of the database, each with advice.
     pub advice: Vec<(String, &'static str)>,
     /// Whether no server has used it yet.
     pub is_new: bool,
@@ -37,7 +37,7 @@ pub struct Examination {
     pub missing_steps: usize,
     /// Whether the keyring opens it; the error where it does not. `None`: none was given.
     pub key: Option<Result<(), OpenError>>,
-    /// How many values each key sealed.
+    /// Whether the keyring opens the database, or the error; `None`: no keyring was given.
     pub sealed: BTreeMap<String, u64>,
     /// The latest moment that was written down.
     pub latest: Timestamp,
@@ -45,11 +45,11 @@ pub struct Examination {
     pub repositories: Vec<String>,
     /// Where each app receives, by its id.
     pub endpoints: Vec<(String, String)>,
-    /// What keeps apps from getting their changes.
+    /// Obstacles that keep apps from getting their changes.
     pub in_the_way: InTheWay,
 }
 
-/// What keeps apps from getting their changes, in numbers.
+/// The numbers of obstacles that keep apps from getting their changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InTheWay {
     /// Sources whose credential is refused.
@@ -60,14 +60,26 @@ pub struct InTheWay {
     pub branches_blocked: u64,
     /// Breakers that are open.
     pub breakers_open: u64,
+    /// Subscriptions that are blocked.
+    pub subscriptions_blocked: u64,
     /// Apps that are disabled because their endpoint answered 410 Gone.
     pub apps_gone: u64,
+    /// Statuses of commits that hosts do not show correctly, and that are not told again.
+    pub statuses_ended: u64,
+    /// Statuses of commits that hosts did not accept in several attempts.
+    pub statuses_waiting: u64,
 }
 
-/// Looks at the database at `url`; `None` where there is none yet.
+const SUBSCRIPTIONS_BLOCKED: &str = "select count(*) from subscription where state = 'blocked'";
+const STATUSES_ENDED: &str = "select count(*) from commit_status
+    where ended is not null and (told is null or told <> wanted)";
+/// A host that is away for a moment is no finding.
+const STATUSES_WAITING: &str = "select count(*) from commit_status where next_at is not null and tries >= 3";
+
+/// Examines the database at `url`; `None` if it does not exist yet.
 ///
 /// # Errors
-/// See [`OpenError`]: it cannot be opened at all, or a newer version wrote it.
+/// See [`OpenError`]: the database cannot be opened, or a newer version wrote it.
 pub async fn examine(url: &str, keyring: Option<&Keyring>) -> Result<Option<Examination>, OpenError> {
     let address = Address::parse(url)?;
     if !address.may_exist() {
@@ -104,7 +116,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
         return Ok(found);
     }
     if let Some(keyring) = keyring {
-        // A start takes what other replicas handed on first.
+        // A start first takes the keys that other replicas handed on.
         found.key = Some(match key_shares::foreseen(connection, keyring).await {
             Ok(keyring) => canary::prove(connection, &keyring).await.map(drop),
             Err(error) => Err(error),
@@ -125,6 +137,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
     let text = "select id, base_url from app where base_url is not null and base_url <> 'print:'
                    and disabled is null
                 union all select app_id, address from sink where address is not null and disabled is null
+                   and kind <> 'mail'
                 order by 1";
     found.endpoints = texts("app", text).await?;
     let text = "select s.id, s.last_error from source s where s.last_error is not null
@@ -134,7 +147,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
     Ok(found)
 }
 
-/// Counts what is in the way; `failing`: the ids of the sources that fail, each with its last error.
+/// Counts the obstacles; `failing`: the ids of failing sources, each with its last error.
 async fn in_the_way(connection: &Connection, failing: &[(String, String)]) -> Result<InTheWay, StoreError> {
     let count =
         async |table, text| rows::unsigned(table, rows::number(connection, table, text, vec![]).await?);
@@ -145,11 +158,14 @@ async fn in_the_way(connection: &Connection, failing: &[(String, String)]) -> Re
         sources_failing: failing.len() as u64 - credentials_refused,
         branches_blocked: count("cursor", "select count(*) from cursor where state = 'blocked'").await?,
         breakers_open: count("breaker", "select count(*) from breaker where opened_at is not null").await?,
+        subscriptions_blocked: count("subscription", SUBSCRIPTIONS_BLOCKED).await?,
         apps_gone: count("app", &format!("select count(*) from app where disabled = '{GONE}'")).await?,
+        statuses_ended: count("commit_status", STATUSES_ENDED).await?,
+        statuses_waiting: count("commit_status", STATUSES_WAITING).await?,
     })
 }
 
-/// How a SQLite file is written: `wal`, once a server had it.
+/// The journal mode of a SQLite file: `wal`, once a server had it open.
 async fn of_journal(connection: &Connection) -> Result<Vec<(String, &'static str)>, StoreError> {
     let mode = rows::mixed(connection, "sqlite_schema", "pragma journal_mode", vec![]).await?;
     let mode: String = mode.first().and_then(|row| row.try_get_by_index(0).ok()).unwrap_or_default();

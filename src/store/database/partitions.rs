@@ -1,6 +1,6 @@
-//! On PostgreSQL `attempt` lies in parts, one a week of round numbers, which are moments: what is old goes
-//! as a whole part, and what is read lies in few of them. Parts are made ahead; a round whose number is of
-//! no such week lies in the part for the rest.
+//! On PostgreSQL `attempt` has partitions, one per week of round numbers, which are moments: old attempts are
+//! dropped as a whole partition, and reads touch few of them. Partitions are created ahead of time; a round
+//! whose number is in no such week goes to the default partition.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,16 @@ use crate::{error::OfTable, rows};
 
 /// A part's length, in milliseconds.
 const WEEK: i64 = 7 * 24 * 3600 * 1000;
-/// Parts that are there before their week begins.
+/// The number of partitions that are created before their week begins.
 const AHEAD: i64 = 4;
-/// How long a part may wait for whoever is at the table, in milliseconds: everybody waits behind it.
+/// How long creating or dropping a partition may wait for the lock on the table, in milliseconds: all other
+/// statements wait behind it.
 const PATIENCE_MS: u32 = 200;
-/// What the names of parts begin with; then comes the number of the week.
+/// The prefix of the names of partitions; the number of the week follows.
 const PREFIX: &str = "attempt_week_";
 
-/// Makes the parts of this week and of those to come. One that cannot be made now is made later: until
-/// then its rows lie in the rest.
+/// Creates the partitions of this week and of the coming ones. A partition that cannot be created now is
+/// created later: until then its rows go to the default partition.
 pub(crate) async fn make_ahead(transaction: &DatabaseTransaction, now: Timestamp) {
     if transaction.get_database_backend() != DbBackend::Postgres {
         return;
@@ -29,7 +30,7 @@ pub(crate) async fn make_ahead(transaction: &DatabaseTransaction, now: Timestamp
     make_all(transaction, this..=this + AHEAD).await;
 }
 
-/// Makes the parts for what another database holds, before its rows come.
+/// Creates the partitions for the rows of another database, before those rows are written.
 pub(crate) async fn make_like(
     transaction: &DatabaseTransaction,
     other: &impl ConnectionTrait,
@@ -39,7 +40,7 @@ pub(crate) async fn make_like(
         return Ok(());
     }
     let end = (week_of(now) + AHEAD + 1) * WEEK;
-    // Numbers that are no moment of before lie in the rest, as everywhere.
+    // Numbers that are no moment in the past stay in the default partition.
     let text = format!("select distinct round / {WEEK} from attempt where round >= 0 and round < {end}");
     let found = rows::mixed(other, "attempt", &text, vec![]).await?;
     let weeks = found.iter().map(|row| row.try_get_by_index::<i64>(0).of("attempt"));
@@ -69,7 +70,7 @@ async fn make(transaction: &DatabaseTransaction, week: i64) -> Result<(), StoreE
 
 async fn make_within(savepoint: &DatabaseTransaction, week: i64) -> Result<(), StoreError> {
     let (from, to) = (week * WEEK, (week + 1) * WEEK);
-    // Rows that lie in the rest already would have to move: their week stays there.
+    // Rows of that week in the default partition would have to move, so the week stays there.
     let text = format!(
         "select count(*) where to_regclass('{PREFIX}{week}') is not null
          or exists (select 1 from attempt_rest where round >= {from} and round < {to})"
@@ -81,14 +82,14 @@ async fn make_within(savepoint: &DatabaseTransaction, week: i64) -> Result<(), S
     reshape(savepoint, &text).await
 }
 
-/// Makes or drops a part, unless somebody is at the table for long (a `pg_dump`): everybody would wait
-/// behind us.
+/// Creates or drops a partition, unless the table is locked for long (by `pg_dump`): all other statements
+/// would wait behind this one.
 async fn reshape(savepoint: &DatabaseTransaction, text: &str) -> Result<(), StoreError> {
     let text = format!("set local lock_timeout = '{PATIENCE_MS}ms'; {text}; set local lock_timeout = '5s'");
     savepoint.execute_unprepared(&text).await.of("attempt").map(drop)
 }
 
-/// Keeps what was done, or takes it back alone.
+/// Keeps the work of a savepoint, or rolls back only that work.
 async fn end(savepoint: DatabaseTransaction, done: Result<(), StoreError>) -> Result<(), StoreError> {
     if done.is_ok() { savepoint.commit().await } else { savepoint.rollback().await }.of("attempt")?;
     done
@@ -99,7 +100,7 @@ struct Part {
     name: String,
 }
 
-/// Drops the parts of weeks that are past, as far as they are empty and nobody is at them.
+/// Drops the partitions of past weeks that are empty and not in use.
 pub(crate) async fn drop_empty(transaction: &DatabaseTransaction, now: Timestamp) -> Result<(), StoreError> {
     if transaction.get_database_backend() != DbBackend::Postgres {
         return Ok(());

@@ -1,10 +1,10 @@
-//! The schema: bringing it up at a start, and up, down and status for the command line; and what of
-//! an older version the next start will end.
+//! The schema: bringing it up at a start; up, down and status for the command line; and the open rounds of an
+//! older version that the next start will end.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 use sea_orm_migration::{MigrationStatus, MigratorTrait};
 use serde::Serialize;
-use tidings_actors::{ports::StoreError, round::RULES};
+use tidings_actors::{model::round::RULES, ports::StoreError};
 use tidings_migration::Migrator;
 use tracing::{info, instrument::WithSubscriber, subscriber::NoSubscriber};
 
@@ -17,17 +17,17 @@ use crate::{OpenError, error::of_start, leases, rows};
 /// One step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// Its name.
+    /// The name of the step, which is its file in `migration`.
     pub name: String,
     /// Whether this database has taken it.
     pub applied: bool,
 }
 
-/// Takes all missing steps of the database at `url`, making the file where it is missing. Returns
-/// the names of the steps taken.
+/// Takes all missing steps of the database at `url`, and creates the file if it does not exist. Returns the
+/// names of the steps taken.
 ///
 /// # Errors
-/// See [`OpenError`]; a step that fails leaves the schema as it was.
+/// See [`OpenError`]; after a failed step the schema is unchanged.
 pub async fn up(url: &str) -> Result<Vec<String>, OpenError> {
     let connection = connect::writer(&Address::parse(url)?).await?;
     let taken = bring_up(&connection).await;
@@ -35,12 +35,12 @@ pub async fn up(url: &str) -> Result<Vec<String>, OpenError> {
     taken
 }
 
-/// Takes back the last `steps` steps of the database at `url`: their tables and all in them go. Those that
-/// were taken back, the last one first.
+/// Takes back the last `steps` steps of the database at `url`: their tables are dropped with all data.
+/// Returns the steps that were taken back, the last one first.
 ///
 /// # Errors
-/// See [`OpenError`]; a step that fails leaves the schema as it was, and so do servers that work with the
-/// database, wherever they run.
+/// See [`OpenError`]; after a failed step the schema is unchanged. The call is refused while a server works
+/// with the database, on any machine.
 pub async fn down(url: &str, steps: u32) -> Result<Vec<String>, OpenError> {
     let applied = async || {
         let steps = status(url).await?.into_iter().filter(|step| step.applied);
@@ -73,8 +73,8 @@ pub async fn status(url: &str) -> Result<Vec<Step>, OpenError> {
     Ok(steps?.into_iter().map(step).collect())
 }
 
-/// How many open rounds of the database at `url` were begun under rules that this binary no longer
-/// knows: its start ends each by a resync. 0 where there is no database yet. Changes nothing.
+/// The number of open rounds of the database at `url` that began under rules unknown to this binary: its
+/// start ends each with a resync. 0 if there is no database yet. Changes nothing.
 ///
 /// # Errors
 /// See [`OpenError`].
@@ -104,8 +104,8 @@ async fn read_status(connection: &Connection) -> Result<Vec<sea_orm_migration::M
     Migrator::get_migration_with_status_read_only(connection).await.map_err(refused)
 }
 
-/// Takes all missing steps, all or none, while no other process can write: of several that start
-/// together, the first one takes them.
+/// Takes all missing steps, all or none, while no other process can write: of several processes that start
+/// together, the first one takes the steps.
 pub(crate) async fn bring_up(connection: &Connection) -> Result<Vec<String>, OpenError> {
     if connection.get_database_backend() == DbBackend::Postgres {
         connect::refuse_unfit(connection).await?;
@@ -113,8 +113,8 @@ pub(crate) async fn bring_up(connection: &Connection) -> Result<Vec<String>, Ope
     locked(connection, None).await
 }
 
-/// Texts are compared by their bytes, as SQLite does and as pages of lists count on, whatever the
-/// language of the database is.
+/// Texts are compared by their bytes, as SQLite does and as pages of lists require, regardless of the
+/// database's language.
 const BY_BYTES: &str = "do $$ declare found record; begin
     for found in select c.table_name, c.column_name from information_schema.columns c
         join pg_class k on k.relname = c.table_name and k.relnamespace = current_schema()::regnamespace
@@ -127,13 +127,14 @@ const BY_BYTES: &str = "do $$ declare found record; begin
     end loop;
 end $$";
 
-/// Up, or so many steps down. On SQLite foreign keys are off meanwhile: a step that makes a table anew must
-/// not delete the rows that refer to it. Inside a transaction they cannot be switched.
+/// Takes all missing steps, or takes back this number of steps. On SQLite foreign keys are off meanwhile,
+/// because a step that rebuilds a table must not delete the rows that reference it. Foreign keys cannot be
+/// switched inside a transaction.
 async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
     if connection.get_database_backend() == DbBackend::Postgres {
         return stepped(connection, down).await;
     }
-    // A container has no directory for temporary files, which a table that is made anew would need.
+    // Rebuilding a table needs temporary storage, and a container may have no directory for temporary files.
     for pragma in ["foreign_keys = off", "temp_store = memory"] {
         connection.execute_unprepared(&format!("pragma {pragma}")).await.map_err(refused)?;
     }
@@ -144,8 +145,8 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
     done
 }
 
-/// The same in one transaction that holds the only write lock, and that ends only if every row still refers
-/// to one that is there.
+/// Takes the steps in one transaction that holds the only write lock, and that commits only if every foreign
+/// key still points to a row.
 async fn stepped(connection: &Connection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
     let transaction = connection.begin(Share::Rebuilding).await.map_err(refused)?;
     Migrator::install(&transaction).await.map_err(refused)?;
@@ -163,8 +164,8 @@ async fn stepped(connection: &Connection, down: Option<u32>) -> Result<Vec<Strin
     Ok(taken)
 }
 
-/// A file is claimed by the one server that has it open. A database of a server is not: others say in its
-/// rows that they live.
+/// A SQLite file is claimed by the server that has it open. A PostgreSQL database has no such claim: its rows
+/// show which servers are alive.
 async fn refuse_servers(connection: &Connection) -> Result<(), OpenError> {
     let is_shared = connection.get_database_backend() == DbBackend::Postgres;
     if !is_shared || !has_table(connection, "replica").await.map_err(asked)? {
@@ -181,7 +182,7 @@ async fn refuse_dangling(transaction: &DatabaseTransaction) -> Result<(), OpenEr
     }
 }
 
-/// Rows that refer to nothing. PostgreSQL has none.
+/// Rows with a reference to a missing row. PostgreSQL has none.
 async fn dangling(connection: &impl ConnectionTrait) -> Result<Vec<String>, OpenError> {
     let mut faults = Vec::new();
     if connection.get_database_backend() == DbBackend::Postgres {
@@ -211,8 +212,8 @@ async fn take_missing(transaction: &DatabaseTransaction) -> Result<Vec<String>, 
     Ok(taken)
 }
 
-/// Stands among the steps of a database into which another one is copied, until all of it is there: so
-/// every version refuses it, also one that knows no such mark.
+/// The name of a mark among the steps of a database into which another one is being copied: every version
+/// refuses such a database, also a version that does not know the mark.
 const UNFINISHED: &str = "unfinished_copy";
 
 /// Takes all missing steps and leaves the mark; whether it was there already, from a copy that was cut off.
@@ -233,8 +234,8 @@ pub(crate) async fn unmark(transaction: &DatabaseTransaction) -> Result<bool, Op
     Ok(count.map_err(asked)? > 0)
 }
 
-/// What a database itself finds wrong with it: on SQLite damaged pages and indexes, and rows that refer
-/// to nothing; on PostgreSQL indexes that are not used because they are not whole.
+/// The faults that a database finds in itself: on SQLite damaged pages and indexes, and references to missing
+/// rows; on PostgreSQL invalid indexes.
 pub(crate) async fn faults(connection: &Connection) -> Result<Vec<String>, OpenError> {
     let mut faults = Vec::new();
     if connection.get_database_backend() == DbBackend::Postgres {
@@ -259,13 +260,13 @@ pub(crate) async fn faults(connection: &Connection) -> Result<Vec<String>, OpenE
     Ok(faults)
 }
 
-/// A step that this binary does not know was taken by a newer one.
+/// Refuses a database with a step that this binary does not know: a newer version took it.
 async fn refuse_newer(transaction: &DatabaseTransaction) -> Result<(), OpenError> {
     let taken = Migrator::get_migration_models(transaction).await.map_err(refused)?;
     all_known(taken.into_iter().map(|model| model.version))
 }
 
-/// The steps that a database has taken, oldest first; all of them are known. Changes nothing.
+/// The steps that a database has taken, oldest first; all of them are known to this binary. Changes nothing.
 pub(crate) async fn taken(connection: &Connection) -> Result<Vec<String>, OpenError> {
     if !has_table(connection, "seaql_migrations").await.map_err(asked)? {
         return Ok(Vec::new());

@@ -1,16 +1,16 @@
-//! Everything of one database into another one, SQLite or PostgreSQL, for an installation that moves
+//! Copies all rows of one database into another one, SQLite or PostgreSQL, for an installation that moves
 //! (`tidings migrate copy`).
 //!
-//! The source is read in one transaction that keeps out all who write. The target gets its schema and a mark
-//! (`schema::mark_unfinished`) first, then all rows in one transaction. What is there then is read again from
-//! both, over a connection of its own, and compared by counts and digests; only where all is equal the mark
-//! goes. Cut off anywhere, the target is refused by every start, and the next copy begins anew.
+//! The source is read in one transaction that blocks all writers. The target first gets its schema and a mark
+//! (`schema::mark_unfinished`), then all rows in one transaction. Then both are read again, the target over
+//! another connection, and compared by counts and digests; the mark is removed only if all are equal. If the
+//! copy is cut off anywhere, every start refuses the target, and the next copy begins again.
 //!
-//! Rows are copied as they are, sealed values too: the keyring opens them in the target. Leases and replicas
-//! are of processes and stay behind. The epoch that fences all of them off rises above every one that was
-//! seen in either database: a process that was stopped long ago, with a connection to a database which
-//! was filled anew meanwhile, finds its own epoch nowhere. In the source it rises too, at the end and in the
-//! transaction that kept writers out: whoever still lives there writes nothing after what was copied.
+//! Rows are copied unchanged, also sealed values: the keyring opens them in the target. Leases and replicas
+//! belong to processes and are not copied. The epoch that fences off all processes rises above every epoch
+//! seen in either database: a process that was stopped long ago, with a connection to a database that was
+//! filled again meanwhile, does not find its own epoch. In the source it rises too, at the end and in the
+//! transaction that blocked writers: a process that is still alive there writes nothing after the copy.
 
 mod reading;
 pub(crate) mod tables;
@@ -37,17 +37,17 @@ use crate::{
 pub use reading::Digest;
 use tables::Table;
 
-/// Told what is being done, and with how many rows of it.
+/// Called with each step and the number of rows done so far.
 pub type Tell<'a> = &'a (dyn Fn(&'static str, u64) + Sync);
 
-/// One table, as it is in both.
+/// The comparison of one table after the copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Compared {
-    /// The table.
+    /// The name of the table.
     pub table: &'static str,
-    /// What the source holds.
+    /// Count and digest of the rows in the source.
     pub source: Digest,
-    /// What the target holds.
+    /// Count and digest of the rows in the target.
     pub target: Digest,
 }
 
@@ -74,13 +74,13 @@ pub enum TransferError {
     /// The source is of an older version.
     #[error("the source lacks {0} steps of the schema: run `tidings migrate up` on it first")]
     OlderSource(usize),
-    /// The source finds faults in itself.
+    /// The source has faults.
     #[error("the source is damaged: {0}")]
     Damaged(String),
-    /// Somebody uses the source.
+    /// Servers use the source database.
     #[error("the source is in use by {0}")]
     InUse(String),
-    /// The target holds something.
+    /// The target is not empty.
     #[error("the target holds rows already (in {0}); nothing was changed there")]
     NotEmpty(&'static str),
     /// Something in the source cannot be copied.
@@ -91,7 +91,7 @@ pub enum TransferError {
         /// The row and its fault, in words.
         reason: String,
     },
-    /// The target does not hold what the source holds.
+    /// The target differs from the source.
     #[error("the target differs from the source in {}; no start uses it", differing(.0))]
     Differs(Vec<Compared>),
 }
@@ -101,10 +101,10 @@ fn differing(compared: &[Compared]) -> String {
     tables.collect::<Vec<_>>().join(", ")
 }
 
-/// Copies the database at `from` into the one at `to`, which holds nothing, and compares them.
+/// Copies the database at `from` into the empty one at `to`, and compares them.
 ///
 /// # Errors
-/// See [`TransferError`]. The same call may be made again.
+/// See [`TransferError`]. The same call may be repeated.
 pub async fn transfer(
     from: &str,
     to: &str,
@@ -167,7 +167,8 @@ async fn from_source(
     Ok(compared)
 }
 
-/// Replicas that said lately that they live. One that was killed says nothing any more, and is waited for.
+/// Refuses while replicas count as alive. A killed replica counts as alive until its time is over, and is
+/// waited for.
 async fn refuse_replicas(held: &DatabaseTransaction) -> Result<(), TransferError> {
     if held.get_database_backend() != DbBackend::Postgres {
         return Ok(());
@@ -194,7 +195,7 @@ async fn into_target(
     if compared.iter().all(Compared::is_equal) { Ok(compared) } else { Err(TransferError::Differs(compared)) }
 }
 
-/// Makes the schema and leaves the mark, both or neither; refuses what holds anything that no copy brought.
+/// Creates the schema and the mark, both or neither; refuses a target with data that no copy wrote.
 async fn begin(target: &Connection) -> Result<(), TransferError> {
     if target.get_database_backend() == DbBackend::Postgres {
         connect::refuse_unfit(target).await.map_err(TransferError::Target)?;
@@ -218,7 +219,7 @@ async fn fill(
     tell: Tell<'_>,
 ) -> Result<Vec<Table>, TransferError> {
     let transaction = target.begin(Share::Rebuilding).await.map_err(|error| of_target(&error))?;
-    // What an earlier copy left that was cut off while it was compared.
+    // Removes the rows of an earlier copy that was cut off during the comparison.
     for table in
         tables::OF_PROCESSES.iter().filter(|table| **table != "lease").chain(tables::COPIED.iter().rev())
     {
@@ -251,7 +252,7 @@ async fn fill(
     Ok(all)
 }
 
-/// The leases of a database that nobody has, above every epoch that was seen in either.
+/// Writes the leases of a database without an owner, with an epoch above every epoch seen in either database.
 async fn write_leases(
     held: &DatabaseTransaction,
     transaction: &DatabaseTransaction,
@@ -270,7 +271,7 @@ async fn write_leases(
     rows::execute(transaction, "lease", text, vec![epoch.into()]).await.map_err(unwritten).map(drop)
 }
 
-/// Reads both anew, side by side.
+/// Reads both databases again, side by side, and compares counts and digests.
 async fn compare(
     held: &DatabaseTransaction,
     fresh: &Connection,
@@ -293,8 +294,8 @@ async fn compare(
     Ok(compared)
 }
 
-/// Fences off whoever still lives in the source, then takes the mark off the target. Cut off in between, the
-/// copy is made again.
+/// Fences off processes that still use the source, then removes the mark of the target. If it is cut off in
+/// between, the copy must be repeated.
 async fn end(held: DatabaseTransaction, target: &Connection) -> Result<(), TransferError> {
     let text = "update lease set epoch = epoch + 1 where shard = $1";
     rows::execute(&held, "lease", text, vec![ALL.into()]).await.map_err(unread)?;
@@ -304,7 +305,7 @@ async fn end(held: DatabaseTransaction, target: &Connection) -> Result<(), Trans
     transaction.commit().await.map_err(|error| of_target(&error))
 }
 
-/// Why the source cannot be had alone.
+/// The error if the source cannot be locked.
 fn busy(error: &DbErr) -> TransferError {
     let said = error.to_string();
     if said.contains("database is locked") || code(error).is_some_and(|code| code == "55P03") {

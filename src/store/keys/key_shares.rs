@@ -1,19 +1,21 @@
-//! The keyring among replicas on PostgreSQL: a key is made by one of them, taken by all, and seals only then.
+//! The keyring among replicas on PostgreSQL: one replica creates a key, all replicas take it, and only then
+//! it seals.
 //!
-//! Each key that was handed on has a row. *Offered*: every replica takes it, in its file and in force, and
-//! says so in its own row; it opens, and nothing is sealed with it. *Active*: every replica whose word counts
-//! had it, and the last active one seals. *Closed*: no write that was sealed with it is committed any more
-//! ([`may_seal`]), by nobody, also not by one that was away: so what it sealed can be counted. *Retired*:
-//! nothing is sealed with it, and replicas drop it after a look of their own.
+//! Each key that was handed on has a row. *Offered*: every replica takes the key, in its file and in memory,
+//! and records that in its own row; the key opens, and nothing is sealed with it. *Active*: every live
+//! replica had the key, and the last active key seals. *Closed*: no write that was sealed with the key is
+//! committed any more ([`may_seal`]), not even by a replica that was away: so the values of the key can be
+//! counted. *Retired*: nothing is sealed with the key, and replicas drop it after a check of their own.
 //!
-//! A replica looks at the rows before it proves its keyring at a start, once more after it said that it
-//! lives (whoever waited for all of them either saw it, or it sees the key), when it is told, and now and
-//! then. One that lacks a key which may have sealed something gets no lease. So a crash at any line leaves
-//! every value readable by all, and whoever asks again goes on with the key that was offered.
+//! A replica reads the rows before it proves its keyring at a start, again after it wrote its own row (a
+//! replica that waits for all others either saw this row, or this replica sees the key), when it is notified,
+//! and from time to time. A replica that lacks a key which may have sealed a value gets no lease. So after a
+//! crash at any line all replicas can still open every value, and a repeated call continues with the offered
+//! key.
 //!
-//! A new key lies in its row sealed with the one that sealed before, and no longer than it must: whoever had
-//! that one and reads the database would get the new one. The rest of the row stays, so that a keyring which
-//! lacks a key is recognised. SQLite has one process, and no rows here.
+//! A new key is stored in its row sealed with the previous key, and no longer than necessary: an attacker
+//! with the previous key and the database would get the new one. The rest of the row stays, so that a keyring
+//! which lacks a key is recognised. SQLite has one process, and no rows here.
 
 mod rotation;
 
@@ -26,7 +28,7 @@ use tidings_entity::{
     key_share,
     kind::KeyState::{Active, Closed, Offered, Retired},
 };
-use tidings_secrets::{HandedKey, Keyring, Place};
+use tidings_secrets::{HandedKey, Keyring, SealedField};
 use tracing::{error, info, warn};
 
 use super::sealed::LOOK_MAX;
@@ -40,15 +42,15 @@ use crate::{
 /// How long a key that seals is still handed to replicas that were away, in milliseconds.
 const HANDED_FOR: i64 = 24 * 3600 * 1000;
 
-/// What the rows ask of a keyring.
+/// The changes of a keyring that the rows require.
 struct Steps {
     /// Keys that it lacks and can open.
     take: Vec<HandedKey>,
-    /// The key that is to seal, where another one does.
+    /// The key that must seal, if another one does.
     seal_with: Option<String>,
-    /// Keys that it has and that are to go.
+    /// Keys of the keyring that must be dropped.
     retired: Vec<String>,
-    /// Keys that it lacks, cannot open, and that may have sealed something.
+    /// Keys that the keyring lacks, cannot take, and that may have sealed values.
     lacking: Vec<String>,
 }
 
@@ -99,7 +101,7 @@ impl Steps {
     }
 }
 
-/// A replica whose word counts.
+/// A replica that counts as alive.
 #[derive(FromQueryResult)]
 struct Living {
     id: ReplicaId,
@@ -107,14 +109,14 @@ struct Living {
     keys: String,
 }
 
-/// What a replica says of its keyring: the key that seals first.
+/// The ids of the keys in a keyring for the replica's row; the key that seals comes first.
 pub(crate) fn said(keyring: &Keyring) -> String {
     let status = keyring.status();
     let others = status.keys.iter().filter(|id| **id != status.primary);
     std::iter::once(&status.primary).chain(others).map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
-/// At a start, before the keyring is proved: takes what was handed on while this one was away.
+/// At a start, before the keyring is proved: takes the keys that were handed on while this process was away.
 pub(crate) async fn take_at_start(
     connection: &impl ConnectionTrait,
     keyring: &Keyring,
@@ -128,7 +130,7 @@ pub(crate) async fn take_at_start(
     }
 }
 
-/// The keyring as a start would have it, in memory; for whoever only looks.
+/// The keyring as a start would have it, in memory, for checks that change nothing.
 pub(crate) async fn foreseen(
     connection: &impl ConnectionTrait,
     keyring: &Keyring,
@@ -140,7 +142,8 @@ pub(crate) async fn foreseen(
     }
 }
 
-/// Refuses what was sealed with a key that another replica closed meanwhile: nobody would look for it.
+/// Refuses a value that was sealed with a key that another replica closed meanwhile: sealing again would not
+/// find that value.
 pub(crate) async fn may_seal(transaction: &DatabaseTransaction, keyring: &Keyring) -> Result<(), StoreError> {
     if transaction.get_database_backend() != DbBackend::Postgres {
         return Ok(());
@@ -155,7 +158,7 @@ pub(crate) async fn may_seal(transaction: &DatabaseTransaction, keyring: &Keyrin
     }
 }
 
-/// The first key that may have sealed something and that this keyring lacks.
+/// The first key that this keyring lacks and that may have sealed values.
 pub(crate) async fn lacking(
     connection: &impl ConnectionTrait,
     keyring: &Keyring,
@@ -171,17 +174,18 @@ impl SqlStore {
         self.address.file().is_none()
     }
 
-    /// Does what the rows ask of this keyring, and says which keys it has.
+    /// Applies the rows to this keyring, and records the keys that it has.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`], also when it lacks a key and cannot take it.
+    /// [`StoreError::Unavailable`], also if a key is missing and cannot be taken.
     pub(crate) async fn follow_keys(&self) -> Result<(), StoreError> {
         if !self.is_shared() {
             return Ok(());
         }
         let mut steps = Steps::of(&read(&self.readers).await?, &self.context.keyring)?;
         if steps.changes_something() {
-            // Between verbs: what one of them names and seals is of one key. And by what the rows say then.
+            // Runs between other calls, so that a call names and seals with the same key, and by the rows at
+            // that moment.
             let follow = self.writer.question(|transaction, context| {
                 Box::pin(async move {
                     let steps = Steps::of(&read(transaction).await?, &context.keyring)?;
@@ -201,7 +205,7 @@ impl SqlStore {
         }
     }
 
-    /// Drops a key that was retired, once this one finds nothing either that needs it.
+    /// Drops a key that was retired, after this replica has checked that no row needs it.
     async fn drop_key(&self, id: String) -> Result<(), StoreError> {
         let count = self.sealed_with(&id, LOOK_MAX).await?;
         if count > 0 || self.context.keyring.status().primary == id {
@@ -230,7 +234,7 @@ impl SqlStore {
         say.await.map(drop)
     }
 
-    /// Wipes keys out of their rows that nobody needs from there any more.
+    /// Removes keys from their rows once every replica has them.
     async fn forget_handed(&self) -> Result<(), StoreError> {
         let needless = format!(
             "sealed is not null and state <> 'offered' and active_at <= {NOW} - $1 and not exists
@@ -250,7 +254,7 @@ impl SqlStore {
     }
 }
 
-/// Every row, in the order in which keys came.
+/// Every row, in the order in which the keys were offered.
 async fn read(connection: &impl ConnectionTrait) -> Result<Vec<key_share::Model>, StoreError> {
     if connection.get_database_backend() != DbBackend::Postgres {
         return Ok(Vec::new());
@@ -275,6 +279,6 @@ fn handed(ring: &Keyring, share: &key_share::Model) -> Option<HandedKey> {
     }
 }
 
-fn place(id: &str) -> Place<'_> {
-    Place { table: "key_share", column: "sealed", row: id }
+fn place(id: &str) -> SealedField<'_> {
+    SealedField { table: "key_share", column: "sealed", row: id }
 }

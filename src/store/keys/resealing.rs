@@ -1,15 +1,14 @@
-//! Sealing anew with the primary key, step by step through the columns in the order of their keys.
+//! Seals values again with the primary key, step by step through the columns in the order of their keys.
 //!
-//! How far it is, is remembered in memory only: what is left is what the primary key did not seal, so it goes
-//! on after a kill, and a value that is written meanwhile is sealed right already. A step reads, opens and
-//! seals beside the writer; in its transaction stand only the updates, by key, each of them of the value that
-//! was read.
+//! The progress is in memory only: a value is left if another key sealed it, so the work continues after a
+//! kill, and new values are sealed with the primary key anyway. A step reads, opens and seals beside the
+//! writer; its transaction has only updates by key, each conditional on the value that was read.
 
 use data_encoding::HEXLOWER;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 use tidings_actors::ports::{Resealed, StoreError};
 use tidings_entity::id::AppId;
-use tidings_secrets::Place;
+use tidings_secrets::SealedField;
 use tracing::warn;
 
 use super::{
@@ -18,25 +17,25 @@ use super::{
 };
 use crate::{Context, SqlStore, error::undecodable, rows};
 
-/// Values of a step that go into one transaction: others wait for it.
+/// The most values in one transaction, which others wait for.
 const TRANSACTION_MAX: u64 = 100;
 
-/// How far sealing anew is.
+/// The progress of sealing all values again with the primary key.
 #[derive(Debug, Default)]
 pub(crate) struct Resealing {
-    /// The key that seals; another one begins anew.
+    /// The key that seals; another primary key starts the work again.
     primary: String,
     /// Index into [`COLUMNS`], and the last row of it that was looked at.
     column: usize,
     after: Option<(String, String)>,
-    /// Values that other keys sealed when this began, less those that were sealed anew.
+    /// Values of other keys when the work began, minus those sealed again since.
     left: u64,
-    /// Of these, values that do not open.
+    /// The number of these values that cannot be opened.
     unreadable: u64,
 }
 
 impl SqlStore {
-    /// One step: as many values as it may.
+    /// One step: as many values as allowed.
     pub(crate) async fn reseal_step(
         &self,
         at: &mut Resealing,
@@ -79,7 +78,7 @@ impl SqlStore {
         }
         (done.left, done.unreadable) = (at.left, at.unreadable);
         if at.column == COLUMNS.len() {
-            // The end, by count: what was sealed meanwhile is not left.
+            // At the end the values are counted: some may have been sealed meanwhile.
             done.left = self.sealed_by_others(&at.primary).await?;
             *at = Resealing::default();
         }
@@ -94,27 +93,27 @@ impl SqlStore {
 
 /// A sealed value with the two parts of its row's key; the second may be empty.
 #[derive(FromQueryResult)]
-struct Row {
+struct SealedRow {
     first: String,
     second: String,
     sealed: Vec<u8>,
 }
 
-/// A value that the primary key sealed, and the row that it goes into.
+/// A value sealed by the primary key, and its row.
 struct Fresh {
-    row: Row,
+    row: SealedRow,
     sealed: Vec<u8>,
     fingerprint: Option<String>,
 }
 
 impl SealedColumn {
-    /// The next values that another key sealed, in the order of their keys.
+    /// The next values of other keys, in the order of their rows.
     async fn others(
         &self,
         connection: &impl ConnectionTrait,
         at: &Resealing,
         most: u64,
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<Vec<SealedRow>, StoreError> {
         let Self { table, column, key: (first, second), order, row: (key, parts), .. } = self;
         let primary =
             HEXLOWER.decode(at.primary.as_bytes()).map_err(|error| undecodable("keyring", error))?;
@@ -133,11 +132,11 @@ impl SealedColumn {
         rows::all(connection, table, &text, values).await
     }
 
-    /// A value as the primary key seals it; nothing where it does not open.
-    fn sealed_anew(&self, context: &Context, row: Row) -> Result<Option<Fresh>, StoreError> {
+    /// A value sealed by the primary key; `None` if the old value cannot be opened.
+    fn sealed_anew(&self, context: &Context, row: SealedRow) -> Result<Option<Fresh>, StoreError> {
         let Self { table, column, .. } = self;
         let name = (self.place)(&row.first, &row.second);
-        let place = Place { table, column, row: &name };
+        let place = SealedField { table, column, row: &name };
         let secret = match context.keyring.open_sealed(&place, &row.sealed) {
             Ok(secret) => secret,
             Err(error) => {
@@ -147,7 +146,7 @@ impl SealedColumn {
         };
         let sealed = context.keyring.seal(&place, &secret, &*context.random);
         let fingerprint = if *table == "credential" {
-            // What the old key made is found only as long as that key is there.
+            // The fingerprint of an older key can be found only while that key is in the keyring.
             let app: AppId = row.second.parse().map_err(|error| undecodable(table, error))?;
             context.keyring.fingerprints(&app, &secret).into_iter().next()
         } else {
@@ -156,8 +155,8 @@ impl SealedColumn {
         Ok(Some(Fresh { row, sealed, fingerprint }))
     }
 
-    /// Puts values in place of those that were read, where these still stand there; how many. Nothing
-    /// where another key seals by now: the one that sealed these may be retired at any moment.
+    /// Replaces the values that were read, if they are still there. Returns their number. Replaces nothing if
+    /// another key seals by now, because the key of these values may be retired at any moment.
     async fn replace(
         &self,
         transaction: &DatabaseTransaction,

@@ -1,4 +1,4 @@
-//! Every column that holds a sealed secret, and which keys sealed what stands there.
+//! Every column with sealed secrets, and the keys that sealed their values.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use tidings_actors::ports::StoreError;
 
 use crate::{SqlStore, error::undecodable, rows};
 
-/// Rows that are looked at in one statement where a key is to go: no other reader waits for more.
+/// The rows that one statement reads when a key is retired: other readers wait at most that long.
 pub(crate) const LOOK_MAX: u64 = 2_000;
 
 /// A column of sealed values: how its rows are named, read and written.
@@ -19,14 +19,14 @@ pub(crate) struct SealedColumn {
     pub(crate) key: (&'static str, &'static str),
     /// How the table orders its rows.
     pub(crate) order: &'static str,
-    /// What names a row, and the same of the parts `$2` and `$3`.
+    /// The columns that name a row, and the same for the parameters `$2` and `$3`.
     pub(crate) row: (&'static str, &'static str),
-    /// Which row the keyring is told, from the two parts.
+    /// The row that the value was sealed for, from the two parts of its key.
     pub(crate) place: fn(&str, &str) -> String,
 }
 
-/// All of them; a test compares this list with the schema.
-pub(crate) static COLUMNS: [SealedColumn; 8] = [
+/// All columns with sealed values; a test compares this list with the schema.
+pub(crate) static COLUMNS: [SealedColumn; 12] = [
     SealedColumn {
         table: "canary",
         column: "sealed",
@@ -76,6 +76,30 @@ pub(crate) static COLUMNS: [SealedColumn; 8] = [
         place: |first, _| first.to_owned(),
     },
     SealedColumn {
+        table: "hook",
+        column: "secret",
+        key: ("id", "''"),
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
+        place: |first, _| first.to_owned(),
+    },
+    SealedColumn {
+        table: "hook",
+        column: "former_secret",
+        key: ("id", "''"),
+        order: "id",
+        row: ("(id, '')", "($2, $3)"),
+        place: |first, _| first.to_owned(),
+    },
+    SealedColumn {
+        table: "receipt_body",
+        column: "sealed",
+        key: ("receipt_id", "''"),
+        order: "receipt_id",
+        row: ("(receipt_id, '')", "($2, $3)"),
+        place: |first, _| first.to_owned(),
+    },
+    SealedColumn {
         table: "credential",
         column: "secret",
         key: ("id", "app_id"),
@@ -91,6 +115,14 @@ pub(crate) static COLUMNS: [SealedColumn; 8] = [
         row: ("(owner, key_hash)", "($2, $3)"),
         place: |first, second| format!("{first}/{second}"),
     },
+    SealedColumn {
+        table: "commit_status",
+        column: "secret",
+        key: ("watch_id", "commit_id"),
+        order: "watch_id, commit_id",
+        row: ("(watch_id, commit_id)", "($2, $3)"),
+        place: |first, second| format!("{first}/{second}"),
+    },
 ];
 
 /// The key that sealed a row's value, if there is one.
@@ -102,7 +134,7 @@ struct KeyOf {
 }
 
 impl SealedColumn {
-    /// The keys of the next rows, in their order.
+    /// The keys that sealed the next rows, in the order of the rows.
     async fn keys(
         &self,
         connection: &impl ConnectionTrait,
@@ -135,7 +167,7 @@ impl SqlStore {
         }
     }
 
-    /// How many values on disk a key sealed: read in steps of so many rows, in the order of their keys.
+    /// The number of stored values that a key sealed, counted in steps of this many rows.
     pub(crate) async fn sealed_with(&self, id: &str, most: u64) -> Result<u64, StoreError> {
         let id = HEXLOWER.decode(id.as_bytes()).map_err(|error| undecodable("keyring", error))?;
         let mut count = 0;

@@ -1,11 +1,11 @@
-//! Rounds of before and what became of their changes, for people.
+//! Earlier rounds and the results of their changes, for people.
 
 use std::ops::Range;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
+    model::round::DeliveryId,
     ports::{Fates, PastRound, RoundFacts, RoundFilter, RoundPlace, SettledRange, StoreError, Tries},
-    round::DeliveryId,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -54,9 +54,9 @@ pub(crate) async fn rounds(
     found.into_iter().map(facts).collect()
 }
 
-/// The statement for it. The first rounds of all cursors together are among the first ones of those
-/// cursors whose own first round comes first: so each cursor is looked at once, by the primary key, and
-/// few of them give rows. However many rounds an app has, they are never sorted.
+/// The statement of a list. The first rounds of all cursors are among the first rounds of those cursors whose
+/// own first round comes first: so each cursor is read once, by the primary key, and few of them return rows.
+/// The rounds of an app are never sorted, however many there are.
 pub(crate) fn listing(app: &AppId, filter: &RoundFilter, limit: u64) -> (String, Vec<Value>) {
     let mut values: Vec<Value> = vec![app.clone().into(), signed(limit).into()];
     let (mut of_cursor, mut of_round) = (String::new(), String::new());
@@ -84,7 +84,7 @@ pub(crate) fn listing(app: &AppId, filter: &RoundFilter, limit: u64) -> (String,
     if let Some(to) = filter.to {
         and(&mut of_round, "n.began_at < ?", vec![to.0.into()]);
     }
-    // Said as one bound of the number, which the key can seek.
+    // A single condition on the number, which the key can search by.
     let place = |number: i64, cursor: &CursorId| {
         vec![cursor.clone().into(), number.into(), number.saturating_sub(1).into()]
     };
@@ -126,6 +126,79 @@ pub(crate) fn listing(app: &AppId, filter: &RoundFilter, limit: u64) -> (String,
     (text, values)
 }
 
+#[derive(FromQueryResult)]
+struct FactsOfApp {
+    app_id: AppId,
+    #[sea_orm(nested)]
+    facts: Facts,
+}
+
+/// Rounds of all apps that a filter means, newest first.
+pub(crate) async fn rounds_of_all(
+    connection: &impl ConnectionTrait,
+    filter: &RoundFilter,
+    limit: u64,
+) -> Result<Vec<(AppId, RoundFacts)>, StoreError> {
+    let (text, values) = listing_of_all(filter, limit);
+    let found: Vec<FactsOfApp> = rows::readable(connection, "round", &text, values).await?;
+    found.into_iter().map(|row| Ok((row.app_id, facts(row.facts)?))).collect()
+}
+
+/// The statement of a list over all apps. Rounds are read from the newest on, by the index over their
+/// numbers, until enough are found; open rounds are few, and found by an index over cursors with an open
+/// round.
+pub(crate) fn listing_of_all(filter: &RoundFilter, limit: u64) -> (String, Vec<Value>) {
+    let mut values: Vec<Value> = vec![signed(limit).into()];
+    let mut conditions = String::new();
+    let mut and = |condition: &str, given: Vec<Value>| {
+        let mut condition = condition.to_owned();
+        for value in given {
+            values.push(value);
+            condition = condition.replacen('?', &format!("${}", values.len()), 1);
+        }
+        conditions.push_str(" and ");
+        conditions.push_str(&condition);
+    };
+    if let Some(watch) = &filter.watch {
+        and("c.watch_id = ?", vec![watch.clone().into()]);
+    }
+    if let Some(cursor) = &filter.cursor {
+        and("c.id = ?", vec![cursor.clone().into()]);
+    }
+    if filter.is_open {
+        and("c.open_round is not null and r.number = c.open_round", Vec::new());
+    }
+    if let Some(from) = filter.from {
+        and("(r.ended_at is null or r.ended_at >= ?)", vec![from.0.into()]);
+    }
+    if let Some(to) = filter.to {
+        and("r.began_at < ?", vec![to.0.into()]);
+    }
+    match &filter.place {
+        RoundPlace::Newest | RoundPlace::From(_) => {}
+        RoundPlace::Before(number, cursor) => {
+            let values = vec![(*number).into(), (*number).into(), cursor.clone().into()];
+            and("r.number <= ? and (r.number < ? or r.cursor_id < ?)", values);
+        }
+        RoundPlace::At(number, cursor) => {
+            let values = vec![(*number).into(), (*number).into(), cursor.clone().into()];
+            and("r.number <= ? and (r.number < ? or r.cursor_id <= ?)", values);
+        }
+    }
+    let text = format!(
+        "select x.*, (select count(*) from dead_letter d
+           where d.cursor_id = x.cursor_id and d.round = x.number) as parked
+         from (select w.app_id, r.cursor_id, r.number, r.kind, r.branch, r.held, r.target, r.deletes,
+             r.creates, r.updates, r.history_rewritten, r.skipped_commits, r.complete, r.position, r.began_at,
+             r.ended_at, c.watch_id
+           from round r join cursor c on c.id = r.cursor_id join watch w on w.id = c.watch_id
+           where r.number > 0{conditions}
+           order by r.number desc, r.cursor_id desc limit $1) x
+         order by x.number desc, x.cursor_id desc"
+    );
+    (text, values)
+}
+
 fn facts(row: Facts) -> Result<RoundFacts, StoreError> {
     let count = |number| unsigned("round", number);
     Ok(RoundFacts {
@@ -149,7 +222,7 @@ fn facts(row: Facts) -> Result<RoundFacts, StoreError> {
     })
 }
 
-/// One round of an app with all that its list is made of.
+/// One round of an app with all data that its list is computed from.
 pub(crate) async fn past(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -174,7 +247,7 @@ struct Try {
     next_at: Option<i64>,
 }
 
-/// What is known of a range of a round's changes.
+/// The facts about a range of a round's changes.
 pub(crate) async fn fates(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
@@ -188,7 +261,7 @@ pub(crate) async fn fates(
     let text = "select * from round where cursor_id = $1 and number = $2";
     let row: Option<round::Model> = rows::one(connection, "round", text, of_round()).await?;
     let row = row.ok_or(StoreError::NotFound)?;
-    // Ranges follow one another: the first that matters is the last one that begins before.
+    // Settled ranges follow one another: the first relevant one is the last that begins before the range.
     let text = "select * from settled where cursor_id = $1 and round = $2 and from_position < $4
                 and from_position >= coalesce((select max(s.from_position) from settled s
                   where s.cursor_id = $1 and s.round = $2 and s.from_position <= $3), 0)
@@ -236,7 +309,7 @@ fn counted(attempts: Vec<Try>) -> Result<Vec<Tries>, StoreError> {
     Ok(counted)
 }
 
-/// The last change of a round below a position that was given up.
+/// The last change of a round below a position that was parked.
 pub(crate) async fn last_parked(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
@@ -251,13 +324,14 @@ pub(crate) async fn last_parked(
 }
 
 #[derive(FromQueryResult)]
-struct Place {
+struct ChangePosition {
     cursor_id: CursorId,
     round: i64,
     position: i64,
 }
 
-/// Where a delivery of an app stands that has a row of its own: it failed or was given up.
+/// Cursor, round and position of a delivery of an app that failed or was parked; other deliveries have no
+/// row.
 pub(crate) async fn delivery(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -270,7 +344,7 @@ pub(crate) async fn delivery(
          where a.delivery_id = $2 and a.owner_kind = 'cursor' and w.app_id = $1 limit 1",
     ] {
         let values = vec![app.clone().into(), id.as_str().into()];
-        let found: Option<Place> = rows::one(connection, "attempt", text, values).await?;
+        let found: Option<ChangePosition> = rows::one(connection, "attempt", text, values).await?;
         if let Some(place) = found {
             return Ok(Some((place.cursor_id, place.round, unsigned("attempt", place.position)?)));
         }

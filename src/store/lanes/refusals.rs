@@ -1,16 +1,16 @@
-//! The end of a block by refusals: a receiver that refused everything took a test delivery, or a person let
-//! its watch go on.
+//! The end of a block by refusals: a receiver that refused everything accepted a test delivery, or a person
+//! resumed its watch.
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::ports::{REFUSALS_MAX, SelfRedrive, SinkKey, StoreError};
 use tidings_entity::{cursor, id::WatchId, kind::CursorState};
 
-use crate::{Context, ledger::told, letters::redrive, rows, watches::resync};
+use crate::{Context, ledger::told, letters::redrive, rows, statuses, watches::resync};
 
 /// Every letter of a cursor.
 const ALL: SelfRedrive = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
 
-/// A sink took a test delivery: what it refused is sent again, each letter by itself once.
+/// A sink accepted a test delivery: its refused changes are sent again, each letter by itself once.
 pub(crate) async fn of_sink(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -33,7 +33,7 @@ pub(crate) async fn of_sink(
     Ok(())
 }
 
-/// Somebody resumed a watch: it may refuse as much again.
+/// Ends the blocks of cursors of a watch whose app had refused everything, after the watch was resumed.
 pub(crate) async fn of_watch(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -61,6 +61,7 @@ async fn end(
         told::now(connection, context, told::recovered(connection, &cursor).await?).await?;
     }
     let text = "update cursor set refused = 0, state = $1, reason = $2 where id = $3";
-    let values = vec![state.into(), reason.into(), cursor.id.into()];
-    rows::execute(connection, "cursor", text, values).await.map(drop)
+    let values = vec![state.into(), reason.into(), cursor.id.clone().into()];
+    rows::execute(connection, "cursor", text, values).await?;
+    statuses::refresh(connection, context, &cursor.id, None).await
 }

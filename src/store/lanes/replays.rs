@@ -1,8 +1,8 @@
-//! Going back: which trees a cursor held once, and that one of them is to be replayed from. Nothing
-//! moves here: the lane begins the round when it reads its rows again.
+//! Replays: the trees that a cursor once held, and the request to replay from one of them. Deliveries do not
+//! change here: the lane begins the round when it reads its rows again.
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
-use tidings_actors::{ports::StoreError, round::TreeEnd};
+use tidings_actors::{model::round::TreeEnd, ports::StoreError};
 use tidings_entity::{
     cursor,
     id::{CursorId, ObjectId, ViewId, WatchId},
@@ -15,13 +15,13 @@ use crate::{
 };
 
 #[derive(FromQueryResult)]
-struct Held {
+struct HeldCommitRow {
     cursor_id: CursorId,
     text: String,
 }
 
-/// What a cursor held: both ends of rounds as far as it reached them, and what it holds now. Only the
-/// rounds that are kept as history tell.
+/// The trees that a cursor held: both ends of rounds as far as it reached them, and the present one. Only
+/// rounds that are kept as history count.
 const HELD: &str = "with t(cursor_id, view_id, number) as (
       select c.id, r.held_view, r.number from cursor c join round r on r.cursor_id = c.id
         where c.watch_id = $1 and r.held = $2
@@ -41,7 +41,7 @@ pub(crate) async fn was_held(
     commit: ObjectId,
 ) -> Result<(CursorId, TreeEnd), StoreError> {
     let values = vec![watch.clone().into(), commit.into(), cursor.map(CursorId::to_string).into()];
-    let mut found: Vec<Held> = rows::all(connection, "round", HELD, values).await?;
+    let mut found: Vec<HeldCommitRow> = rows::all(connection, "round", HELD, values).await?;
     found.dedup_by(|later, first| later.cursor_id == first.cursor_id);
     let [held] = found.as_slice() else {
         return Err(StoreError::Conflict(match found.len() {
@@ -52,7 +52,7 @@ pub(crate) async fn was_held(
     Ok((held.cursor_id.clone(), TreeEnd { commit, view: views::view(&held.text)? }))
 }
 
-/// Asks for a replay.
+/// Stores the request for a replay.
 pub(crate) async fn request(
     connection: &impl ConnectionTrait,
     id: &CursorId,
@@ -60,7 +60,8 @@ pub(crate) async fn request(
 ) -> Result<(), StoreError> {
     let cursor = rounds::row(connection, id).await?;
     if cursor.resync.is_some() {
-        // It delivers everything anyway, and now also deletes what was there then.
+        // The resync sends every file anyway; the tree of the replay becomes one of its bases, for the
+        // deletes.
         return resync::keep(connection, &cursor, vec![from]).await;
     }
     if cursor.held.is_none() {
@@ -71,7 +72,7 @@ pub(crate) async fn request(
     Ok(())
 }
 
-/// Forgets the request, unless it is another one by now.
+/// Removes the request, unless it was replaced by another one.
 pub(crate) async fn forget(
     connection: &impl ConnectionTrait,
     id: &CursorId,
@@ -82,7 +83,7 @@ pub(crate) async fn forget(
     Ok(())
 }
 
-/// Whether a round that goes back is the one that was asked for.
+/// Whether a replay round is the requested one.
 pub(crate) fn is_asked_for(cursor: &cursor::Model, held: Option<(ObjectId, ViewId)>) -> bool {
     held.is_some() && held == cursor.replay.zip(cursor.replay_view)
 }

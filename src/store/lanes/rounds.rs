@@ -1,12 +1,12 @@
-//! Beginning and ending rounds. What decides a round's list is written by `begin` and not touched
-//! until the round ends.
+//! Begins and ends rounds. `begin` writes the rows that decide a round's list; they do not change until the
+//! round ends.
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
+    model::round::{Round, TreeEnd},
     ports::{NewRound, Standing, StoreError},
-    round::{Round, TreeEnd},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -20,18 +20,32 @@ use super::replays;
 use crate::{
     Context,
     ledger::{self, Note, told},
-    rows,
+    rows, statuses,
     watches::{resync, views},
 };
 
-/// Begins a round, if the cursor is still what it was planned from.
+#[derive(FromQueryResult)]
+struct ShownCursor {
+    #[sea_orm(nested)]
+    cursor: cursor::Model,
+    is_shown: bool,
+}
+
+#[derive(FromQueryResult)]
+struct OpenRound {
+    #[sea_orm(nested)]
+    round: round::Model,
+    is_shown: bool,
+}
+
+/// Begins a round, if the cursor is still as it was when the round was planned.
 pub(crate) async fn begin(
     connection: &impl ConnectionTrait,
     context: &Context,
     new: &NewRound,
 ) -> Result<(), StoreError> {
     let round = &new.round;
-    let cursor = row(connection, &round.cursor).await?;
+    let (cursor, is_shown) = shown_row(connection, &round.cursor).await?;
     check(connection, &cursor, new).await?;
     let ends = [&round.spec.held, &round.spec.target];
     let views = ends.into_iter().flatten().chain(&round.spec.bases).map(|tree| (tree.view.id(), &tree.view));
@@ -72,10 +86,10 @@ pub(crate) async fn begin(
         round.began_at.0.into(),
     ];
     rows::execute(connection, "cursor", text, values).await?;
-    Ok(())
+    if is_shown { statuses::refresh(connection, context, &round.cursor, None).await } else { Ok(()) }
 }
 
-/// Refuses a round that was planned from something else than what stands now.
+/// Refuses a round that was planned from rows that changed meanwhile.
 async fn check(
     connection: &impl ConnectionTrait,
     cursor: &cursor::Model,
@@ -97,7 +111,7 @@ async fn check(
         let planned: Vec<_> = spec.bases.iter().map(|tree| (tree.commit, tree.view.id())).collect();
         let held = cursor.held.zip(cursor.held_view);
         let needed = resync::bases(connection, &cursor.id, resync::TO_COME).await?;
-        // A complete resync names nothing: its app drops what is not created.
+        // A complete resync needs no bases: its app drops files that are not created.
         if !round.complete && !needed.iter().chain(&held).all(|base| planned.contains(base)) {
             return refuse("the resync lacks a tree that the app may hold");
         }
@@ -144,26 +158,34 @@ async fn bind(connection: &impl ConnectionTrait, round: &Round) -> Result<(), St
 /// Moves `held` without a round.
 pub(crate) async fn advance(
     connection: &impl ConnectionTrait,
+    context: &Context,
     id: &CursorId,
     planned_after: i64,
     held: Option<(ObjectId, ViewId)>,
 ) -> Result<(), StoreError> {
     let text = "update cursor set held = $1, held_view = $2, guard_waived = false
-                where id = $3 and last_round = $4 and open_round is null and resync is null";
+                where id = $3 and last_round = $4 and open_round is null and resync is null
+                returning (select cast(case when w.status_host is null then 1 else 2 end as bigint)
+                  from watch w where w.id = cursor.watch_id)";
     let values = vec![
         held.map(|(commit, _)| commit).into(),
         held.map(|(_, view)| view).into(),
         id.clone().into(),
         planned_after.into(),
     ];
-    if rows::execute(connection, "cursor", text, values).await? == 0 {
+    let shown = rows::number(connection, "cursor", text, values).await?;
+    if shown == 0 {
         row(connection, id).await?;
         return Err(StoreError::Conflict("the cursor moved since this was planned".into()));
     }
-    caught_up(connection, id).await
+    caught_up(connection, id).await?;
+    match held {
+        Some((commit, _)) if shown > 1 => statuses::refresh(connection, context, id, Some(commit)).await,
+        _ => Ok(()),
+    }
 }
 
-/// Ends a round whose every change is settled. False if it is not the open one, or not settled.
+/// Ends a round whose every change is settled. `false` if the round is not open, or not settled.
 pub(crate) async fn finish(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -172,11 +194,13 @@ pub(crate) async fn finish(
     at: Timestamp,
     end_told: bool,
 ) -> Result<bool, StoreError> {
-    let text = "select r.* from round r join cursor c on c.id = r.cursor_id and c.open_round = r.number
+    let text = "select r.*, w.status_host is not null as is_shown
+                from round r join cursor c on c.id = r.cursor_id and c.open_round = r.number
+                join watch w on w.id = c.watch_id
                 where r.cursor_id = $1 and r.number = $2 and r.position = r.total";
     let values = vec![id.clone().into(), number.into()];
-    let round: Option<round::Model> = rows::one(connection, "round", text, values).await?;
-    let Some(round) = round else {
+    let round: Option<OpenRound> = rows::one(connection, "round", text, values).await?;
+    let Some(OpenRound { round, is_shown }) = round else {
         row(connection, id).await?;
         return Ok(false);
     };
@@ -201,6 +225,9 @@ pub(crate) async fn finish(
     rows::execute(connection, "dead_letter", text, values).await?;
     caught_up(connection, id).await?;
     tell(connection, context, &round, EntryType::RoundEnded).await?;
+    if is_shown {
+        statuses::refresh(connection, context, id, round.target).await?;
+    }
     Ok(true)
 }
 
@@ -217,7 +244,7 @@ async fn tell(
     }
 }
 
-/// Notes that the app was told that the open round begins.
+/// Records that the app was told of the beginning of the open round.
 pub(crate) async fn note_announced(
     connection: &impl ConnectionTrait,
     id: &CursorId,
@@ -229,7 +256,7 @@ pub(crate) async fn note_announced(
     rows::execute(connection, "round", text, values).await.map(drop)
 }
 
-/// Blocks a cursor, or lets it move again.
+/// Blocks or unblocks a cursor.
 pub(crate) async fn set_blocked(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -243,10 +270,12 @@ pub(crate) async fn set_blocked(
     }
     let standing = reason.map_or(Standing::Unblocked, Standing::Blocked);
     let notes = stand(connection, id, &standing).await?.into_iter().collect();
+    statuses::refresh(connection, context, id, None).await?;
     ledger::write(connection, context, notes, context.clock.now()).await
 }
 
-/// What a settled prefix, or a word from outside, does to a cursor as a whole; what there is to tell of it.
+/// Applies the effects of a settled prefix, or of a request, on the cursor as a whole. Returns the notes for
+/// the ledger.
 pub(crate) async fn stand(
     connection: &impl ConnectionTrait,
     id: &CursorId,
@@ -284,8 +313,9 @@ pub(crate) async fn pause_by_guard(
     rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
     let note = told::paused(connection, &cursor.watch_id, EntryType::WatchPaused, Some(&reason)).await?;
     let text = "update watch set state = $1, reason = $2 where id = $3";
-    let values = vec![WatchState::Paused.into(), reason.into(), cursor.watch_id.into()];
+    let values = vec![WatchState::Paused.into(), reason.into(), cursor.watch_id.clone().into()];
     rows::execute(connection, "watch", text, values).await?;
+    statuses::refresh_watch(connection, context, &cursor.watch_id).await?;
     ledger::write(connection, context, vec![note], context.clock.now()).await
 }
 
@@ -296,6 +326,17 @@ pub(crate) async fn row(
 ) -> Result<cursor::Model, StoreError> {
     let text = "select * from cursor where id = $1";
     rows::one(connection, "cursor", text, vec![id.clone().into()]).await?.ok_or(StoreError::NotFound)
+}
+
+/// The row of a cursor, and whether its watch shows statuses at its Git host.
+async fn shown_row(
+    connection: &impl ConnectionTrait,
+    id: &CursorId,
+) -> Result<(cursor::Model, bool), StoreError> {
+    let text = "select c.*, w.status_host is not null as is_shown
+                from cursor c join watch w on w.id = c.watch_id where c.id = $1";
+    let found: Option<ShownCursor> = rows::one(connection, "cursor", text, vec![id.clone().into()]).await?;
+    found.map(|found| (found.cursor, found.is_shown)).ok_or(StoreError::NotFound)
 }
 
 /// After `held` moved or a round ended: since when the cursor is behind, if it still is.

@@ -1,12 +1,12 @@
-//! Settling many lanes at once: one read, then one statement per table, however many there are.
-//! Several settlements of one lane become one range. What they park, what they do to their cursor
-//! as a whole and what is to be sent again follow one by one: that is rare.
+//! Settling many lanes at once: one read, then one statement per table, for any number of lanes. Several
+//! settlements of one lane become one range. Parked changes, effects on the cursor and redrives, which are
+//! rare, are written one by one.
 
 use std::{collections::BTreeMap, ops::Range};
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
-    ports::{Park, Settlement, StoreError, Streak},
+    ports::{Park, Settlement, Standing, StoreError, Streak},
     time::Timestamp,
 };
 use tidings_entity::{dead_letter, id::CursorId, kind::LetterStatus};
@@ -17,6 +17,7 @@ use crate::{
     ledger::{self, told},
     letters::redrive,
     rows::{self, list, signed},
+    statuses,
 };
 
 #[derive(FromQueryResult)]
@@ -33,7 +34,7 @@ struct OpenRound {
 }
 
 impl OpenRound {
-    /// Whether the row of the cursor says something else of what was given up in a row.
+    /// Whether the row of the cursor has another streak.
     fn differs(&self, streak: &Streak) -> bool {
         let from = self.streak_round.zip(self.streak_position);
         (i64::from(streak.count), i64::from(streak.refused)) != (self.streak, self.refused)
@@ -41,20 +42,20 @@ impl OpenRound {
     }
 }
 
-/// What the settlements of one lane come to.
+/// The settlements of one lane, combined.
 struct Lane<'s> {
     from: i64,
     to: i64,
     last: &'s Settlement,
     acknowledged: bool,
-    /// It passes what was settled above its position before.
+    /// Whether the prefix passes ranges that were settled above its position before.
     absorbs: bool,
-    /// Its cursor's row says something else.
+    /// Whether the row of the cursor must change as well.
     is_news: bool,
 }
 
-/// Records settled prefixes. False for each whose round is not open, or whose position is not new
-/// or lies beyond the end.
+/// Records settled prefixes. `false` for each whose round is not open, or whose position is not new or lies
+/// beyond the end.
 pub(crate) async fn settle(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -73,7 +74,7 @@ pub(crate) async fn settle(
             continue;
         };
         let lane = lanes.get(&settlement.cursor);
-        // A lane that ends may settle what is above its position alone.
+        // The settlement of a lane that ends may have only ranges above its position.
         let least = lane.map_or(round.position, |lane| lane.to) + i64::from(settlement.above.is_empty());
         if to < least || to > round.total {
             continue;
@@ -105,12 +106,16 @@ pub(crate) async fn settle(
         }
         notes.extend(told::parked(connection, settlement, &buried).await?);
         notes.extend(rounds::stand(connection, &settlement.cursor, &settlement.standing).await?);
+        if settlement.standing != Standing::Unchanged {
+            statuses::refresh(connection, context, &settlement.cursor, None).await?;
+        }
         at = at.max(settlement.at);
         for letters in &settlement.redrive {
             redrive::of_cursor(connection, &settlement.cursor, letters).await?;
         }
     }
-    // Other replicas settle at the same time: all ledgers of a turn are taken at its end, in one order.
+    // All ledgers of a turn are locked at its end, in one order, because other replicas settle at the same
+    // time.
     ledger::write(connection, context, notes, at).await?;
     Ok(fresh)
 }
@@ -134,7 +139,7 @@ async fn open_rounds(
     Ok(rounds.into_iter().map(|round| (round.cursor_id.clone(), round)).collect())
 }
 
-/// Ranges that one statement names at most.
+/// The most ranges in one statement.
 const LIST: usize = 256;
 /// The columns of a settled range.
 const RANGE: [&str; 5] = ["text", "bigint", "bigint", "bigint", "bigint"];
@@ -147,7 +152,7 @@ fn insert(values: &str) -> String {
     )
 }
 
-/// What was settled above the position before the prefix reached it is one with the prefix now.
+/// Removes or shortens the ranges above the position that the prefix has reached.
 async fn absorb(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
@@ -168,7 +173,7 @@ struct Above {
     to_position: i64,
 }
 
-/// What of a round is settled above its position.
+/// The ranges of a round that are settled above its position.
 pub(crate) async fn above(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
@@ -251,9 +256,9 @@ async fn record(
     Ok(())
 }
 
-/// Writes a dead letter, if it is not written already: a lane that ends may write the same outcomes again.
-/// An older open letter of the path is superseded and hands on what it remembers of the time before; a
-/// round that binds the older letter keeps it in its list. Whether it was written now.
+/// Writes a dead letter, if it is not written already: a lane that ends may write the same outcomes again. An
+/// older open letter of the path is superseded, and its `before` is taken over; a round that binds the older
+/// letter keeps it in its list. Returns whether the letter was written now.
 async fn bury(
     connection: &impl ConnectionTrait,
     settlement: &Settlement,

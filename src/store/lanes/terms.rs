@@ -1,4 +1,4 @@
-//! Under which terms lanes would be opened now: one statement for many cursors, by the keys of their rows.
+//! The present terms of lanes: one statement for many cursors, by the keys of their rows.
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use tidings_actors::ports::{LaneTerms, REFUSALS_MAX, StoreError};
@@ -10,7 +10,7 @@ use tidings_entity::{
 use crate::rows;
 
 #[derive(FromQueryResult)]
-struct Row {
+struct TermsRow {
     id: CursorId,
     state: WatchState,
     source_id: SourceId,
@@ -21,12 +21,12 @@ struct Row {
     refuses: i32,
 }
 
-/// The terms of those of these cursors that are there.
+/// The terms of these cursors; deleted cursors are left out.
 pub(crate) async fn of_lanes(
     connection: &impl ConnectionTrait,
     cursors: &[CursorId],
 ) -> Result<Vec<(CursorId, LaneTerms)>, StoreError> {
-    // On PostgreSQL a list is one value, however long.
+    // On PostgreSQL a list of any length is one value.
     let at_once = match connection.get_database_backend() {
         DbBackend::Postgres => cursors.len().max(1),
         _ => rows::LISTED_MAX,
@@ -45,7 +45,7 @@ pub(crate) async fn of_lanes(
              left join round r on r.cursor_id = c.id and r.number = c.open_round
              where c.id in (select id from v)"
         );
-        let found: Vec<Row> = rows::all(connection, "cursor", &text, values).await?;
+        let found: Vec<TermsRow> = rows::all(connection, "cursor", &text, values).await?;
         for row in found {
             let skip = row.skip_position.map(|position| rows::unsigned("cursor", position)).transpose()?;
             let of_lane = LaneTerms {

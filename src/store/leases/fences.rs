@@ -1,5 +1,5 @@
-//! Which leases stand, as a transaction sees them: what was begun under one that does not stand any more
-//! changes nothing. On PostgreSQL claims exclude every transaction that writes, so a plain read is enough.
+//! The valid leases, as a transaction sees them: work that was begun under an invalid lease changes nothing.
+//! On PostgreSQL claims exclude every writing transaction, so a plain read is enough.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use tidings_entity::id::ReplicaId;
 
 use crate::rows;
 
-/// The lease that stands for all: its epoch fences off every process at once.
+/// The lease of the whole database: its epoch fences off every process at once.
 pub(crate) const ALL: &str = "all";
 
 #[derive(FromQueryResult)]
@@ -19,10 +19,10 @@ struct Standing {
     owner: Option<ReplicaId>,
 }
 
-/// Those of these fences that stand.
+/// The fences that are still valid.
 ///
 /// # Errors
-/// [`StoreError::Fenced`] where the database was taken from this process as a whole.
+/// [`StoreError::Fenced`] if another process took over the whole database.
 pub(crate) async fn standing(
     connection: &impl ConnectionTrait,
     epoch: i64,
@@ -49,17 +49,17 @@ pub(crate) async fn standing(
     Ok(standing.intersection(asked).copied().collect())
 }
 
-/// The epoch of the lease that stands for all, as this transaction sees it.
+/// The epoch of the lease of the whole database, as this transaction sees it.
 pub(crate) async fn epoch(connection: &impl ConnectionTrait) -> Result<i64, StoreError> {
     rows::number(connection, "lease", "select epoch from lease where shard = $1", vec![ALL.into()]).await
 }
 
-/// What the row of a shard is named.
+/// The name of a shard's row.
 pub(crate) fn name(shard: Shard) -> String {
     shard.number().to_string()
 }
 
-/// The shard whose row has this name; `None`: it is the one for all.
+/// The shard whose row has this name; `None`: the row is the lease of the whole database.
 pub(crate) fn shard(name: &str) -> Option<Shard> {
     name.parse().ok().map(Shard::new)
 }

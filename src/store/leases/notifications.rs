@@ -1,5 +1,5 @@
-//! Notifications among the replicas that share a PostgreSQL database: who tells what, and the database's
-//! clock.
+//! Notifications among the replicas that share a PostgreSQL database: the sender and the signal, and the
+//! database's clock.
 
 use sea_orm::ConnectionTrait;
 use serde::{Deserialize, Serialize};
@@ -10,17 +10,17 @@ use crate::rows;
 
 /// The database's clock in unix milliseconds: not of when a transaction began, which may have waited.
 pub(crate) const NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)";
-/// What notifications are sent under.
+/// The channel of notifications.
 pub(crate) const CHANNEL: &str = "tidings";
 
-/// What is sent.
+/// The payload of a notification, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Notification {
     by: ReplicaId,
     signal: Signal,
 }
 
-/// Tells every replica but this one; as a part of a transaction, when that is committed.
+/// Notifies every other replica; inside a transaction, when it commits.
 pub(crate) async fn notify(
     connection: &impl ConnectionTrait,
     by: &ReplicaId,
@@ -32,9 +32,9 @@ pub(crate) async fn notify(
     rows::execute(connection, "lease", "select pg_notify($1, $2)", values).await.map(drop)
 }
 
-/// What another replica told; `None` for what the replica `id` told itself.
+/// The signal of another replica; `None` for a signal of the replica `id` itself.
 pub(crate) fn understood(text: &str, id: &ReplicaId) -> Option<Signal> {
-    // One of a newer version says what this one does not know: it looks at everything.
+    // A signal of a newer version that this one does not know: everything is read again.
     let Ok(told) = serde_json::from_str::<Notification>(text) else { return Some(Signal::Missed) };
     (told.by != *id).then_some(told.signal)
 }

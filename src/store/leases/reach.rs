@@ -4,11 +4,11 @@
 use sea_orm::{ConnectionTrait, DbBackend, Value};
 use tidings_actors::ports::{Reach, Shard};
 
-/// The letters of a ULID, by what they stand for (Crockford's base32).
+/// The characters of a ULID, in the order of their values (Crockford's base32).
 const LETTERS: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// A condition on the column of a repository's id, with the value for its place `$place`; `None`: any
-/// repository will do.
+/// A condition on the column of a repository's id, with the value for its parameter `$place`; `None`: every
+/// repository matches.
 pub(crate) fn within(
     connection: &impl ConnectionTrait,
     column: &str,
@@ -16,12 +16,12 @@ pub(crate) fn within(
     reach: &Reach,
 ) -> Option<(String, Value)> {
     let Reach::These(shards) = reach else { return None };
-    // One text for every set of shards, so that it is prepared once.
+    // One statement text for every set of shards, so that it is prepared once.
     let map: String = Shard::all().map(|shard| if shards.contains(&shard) { '1' } else { '0' }).collect();
     Some((format!("substr(${place}, {} + 1, 1) = '1'", number(connection, column)), map.into()))
 }
 
-/// The number of the shard of the repository whose id stands in a column.
+/// The expression in SQL for the shard of the repository whose id is in a column.
 pub(crate) fn number(connection: &impl ConnectionTrait, column: &str) -> String {
     let find = match connection.get_database_backend() {
         DbBackend::Postgres => "strpos",

@@ -1,4 +1,4 @@
-//! Who waits for entries hears that some were written, once they are on disk.
+//! Notifies waiting tasks of written entries, once they are on disk.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 /// Whether this process wrote entries.
 #[derive(Default)]
 pub(crate) struct News {
-    /// The transaction that is going on writes entries, or one did that was taken back.
+    /// The present transaction has written entries, or a transaction did that was rolled back.
     is_marked: AtomicBool,
     /// Transactions with entries that are on disk.
     told: watch::Sender<u64>,

@@ -1,4 +1,4 @@
-//! Reading ledgers: lists for people, and stretches for those who follow one.
+//! Reads ledgers: lists for people, and ranges for readers that follow a ledger.
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use tidings_actors::{
@@ -73,7 +73,7 @@ pub(crate) async fn of_all(
     search.read(connection, "e.at desc, e.app_id desc, e.number desc", limit).await
 }
 
-/// What subscriptions are sent. An entry about sending would lead to the next one.
+/// The entries that subscriptions may get. An entry about sending would cause the next one.
 const SENDABLE: &str = "e.type not like 'subscription.%' and e.type not like 'mail.%'";
 
 struct Search {
@@ -105,7 +105,7 @@ impl Search {
             search.and("e.at <", *until);
         }
         if let Some(query) = query {
-            // The owner is a condition of its own, beside these parentheses.
+            // The condition on the owner is separate from the filter's condition.
             let meant = condition(backend, query, column, &mut search.values);
             search.conditions.push(format!("({meant})"));
         }

@@ -1,4 +1,4 @@
-//! Old entries go, the oldest first: by their age, and by how many an app has.
+//! Removes old entries, the oldest first: by their age, and by their number per app.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use tidings_entity::id::AppId;
 
 use crate::rows::{self, signed};
 
-/// The newest entry of an app that goes.
+/// The newest entry of an app that is removed.
 #[derive(FromQueryResult)]
 struct Cut {
     app_id: AppId,
     number: i64,
 }
 
-/// Removes entries beyond this age, or beyond this many of an app, at most `limit`. How many went.
+/// Removes entries beyond this age, or beyond this number per app, at most `limit`. Returns the number
+/// removed.
 pub(crate) async fn prune(
     connection: &impl ConnectionTrait,
     now: Timestamp,
@@ -47,7 +48,7 @@ pub(crate) async fn prune(
                       (select min(number) from entry where app_id = $1), last + 1) where app_id = $1";
         rows::execute(connection, "ledger", text, vec![app_id.into()]).await?;
     }
-    // Of subjects that are gone nothing more will be told.
+    // Subjects that no longer exist get no further entries.
     let text = "delete from entry_fold where last_at < $1";
     rows::execute(connection, "entry_fold", text, vec![before.into()]).await?;
     Ok(limit - left)

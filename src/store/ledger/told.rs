@@ -1,4 +1,4 @@
-//! What an entry says of a cursor, a watch, a source or a sink.
+//! The notes about a cursor, a watch, a source or a sink for the ledger.
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::ports::{BreakerRow, Park, Settlement, SinkKey, StoreError};
@@ -12,7 +12,7 @@ use tidings_entity::{
 use super::{Note, caller, commit, outside, write};
 use crate::{Context, rows};
 
-/// Whose watch it is, and how people know it.
+/// The app and the name of a watch, for texts of entries.
 #[derive(FromQueryResult)]
 struct Named {
     app_id: AppId,
@@ -52,7 +52,7 @@ impl Named {
     }
 }
 
-/// Writes what happened now.
+/// Writes an event with the present moment.
 pub(crate) async fn now(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -76,7 +76,7 @@ async fn of_cursor(
     Ok(note.with("repository", repository).with("branch", cursor.branch.clone()))
 }
 
-/// A branch is blocked.
+/// The entry for a blocked branch.
 pub(crate) async fn blocked(
     connection: &impl ConnectionTrait,
     cursor: &cursor::Model,
@@ -106,7 +106,7 @@ pub(crate) async fn paused(
     Ok(note.with("repository", repository).with("reason", reason))
 }
 
-/// Changes of a round were given up: a note for each reason.
+/// Notes that changes of a round were parked, for each reason.
 pub(crate) async fn parked(
     connection: &impl ConnectionTrait,
     settlement: &Settlement,
@@ -133,7 +133,7 @@ pub(crate) async fn parked(
     Ok(parks.iter().map(note).collect())
 }
 
-/// A round began, or ended: told while a subscription of its app reads that, and otherwise nothing.
+/// Records that a round began or ended, if a subscription of its app reads such entries.
 pub(crate) async fn round(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
@@ -171,7 +171,7 @@ pub(crate) fn sink_used(
     Note::new(app.clone(), subject, entry_type, caller("endpoint")).with("reason", reason)
 }
 
-/// The same of what a delivery key names.
+/// Notes that the sink of a delivery key was disabled because its receiver is gone.
 pub(crate) fn gone(key: &SinkKey, reason: &str) -> Note {
     sink_used(&key.app, key.sink.as_ref(), EntryType::SinkDisabled, Some(reason))
 }
@@ -182,7 +182,7 @@ struct Watcher {
     url: String,
 }
 
-/// A breaker opened, or closed: of a source it is told to every app that watches through it.
+/// Notes that a breaker opened or closed; for a source in the ledger of every app that watches through it.
 pub(crate) async fn breaker(
     connection: &impl ConnectionTrait,
     row: &BreakerRow,
@@ -192,8 +192,8 @@ pub(crate) async fn breaker(
     match row.kind {
         BreakerKind::Endpoint => {
             let entry_type = if is_open { EntryType::SinkOpened } else { EntryType::SinkClosed };
-            // That the sink of a subscription fails is told as `subscription.blocked`, which no subscription
-            // is sent: told here it would lead to a message to each that fails.
+            // A failing sink of a subscription is reported as `subscription.blocked`, which is sent to no
+            // subscription: an entry of this type would cause a message to each failing sink.
             let text = "select a.id as app_id from app a where a.id = $1
                         union all select k.app_id from sink k where k.id = $1
                           and not exists (select 1 from subscription s where s.sink_id = k.id)";

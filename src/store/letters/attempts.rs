@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
+    model::round::DeliveryId,
     ports::{AttemptOutcome, AttemptRecord, HeadAttempts, KeptAnswer, SendFailure, StoreError},
-    round::DeliveryId,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -28,7 +28,7 @@ struct Failures {
     last: Option<i64>,
 }
 
-/// Remembers an attempt. The same one again changes nothing; one of a cursor that is gone neither.
+/// Stores an attempt. A repeated attempt changes nothing, and so does an attempt of a removed cursor.
 pub(crate) async fn record(
     connection: &impl ConnectionTrait,
     attempt: &AttemptRecord,
@@ -58,14 +58,15 @@ pub(crate) async fn record(
     Ok(())
 }
 
-/// What is kept of an answer, as columns.
+/// The stored part of an answer, as columns.
 pub(crate) fn kept(answer: Option<&KeptAnswer>) -> Result<(Option<String>, Option<String>), StoreError> {
     let Some(answer) = answer else { return Ok((None, None)) };
     let headers = serde_json::to_string(&answer.headers).map_err(|error| undecodable("attempt", error))?;
     Ok((Some(headers), Some(answer.body.clone())))
 }
 
-/// What came of an attempt, as far as its row says. Why there was no answer is in the excerpt alone.
+/// The outcome of an attempt, as far as its row has it. The reason for a missing answer is only in the
+/// excerpt.
 pub(crate) fn outcome(row: attempt::Model) -> Result<AttemptOutcome, StoreError> {
     let status = row.status.and_then(|status| u16::try_from(status).ok());
     Ok(AttemptOutcome {
@@ -77,7 +78,7 @@ pub(crate) fn outcome(row: attempt::Model) -> Result<AttemptOutcome, StoreError>
     })
 }
 
-/// The attempts of one change that are rows, the first first.
+/// The recorded attempts of one change, oldest first.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
@@ -144,7 +145,7 @@ fn answer(headers: Option<String>, body: Option<String>) -> Result<Option<Arc<Ke
     Ok(Some(Arc::new(KeptAnswer { headers, body })))
 }
 
-/// The failed attempts of one change, those at the endpoint that the app has since then apart.
+/// The failed attempts of one change; those at the present endpoint are counted separately.
 pub(crate) async fn of_change(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,

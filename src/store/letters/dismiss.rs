@@ -1,8 +1,8 @@
-//! Closing dead letters by hand, as one that nobody wants redriven. What the app has of such a path stays
-//! unknown: a later round sends the path as soon as it differs, as it does for every path. A letter that
-//! an open round sends is part of that round's list and stays until the round has ended.
+//! Closes dead letters by hand, so that they are not redriven. It stays unknown which file the app has at
+//! such a path: a later round sends the path as soon as it differs, like every path. A letter that an open
+//! round sends is part of that round's list and stays until the round has ended.
 //!
-//! Many letters are closed some thousand a transaction, so that deliveries never wait for it.
+//! Many letters are closed some thousand per transaction, so that deliveries never wait for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ use tidings_entity::{
     kind::LetterStatus,
 };
 
-use super::letter_search::{self, Stretch};
-use crate::{error::undecodable, letters, rows};
+use super::letter_search::{self, LetterRange};
+use crate::{Context, error::undecodable, letters, rows, statuses};
 
-/// Letters that one statement names at most.
+/// The most letters in one statement.
 const LIST: usize = 256;
 
 #[derive(FromQueryResult)]
@@ -29,9 +29,10 @@ struct OpenRound {
     open_round: i64,
 }
 
-/// Closes letters that are named: all, or none. How many were open.
+/// Closes the named letters: all, or none. Returns how many were open.
 pub(crate) async fn named(
     connection: &impl ConnectionTrait,
+    context: &Context,
     app: &AppId,
     ids: &[DeadLetterId],
     at: Timestamp,
@@ -44,35 +45,34 @@ pub(crate) async fn named(
             LetterStatus::Open | LetterStatus::RedriveRequested if is_bound(&row, &rounds) => {
                 return Err(StoreError::Conflict(bound_to_open_round(id)));
             }
-            LetterStatus::Open | LetterStatus::RedriveRequested => open.push(row.id),
+            LetterStatus::Open | LetterStatus::RedriveRequested => open.push((row.id, row.cursor_id)),
             LetterStatus::Dismissed => {}
             LetterStatus::Redriven | LetterStatus::Superseded => {
                 return Err(StoreError::Conflict(format!("{id} is {} already", row.status)));
             }
         }
     }
-    close(connection, &open, at).await?;
+    close(connection, context, &open, at).await?;
     Ok(open.len() as u64)
 }
 
-/// Closes the open ones of the next letters of an app that a filter means.
+/// Closes the open letters among the next letters of an app that match a filter.
 pub(crate) async fn some(
     connection: &impl ConnectionTrait,
-    app: &AppId,
-    filter: &LetterFilter,
-    before: Option<DeadLetterId>,
+    context: &Context,
+    (app, filter, before): (&AppId, &LetterFilter, Option<DeadLetterId>),
     at: Timestamp,
 ) -> Result<Dismissed, StoreError> {
     let matcher = filter.matcher().map_err(|error| undecodable("dead_letter", error))?;
     let limit = letter_search::bounded(REDRIVE_STEP, filter.q.as_ref());
-    let stretch = Stretch {
+    let range = LetterRange {
         condition: "d.app_id = $1 and (cast($2 as text) is null or d.id < $2)".to_owned(),
         values: vec![app.clone().into(), before.map(|id| id.to_string()).into()],
         order: "desc",
         limit,
         filter: filter.q.as_ref(),
     };
-    let looked = letter_search::look(connection, stretch).await?;
+    let looked = letter_search::look(connection, range).await?;
     let next = looked.last.filter(|_| looked.count == limit);
     let rounds = open_rounds(connection, app).await?;
     let (mut open, mut bound) = (Vec::new(), 0);
@@ -82,10 +82,10 @@ pub(crate) async fn some(
         if is_bound {
             bound += 1;
         } else {
-            open.push(letter.id);
+            open.push((letter.id, letter.cursor));
         }
     }
-    close(connection, &open, at).await?;
+    close(connection, context, &open, at).await?;
     Ok(Dismissed { dismissed: open.len() as u64, bound, next })
 }
 
@@ -111,11 +111,13 @@ async fn open_rounds(
 /// A closed letter belongs to no redrive any more; the redrive that waited for it counts it as cancelled.
 async fn close(
     connection: &impl ConnectionTrait,
-    ids: &[DeadLetterId],
+    context: &Context,
+    letters: &[(DeadLetterId, CursorId)],
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    for some in ids.chunks(LIST) {
-        let listed: Vec<Vec<Value>> = some.iter().map(|id| vec![id.clone().into(), at.0.into()]).collect();
+    for some in letters.chunks(LIST) {
+        let listed: Vec<Vec<Value>> =
+            some.iter().map(|(id, _)| vec![id.clone().into(), at.0.into()]).collect();
         let (list, values) = rows::list(connection, &["text", "bigint"], &listed);
         let text = format!(
             "with v(id, at) as ({list}), t(id, n) as (select redrive_id, count(*) from dead_letter
@@ -128,6 +130,10 @@ async fn close(
              closed_at = (select at from v limit 1) where id in (select id from v)"
         );
         rows::execute(connection, "dead_letter", &text, values).await?;
+    }
+    let cursors: BTreeSet<&CursorId> = letters.iter().map(|(_, cursor)| cursor).collect();
+    for cursor in cursors {
+        statuses::refresh_held(connection, context, cursor).await?;
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Letters in the order of their ids: how many of them one statement looks at, and which of those a filter
-//! may mean. A search is bounded by what it looks at, not by what it finds, so that a filter which means
-//! nothing costs no more than one that means everything.
+//! Reads letters in the order of their ids: how many one statement reads, and which of them a filter may
+//! match. A search is limited by the letters that it reads, not by those that it finds, so that a filter
+//! without matches costs no more than one that matches every letter.
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    filter::Filter,
+    model::filter::Filter,
     ports::{DeadLetter, LetterMatcher, LetterNames, StoreError},
 };
 use tidings_entity::{dead_letter, id::DeadLetterId};
@@ -20,30 +20,30 @@ use crate::{
 /// Terms of a filter that are evaluated without that fewer letters are looked at.
 const TERMS: u64 = 4;
 
-/// How many letters are looked at where without a filter `most` are: with many terms fewer, so that one
-/// statement takes no longer. With 32 terms over the longest paths 2,500 letters would take a second.
+/// How many letters one statement reads, if it reads `most` without a filter: fewer with many terms, so that
+/// it takes no longer. With 32 terms over the longest paths 2,500 letters would take a second.
 pub(crate) fn bounded(most: u64, filter: Option<&Filter>) -> u64 {
     let terms = filter.map_or(0, |filter| filter.terms() as u64);
     most / terms.div_ceil(TERMS).max(1)
 }
 
-/// Which letters are looked at.
-pub(crate) struct Stretch<'s> {
-    /// A condition over `d`.
+/// The letters that a search looks at, as parts of a statement.
+pub(crate) struct LetterRange<'s> {
+    /// A condition in SQL over `d`, the row of the dead letter.
     pub(crate) condition: String,
-    /// Its values.
+    /// The values that the condition is bound to.
     pub(crate) values: Vec<Value>,
-    /// `asc` or `desc`, by their ids.
+    /// The order of the ids: `asc` or `desc`.
     pub(crate) order: &'static str,
-    /// At most so many.
+    /// The most letters that one statement looks at.
     pub(crate) limit: u64,
-    /// Only what this may mean is read.
+    /// Only letters that this filter may match are read.
     pub(crate) filter: Option<&'s Filter>,
 }
 
-/// What was looked at.
+/// The result of reading a range of letters.
 pub(crate) struct Looked {
-    /// Letters that may be meant, in order.
+    /// Letters that may match, in order.
     pub(crate) found: Vec<Found>,
     /// How many letters were looked at.
     pub(crate) count: u64,
@@ -51,7 +51,7 @@ pub(crate) struct Looked {
     pub(crate) last: Option<DeadLetterId>,
 }
 
-/// A letter, with names where a filter asks for them.
+/// A letter, with names if a filter needs them.
 #[derive(FromQueryResult)]
 pub(crate) struct Found {
     #[sea_orm(nested)]
@@ -68,7 +68,7 @@ struct End {
 }
 
 impl Found {
-    /// The letter, if it can be read and is meant.
+    /// The letter, if it can be read and matches.
     pub(crate) fn meant(self, matcher: &LetterMatcher) -> Option<DeadLetter> {
         let names = match (self.app_name, self.owner, self.name) {
             (Some(app_name), Some(owner), Some(name)) => {
@@ -81,13 +81,13 @@ impl Found {
     }
 }
 
-/// Looks at a stretch of letters. With a filter in two statements, of which the second reads nothing behind
-/// what the first has counted.
+/// Reads a range of letters. With a filter it takes two statements; the second reads nothing beyond the
+/// letters that the first has counted.
 pub(crate) async fn look(
     connection: &impl ConnectionTrait,
-    stretch: Stretch<'_>,
+    range: LetterRange<'_>,
 ) -> Result<Looked, StoreError> {
-    let Stretch { condition: within, mut values, order, limit, filter } = stretch;
+    let LetterRange { condition: within, mut values, order, limit, filter } = range;
     let limit = rows::signed(limit);
     let Some(filter) = filter else {
         let text = format!(

@@ -8,7 +8,7 @@ use tidings_entity::{
     kind::LetterStatus,
 };
 
-use super::letter_search::{self, Looked, Stretch};
+use super::letter_search::{self, LetterRange, Looked};
 use crate::error::undecodable;
 
 /// Letters that one statement reads.
@@ -27,8 +27,8 @@ pub(crate) async fn list(
     let mut page = LettersOfAll { letters: Vec::new(), next: before.cloned() };
     let mut looked = 0;
     while looked < letter_search::bounded(SEARCH_STEP, filter.q.as_ref()) {
-        let stretch = older(app, filter, page.next.as_ref());
-        let Looked { found, count, last } = letter_search::look(connection, stretch).await?;
+        let range = older(app, filter, page.next.as_ref());
+        let Looked { found, count, last } = letter_search::look(connection, range).await?;
         looked += count;
         for found in found {
             if page.letters.len() == limit {
@@ -47,7 +47,11 @@ pub(crate) async fn list(
     Ok(page)
 }
 
-fn older<'f>(app: Option<&AppId>, filter: &'f LetterFilter, before: Option<&DeadLetterId>) -> Stretch<'f> {
+fn older<'f>(
+    app: Option<&AppId>,
+    filter: &'f LetterFilter,
+    before: Option<&DeadLetterId>,
+) -> LetterRange<'f> {
     let mut values: Vec<Value> = Vec::new();
     let mut conditions = vec!["d.id <> ''".to_owned()];
     if let Some(app) = app {
@@ -63,5 +67,5 @@ fn older<'f>(app: Option<&AppId>, filter: &'f LetterFilter, before: Option<&Dead
         conditions.push("d.status in ('open', 'redrive_requested')".to_owned());
     }
     let condition = conditions.join(" and ");
-    Stretch { condition, values, order: "desc", limit: PAGE, filter: filter.q.as_ref() }
+    LetterRange { condition, values, order: "desc", limit: PAGE, filter: filter.q.as_ref() }
 }

@@ -1,8 +1,8 @@
-//! Asking that dead letters be sent again, and taking that back. Nothing moves here: the next
-//! redrive round takes them, and a redrive that is to end does so where it stands.
+//! Requests redrives of dead letters, and cancels them. Deliveries do not change here: the next redrive round
+//! takes the letters, and a redrive that must end does so at its present place.
 //!
-//! However many letters are meant, one transaction touches some thousand at most, so that deliveries
-//! never wait for it: what is still to be marked is a row, and goes on after a kill.
+//! One transaction touches at most some thousand letters, so that deliveries never wait for it: the rest of
+//! the marking is a row, and continues after a kill.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +18,10 @@ use tidings_entity::{
     redrive,
 };
 
-use super::letter_search::{self, Stretch};
+use super::letter_search::{self, LetterRange};
 use crate::{Context, error::undecodable, lanes::rounds, letters, rows};
 
-/// Letters that one statement names at most.
+/// The most letters in one statement.
 const LIST: usize = 256;
 
 #[derive(FromQueryResult)]
@@ -29,7 +29,7 @@ struct Holder {
     cursor_id: CursorId,
 }
 
-/// Marks letters that are named, as one redrive. How many, and whose cursors.
+/// Marks the named letters as one redrive. Returns their number and their cursors.
 pub(crate) async fn request(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -66,7 +66,7 @@ pub(crate) async fn request(
     Ok((distinct.len() as u64, cursors.into_iter().collect()))
 }
 
-/// Writes down which letters are to be sent again; the newest that is meant is the newest there is.
+/// Stores a redrive by a filter; the newest letter of now is its last one.
 pub(crate) async fn begin(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -104,7 +104,7 @@ fn new_row(
     }
 }
 
-/// Marks what the next letters of a redrive are, those that it means and that are open.
+/// Marks the open letters among the next letters of a redrive that match its filter.
 pub(crate) async fn step(
     connection: &impl ConnectionTrait,
     id: Option<&RedriveId>,
@@ -118,14 +118,14 @@ pub(crate) async fn step(
     let filter = LetterFilter { status: Some(LetterStatus::Open), ..filter(&row)?.unwrap_or_default() };
     let matcher = filter.matcher().map_err(|error| undecodable("redrive", error))?;
     let after = row.marked_to.as_ref().map_or_else(String::new, DeadLetterId::to_string);
-    let stretch = Stretch {
+    let range = LetterRange {
         condition: "d.app_id = $1 and d.id > $2 and d.id <= $3".to_owned(),
         values: vec![row.app_id.clone().into(), after.into(), row.through.clone().into()],
         order: "asc",
         limit: letter_search::bounded(REDRIVE_STEP, filter.q.as_ref()),
         filter: filter.q.as_ref(),
     };
-    let looked = letter_search::look(connection, stretch).await?;
+    let looked = letter_search::look(connection, range).await?;
     let more = looked.last.as_ref().is_some_and(|last| *last < row.through);
     let last = looked.last.or(row.marked_to);
     let (mut cursors, mut meant) = (BTreeSet::new(), Vec::new());
@@ -141,8 +141,8 @@ pub(crate) async fn step(
     Ok(Some(RedriveStep { redrive: row.id, app: row.app_id, marked, cursors, more }))
 }
 
-/// Marks letters as asked for by a redrive. How many: those that an open redrive is sending already belong
-/// to it.
+/// Marks letters for a redrive. Returns their number: letters that an open redrive is sending already belong
+/// to that one.
 async fn mark(
     connection: &impl ConnectionTrait,
     redrive: &RedriveId,
@@ -173,7 +173,7 @@ struct Counts {
     waiting: i64,
 }
 
-/// Redrives of an app, newest first; one of them where `only` names it.
+/// Redrives of an app, newest first; only one if `only` names it.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -197,7 +197,7 @@ pub(crate) async fn list(
     Ok(redrives)
 }
 
-/// What became of the letters is counted from them, so that it is right after any kill.
+/// The results are counted from the letters, so that they are right after any kill.
 async fn shown(connection: &impl ConnectionTrait, row: redrive::Model) -> Result<Redrive, StoreError> {
     let text = "select
         (select count(*) from dead_letter where redrive_id = $1 and status = 'redriven') as sent,
@@ -229,8 +229,8 @@ fn filter(row: &redrive::Model) -> Result<Option<LetterFilter>, StoreError> {
     serde_json::from_str(&row.filter).map_err(|error| undecodable("redrive", error))
 }
 
-/// Marks letters of a cursor that are sent again by themselves, but for those of a path that was once, and
-/// those whose path the open round sends anyway.
+/// Marks letters of a cursor that are sent again automatically, except those of a path that was sent so once,
+/// and those whose path the open round sends anyway.
 pub(crate) async fn of_cursor(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
@@ -255,7 +255,7 @@ pub(crate) async fn of_cursor(
     rows::execute(connection, "dead_letter", text, values).await.map(drop)
 }
 
-/// The marking of an app's redrives ends, of all letters or of those of one watch.
+/// Ends the marking of an app's redrives, for all letters or for those of one watch.
 pub(crate) async fn stop_marking(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -280,7 +280,8 @@ pub(crate) async fn stop_marking(
     Ok(())
 }
 
-/// Reopens some letters that wait for a redrive. How many; fewer than [`REDRIVE_STEP`]: that were all.
+/// Reopens some letters that wait for a redrive. Returns their number; fewer than [`REDRIVE_STEP`] means that
+/// all are reopened.
 pub(crate) async fn reopen(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -297,8 +298,8 @@ pub(crate) async fn reopen(
     Ok(ids.len() as u64)
 }
 
-/// Letters that are open again belong to no redrive; theirs counts them as cancelled. The round that binds
-/// them goes on with them: what an open round bound is changed by nobody.
+/// Reopened letters belong to no redrive; the redrive counts them as cancelled. A round that has bound
+/// letters still sends them, because the list of an open round never changes.
 async fn take_back(connection: &impl ConnectionTrait, ids: &[DeadLetterId]) -> Result<(), StoreError> {
     for some in ids.chunks(LIST) {
         let listed: Vec<Vec<Value>> = some.iter().map(|id| vec![id.clone().into()]).collect();
@@ -318,7 +319,7 @@ async fn take_back(connection: &impl ConnectionTrait, ids: &[DeadLetterId]) -> R
     Ok(())
 }
 
-/// Asks the open redrives of an app, or of one watch of it, to end. Whose they are.
+/// Asks the open redrives of an app, or of one watch of it, to end. Returns their cursors.
 pub(crate) async fn ask_to_end(
     connection: &impl ConnectionTrait,
     app: &AppId,

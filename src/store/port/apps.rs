@@ -1,4 +1,4 @@
-//! Apps: who receives, with which settings, and at which rate.
+//! Apps, with their settings, sinks and rates.
 
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ impl AppStore for SqlStore {
         sinks::find(&self.readers, &self.context, app, id).await
     }
 
+    async fn sink_owner(&self, id: &SinkId) -> Result<Option<(AppId, Option<String>)>, StoreError> {
+        sinks::owner(&self.readers, id).await
+    }
+
     async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError> {
         let key = key.clone();
         transact!(self, |transaction, context| sinks::disable_gone(transaction, context, &key, since).await)
@@ -56,8 +60,8 @@ impl AppStore for SqlStore {
     }
 
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError> {
-        // A million rows fit in no transaction that others wait for: what only tells of the past goes first,
-        // in steps. Cut off in between, the app is still there, with less of a past.
+        // A million rows do not fit into one transaction that others wait for: rows of the past are removed
+        // first, in steps. If that is cut off, the app still exists, with less history.
         for kind in 0..upkeep::KINDS_OF_APP {
             loop {
                 let app = id.clone();
@@ -70,6 +74,6 @@ impl AppStore for SqlStore {
             }
         }
         let id = id.clone();
-        transact!(self, |transaction, _context| apps::erase(transaction, id).await)
+        transact!(self, |transaction, context| apps::erase(transaction, context, id).await)
     }
 }

@@ -1,15 +1,15 @@
-//! Rounds that have ended, and what became of each change.
+//! Rounds that have ended, and the results of their changes.
 
 use std::ops::Range;
 
 use async_trait::async_trait;
 use tidings_actors::{
-    ports::{Fates, HistoryStore, PastRound, RoundFacts, RoundFilter, StoreError},
-    round::DeliveryId,
+    model::round::DeliveryId,
+    ports::{Fates, HistoryStore, PastRound, RoundFacts, RoundFilter, StatusPlace, StatusRow, StoreError},
 };
-use tidings_entity::id::{AppId, CursorId};
+use tidings_entity::id::{AppId, CursorId, WatchId};
 
-use crate::{SqlStore, lanes::history};
+use crate::{SqlStore, lanes::history, statuses};
 
 #[async_trait]
 impl HistoryStore for SqlStore {
@@ -20,6 +20,14 @@ impl HistoryStore for SqlStore {
         limit: u64,
     ) -> Result<Vec<RoundFacts>, StoreError> {
         history::rounds(&self.readers, app, filter, limit).await
+    }
+
+    async fn rounds_of_all(
+        &self,
+        filter: &RoundFilter,
+        limit: u64,
+    ) -> Result<Vec<(AppId, RoundFacts)>, StoreError> {
+        history::rounds_of_all(&self.readers, filter, limit).await
     }
 
     async fn past_round(&self, app: &AppId, cursor: &CursorId, number: i64) -> Result<PastRound, StoreError> {
@@ -45,5 +53,14 @@ impl HistoryStore for SqlStore {
         id: &DeliveryId,
     ) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
         history::delivery(&self.readers, app, id).await
+    }
+
+    async fn statuses(
+        &self,
+        watch: &WatchId,
+        place: Option<&StatusPlace>,
+        limit: u64,
+    ) -> Result<Vec<StatusRow>, StoreError> {
+        statuses::list(&self.readers, watch, place, limit).await
     }
 }

@@ -55,8 +55,8 @@ impl LaneStore for SqlStore {
         held: Option<(ObjectId, ViewId)>,
     ) -> Result<(), StoreError> {
         let cursor = cursor.clone();
-        transact!(self, |transaction, _context| {
-            rounds::advance(transaction, &cursor, planned_after, held).await
+        transact!(self, |transaction, context| {
+            rounds::advance(transaction, context, &cursor, planned_after, held).await
         })
     }
 

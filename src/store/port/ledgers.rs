@@ -1,4 +1,4 @@
-//! Ledgers, read for people and for those who follow them.
+//! Ledgers, for people and for readers that follow them.
 
 use async_trait::async_trait;
 use tidings_actors::ports::{EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter, Ledgers, StoreError};

@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 use tidings_actors::{
+    model::round::Letter,
     ports::{
         AttemptRecord, Cancelled, DeadLetter, Dismissed, LetterFilter, LetterPage, LetterPick, LetterStore,
         REDRIVE_STEP, Redrive, RedriveStep, StoreError,
     },
-    round::Letter,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -18,7 +18,7 @@ use super::transact;
 use crate::{
     SqlStore,
     letters::{self, attempts, dismiss, redrive},
-    watches,
+    statuses, watches,
 };
 
 #[async_trait]
@@ -76,7 +76,7 @@ impl LetterStore for SqlStore {
 
     async fn dismiss(&self, app: &AppId, ids: &[DeadLetterId], at: Timestamp) -> Result<u64, StoreError> {
         let (app, ids) = (app.clone(), ids.to_vec());
-        transact!(self, |transaction, _context| dismiss::named(transaction, &app, &ids, at).await)
+        transact!(self, |transaction, context| dismiss::named(transaction, context, &app, &ids, at).await)
     }
 
     async fn dismiss_some(
@@ -87,7 +87,9 @@ impl LetterStore for SqlStore {
         at: Timestamp,
     ) -> Result<Dismissed, StoreError> {
         let (app, filter, before) = (app.clone(), filter.clone(), before.cloned());
-        transact!(self, |transaction, _context| dismiss::some(transaction, &app, &filter, before, at).await)
+        transact!(self, |transaction, context| {
+            dismiss::some(transaction, context, (&app, &filter, before), at).await
+        })
     }
 
     async fn redrives(
@@ -140,7 +142,11 @@ impl LetterStore for SqlStore {
         at: Timestamp,
     ) -> Result<bool, StoreError> {
         let (cursor, reached) = (cursor.clone(), reached.to_vec());
-        transact!(self, |transaction, _context| redrive::end(transaction, &cursor, round, &reached, at).await)
+        transact!(self, |transaction, context| {
+            let is_ended = redrive::end(transaction, &cursor, round, &reached, at).await?;
+            statuses::refresh_held(transaction, context, &cursor).await?;
+            Ok(is_ended)
+        })
     }
 
     async fn unavailable_letters(

@@ -1,8 +1,8 @@
-//! Receipts of hooks.
+//! [`ReceiptStore`] on SQL; the statements are in `sources/receipts.rs`.
 
 use async_trait::async_trait;
 use tidings_actors::{
-    ports::{Hook, Receipt, ReceiptStore, StoreError},
+    ports::{Hook, Reading, Receipt, ReceiptFilter, ReceiptStore, RequestToKeep, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{id::ReceiptId, kind::ReceiptVerdict};
@@ -12,14 +12,18 @@ use crate::{SqlStore, sources::receipts};
 
 #[async_trait]
 impl ReceiptStore for SqlStore {
-    async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError> {
-        let hook = hook.clone();
-        transact!(self, |transaction, context| receipts::receive(transaction, context, hook).await)
+    async fn receive(&self, hook: &Hook, kept: Option<&RequestToKeep>) -> Result<Receipt, StoreError> {
+        let (hook, kept) = (hook.clone(), kept.cloned());
+        transact!(self, |transaction, context| {
+            receipts::receive(transaction, context, hook, kept.as_ref()).await
+        })
     }
 
-    async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError> {
-        let receipt = receipt.clone();
-        transact!(self, |transaction, _context| receipts::write(transaction, receipt).await.map(drop))
+    async fn note_receipt(&self, receipt: &Receipt, kept: Option<&RequestToKeep>) -> Result<(), StoreError> {
+        let (receipt, kept) = (receipt.clone(), kept.cloned());
+        transact!(self, |transaction, context| {
+            receipts::write(transaction, context, receipt, kept.as_ref()).await.map(drop)
+        })
     }
 
     async fn receipts(
@@ -28,11 +32,19 @@ impl ReceiptStore for SqlStore {
         before: Option<&ReceiptId>,
         limit: u64,
     ) -> Result<Vec<Receipt>, StoreError> {
-        receipts::list(&self.readers, verdict, before, limit).await
+        let filter = ReceiptFilter { hook: None, verdict };
+        receipts::list(&self.readers, None, &filter, before, limit).await
     }
 
-    async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
-        let id = id.clone();
-        transact!(self, |transaction, _context| receipts::replay(transaction, id, at).await)
+    async fn replay(
+        &self,
+        id: &ReceiptId,
+        reading: Option<&Reading>,
+        at: Timestamp,
+    ) -> Result<Receipt, StoreError> {
+        let (id, reading) = (id.clone(), reading.cloned());
+        transact!(self, |transaction, _context| {
+            receipts::replay(transaction, id, reading.as_ref(), at).await
+        })
     }
 }

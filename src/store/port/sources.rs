@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tidings_actors::{
-    follow::{Following, Scope, follow},
+    model::follow::{Following, Scope, follow},
     ports::{Moved, Reach, RefListing, Source, SourceStore, StoreError, Watch},
     time::Timestamp,
 };
@@ -31,7 +31,7 @@ impl SourceStore for SqlStore {
         listing: &RefListing,
         at: Timestamp,
     ) -> Result<Moved, StoreError> {
-        // Most polls find nothing new: those end here, with one statement and no transaction.
+        // Most polls find no change: they end here, with one statement and no transaction.
         let known = known::known(&self.readers, source).await?;
         let following = follow(&known, listing, Scope::Source, at);
         if following.is_empty() {

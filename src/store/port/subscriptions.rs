@@ -1,12 +1,12 @@
-//! Subscriptions, for the front door and for their actors.
+//! Subscriptions, for the HTTP handlers and for their actors.
 
 use async_trait::async_trait;
 use tidings_actors::{
-    filter::Filter,
+    model::filter::Filter,
     ports::{
-        LedgerEntry, LedgerFilter, NewSubscription, Reach, StoreError, SubscriberStore, Subscription,
-        SubscriptionAttempt, SubscriptionEvent, SubscriptionName, SubscriptionPatch, SubscriptionWork,
-        Subscriptions,
+        LedgerEntry, LedgerFilter, NewSubscription, Reach, SentFrom, StoreError, SubscriberStore,
+        Subscription, SubscriptionAttempt, SubscriptionEvent, SubscriptionName, SubscriptionPatch,
+        SubscriptionWork, Subscriptions,
     },
     time::Timestamp,
 };
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::transact;
 use crate::{
     SqlStore, ledger,
-    subscriptions::{self, attempts, work},
+    subscriptions::{self, attempts, mails, work},
 };
 
 #[async_trait]
@@ -80,7 +80,9 @@ impl Subscriptions for SqlStore {
         attempt: &SubscriptionAttempt,
     ) -> Result<(), StoreError> {
         let (id, attempt) = (id.clone(), attempt.clone());
-        transact!(self, |transaction| attempts::record(transaction, &id, &attempt).await)
+        transact!(self, |transaction, context| {
+            mails::record_by_hand(transaction, context, &id, &attempt).await
+        })
     }
 }
 
@@ -110,7 +112,7 @@ impl SubscriberStore for SqlStore {
     async fn note_subscription(
         &self,
         id: &SubscriptionId,
-        from: i64,
+        from: SentFrom,
         event: &SubscriptionEvent,
     ) -> Result<bool, StoreError> {
         let (id, event) = (id.clone(), event.clone());

@@ -87,7 +87,7 @@ impl UpkeepStore for SqlStore {
     }
 
     async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError> {
-        // Counted beside the writer, which deliveries wait for.
+        // Counted outside of the writer, because deliveries wait for it.
         let crowded: Arc<[_]> = upkeep::crowded(&self.snapshot().await?, most).await?.into();
         let mut gone = 0;
         while gone < limit && !crowded.is_empty() {

@@ -1,10 +1,10 @@
-//! Watches as their apps see and change them.
+//! Watches, and the changes that their apps make to them.
 
 use async_trait::async_trait;
 use tidings_actors::{
+    model::round::TreeEnd,
+    model::secret::Secret,
     ports::{Head, NewWatch, PinnedTrees, RefListing, StoreError, Watch, WatchPatch, WatchStore},
-    round::TreeEnd,
-    secret::Secret,
     time::Timestamp,
 };
 use tidings_entity::id::{AppId, CursorId, ObjectId, WatchId};
@@ -20,7 +20,7 @@ use crate::{
 #[async_trait]
 impl WatchStore for SqlStore {
     async fn register_watch(&self, watch: &NewWatch) -> Result<Watch, StoreError> {
-        // What is registered again keeps its id, and that is what was done to.
+        // A watch that is registered again keeps its id, so the audit entry names that id.
         let (new, pending) = (watch.clone(), Pending::current());
         transact!(self, |transaction, context| {
             let id = registration::register(transaction, context, &new).await?;
@@ -92,14 +92,13 @@ impl WatchStore for SqlStore {
     ) -> Result<(), StoreError> {
         let (cursor, reason) = (cursor.clone(), reason.to_owned());
         transact!(self, |transaction, context| {
-            resync::of_cursor(transaction, &*context.random, cursor, complete, reason, context.clock.now())
-                .await
+            resync::of_cursor(transaction, context, cursor, complete, reason, context.clock.now()).await
         })
     }
 
     async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<bool, StoreError> {
         let (app, id) = (app.clone(), id.clone());
-        transact!(self, |transaction, _context| registration::unwatch(transaction, &app, &id).await)
+        transact!(self, |transaction, context| registration::unwatch(transaction, context, &app, &id).await)
     }
 
     async fn request_skip(

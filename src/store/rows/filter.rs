@@ -1,24 +1,23 @@
-//! A filter as a condition of SQL. The text of the condition is ours: every value of the caller is bound to a
-//! place.
+//! A filter as a condition of SQL. The text of the condition has no input of the caller: every value is bound
+//! to a parameter.
 //!
-//! What a filter means is said in memory ([`tidings_actors::filter`]). A condition never loses a row that is
-//! meant. It is exact but for globs that no database knows: of those it knows what all their paths begin
-//! with, and whoever asked evaluates the filter once more over the rows that came. Below a `NOT` such a glob
-//! must hold for every row, or rows would be lost.
+//! The evaluation in memory ([`tidings_actors::model::filter`]) defines a filter's meaning. A condition never
+//! loses a matching row. It is exact except for globs, which databases do not support: for those it tests the
+//! common prefix of the paths, and the caller evaluates the filter again over the returned rows. Below a
+//! `NOT` such a glob must admit every row, or rows would be lost.
 //!
-//! Letters of ASCII are alike in both cases, all others are not: SQLite's `lower` knows no others, and
-//! neither does PostgreSQL's in the collation `C`. A text is found with `instr` and `strpos`, which know no
-//! wildcards.
+//! Only ASCII is compared without regard to case: SQLite's `lower` converts only ASCII, and so does
+//! PostgreSQL's in the collation `C`. A text is searched with `instr` and `strpos`, which have no wildcards.
 
 use std::borrow::Cow;
 
 use sea_orm::{DbBackend, Value};
-use tidings_actors::filter::{Expression, Filter, GlobReach, Term, Test};
+use tidings_actors::model::filter::{Expression, Filter, GlobReach, Term, Test};
 
-/// What a field of a list is in SQL. Each part is an expression of ours.
+/// A field of a list in SQL. Each part is an expression without input of the caller.
 #[derive(Clone, Debug)]
 pub(crate) enum Column {
-    /// Texts, of which one must meet a test.
+    /// Texts; one of them must meet a test.
     Texts(Vec<Cow<'static, str>>),
     /// The raw bytes of a path.
     Path(&'static str),
@@ -29,7 +28,7 @@ pub(crate) enum Column {
 }
 
 impl Column {
-    /// Texts that stand there.
+    /// The texts of these expressions.
     pub(crate) fn texts(texts: &[&'static str]) -> Self {
         Self::Texts(texts.iter().map(|text| Cow::Borrowed(*text)).collect())
     }
@@ -38,7 +37,7 @@ impl Column {
 /// The columns of a list, by the names of its fields.
 pub(crate) type Columns = fn(&str) -> Option<Column>;
 
-/// A condition that holds for every row that is meant. Its values are put behind those that are there.
+/// A condition that holds for every matching row. Its values are appended to the existing ones.
 pub(crate) fn condition(
     backend: DbBackend,
     filter: &Filter,
@@ -57,7 +56,7 @@ struct Writer<'v> {
 }
 
 impl Writer<'_> {
-    /// `is_asked`: rows must not be lost that meet it; otherwise, that do not.
+    /// `is_asked`: no row that meets the expression may be lost; otherwise no row that does not meet it.
     fn expression(&mut self, expression: &Expression, is_asked: bool) -> String {
         match expression {
             Expression::All(parts) if parts.is_empty() => "1 = 1".to_owned(),
@@ -79,7 +78,7 @@ impl Writer<'_> {
         format!("({})", parts.join(between))
     }
 
-    /// What a row does not say fails the test: it is false there, and not null.
+    /// A missing value fails the test: the condition is false for it, and not null.
     fn test(&mut self, field: &str, test: &Test, is_asked: bool) -> String {
         let Some(column) = (self.columns)(field) else {
             debug_assert!(false, "{field} has no column");
@@ -169,7 +168,7 @@ impl Writer<'_> {
         format!("{path} >= {first} and {path} < {behind}")
     }
 
-    /// Binds a value.
+    /// Binds a value and returns its placeholder, `$n`.
     fn place(&mut self, value: Value) -> String {
         self.values.push(value);
         format!("${}", self.values.len())

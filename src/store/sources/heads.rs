@@ -1,10 +1,10 @@
-//! Heads: writing what `actors::follow` decided about a listing.
+//! Heads: writes the decisions of `actors::follow` about a listing.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    follow::{Following, MovedHead, Scope, follow},
+    model::follow::{Following, MovedHead, Scope, follow},
     ports::{Moved, RefListing, StoreError},
     time::Timestamp,
 };
@@ -19,14 +19,14 @@ use crate::{
     Context,
     lanes::rounds,
     ledger::{self, told},
-    rows,
+    rows, statuses,
     upkeep::{backlog::OWES, restored},
 };
 
-/// Names of refs in one statement.
+/// The names of refs in one statement.
 const NAMES_AT_ONCE: usize = 200;
 
-/// Writes what a poll said.
+/// Writes the result of a poll.
 pub(crate) async fn move_heads(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -45,7 +45,7 @@ pub(crate) async fn move_heads(
     Ok(Moved { changed, absent, left_out, cursors: known_now.waiting() })
 }
 
-/// Writes what a proof of access said of one watch; cursors that it makes start at `start`.
+/// Writes the result of a proof of access for one watch; new cursors start at `start`.
 pub(crate) async fn prove(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -57,7 +57,7 @@ pub(crate) async fn prove(
 ) -> Result<(), StoreError> {
     let following = follow(&known(connection, source).await?, listing, Scope::Watch(watch), at);
     write(connection, context, source, &following, start, at).await?;
-    // Its cursors are new even where the heads are not.
+    // New cursors need the moment of their lag, even if no head moved.
     note_lag(connection, source, at).await
 }
 
@@ -108,14 +108,15 @@ async fn write(
         if was.state == CursorState::Blocked && *state != CursorState::Blocked {
             notes.push(told::recovered(connection, &was).await?);
         }
-        // Why it stood as it did says nothing of how it stands now.
+        // The reason of an earlier state does not apply to the new state.
         let text = "update cursor set branch = $1, reason = case when state = $2 then reason end, state = $2
                     where id = $3";
         let values = vec![branch.clone().into(), (*state).into(), cursor.clone().into()];
         rows::execute(connection, "cursor", text, values).await?;
+        statuses::refresh(connection, context, cursor, None).await?;
     }
     ledger::write(connection, context, notes, at).await?;
-    // The app may have had such a branch before the database was taken back to a backup.
+    // After a restore from a backup, the app may have had such a branch already.
     let mut resyncs = BTreeMap::new();
     for (watch, _) in &following.births {
         if let Entry::Vacant(entry) = resyncs.entry(watch) {
@@ -169,7 +170,7 @@ pub(crate) fn new_cursor(
     }
 }
 
-/// Notes for the cursors of a source since when they are behind their head.
+/// Stores for the cursors of a source since when they are behind their head.
 async fn note_lag(
     connection: &impl ConnectionTrait,
     source: &SourceId,

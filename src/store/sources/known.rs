@@ -1,5 +1,5 @@
-//! What is known of a source before a listing. Every poll asks for it, so it is one statement: one
-//! consistent look without a transaction, and one trip to a reading connection.
+//! The facts about a source before a listing. Every poll reads them, so they take one statement: one
+//! consistent read without a transaction, and one trip to a reading connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 use tidings_actors::{
-    follow::{Known, KnownCursor, KnownWatch},
+    model::follow::{Known, KnownCursor, KnownWatch},
     ports::{Selector, SinkKey, StoreError, Streak},
     time::Timestamp,
 };
@@ -19,8 +19,8 @@ use tidings_entity::{
 
 use crate::{apps::sinks::SERVED, error::OfTable, rows};
 
-/// A row for each cursor, with its watch and the head of its branch; one for a watch without
-/// cursors, one for a source without watches; and one for each head that no cursor follows.
+/// A row for each cursor, with its watch and the head of its branch; a row for a watch without cursors, and
+/// for a source without watches; and a row for each head without a cursor.
 static KNOWN: LazyLock<String> = LazyLock::new(|| {
     format!(
         "
@@ -87,8 +87,8 @@ struct CursorRow {
     resync: Option<bool>,
 }
 
-/// Everything that following needs to know of a source. A watch or cursor that cannot be read is
-/// left out and logged.
+/// All facts about a source that following needs. A watch or cursor that cannot be read is left out and
+/// logged.
 ///
 /// # Errors
 /// [`StoreError::NotFound`] for a source that does not exist.
@@ -159,7 +159,7 @@ impl CursorRow {
         }
     }
 
-    /// Whether it is blocked by what its branch named before, not by what it delivers.
+    /// Whether the block is about an earlier head of the branch, not about deliveries.
     fn is_moot(&self) -> bool {
         let streak = Streak { refused: u32::try_from(self.refused).unwrap_or(0), ..Streak::default() };
         let is_word = self.streak > 0 || streak.refuses_everything(self.acknowledged);

@@ -1,5 +1,5 @@
-//! The tries of subscriptions: rows of `attempt` whose round is the moment of the entry (by which PostgreSQL
-//! parts that table) and whose position is its number.
+//! The attempts of subscriptions: rows of `attempt` whose round is the moment of the entry (by which
+//! PostgreSQL partitions the table) and whose position is its number.
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
@@ -13,12 +13,12 @@ use crate::{
     rows::{self, signed},
 };
 
-/// Tries of so many entries are kept for each subscription.
+/// The number of entries whose attempts are kept, for each subscription.
 const KEPT: i64 = 1_000;
-/// How often older ones are removed: with each entry whose number is a multiple of this.
+/// How often older attempts are removed: with each entry whose number is a multiple of this.
 const EACH: i64 = 100;
 
-/// Remembers a try; the number that it got. One of a subscription that is gone is none.
+/// Stores an attempt. Returns its number. An attempt of a removed subscription is not stored.
 pub(crate) async fn record(
     connection: &impl ConnectionTrait,
     id: &SubscriptionId,

@@ -14,7 +14,7 @@ use tidings_entity::{
 use super::{find, position, refuse_taken, row, work};
 use crate::{Context, apps::sinks, rows};
 
-/// Changes a subscription.
+/// Changes the parts of a subscription that the patch names.
 pub(crate) async fn change(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -28,6 +28,10 @@ pub(crate) async fn change(
     if let Some(name) = patch.name {
         refuse_taken(connection, app, &name, Some(id)).await?;
         next.name = name;
+    }
+    if patch.filter.is_some() || patch.start.is_some() || patch.sink.is_some() {
+        // The entries of the next mail are chosen again.
+        (next.mail_first, next.mail_last) = (None, None);
     }
     if let Some((filter, reads_rounds)) = patch.filter {
         (next.filter, next.reads_rounds) = (filter, reads_rounds);
@@ -73,7 +77,7 @@ pub(crate) async fn change(
     find(connection, app, &SubscriptionName::Id(id.clone())).await
 }
 
-/// What kept its next message waiting is over.
+/// Ends the wait of the next message.
 fn try_now(row: &mut subscription::Model) {
     (row.tries, row.skips, row.next_at) = (0, 0, None);
     if row.state == SubscriptionState::Blocked {
@@ -83,7 +87,8 @@ fn try_now(row: &mut subscription::Model) {
 
 async fn write(connection: &impl ConnectionTrait, row: subscription::Model) -> Result<(), StoreError> {
     let text = "update subscription set name = $1, filter = $2, reads_rounds = $3, position = $4, state = $5,
-                reason = $6, tries = $7, skips = $8, next_at = $9, expires_at = $10 where id = $11";
+                reason = $6, tries = $7, skips = $8, next_at = $9, expires_at = $10, mail_first = $11,
+                mail_last = $12 where id = $13";
     let values: Vec<Value> = vec![
         row.name.into(),
         row.filter.into(),
@@ -95,6 +100,8 @@ async fn write(connection: &impl ConnectionTrait, row: subscription::Model) -> R
         row.skips.into(),
         row.next_at.into(),
         row.expires_at.into(),
+        row.mail_first.into(),
+        row.mail_last.into(),
         row.id.into(),
     ];
     rows::execute(connection, "subscription", text, values).await.map(drop)

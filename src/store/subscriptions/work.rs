@@ -1,22 +1,22 @@
-//! What the actor of a subscription reads and writes. The position rises from the one that the actor read,
-//! and only so: whatever was decided from an older one changes nothing.
+//! The calls of a subscription's actor. The position moves only from the one that the actor read: a decision
+//! from an older position changes nothing.
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    filter::{Filter, sets},
+    model::filter::{Filter, sets},
     ports::{
-        GONE, LedgerFilter, Reach, SinkKey, StoreError, SubscriptionEvent, SubscriptionName,
-        SubscriptionWork, sink_of,
+        GONE, Gap, LedgerFilter, MAIL_ENTRIES_MAX, Reach, SentFrom, SinkKey, StoreError, SubscriptionEvent,
+        SubscriptionName, SubscriptionWork, sink_of,
     },
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, SubscriptionId},
-    kind::{EntryType, SubscriptionState},
+    kind::{EntryType, SinkKind, SubscriptionState},
     subscription,
 };
 
-use super::{attempts, find, row};
+use super::{attempts, find, mails, row};
 use crate::{
     Context,
     apps::{self, sinks},
@@ -32,7 +32,7 @@ struct Behind {
     app_id: AppId,
 }
 
-/// Subscriptions for which entries wait, and nothing keeps them.
+/// Subscriptions with waiting entries that can be sent now.
 pub(crate) async fn behind(
     connection: &impl ConnectionTrait,
     within: &Reach,
@@ -51,13 +51,14 @@ pub(crate) async fn behind(
          join sink k on k.id = s.sink_id join app a on a.id = s.app_id
          where s.position < l.last and s.state in ('active', 'blocked')
            and (s.next_at is null or s.next_at <= $1) and (s.expires_at is null or s.expires_at > $1)
+           and (k.kind <> 'mail' or s.quiet_until is null or s.quiet_until <= $1)
            and k.disabled is null and (a.disabled is null or a.disabled = $2) and {mine} order by s.id"
     );
     let found: Vec<Behind> = rows::readable(connection, "subscription", &text, values).await?;
     Ok(found.into_iter().map(|row| (row.id, row.app_id)).collect())
 }
 
-/// What is to be done for a subscription; `None`: it is gone.
+/// The work of a subscription; `None`: it was removed.
 pub(crate) async fn read(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -76,6 +77,10 @@ pub(crate) async fn read(
     let query = Filter::parse(&subscription.filter, &sets::LEDGER, now);
     let query = query.map_err(|fault| undecodable("subscription", format!("its filter: {fault}")))?;
     let filter = LedgerFilter { query: Some(query), is_for_sending: true, ..LedgerFilter::default() };
+    let limit = match subscription.sink.address.kind() {
+        SinkKind::Mail => MAIL_ENTRIES_MAX,
+        _ => limit,
+    };
     let (after, last) = (subscription.position, ends.as_ref().map_or(0, |ends| ends.last));
     let entries = match after < last {
         true => ledger::between(connection, &key.app, &filter, (after, last), limit).await?,
@@ -86,17 +91,18 @@ pub(crate) async fn read(
     Ok(Some(SubscriptionWork { subscription, app, ends, entries, to }))
 }
 
-/// Writes what became of the next message; `false`: somebody moved the position meanwhile.
+/// Writes the outcome of the next message; `false`: the position was moved meanwhile.
 pub(crate) async fn note(
     connection: &impl ConnectionTrait,
     context: &Context,
     id: &SubscriptionId,
-    from: i64,
+    from: SentFrom,
     event: SubscriptionEvent,
 ) -> Result<bool, StoreError> {
     let attempt = match &event {
-        SubscriptionEvent::Passed { .. } => None,
+        SubscriptionEvent::Passed { .. } | SubscriptionEvent::Frozen { .. } => None,
         SubscriptionEvent::Sent { attempt, .. }
+        | SubscriptionEvent::Mailed { attempt, .. }
         | SubscriptionEvent::GapTold { attempt, .. }
         | SubscriptionEvent::Skipped { attempt, .. }
         | SubscriptionEvent::Failed { attempt, .. } => Some(attempt),
@@ -105,21 +111,37 @@ pub(crate) async fn note(
         attempts::record(connection, id, attempt).await?;
     }
     let row = row(connection, id).await?.ok_or(StoreError::NotFound)?;
-    if row.position != from {
+    if row.position != from.position {
+        return Ok(false);
+    }
+    let sink = sinks::row(connection, &row.app_id, &row.sink_id).await?.ok_or(StoreError::NotFound)?;
+    if sink.since != from.since.0 && !is_taken(&event) {
+        // The new address has not answered yet.
         return Ok(false);
     }
     match event {
         SubscriptionEvent::Passed { to } => {
-            let text = "update subscription set position = $2 where id = $1 and position < $2";
+            let text = "update subscription set position = $2, mail_first = null, mail_last = null
+                        where id = $1 and position < $2";
             let values = vec![id.clone().into(), to.into()];
             rows::execute(connection, "subscription", text, values).await?;
         }
         SubscriptionEvent::Sent { number, .. } => advance(connection, context, &row, number, 0).await?,
-        SubscriptionEvent::GapTold { gap, .. } => {
-            advance(connection, context, &row, gap.last, 0).await?;
-            let note = about(&row, EntryType::SubscriptionGap);
-            let note = note.with("first", gap.first).with("last", gap.last);
-            told::now(connection, context, note).await?;
+        SubscriptionEvent::GapTold { gap, refused, .. } => {
+            let skips = if refused.is_some() { row.skips + 1 } else { 0 };
+            advance(connection, context, &row, gap.last, skips).await?;
+            tell_gap(connection, context, &row, gap, refused).await?;
+        }
+        SubscriptionEvent::Frozen { range } => mails::freeze(connection, id, range).await?,
+        SubscriptionEvent::Mailed { range, entries, gap, refused, taken_by, quiet_until, attempt } => {
+            let skips = if taken_by.is_empty() { row.skips + 1 } else { 0 };
+            advance(connection, context, &row, range.last, skips).await?;
+            mails::keep_quiet(connection, id, quiet_until).await?;
+            if let Some(gap) = gap {
+                tell_gap(connection, context, &row, gap, None).await?;
+            }
+            let mail = mails::Mail { id: &attempt.message, range: Some(range), entries };
+            mails::tell(connection, context, &row, &mail, &taken_by, &refused, &attempt.outcome).await?;
         }
         SubscriptionEvent::Skipped { number, reason, attempt } => {
             advance(connection, context, &row, number, row.skips + 1).await?;
@@ -128,11 +150,26 @@ pub(crate) async fn note(
             let note = note.with("number", number).with("reason", reason).with("http_status", status);
             told::now(connection, context, note).await?;
         }
-        SubscriptionEvent::Failed { blocked, attempt } => {
+        SubscriptionEvent::Failed { blocked, thaws, attempt } => {
+            if thaws {
+                mails::thaw(connection, id).await?;
+            }
             fail(connection, context, &row, blocked, attempt.next_at).await?;
         }
     }
     Ok(true)
+}
+
+/// Whether an event is no failure of the sink: the message was accepted, or none was sent.
+fn is_taken(event: &SubscriptionEvent) -> bool {
+    match event {
+        SubscriptionEvent::Passed { .. }
+        | SubscriptionEvent::Frozen { .. }
+        | SubscriptionEvent::Sent { .. } => true,
+        SubscriptionEvent::GapTold { refused, .. } => refused.is_none(),
+        SubscriptionEvent::Mailed { taken_by, .. } => !taken_by.is_empty(),
+        SubscriptionEvent::Skipped { .. } | SubscriptionEvent::Failed { .. } => false,
+    }
 }
 
 /// The position rises. The sink answered, so a subscription that was blocked is not any more.
@@ -144,6 +181,7 @@ async fn advance(
     skips: i64,
 ) -> Result<(), StoreError> {
     let text = "update subscription set position = $2, tries = 0, skips = $3, next_at = null, reason = null,
+                mail_first = null, mail_last = null,
                 state = case when state = 'blocked' then 'active' else state end
                 where id = $1 and position < $2";
     let values = vec![row.id.clone().into(), to.into(), skips.into()];
@@ -152,6 +190,19 @@ async fn advance(
         tell_state(connection, context, row, EntryType::SubscriptionRecovered, None).await?;
     }
     Ok(())
+}
+
+/// Writes that entries were gone before they were sent.
+async fn tell_gap(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    row: &subscription::Model,
+    gap: Gap,
+    refused: Option<String>,
+) -> Result<(), StoreError> {
+    let note = about(row, EntryType::SubscriptionGap).with("first", gap.first).with("last", gap.last);
+    let note = note.with("refused", refused);
+    told::now(connection, context, note).await
 }
 
 async fn fail(
@@ -186,7 +237,7 @@ pub(super) async fn tell_state(
     told::now(connection, context, about(row, entry_type).with("reason", reason)).await
 }
 
-fn about(row: &subscription::Model, entry_type: EntryType) -> Note {
+pub(super) fn about(row: &subscription::Model, entry_type: EntryType) -> Note {
     Note::new(row.app_id.clone(), row.id.as_str(), entry_type, ledger::caller("endpoint"))
         .with("subscription", row.name.as_str())
 }
@@ -194,6 +245,6 @@ fn about(row: &subscription::Model, entry_type: EntryType) -> Note {
 /// Writes down which subscriptions ended by themselves; how many.
 pub(crate) async fn expire(connection: &impl ConnectionTrait, now: Timestamp) -> Result<u64, StoreError> {
     let text = "update subscription set state = 'expired', reason = null, next_at = null
-                where expires_at <= $1 and state <> 'expired'";
+                where expires_at <= $1 and state in ('active', 'blocked')";
     rows::execute(connection, "subscription", text, vec![now.0.into()]).await
 }

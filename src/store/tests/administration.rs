@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use tidings_actors::ports::{Administration, AppStore, AuditKept, Deed, TokenOwner, TokensOf};
-use tidings_entity::kind::Role;
+use tidings_actors::ports::{Administration, AppStore, AuditEntry, AuditKept, Session, TokenOwner, TokensOf};
+use tidings_entity::{id::TokenId, kind::Role};
 
 use super::*;
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
 
 const KEPT: AuditKept = AuditKept { since: Timestamp(0), rows: 1_000 };
 
-fn deed(number: i64) -> Deed {
-    Deed {
+fn entry(number: i64) -> AuditEntry {
+    AuditEntry {
         at: Timestamp(number),
         actor: "admin".into(),
         app: String::new(),
@@ -80,30 +80,30 @@ async fn tokens_of_before_they_were_rows_open_what_they_opened_and_back(home: Ho
 async fn what_is_done_and_its_row_are_one_and_what_fails_leaves_none(home: Home) {
     let store = home.open(1).await.expect("opened");
     let app = new_app(1);
-    let pending = Pending::of(deed(1), KEPT);
+    let pending = Pending::of(entry(1), KEPT);
     pending.during(store.create_app(&app)).await.expect("made");
     assert!(pending.take().is_none(), "the first change took it along");
     // The same app again fails; so does its row.
-    let pending = Pending::of(deed(2), KEPT);
+    let pending = Pending::of(entry(2), KEPT);
     pending.during(store.create_app(&app)).await.expect_err("it is there already");
-    assert_eq!(pending.take(), Some(deed(2)));
+    assert_eq!(pending.take(), Some(entry(2)));
     // A log that cannot be written lets nothing happen unseen.
     let connection = home.raw().await;
     connection.execute_unprepared("alter table audit rename to away").await.expect("renamed");
-    let pending = Pending::of(deed(3), KEPT);
+    let pending = Pending::of(entry(3), KEPT);
     pending.during(store.erase_app(&app.id)).await.expect_err("no log, no change");
-    assert_eq!(pending.take(), Some(deed(3)));
+    assert_eq!(pending.take(), Some(entry(3)));
     connection.execute_unprepared("alter table away rename to audit").await.expect("renamed");
     assert!(store.app(&app.id).await.expect("read").is_some());
     let rows = store.audit_chain(0, 10).await.expect("read");
-    assert_eq!(rows.iter().map(|row| row.deed.clone()).collect::<Vec<_>>(), [deed(1)]);
+    assert_eq!(rows.iter().map(|row| row.entry.clone()).collect::<Vec<_>>(), [entry(1)]);
 }
 
 async fn many_writers_make_one_chain_and_old_rows_go_with_a_word(home: Home) {
     let store = home.open(1).await.expect("opened");
     let store = &store;
     join_all((1..=300).map(|number| async move {
-        store.record(&deed(number), KEPT).await.expect("written");
+        store.record(&entry(number), KEPT).await.expect("written");
     }))
     .await;
     let check = async |length: std::ops::RangeInclusive<usize>| {
@@ -118,13 +118,13 @@ async fn many_writers_make_one_chain_and_old_rows_go_with_a_word(home: Home) {
     check(300..=300).await;
     let few = AuditKept { since: Timestamp(0), rows: 100 };
     for number in 301..=420 {
-        store.record(&deed(number), few).await.expect("written");
+        store.record(&entry(number), few).await.expect("written");
     }
     let rows = check(100..=180).await;
-    assert!(rows.iter().any(|row| row.deed.action == PRUNED));
+    assert!(rows.iter().any(|row| row.entry.action == PRUNED));
     let late = AuditKept { since: Timestamp(1_000_000), rows: 1_000_000 };
     for number in 421..=500 {
-        store.record(&deed(number), late).await.expect("written");
+        store.record(&entry(number), late).await.expect("written");
     }
     check(1..=100).await;
 }
@@ -135,7 +135,8 @@ async fn the_tokens_of_an_owner_are_bounded_dead_ones_too(home: Home) {
     for number in 0..60_u128 {
         let token = tidings_actors::ports::AccessToken {
             id: tidings_entity::id::TokenId::new(Ulid::from_parts(1, number)),
-            owner: TokenOwner::Staff(Role::Viewer),
+            owner: TokenOwner::Staff(Some(Role::Viewer)),
+            narrowing: None,
             name: "short".into(),
             public_id: format!("short{number}"),
             hash: Sha256Hash::of(b"x"),
@@ -151,7 +152,50 @@ async fn the_tokens_of_an_owner_are_bounded_dead_ones_too(home: Home) {
     assert_eq!(kept[0].id, tidings_entity::id::TokenId::new(Ulid::from_parts(1, 9)), "the oldest went");
 }
 
+async fn sessions_end_by_themselves_with_their_token_and_beyond_a_hundred(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    let app = new_app(1);
+    store.create_app(&app).await.expect("an app");
+    let (token, _) = store.find_token("public1").await.expect("read").expect("there");
+    let session = |number: u32, of: Option<TokenId>, from: i64| Session {
+        hash: Sha256Hash::of(&number.to_be_bytes()),
+        token: of,
+        subject: None,
+        token_hash: token.hash,
+        created_at: Timestamp(from),
+        expires_at: Timestamp(from + 1_000),
+    };
+    let find =
+        async |one: &Session, at: i64| store.find_session(&one.hash, Timestamp(at)).await.expect("read");
+    let (of_app, of_server) = (session(1, Some(token.id.clone()), 10), session(2, None, 10));
+    for one in [&of_app, &of_server] {
+        store.begin_session(one).await.expect("begun");
+    }
+    assert_eq!(find(&of_app, 1_009).await, Some((of_app.clone(), Some("public1".to_owned()))));
+    assert_eq!(find(&of_server, 1_009).await, Some((of_server.clone(), None)));
+    assert_eq!(find(&of_app, 1_010).await, None, "it ends by itself");
+    for number in 11..111 {
+        store.begin_session(&session(number, None, i64::from(number))).await.expect("begun");
+    }
+    assert_eq!(find(&of_server, 200).await, None, "with a hundred newer ones the oldest ends");
+    assert!(find(&session(11, None, 11), 200).await.is_some() && find(&of_app, 200).await.is_some());
+    store.end_session(&session(11, None, 11).hash).await.expect("ended");
+    assert_eq!(store.end_sessions(None).await.expect("ended"), 99);
+    assert!(find(&of_app, 200).await.is_some(), "another token's sessions stay");
+    let unknown = session(500, Some(TokenId::new(Ulid::from_parts(9, 9))), 20);
+    let refused = store.begin_session(&unknown).await;
+    assert!(matches!(refused, Err(StoreError::NotFound)), "{refused:?}");
+    store.begin_session(&session(501, None, 5_000)).await.expect("begun");
+    let connection = home.raw().await;
+    assert_eq!(number(&connection, "select count(*) from session").await, 1, "what has ended is removed");
+    let again = session(502, Some(token.id.clone()), 5_000);
+    store.begin_session(&again).await.expect("begun");
+    store.erase_app(&app.id).await.expect("erased");
+    assert_eq!(find(&again, 5_001).await, None, "it goes with its app");
+}
+
 on_both! {
+    sessions_end_by_themselves_with_their_token_and_beyond_a_hundred
     tokens_of_before_they_were_rows_open_what_they_opened_and_back
     what_is_done_and_its_row_are_one_and_what_fails_leaves_none
     many_writers_make_one_chain_and_old_rows_go_with_a_word

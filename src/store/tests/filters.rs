@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sea_orm::{DbBackend, Value};
 use tidings_actors::{
-    filter::{
+    model::filter::{
         Field, FieldKind, FieldSet, Filter,
         sets::{APPS, LEDGER, LETTERS, REPOSITORIES},
     },
@@ -22,7 +22,7 @@ use tidings_entity::{
 use super::*;
 use crate::{
     apps, ledger,
-    letters::letter_search::{self, Stretch},
+    letters::letter_search::{self, LetterRange},
     rows::{
         self,
         filter::{Columns, condition},
@@ -216,14 +216,14 @@ async fn a_filter_means_in_sql_what_it_means_in_memory(home: Home) {
         let meant: Vec<&DeadLetter> = all.iter().filter(|one| matcher.admits(one, Some(names))).collect();
         let found = store.dead_letters(&watch.app, &filter, None, 1_000).await.expect("read").letters;
         assert_eq!(found.iter().collect::<Vec<_>>(), meant, "{text}");
-        let stretch = Stretch {
+        let range = LetterRange {
             condition: "d.app_id = $1".into(),
             values: vec![watch.app.clone().into()],
             order: "desc",
             limit: 1_000,
             filter: filter.q.as_ref(),
         };
-        let looked = letter_search::look(&connection, stretch).await.expect("read");
+        let looked = letter_search::look(&connection, range).await.expect("read");
         let sql: BTreeSet<DeadLetterId> = looked.found.iter().map(|found| found.row.id.clone()).collect();
         let memory: BTreeSet<DeadLetterId> = meant.iter().map(|letter| letter.id.clone()).collect();
         assert!(sql.is_superset(&memory), "{text}");
@@ -264,15 +264,15 @@ async fn a_search_is_bounded_by_what_it_looks_at(home: Home) {
     let (watch, _) = &stocked[0];
     let nothing = read("nowhere", &LETTERS);
     for order in ["asc", "desc"] {
-        let stretch = |filter| Stretch {
+        let range = |filter| LetterRange {
             condition: "d.app_id = $1".into(),
             values: vec![watch.app.clone().into()],
             order,
             limit: 10,
             filter,
         };
-        let looked = letter_search::look(&connection, stretch(Some(&nothing))).await.expect("read");
-        let plain = letter_search::look(&connection, stretch(None)).await.expect("read");
+        let looked = letter_search::look(&connection, range(Some(&nothing))).await.expect("read");
+        let plain = letter_search::look(&connection, range(None)).await.expect("read");
         assert_eq!((looked.found.len(), looked.count), (0, 10), "{order}");
         assert_eq!(looked.last, plain.found.last().map(|found| found.row.id.clone()), "{order}");
     }
@@ -298,6 +298,7 @@ fn term(field: &Field) -> Vec<String> {
     match field.kind {
         FieldKind::Word(words) => words.iter().map(|word| format!("{name}:{word}")).collect(),
         FieldKind::Name | FieldKind::Text => vec![format!("{name}:a"), format!("{name}:~a")],
+        FieldKind::EntryType => vec![format!("{name}:watch.blocked"), format!("{name}:~a")],
         FieldKind::Path => vec![format!("{name}:a*"), format!("{name}:~a")],
         FieldKind::Number => vec![format!("{name}:1")],
         FieldKind::Since | FieldKind::Until => vec![format!("{name}:-1s")],

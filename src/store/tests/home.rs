@@ -104,6 +104,11 @@ impl Home {
         self.open_with(keyring, Duration::ZERO, &self.url, seed).await
     }
 
+    /// Opens it with a clock that the test moves.
+    pub(super) async fn open_timed(&self, clock: Arc<ManualClock>) -> Result<SqlStore, OpenError> {
+        self.open_by("keyring", Duration::ZERO, &self.url, 1, clock).await
+    }
+
     async fn open_with(
         &self,
         keyring: &str,
@@ -111,10 +116,20 @@ impl Home {
         url: &str,
         seed: u64,
     ) -> Result<SqlStore, OpenError> {
+        self.open_by(keyring, wait, url, seed, Arc::new(ManualClock::new(Timestamp(3000)))).await
+    }
+
+    async fn open_by(
+        &self,
+        keyring: &str,
+        wait: Duration,
+        url: &str,
+        seed: u64,
+        clock: Arc<ManualClock>,
+    ) -> Result<SqlStore, OpenError> {
         let random = Arc::new(SeededRandom::new(seed));
         let path = self.path().join(keyring);
         let keyring = Keyring::open(&path).or_else(|_| Keyring::create(&path, &*random)).expect("a keyring");
-        let clock = Arc::new(ManualClock::new(Timestamp(3000)));
         let rules = StartRules { wait, ..StartRules::default() };
         SqlStore::open_at_start(rules, url, Arc::new(keyring), clock, random).await
     }

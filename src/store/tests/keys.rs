@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidings_actors::{
+    model::secret::Secret,
     ports::{AccessPatch, AppPatch, AppStore, SealingKeys, StoreError},
-    secret::Secret,
     time::Timestamp,
 };
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    filter::{Filter, sets::LEDGER},
+    model::filter::{Filter, sets::LEDGER},
     ports::{
         AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers, NewApp, Ref,
         RefListing, SourceStore, UpkeepStore, WatchPatch, WatchStore,
@@ -285,7 +285,7 @@ async fn a_filter_finds_entries_and_shows_no_app_those_of_another(home: Home) {
         ("origin:outside by:endpoint".to_owned(), vec![3]),
         ("app:\"app 1\" since:-1000d".to_owned(), vec![3, 2, 1]),
         (format!("app:{other}"), vec![]),
-        (format!("NOT app:{own} OR app:{other} OR NOT type:nothing"), vec![3, 2, 1]),
+        (format!("NOT app:{own} OR app:{other} OR NOT type:mail.failed"), vec![3, 2, 1]),
     ] {
         let query = Filter::parse(&q, &LEDGER, clock_now(&clock)).expect(&q);
         let filter = LedgerFilter { query: Some(query), ..LedgerFilter::default() };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tidings_actors::{
+    model::secret::Secret,
     ports::{Begun, KeyedRequest, RequestStore, StoredAnswer},
-    secret::Secret,
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
 };
@@ -40,7 +40,15 @@ async fn beyond_their_limit_the_oldest_answers_of_an_owner_go_and_no_request_tha
     let keyring = Keyring::create(&home.path().join("keyring"), &*random).expect("a keyring");
     let clock = Arc::new(ManualClock::new(Timestamp(3000)));
     let kept = Arc::new(Kept::at_most(MOST));
-    let context = Context { keyring: Arc::new(keyring), clock, random, kept, news: Arc::default() };
+    let context = Context {
+        keyring: Arc::new(keyring),
+        clock,
+        random,
+        kept,
+        news: Arc::default(),
+        statuses: Arc::default(),
+        tasks: Arc::default(),
+    };
     let store = SqlStore::keeping(StartRules::default(), home.url(), context).await.expect("opened");
     let [busy, calm] = [1, 2].map(|number| AppId::new(ulid::Ulid::from_parts(1, number)).to_string());
     assert!(matches!(begin(&store, &busy, 0).await, Begun::New), "it runs until the end");

@@ -3,9 +3,9 @@
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use tidings_actors::{
+    model::round::RULES,
+    model::sink::SinkAddress,
     ports::{AppStore, LaneStore, NewApp, NewSink, Reach, SinkKey, WatchPatch, WatchStore},
-    round::RULES,
-    sink::SinkAddress,
 };
 use tidings_entity::id::SinkId;
 use ulid::Ulid;

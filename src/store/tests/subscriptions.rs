@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use tidings_actors::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
     ports::{
-        AppPatch, AppStore, AttemptOutcome, DeliverySettings, EndpointAccess, Fence, Gap, NewSink,
-        NewSubscription, Reach, ReadFrom, SUBSCRIPTIONS_MAX, SendFailure, Shard, Store, StoreError,
-        SubscriberStore, SubscriptionAttempt, SubscriptionEvent, SubscriptionName, SubscriptionPatch,
-        Subscriptions, sink_of, subscription_of,
+        AppPatch, AppStore, AttemptOutcome, DeliverySettings, EndpointAccess, Fence, Gap, MailRange, NewSink,
+        NewSubscription, Reach, ReadFrom, RefusedRecipient, SUBSCRIPTIONS_MAX, SendFailure, SentFrom, Shard,
+        Store, StoreError, SubscriberStore, SubscriptionAttempt, SubscriptionEvent, SubscriptionName,
+        SubscriptionPatch, Subscriptions, sink_of, subscription_of,
     },
-    secret::Secret,
-    sink::SinkAddress,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -29,6 +29,11 @@ const NOW: Timestamp = Timestamp(5_000);
 
 fn id(number: u128) -> SubscriptionId {
     SubscriptionId::new(Ulid::from_parts(1, number))
+}
+
+/// Decided from this position, under the address that the sink of [`new`] has had from the beginning.
+fn sent_from(position: i64) -> SentFrom {
+    SentFrom { position, since: NOW }
 }
 
 fn new(app: &AppId, number: u128) -> NewSubscription {
@@ -115,7 +120,10 @@ async fn the_position_rises_only_from_where_it_was_read(home: Home) {
     for (from, number, moves, position) in
         [(7, 9, false, 0), (0, 1, true, 1), (0, 1, false, 1), (1, 0, true, 1)]
     {
-        assert_eq!(store.note_subscription(&id(1), from, &sent(number)).await.expect("noted"), moves);
+        assert_eq!(
+            store.note_subscription(&id(1), sent_from(from), &sent(number)).await.expect("noted"),
+            moves
+        );
         let now = store.subscription(&app, &SubscriptionName::Id(id(1))).await.expect("found");
         assert_eq!(now.position, position, "from {from} to {number}");
     }
@@ -124,9 +132,9 @@ async fn the_position_rises_only_from_where_it_was_read(home: Home) {
     assert_eq!(numbers, [2, 1], "a try is remembered even where the position was moved meanwhile");
     // Under a lease that does not stand nothing changes.
     let fence = Fence { shard: Shard::of_app(&app), epoch: 99, owner: Ulid::from_parts(9, 9) };
-    let lost = Store::under(&store, fence).note_subscription(&id(1), 1, &sent(2)).await;
+    let lost = Store::under(&store, fence).note_subscription(&id(1), sent_from(1), &sent(2)).await;
     assert!(matches!(lost, Err(StoreError::Lost)), "{lost:?}");
-    let gone = store.note_subscription(&id(2), 0, &sent(1)).await;
+    let gone = store.note_subscription(&id(2), sent_from(0), &sent(1)).await;
     assert!(matches!(gone, Err(StoreError::NotFound)), "{gone:?}");
 }
 
@@ -139,8 +147,9 @@ async fn who_waits_for_an_entry_is_found_and_nobody_else(home: Home) {
     assert_eq!(store.subscriptions_behind(&others, NOW).await.expect("read").len(), 0);
 
     let later = Timestamp(NOW.0 + 10);
-    let failed = SubscriptionEvent::Failed { blocked: None, attempt: attempt(1, Ok(503), Some(later)) };
-    assert!(store.note_subscription(&id(1), 0, &failed).await.expect("noted"));
+    let failed =
+        SubscriptionEvent::Failed { blocked: None, thaws: false, attempt: attempt(1, Ok(503), Some(later)) };
+    assert!(store.note_subscription(&id(1), sent_from(0), &failed).await.expect("noted"));
     assert_eq!(behind(&store, NOW).await, [], "it waits for its next try");
     assert_eq!(behind(&store, later).await, [id(1)]);
 
@@ -174,11 +183,12 @@ async fn who_waits_for_an_entry_is_found_and_nobody_else(home: Home) {
 async fn a_block_a_skip_and_a_gap_are_told_and_none_of_them_is_sent(home: Home) {
     let (store, app) = scene(&home).await;
     let blocked = || SubscriptionEvent::Failed {
+        thaws: false,
         blocked: Some("status 503".into()),
         attempt: attempt(1, Ok(503), Some(NOW)),
     };
     for _ in 0..3 {
-        assert!(store.note_subscription(&id(1), 0, &blocked()).await.expect("noted"));
+        assert!(store.note_subscription(&id(1), sent_from(0), &blocked()).await.expect("noted"));
     }
     let now = store.subscription(&app, &SubscriptionName::Id(id(1))).await.expect("found");
     assert_eq!(
@@ -190,12 +200,12 @@ async fn a_block_a_skip_and_a_gap_are_told_and_none_of_them_is_sent(home: Home) 
         reason: "status 422".into(),
         attempt: attempt(1, Ok(422), None),
     };
-    assert!(store.note_subscription(&id(1), 0, &skipped).await.expect("noted"));
+    assert!(store.note_subscription(&id(1), sent_from(0), &skipped).await.expect("noted"));
     let now = store.subscription(&app, &SubscriptionName::Id(id(1))).await.expect("found");
     assert_eq!((now.state, now.tries, now.skips, now.position), (SubscriptionState::Active, 0, 1, 1));
     let gap = Gap { first: 2, last: 2 };
-    let told = SubscriptionEvent::GapTold { gap, attempt: attempt(2, Ok(200), None) };
-    assert!(store.note_subscription(&id(1), 1, &told).await.expect("noted"));
+    let told = SubscriptionEvent::GapTold { gap, refused: None, attempt: attempt(2, Ok(200), None) };
+    assert!(store.note_subscription(&id(1), sent_from(1), &told).await.expect("noted"));
     assert_eq!(
         types(&store, &app).await,
         [
@@ -222,7 +232,7 @@ async fn an_app_has_so_many_and_each_goes_with_its_sink_and_its_tries(home: Home
     assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
     assert_eq!(subscription_of(&sink_of(&id(7))), id(7));
     let sent = SubscriptionEvent::Sent { number: 1, attempt: attempt(1, Ok(200), None) };
-    assert!(store.note_subscription(&id(1), 0, &sent).await.expect("noted"));
+    assert!(store.note_subscription(&id(1), sent_from(0), &sent).await.expect("noted"));
     store.remove_subscription(&app, &id(1)).await.expect("removed");
     let raw = home.raw().await;
     let count = |table: &str| format!("select count(*) from {table}");
@@ -234,9 +244,66 @@ async fn an_app_has_so_many_and_each_goes_with_its_sink_and_its_tries(home: Home
     }
 }
 
+async fn a_mail_is_frozen_before_it_is_sent_and_keeps_its_subscription_quiet(home: Home) {
+    let (store, app) = scene(&home).await;
+    let mut mailed = new(&app, 2);
+    mailed.sink.address = SinkAddress::of_mail(&["ops@example.org".into(), "gone@example.org".into()]);
+    mailed.start = ReadFrom::Number(1);
+    store.create_subscription(&mailed).await.expect("made");
+    let shown = async || store.subscription(&app, &SubscriptionName::Id(id(2))).await.expect("found");
+    let range = MailRange { first: 1, last: 1 };
+    let frozen = SubscriptionEvent::Frozen { range };
+    assert!(store.note_subscription(&id(2), sent_from(0), &frozen).await.expect("noted"));
+    assert_eq!(shown().await.mail, Some(range));
+    let failed =
+        |thaws| SubscriptionEvent::Failed { blocked: None, thaws, attempt: attempt(1, Ok(503), Some(NOW)) };
+    assert!(store.note_subscription(&id(2), sent_from(0), &failed(false)).await.expect("noted"));
+    assert_eq!(shown().await.mail, Some(range), "the server may have it: it stays the same mail");
+    assert!(store.note_subscription(&id(2), sent_from(0), &failed(true)).await.expect("noted"));
+    assert_eq!(shown().await.mail, None, "the next try may tell of more");
+    assert!(store.note_subscription(&id(2), sent_from(0), &frozen).await.expect("noted"));
+    let name = SubscriptionPatch { name: Some("other".into()), ..SubscriptionPatch::default() };
+    store.change_subscription(&app, &id(2), &name, NOW).await.expect("changed");
+    assert_eq!(shown().await.mail, Some(range), "a name says nothing of the mail");
+
+    let later = Timestamp(NOW.0 + 600_000);
+    let sent = SubscriptionEvent::Mailed {
+        range,
+        entries: 1,
+        gap: None,
+        refused: vec![RefusedRecipient { to: "gone@example.org".into(), reason: "550 no".into() }],
+        taken_by: vec!["ops@example.org".into()],
+        quiet_until: later,
+        attempt: attempt(1, Ok(250), None),
+    };
+    assert!(store.note_subscription(&id(2), sent_from(0), &sent).await.expect("noted"));
+    assert!(!store.note_subscription(&id(2), sent_from(0), &sent).await.expect("noted"), "once");
+    let now = shown().await;
+    assert_eq!((now.position, now.mail, now.quiet_until), (1, None, Some(later)));
+    let told = [EntryType::SinkDisabled, EntryType::MailSent, EntryType::MailFailed];
+    assert_eq!(types(&store, &app).await, told, "whom it went to, and whom not");
+    assert!(!behind(&store, NOW).await.contains(&id(2)), "entries wait, and it keeps quiet");
+    assert!(behind(&store, later).await.contains(&id(2)));
+    let work = store.subscription_work(&id(2), NOW, 10).await.expect("read").expect("there");
+    assert!(work.entries.is_empty(), "no mail tells of mails: {work:?}");
+    let filter = SubscriptionPatch {
+        filter: Some(("type:mail.failed".into(), false)),
+        ..SubscriptionPatch::default()
+    };
+    assert!(store.note_subscription(&id(2), sent_from(1), &frozen).await.expect("noted"));
+    store.change_subscription(&app, &id(2), &filter, NOW).await.expect("changed");
+    let now = shown().await;
+    assert_eq!(
+        (now.mail, now.quiet_until),
+        (None, Some(later)),
+        "another filter is another mail, not sooner"
+    );
+}
+
 on_both! {
     the_position_rises_only_from_where_it_was_read
     who_waits_for_an_entry_is_found_and_nobody_else
     a_block_a_skip_and_a_gap_are_told_and_none_of_them_is_sent
     an_app_has_so_many_and_each_goes_with_its_sink_and_its_tries
+    a_mail_is_frozen_before_it_is_sent_and_keeps_its_subscription_quiet
 }

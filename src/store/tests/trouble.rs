@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
-        Administration, AppStore, AuditKept, Deed, LaneStore, Settlement, Standing, StoreError, Streak,
+        Administration, AppStore, AuditEntry, AuditKept, LaneStore, Settlement, Standing, StoreError, Streak,
         UpkeepStore,
     },
     time::Timestamp,
@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CHANCE: Duration = Duration::from_millis(300);
 const KEPT: AuditKept = AuditKept { since: Timestamp(0), rows: 1_000 };
 
-fn deed(target: &str) -> Deed {
-    Deed {
+fn entry(target: &str) -> AuditEntry {
+    AuditEntry {
         at: Timestamp(1),
         actor: "admin".into(),
         app: String::new(),
@@ -104,10 +104,10 @@ async fn who_writes_alone_waits_for_who_writes_and_sees_what_was_written() {
     let epoch = "select epoch from lease where shard = 'all'";
     for (first, second, waits) in [
         (Share::Alone, Share::Alone, true),
-        (Share::Alone, Share::Settling, true),
-        (Share::Settling, Share::Alone, true),
+        (Share::Alone, Share::Working, true),
+        (Share::Working, Share::Alone, true),
         (Share::Rebuilding, Share::Alone, true),
-        (Share::Settling, Share::Settling, false),
+        (Share::Working, Share::Working, false),
     ] {
         let writes = one.begin(first).await.expect("begun");
         let before = rows::number(&writes, "lease", epoch, vec![]).await.expect("read");
@@ -188,8 +188,8 @@ async fn what_was_prepared_before_the_schema_changed_is_prepared_again() {
         let reads = join_all((0..8).map(|_| store.app(&app))).await;
         assert!(reads.iter().all(Result::is_ok), "{reads:?}");
         assert_eq!(store.apps(None, 9).await.expect("read").len(), 1);
-        store.record(&deed("before"), KEPT).await.expect("written");
-        store.record(&deed("before"), KEPT).await.expect("written");
+        store.record(&entry("before"), KEPT).await.expect("written");
+        store.record(&entry("before"), KEPT).await.expect("written");
         // As another replica of a newer version does.
         for table in ["app", "audit"] {
             run(&raw, &format!("alter table {table} add column later_{column} text")).await;
@@ -198,12 +198,12 @@ async fn what_was_prepared_before_the_schema_changed_is_prepared_again() {
         for _ in 0..2 {
             drop(store.app(&app).await);
             drop(store.apps(None, 9).await);
-            drop(store.record(&deed("after"), KEPT).await);
+            drop(store.record(&entry("after"), KEPT).await);
         }
         let reads = join_all((0..8).map(|_| store.app(&app))).await;
         assert!(reads.iter().all(Result::is_ok), "{reads:?}");
         assert_eq!(store.apps(None, 9).await.expect("read").len(), 1);
-        store.record(&deed("after"), KEPT).await.expect("written");
+        store.record(&entry("after"), KEPT).await.expect("written");
     }
 }
 
@@ -216,7 +216,7 @@ async fn a_turn_after_one_that_was_cut_off_waits_for_its_end() {
     // What a turn of settlements that was cut off may still be doing.
     let address = Address::parse(home.url()).expect("an address");
     let zombie = connect::writer(&address).await.expect("connected");
-    let begun = zombie.begin(Share::Settling).await.expect("begun");
+    let begun = zombie.begin(Share::Working).await.expect("begun");
     // It must not be ended for its silence while this looks.
     begun.execute_unprepared("set local idle_in_transaction_session_timeout = 0").await.expect("set");
     assert!(!store.settle(settlement()).await.expect("it shares with others that settle"));

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, TransactionTrait};
 use tidings_actors::{
-    ports::{Administration, AppStore, AuditKept, Deed, StoreError},
+    ports::{Administration, AppStore, AuditEntry, AuditKept, StoreError},
     time::Timestamp,
 };
 
@@ -16,8 +16,8 @@ const KEPT: AuditKept = AuditKept { since: Timestamp(0), rows: 1_000 };
 /// Rows of one table: more than go in two steps.
 const MANY: u64 = 2 * upkeep::STEP + 7;
 
-fn deed() -> Deed {
-    Deed {
+fn entry() -> AuditEntry {
+    AuditEntry {
         at: Timestamp(1),
         actor: "admin".into(),
         app: String::new(),
@@ -58,11 +58,11 @@ async fn an_app_with_a_long_past_goes_in_steps_and_its_deed_with_the_last(home: 
     });
     assert_eq!(step.await.expect("cleared"), 100, "a step is bounded");
 
-    let pending = Pending::of(deed(), KEPT);
+    let pending = Pending::of(entry(), KEPT);
     let refused = pending.during(store.erase_app(&new_app(3).id)).await;
     assert!(matches!(refused, Err(StoreError::NotFound)), "{refused:?}");
-    assert_eq!(pending.take(), Some(deed()), "nothing was done");
-    let pending = Pending::of(deed(), KEPT);
+    assert_eq!(pending.take(), Some(entry()), "nothing was done");
+    let pending = Pending::of(entry(), KEPT);
     pending.during(store.erase_app(&app.id)).await.expect("erased");
     assert!(pending.take().is_none() && store.audit_chain(0, 10).await.expect("read").len() == 1);
     for table in ["settled", "attempt"] {

@@ -1,4 +1,4 @@
-//! How far watches are behind, and what was given up, as numbers. Reads what is behind by its own
+//! The numbers of how far watches are behind, and of open letters. Cursors that are behind are found by an
 //! index, so that a hundred thousand cursors at rest cost nothing.
 
 use std::{fmt::Write, sync::LazyLock};
@@ -16,15 +16,16 @@ use tidings_entity::{
 use crate::{
     apps::sinks::SERVED,
     rows::{self, signed, unsigned},
+    tasks,
 };
 
-/// Whether the app of cursor `c` lacks something: a round is open, a resync was asked for, or `h`, the head
-/// of its branch, is another commit than the held one. A branch that is gone has no head.
+/// Whether the app of cursor `c` lacks changes: a round is open, a resync was asked for, or `h`, the head of
+/// its branch, is another commit than the held one. A branch that is gone has no head.
 pub(crate) const OWES: &str = "(c.open_round is not null or (h.commit_id is not null
      and (c.held is null or c.held <> h.commit_id or c.resync is not null)))";
 
-/// Cursors of served watches that are behind; [`OWES`] alone decides, the index of `behind_since` makes
-/// those at rest cost nothing.
+/// Cursors of served watches that are behind; [`OWES`] decides; through the index of `behind_since`, cursors
+/// at rest cost nothing.
 pub(crate) static BEHIND: LazyLock<String> =
     LazyLock::new(|| format!("{} and w.state = 'active' and {SERVED}", *ANY_BEHIND));
 
@@ -59,7 +60,7 @@ struct Failing {
 }
 
 #[derive(FromQueryResult)]
-struct Row {
+struct BacklogRow {
     app_id: AppId,
     watch_id: WatchId,
     cursor_id: CursorId,
@@ -120,6 +121,7 @@ pub(crate) async fn backlog(
         *backlog.sources_failing.entry(ScanTrouble::of(&last_error)).or_default() +=
             unsigned("source", sources)?;
     }
+    backlog.tasks = tasks::depths(connection).await?;
     Ok(backlog)
 }
 
@@ -133,8 +135,9 @@ pub(crate) async fn laggards(
          c.open_round, c.behind_since {} order by c.behind_since, c.id limit $1",
         *BEHIND
     );
-    let found: Vec<Row> = rows::readable(connection, "cursor", &text, vec![signed(limit).into()]).await?;
-    let laggard = |row: Row| Laggard {
+    let found: Vec<BacklogRow> =
+        rows::readable(connection, "cursor", &text, vec![signed(limit).into()]).await?;
+    let laggard = |row: BacklogRow| Laggard {
         app: row.app_id,
         watch: row.watch_id,
         cursor: row.cursor_id,

@@ -1,4 +1,4 @@
-//! What was computed of blobs: a cache.
+//! Facts computed from blobs: a cache.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use tidings_entity::{blob, id::ObjectId};
 
 use crate::rows::{self, list};
 
-/// Blobs in one statement.
+/// The blobs in one statement.
 const CHUNK: usize = 256;
 
-/// What is known, in the order asked.
+/// The known facts, in the order of the ids.
 pub(crate) async fn facts(
     connection: &impl ConnectionTrait,
     blobs: &[ObjectId],
@@ -32,7 +32,7 @@ pub(crate) async fn facts(
     Ok(blobs.iter().map(|id| known.get(id).copied()).collect())
 }
 
-/// Remembers blobs, and that they were used.
+/// Stores facts about blobs, and that they were used.
 pub(crate) async fn remember(
     connection: &impl ConnectionTrait,
     blobs: &[(ObjectId, BlobFacts)],

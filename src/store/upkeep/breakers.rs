@@ -1,4 +1,4 @@
-//! Breakers that have failures.
+//! Rows of breakers that have failures: read, written and closed.
 
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
@@ -13,7 +13,7 @@ use crate::{
     rows,
 };
 
-/// All of them.
+/// All breakers that have failures, by kind and id.
 pub(crate) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<BreakerRow>, StoreError> {
     let text = "select * from breaker order by kind, id";
     let found: Vec<breaker::Model> = rows::readable(connection, "breaker", text, vec![]).await?;
@@ -28,8 +28,8 @@ pub(crate) async fn list(connection: &impl ConnectionTrait) -> Result<Vec<Breake
     Ok(found.into_iter().map(breaker).collect())
 }
 
-/// Writes one; without failures it goes. Who does not know that it opened meanwhile, on another replica,
-/// changes nothing. That it opened or closed is told.
+/// Writes a breaker; a breaker without failures is removed. A writer that does not know that the breaker
+/// opened meanwhile, on another replica, changes nothing. Opening and closing are written to ledgers.
 pub(crate) async fn record(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -71,7 +71,7 @@ async fn write(connection: &impl ConnectionTrait, breaker: &BreakerRow) -> Resul
     rows::execute(connection, "breaker", text, values).await.map(drop)
 }
 
-/// Takes the probe of an open breaker if it is due; of several callers one gets it.
+/// Takes the probe of an open breaker if it is due; of several callers only one gets it.
 pub(crate) async fn try_probe(
     connection: &impl ConnectionTrait,
     kind: BreakerKind,

@@ -1,9 +1,9 @@
-//! A database that was taken back to a backup: what its apps have may be ahead of it.
+//! A database that was restored from a backup: its apps may be ahead of it.
 //!
-//! Every cursor is asked for a complete resync, which says to the app that what is not named is to
-//! be dropped: nobody knows any more what it was told since. The heads are forgotten, so that nobody
-//! is brought back to a commit of then before its source was asked again. A branch that appears
-//! later, of a pattern that was watched before, may have been delivered as well, and begins the same.
+//! A complete resync is requested for every cursor, which tells the app to drop files that are not named,
+//! because the changes since the backup are unknown. The heads are forgotten, so that no app is brought back
+//! to an old commit before its source was listed again. A branch that appears later, for a pattern that was
+//! watched before, may have been delivered as well, and begins the same way.
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
@@ -12,7 +12,7 @@ use tidings_actors::{
 };
 use tidings_entity::{cursor, id::WatchId};
 
-use crate::{ledger, rows, watches::resync};
+use crate::{ledger, rows, statuses, tasks, watches::resync};
 
 /// Shown at every cursor until its resync has begun.
 const REASON: &str = "the database was restored from a backup";
@@ -35,6 +35,9 @@ pub(crate) async fn mark(
     rows::execute(connection, "restoration", text, vec![at.0.into(), taken_at.0.into()]).await?;
     rows::execute(connection, "lease", "update lease set epoch = epoch + 1", vec![]).await?;
     ledger::restored(connection, random, taken_at, at).await?;
+    statuses::doubt_all(connection, at).await?;
+    tasks::of_restored(connection, at).await?;
+    tasks::of_restored_schedules(connection, at).await?;
     Ok(count)
 }
 

@@ -1,13 +1,13 @@
-//! The trees of a watch that mirrors keep: of all its cursors what is held, both ends of the open
-//! round, and the bases of an open resync or of one to come.
+//! The trees of a watch that mirrors keep: for all its cursors the held tree, both ends of the open round,
+//! and the bases of an open or coming resync.
 
 use std::collections::{HashMap, hash_map::Entry};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
+    model::round::TreeEnd,
+    model::view::View,
     ports::{PinnedTrees, StoreError},
-    round::TreeEnd,
-    view::View,
 };
 use tidings_entity::id::{AppId, ObjectId, ViewId, WatchId};
 
@@ -22,7 +22,7 @@ struct Pinned {
 }
 
 #[derive(FromQueryResult)]
-struct Held {
+struct HeldCommitRow {
     branch: String,
     commit_id: Option<ObjectId>,
     text: Option<String>,
@@ -62,7 +62,7 @@ pub(crate) async fn trees(
     }
     let text = "select c.branch, c.held as commit_id, v.text from cursor c
                 left join view v on v.id = c.held_view where c.watch_id = $1 order by c.slot";
-    let branches: Vec<Held> = rows::all(connection, "cursor", text, vec![id.clone().into()]).await?;
+    let branches: Vec<HeldCommitRow> = rows::all(connection, "cursor", text, vec![id.clone().into()]).await?;
     let held = branches.into_iter().map(|row| {
         let end = row.commit_id.zip(row.text);
         let end = end.map(|(commit, text)| Ok(TreeEnd { commit, view: views::view(&text)? }));

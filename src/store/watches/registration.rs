@@ -1,10 +1,10 @@
-//! Registering a watch, replacing its credential, unwatching: each finds or makes repository,
-//! credential and source, and leaves nothing behind that nobody uses.
+//! Registers watches, replaces their credentials, and removes them: each call finds or creates repository,
+//! credential and source, and removes those that are no longer used.
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{NewWatch, RefListing, Start, StoreError},
-    secret::Secret,
     time::Timestamp,
 };
 use tidings_entity::{
@@ -19,11 +19,11 @@ use crate::{
     apps::sinks,
     rows,
     sources::{self, heads, known},
-    watches,
+    statuses, watches,
 };
 
-/// Registers a watch, or replaces the settings of the one with the same app, repository, selector and
-/// alias and asks for its resync. Its id.
+/// Registers a watch, or replaces the settings of the existing one with the same app, repository, selector
+/// and alias and requests its resync. Returns its id.
 pub(crate) async fn register(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -70,15 +70,18 @@ pub(crate) async fn register(
             created_at: at.0,
             alias: new.alias.clone(),
             sink_id: None,
+            status_host: None,
+            status_context: None,
         };
         rows::insert(connection, "watch", vec![row.clone()]).await?;
         sinks::set(connection, context, &row, new.sink.as_ref(), at).await?;
+        statuses::set(connection, context, &row, new.status, at).await?;
         begin(connection, context, new, &source, view).await?;
         Ok(new.id.clone())
     }
 }
 
-/// Makes the cursor of a single branch and writes the heads of the proof.
+/// Creates the cursor of a single branch and writes the heads of the proof.
 async fn begin(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -103,7 +106,7 @@ async fn begin(
     heads::prove(connection, context, source, &new.id, &new.listing, start, at).await
 }
 
-/// Gives an existing watch new settings; everything is delivered anew.
+/// Gives an existing watch new settings and asks for a resync.
 async fn replace(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -129,6 +132,8 @@ async fn replace(
     sinks::set(connection, context, &old, new.sink.as_ref(), new.created_at).await?;
     heads::prove(connection, context, source, &old.id, &new.listing, None, new.created_at).await?;
     resync::of_watch(connection, context, &old.id, false, new.created_at).await?;
+    statuses::set(connection, context, &old, new.status, new.created_at).await?;
+    statuses::carry_on(connection, context, &old.id, new.created_at).await?;
     if old.source_id != *source {
         sources::remove_unused(connection, &old.source_id).await?;
     }
@@ -150,19 +155,22 @@ pub(crate) async fn replace_credential(
     let text = "update watch set source_id = $1 where id = $2";
     rows::execute(connection, "watch", text, vec![source.clone().into(), id.clone().into()]).await?;
     heads::prove(connection, context, &source, id, listing, None, at).await?;
+    statuses::carry_on(connection, context, id, at).await?;
     if old.source_id != source {
         sources::remove_unused(connection, &old.source_id).await?;
     }
     Ok(())
 }
 
-/// Removes a watch and what only it used. Whether a round of it was open.
+/// Removes a watch and the rows that only it used. Returns whether a round of it was open.
 pub(crate) async fn unwatch(
     transaction: &DatabaseTransaction,
+    context: &Context,
     app: &AppId,
     id: &WatchId,
 ) -> Result<bool, StoreError> {
     let old = watches::row(transaction, app, id).await?;
+    statuses::farewell_to_watch(transaction, context, id, context.clock.now()).await?;
     let text = "select count(*) from cursor where watch_id = $1 and open_round is not null";
     let open = rows::number(transaction, "cursor", text, vec![id.clone().into()]).await?;
     let text = "delete from attempt where owner_kind = 'cursor'
@@ -174,7 +182,7 @@ pub(crate) async fn unwatch(
     Ok(open > 0)
 }
 
-/// Lets a watch wait for its first delivery until this moment at most.
+/// Shortens the wait of a watch for its first delivery: it ends at this moment at the latest.
 pub(crate) async fn deliver_no_later(
     connection: &impl ConnectionTrait,
     watch: &WatchId,

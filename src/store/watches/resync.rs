@@ -3,7 +3,7 @@
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    follow::unblocked,
+    model::follow::unblocked,
     ports::{Random, StoreError},
     time::Timestamp,
 };
@@ -17,10 +17,10 @@ use tidings_entity::{
 use crate::{
     Context,
     ledger::{self, told},
-    rows,
+    rows, statuses,
 };
 
-/// Bases of the resync that has not begun stand under this number; rounds count from 1.
+/// The bases of a resync that has not begun have this round number; rounds count from 1.
 pub(crate) const TO_COME: i64 = 0;
 
 /// Asks for a resync of every cursor of a watch and serves the watch again.
@@ -44,21 +44,24 @@ pub(crate) async fn of_watch(
     for cursor in cursors {
         request(connection, random, cursor, complete, None, at).await?;
     }
-    Ok(())
+    statuses::refresh_watch(connection, context, watch).await
 }
 
-/// Asks for a resync of one cursor.
+/// Requests a resync of one cursor.
 pub(crate) async fn of_cursor(
     connection: &impl ConnectionTrait,
-    random: &dyn Random,
+    context: &Context,
     id: CursorId,
     complete: bool,
     reason: String,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let text = "select * from cursor where id = $1";
-    let cursor: Option<cursor::Model> = rows::one(connection, "cursor", text, vec![id.into()]).await?;
-    request(connection, random, cursor.ok_or(StoreError::NotFound)?, complete, Some(reason), at).await
+    let values = vec![id.clone().into()];
+    let cursor: Option<cursor::Model> = rows::one(connection, "cursor", text, values).await?;
+    let cursor = cursor.ok_or(StoreError::NotFound)?;
+    request(connection, &*context.random, cursor, complete, Some(reason), at).await?;
+    statuses::refresh(connection, context, &id, None).await
 }
 
 pub(crate) async fn request(
@@ -69,13 +72,13 @@ pub(crate) async fn request(
     reason: Option<String>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    // What a complete resync was begun for is not done before it ended.
+    // The reason for an open complete resync remains until that resync has ended.
     let (was_complete, mut trees) = match cursor.open_round {
         Some(open) => end(connection, &cursor, open, at).await?,
         None => (false, Vec::new()),
     };
     let complete = complete || was_complete;
-    // An app that asked to go back may hold the files of then.
+    // An app that requested a replay may hold the files of that earlier tree.
     trees.extend(cursor.replay.zip(cursor.replay_view));
     keep(connection, &cursor, trees).await?;
     let state = match cursor.state {

@@ -20,7 +20,7 @@ struct Unsettled {
     position: Option<i64>,
 }
 
-/// Notes which change is to be given up.
+/// Notes the change that is to be skipped.
 pub(crate) async fn request(
     connection: &impl ConnectionTrait,
     watch: &WatchId,
@@ -59,7 +59,7 @@ pub(crate) async fn request(
     Ok(head)
 }
 
-/// What is in the way of a branch that gets no round; empty where nothing is.
+/// The obstacle of a branch without a round; empty if there is none.
 async fn stuck(connection: &impl ConnectionTrait, watch: &WatchId) -> Result<String, StoreError> {
     let text = "select branch, reason from cursor
                 where watch_id = $1 and state = 'blocked' and reason is not null order by id limit 1";

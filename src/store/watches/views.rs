@@ -1,8 +1,8 @@
-//! Views: which paths of a repository an app is told of. The id of a view is the hash of its text, so a row
+//! Views: the paths of a repository that an app gets. The id of a view is the hash of its text, so a row
 //! never changes.
 
 use sea_orm::ConnectionTrait;
-use tidings_actors::{ports::StoreError, time::Timestamp, view::View};
+use tidings_actors::{model::view::View, ports::StoreError, time::Timestamp};
 use tidings_entity::id::ViewId;
 
 use crate::{error::undecodable, rows};
@@ -12,7 +12,7 @@ pub(crate) fn view(text: &str) -> Result<View, StoreError> {
     serde_json::from_str(text).map_err(|error| undecodable("view", error))
 }
 
-/// Writes a view where it is not known yet; its id.
+/// Writes a view if it is new. Returns its id.
 pub(crate) async fn keep(
     connection: &impl ConnectionTrait,
     view: &View,

@@ -4,11 +4,11 @@ use tidings_actors::ports::WatchCondition;
 
 use crate::{apps::sinks::SERVED, rows::filter::Column, upkeep::backlog::OWES};
 
-/// Where a watch sends to the endpoint of its app, and that is none, its app pulls.
+/// If a watch uses the endpoint of its app, and the app has none, the app pulls.
 const SINK: &str = "coalesce((select x.kind from sink x where x.id = w.sink_id),
     (select case when x.base_url is null then 'pull' else 'endpoint' end from app x where x.id = w.app_id))";
 
-/// The fields of a watch, as `w`, which stands there alone.
+/// The columns of the filter's fields in a statement over `w`, the row of the watch.
 pub(crate) fn column(field: &str) -> Option<Column> {
     let of_app = "(select x.name from app x where x.id = w.app_id)";
     let url = "(select x.url from repository x where x.id = w.repository_id)";
@@ -17,7 +17,7 @@ pub(crate) fn column(field: &str) -> Option<Column> {
         "app" => Column::texts(&["w.app_id", of_app]),
         "repository" => Column::texts(&["w.id", "w.name", "w.owner || '/' || w.name"]),
         "name" => Column::texts(&["w.owner || '/' || w.name"]),
-        "url" => Column::texts(&[url]),
+        "url" => Column::texts(&[url, "w.shown_url"]),
         "watch_name" => Column::texts(&["w.alias"]),
         "state" => Column::texts(&["w.state"]),
         "mode" => Column::texts(&["w.mode"]),
@@ -36,11 +36,13 @@ pub(crate) fn column(field: &str) -> Option<Column> {
 pub(crate) fn meaning(condition: WatchCondition) -> String {
     match condition {
         WatchCondition::Behind => {
+            // A set, not a check of each watch: through the index of `behind_since`, watches at rest cost
+            // nothing.
             format!(
-                "(exists (select 1 from cursor c
-               left join head h on h.source_id = w.source_id and h.ref_name = c.branch
-               where c.watch_id = w.id and {OWES})
-              or exists (select 1 from source f where f.id = w.source_id and f.last_error is not null))"
+                "(w.id in (select c.watch_id from cursor c join watch v on v.id = c.watch_id
+               left join head h on h.source_id = v.source_id and h.ref_name = c.branch
+               where c.behind_since is not null and {OWES})
+              or w.source_id in (select f.id from source f where f.last_error is not null))"
             )
         }
         WatchCondition::Blocked => {

@@ -1,6 +1,6 @@
-//! Whether the database takes writes. After one that failed a trial follows, at once and then every
-//! [`TRIAL`] until one comes to the disk. The last trial is what whoever asks is told: nobody writes to find
-//! out, and a verb that failed for a reason of its own says nothing of the others.
+//! Whether the database accepts writes. After a failed write a trial follows, at once and then every
+//! [`TRIAL`], until one succeeds. Health checks report the last trial: they need no write of their own, and a
+//! verb that failed for its own reason does not count.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -17,11 +17,15 @@ const TRIAL: Duration = Duration::from_secs(2);
 const TRIAL_MAX: Duration = Duration::from_secs(5);
 
 impl Task {
-    /// Waits for work, and tries meanwhile whether a database takes writes again that took none.
+    /// Waits for work. Meanwhile it tries whether a database that refused writes accepts them again.
     pub(super) async fn receive(&mut self, batch: &mut Vec<Work>) -> usize {
+        if !self.held_back.is_empty() {
+            batch.append(&mut self.held_back);
+            return batch.len();
+        }
         loop {
             let Some(trial_at) = self.next_trial else { return self.work.recv_many(batch, TURN).await };
-            // A trial that is due comes first: work that never pauses must not put it off.
+            // A due trial comes first: continuous work must not delay it.
             if Instant::now() < trial_at
                 && let Ok(count) = timeout_at(trial_at, self.work.recv_many(batch, TURN)).await
             {
@@ -51,7 +55,7 @@ impl Task {
                 self.is_in_doubt = true;
                 Err(error)
             }
-            // It answers. That another process took it over is told to those who write.
+            // The database answers. If another process took it over, writers are told so.
             Err(_) => Ok(()),
         }
     }

@@ -1,31 +1,35 @@
-//! What the writer does in one transaction, and who waits for it.
+//! The work of the writer in one transaction, and the callers that wait for it.
 
 use std::collections::BTreeSet;
 
 use tidings_actors::ports::{Fence, Settlement, StoreError};
 
 use super::verb::{Answer, Job};
+use crate::tasks::{Operation, Outcome};
 
-/// What the writing task is asked for.
+/// A request to the writing task.
 pub(super) enum Work {
     Settle(Box<Settlement>, Option<Fence>, Answer<bool>),
     Verb(Box<dyn Job>),
+    Tasks(Box<Operation>, Answer<Outcome>),
     Flush(Answer<()>),
     Close(Answer<()>),
 }
 
-/// What is done in one transaction.
+/// The work of one transaction.
 #[derive(Default)]
 pub(super) struct Turn {
     pub(super) settlements: Vec<Settlement>,
     pub(super) settled: Vec<(Option<Fence>, Answer<bool>)>,
     pub(super) jobs: Vec<Box<dyn Job>>,
+    pub(super) operations: Vec<Operation>,
+    pub(super) operated: Vec<Answer<Outcome>>,
     pub(super) flushed: Vec<Answer<()>>,
     pub(super) closing: Vec<Answer<()>>,
 }
 
 impl Turn {
-    /// What is done in one turn, by kind.
+    /// Sorts work by kind.
     pub(super) fn sort(work: impl Iterator<Item = Work>) -> Self {
         let mut turn = Self::default();
         for work in work {
@@ -35,6 +39,10 @@ impl Turn {
                     turn.settled.push((fence, answer));
                 }
                 Work::Verb(job) => turn.jobs.push(job),
+                Work::Tasks(operation, answer) => {
+                    turn.operations.push(*operation);
+                    turn.operated.push(answer);
+                }
                 Work::Flush(answer) => turn.flushed.push(answer),
                 Work::Close(answer) => turn.closing.push(answer),
             }
@@ -48,7 +56,7 @@ impl Turn {
         settled.chain(self.jobs.iter().filter_map(|job| job.fence())).collect()
     }
 
-    /// Answers those whose lease is not among these: they change nothing.
+    /// Refuses the verbs whose lease is not among these: they change nothing.
     pub(super) fn refuse_lost(&mut self, standing: &BTreeSet<Fence>) {
         let is_lost = |fence: Option<Fence>| fence.is_some_and(|fence| !standing.contains(&fence));
         let mut stays =
@@ -62,12 +70,22 @@ impl Turn {
         }
     }
 
+    /// Answers the operations on tasks.
+    pub(super) fn answer_tasks(&mut self, outcomes: Result<Vec<Result<Outcome, StoreError>>, StoreError>) {
+        let answers = std::mem::take(&mut self.operated);
+        let count = answers.len();
+        let outcomes = outcomes.unwrap_or_else(|fault| (0..count).map(|_| Err(fault.clone())).collect());
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            drop(answer.send(outcome));
+        }
+    }
+
     /// How many verbs it carries to the disk.
     pub(super) fn verbs(&self) -> usize {
         self.settlements.len() + self.jobs.len()
     }
 
-    /// Answers everyone but those who wait for the end.
+    /// Answers all verbs, except those that wait for the end of the turn.
     pub(super) fn answer(self, outcome: Result<Vec<Result<bool, StoreError>>, StoreError>) {
         let fault = outcome.as_ref().err().cloned();
         for job in self.jobs {

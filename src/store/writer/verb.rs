@@ -1,12 +1,12 @@
-//! A verb on its way through the writer: it runs in a transaction, takes the audit entry of its request
-//! along, and answers when that is on disk.
+//! A verb on its way through the writer: it runs in a transaction, writes the audit entry of its request, and
+//! answers when that is on disk.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
 use sea_orm::DatabaseTransaction;
-use tidings_actors::ports::{Deed, Fence, StoreError};
+use tidings_actors::ports::{AuditEntry, Fence, StoreError};
 use tokio::sync::oneshot;
 
 use super::unavailable;
@@ -16,28 +16,28 @@ use crate::{
     keys::key_shares,
 };
 
-/// Where the outcome of a verb goes.
+/// The channel for the outcome of a verb.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// A verb on its way: it runs in a transaction and answers when that is on disk.
+/// A verb that waits for its turn: it runs in a transaction and answers when that is on disk.
 #[async_trait]
 pub(super) trait Job: Send {
-    /// Whether the database failed it, and not what was asked.
+    /// Whether the database caused the failure, and not the request itself.
     fn was_failed(&self) -> bool;
-    /// Runs; whether it succeeded.
+    /// Runs the verb. Returns whether it succeeded.
     async fn run(&mut self, transaction: &DatabaseTransaction, context: &Context) -> bool;
     /// Answers its caller; `fault` overrides a success that was not committed.
     fn answer(self: Box<Self>, fault: Option<&StoreError>);
-    /// Under which lease it was begun.
+    /// The lease that the verb's work was begun under.
     fn fence(&self) -> Option<Fence>;
 }
 
 pub(super) struct Verb<T, F> {
     pub(super) work: Option<F>,
     pub(super) fence: Option<Fence>,
-    /// What the request did that this verb is a part of; written with it.
+    /// The audit entry of the verb's request; written with the verb.
     pub(super) pending: Option<Arc<Pending>>,
-    pub(super) written: Option<Deed>,
+    pub(super) written: Option<AuditEntry>,
     /// `None` until it ran.
     pub(super) outcome: Option<Result<T, StoreError>>,
     pub(super) answer: Answer<T>,
@@ -65,7 +65,7 @@ where
                 outcome = Err(error);
             }
             if outcome.is_ok()
-                && let Err(error) = self.witness(transaction, context).await
+                && let Err(error) = self.write_audit(transaction, context).await
             {
                 outcome = Err(error);
             }
@@ -82,15 +82,15 @@ where
         let outcome = match (self.outcome, fault) {
             (Some(Err(error)), _) => Err(error),
             (_, Some(fault)) => {
-                if let (Some(pending), Some(deed)) = (self.pending, self.written) {
-                    pending.put_back(deed);
+                if let (Some(pending), Some(entry)) = (self.pending, self.written) {
+                    pending.put_back(entry);
                 }
                 Err(fault.clone())
             }
             (Some(Ok(done)), None) => Ok(done),
             (None, None) => Err(unavailable("the verb did not run")),
         };
-        // A caller that went away does not want to know.
+        // The caller may have gone away; then the outcome is not needed.
         drop(self.answer.send(outcome));
     }
 
@@ -100,21 +100,21 @@ where
 }
 
 impl<T, F> Verb<T, F> {
-    /// Writes what was done into the log, in the transaction in which it is done.
-    async fn witness(
+    /// Writes the audit entry, in the transaction of the act.
+    async fn write_audit(
         &mut self,
         transaction: &DatabaseTransaction,
         context: &Context,
     ) -> Result<(), StoreError> {
         let Some(pending) = &self.pending else { return Ok(()) };
-        let Some(deed) = pending.take() else { return Ok(()) };
-        // Noted first: whoever ends this while it waits finds what to put back.
-        self.written = Some(deed.clone());
-        let written = audit::append(transaction, context, deed, pending.kept).await;
+        let Some(entry) = pending.take() else { return Ok(()) };
+        // Stored first: if the verb is cancelled during the write, the entry can be put back.
+        self.written = Some(entry.clone());
+        let written = audit::append(transaction, context, entry, pending.kept).await;
         if written.is_err()
-            && let Some(deed) = self.written.take()
+            && let Some(entry) = self.written.take()
         {
-            pending.put_back(deed);
+            pending.put_back(entry);
         }
         written
     }

@@ -37,6 +37,7 @@ fn survey() -> Survey {
             letters: BTreeMap::from([(ParkReason::ALL[0], 3)]),
             apps_behind: 2,
             sources_failing: BTreeMap::from([(ScanTrouble::Credential, 3)]),
+            tasks: BTreeMap::from([(TaskState::Ready, 5)]),
         },
         storage: Storage { mirrors: 1, mirror_bytes: 2, free_bytes: 3, fetches_stopped: None },
         hosts: HostsSurvey { waiting: 1, ..HostsSurvey::default() },
@@ -57,10 +58,20 @@ fn exercised() -> Metrics {
     metrics.fetched(Fetched::Contents, Err("timeout"), Duration::from_millis(2));
     metrics.scanned("ok", Duration::from_millis(4));
     metrics.waited(Duration::from_millis(4));
+    metrics.status_told("taken");
     metrics.attempted(AttemptKind::Change, &outcome(Ok(200)));
     metrics.attempted(AttemptKind::Notice, &outcome(Err(SendFailure::Timeout)));
     metrics.settled(12, &[ParkReason::ALL[0], ParkReason::ALL[0]]);
     metrics.committed(true, 3, Duration::from_millis(1));
+    metrics.tasks_moved(&TaskTally {
+        created: 4,
+        queued: vec![Duration::from_millis(3), Duration::from_secs(3_600)],
+        ended: vec![
+            (TaskState::Succeeded, Duration::from_secs(2)),
+            (TaskState::Dead, Duration::from_secs(3)),
+        ],
+        run_out: 1,
+    });
     metrics.requested("/api/app", "GET", 404, Duration::from_millis(1));
     metrics.surveyed(survey());
     metrics
@@ -121,6 +132,15 @@ fn numbers_are_those_that_were_measured() {
         "tidings_actor_mailbox_max{role=\"deliverer\"} 4",
         "tidings_http_request_duration_seconds_count{method=\"GET\",route=\"/api/app\",status=\"4xx\"} 1",
         "tidings_database_verbs_total 3",
+        "tidings_tasks{state=\"ready\"} 5",
+        "tidings_tasks{state=\"dead\"} 0",
+        "tidings_tasks_created_total 4",
+        "tidings_tasks_claimed_total 2",
+        "tidings_tasks_ended_total{state=\"dead\"} 1",
+        "tidings_tasks_claims_run_out_total 1",
+        "tidings_task_queued_seconds_bucket{le=\"0.005\"} 1",
+        "tidings_task_queued_seconds_bucket{le=\"7200\"} 2",
+        "tidings_task_duration_seconds_count{state=\"succeeded\"} 1",
         "tidings_survey_time_seconds 1.5",
         "tidings_mirror_fetches_stopped 0",
     ] {
@@ -136,6 +156,8 @@ fn the_first_rise_of_a_rare_event_is_seen() {
         assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
     }
     assert!(text.contains("tidings_changes_settled_total{outcome=\"parked\"} 0"));
+    assert!(text.contains("tidings_tasks_ended_total{state=\"dead\"} 0"));
+    assert!(text.contains("tidings_tasks_claims_run_out_total 0"));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::{
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{EndpointAccess, EndpointAuth, SendFailure},
-    secret::Secret,
 };
 
 use super::{Owner, paths};

@@ -9,9 +9,9 @@ use tidings::{
     sinks::signature::{SigningKey, check},
 };
 use tidings_actors::{
+    model::round::DeliveryId,
+    model::secret::Secret,
     ports::{Notice, Transport},
-    round::DeliveryId,
-    secret::Secret,
     time::Timestamp,
 };
 use tidings_entity::kind::PayloadFormat;

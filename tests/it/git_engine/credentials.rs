@@ -5,8 +5,8 @@ use std::{net::TcpListener, sync::Arc};
 
 use tidings::git::credential::{AppKey, Credential};
 use tidings_actors::{
+    model::secret::Secret,
     ports::{GitError, Location, Remote},
-    secret::Secret,
 };
 use tokio::task::JoinSet;
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use proptest::prelude::*;
-use tidings_actors::round::{DeliveryId, Entry, Letter, ListDigest};
+use tidings_actors::model::round::{DeliveryId, Entry, Letter, ListDigest};
 use tidings_entity::{
     id::DeadLetterId,
     kind::{ContentRule, Operation},

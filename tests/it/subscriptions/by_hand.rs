@@ -1,5 +1,7 @@
 //! What people do with subscriptions: over the API, on the command line, and where it is not theirs.
 
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
 use super::*;
 
 #[test]
@@ -52,7 +54,18 @@ fn a_body_that_is_wrong_is_told_each_field_and_what_mends_it() {
         ("name", json!("sub_x"), "/name", "sub_"),
         ("filter", json!("typ:x"), "/filter", "column 1"),
         ("filter", json!("(a"), "/filter", "column"),
-        ("sink", json!({}), "/sink/kind", "is required"),
+        ("filter", json!("type:source.failed"), "/filter", "source.failing, "),
+        ("sink", json!({}), "/sink", "url (https:// or nats://), or to (mail addresses)"),
+        ("sink", json!({ "format": "docora" }), "/sink", "must say where entries go"),
+        ("sink", json!({ "url": 5 }), "/sink/url", "must be a text"),
+        (
+            "sink",
+            json!({ "url": format!("{}?key=1", inbox.url()) }),
+            "/sink/url",
+            "clear text; send a secret in",
+        ),
+        ("sink", json!({ "url": inbox.url(), "format": "xml" }), "/sink/format", "`docora` or `cloudevents`"),
+        ("sink", json!({ "url": inbox.url(), "retry_cap_ms": 0 }), "/sink/retry_cap_ms", "1 or more"),
         ("sink", json!({ "kind": "pull" }), "/sink/kind", "endpoint, stream"),
         ("sink", json!({ "kind": "endpoint" }), "/sink/url", "is required"),
         ("sink", json!({ "url": inbox.url(), "batch": {} }), "/sink/batch", "no field"),
@@ -69,6 +82,13 @@ fn a_body_that_is_wrong_is_told_each_field_and_what_mends_it() {
         assert_eq!(fault["pointer"], pointer, "{problem}");
         assert!(fault["detail"].as_str().expect("a text").contains(part), "{fault}");
     }
+    let private = json!({ "name": "ops", "sink": { "url": "http://10.1.2.3/in" } });
+    let (_, problem) = scene.ask("POST", "", Some(&private));
+    let error = problem["error"].as_str().expect("a text");
+    assert!(error.starts_with("sink.url: 10.1.2.3 is") && error.contains("egress.allow"), "{problem}");
+    let (status, problem) = scene.ask("GET", "/nosuch", None);
+    assert_eq!(status, 404);
+    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("\"nosuch\"")), "{problem}");
     assert_eq!(scene.ask("POST", "", Some(&json!({}))).0, 422);
     assert_eq!(scene.ask("POST", "", Some(&good)).0, 201);
     let (status, problem) = scene.ask("POST", "", Some(&good));
@@ -142,6 +162,8 @@ fn what_belongs_to_another_app_looks_like_what_is_not_there() {
             let reply = other.ask(&scene.server, method, &path, body.as_ref());
             let mut problem = reply.json();
             problem["request_id"] = Value::Null;
+            let detail = problem["detail"].as_str().expect("it names what is not there").to_owned();
+            problem["detail"] = json!(detail.replace(named, "NAMED"));
             (reply.status, problem)
         });
         assert_eq!(answers[0].0, 404, "{method} {path}: {}", answers[0].1);
@@ -156,6 +178,14 @@ fn what_belongs_to_another_app_looks_like_what_is_not_there() {
         "paused",
         "the staff does it for it"
     );
+}
+
+/// A file that nobody else may read.
+fn private_file(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("written");
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("private");
+    path.display().to_string()
 }
 
 #[test]
@@ -182,6 +212,8 @@ fn the_command_line_does_all_of_it() {
     assert_eq!(items(&listed).len(), 1);
     let (_, shown, _) = run(&["show", "ops", "--json"]);
     assert_eq!((items(&shown["attempts"]).len(), &shown["position"]), (2, &json!(2)), "{shown}");
+    assert_eq!(items(&run(&["attempts", "ops", "--json"]).1).len(), 2);
+    assert_eq!(items(&run(&["attempts", "ops", "--number", "2", "--json"]).1).len(), 1);
     for (verb, state) in [("pause", "paused"), ("resume", "active")] {
         assert_eq!(run(&[verb, "ops", "--json"]).1["state"], state);
     }
@@ -191,7 +223,40 @@ fn the_command_line_does_all_of_it() {
     inbox.script(|_| 500);
     assert_eq!(run(&["test", "ops"]).0, Some(65), "a test that is not taken fails");
     assert_eq!(run(&["remove", "ops"]).0, Some(0));
-    assert_eq!(run(&["show", "ops"]).0, Some(65));
+    let (code, _, text) = run(&["show", "ops"]);
+    assert!(code == Some(65) && text.contains("\"ops\"") && text.contains("subscription list"), "{text}");
+
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let dead = format!("http://{closed}/in");
+    assert_eq!(run(&["add", "dead", "--url", &dead]).0, Some(0));
+    let (code, _, text) = run(&["test", "dead"]);
+    assert_eq!(code, Some(65), "{text}");
+    assert!(text.contains(&format!("{dead} cannot be reached")) && !text.contains("answered"), "{text}");
+
+    let (code, _, text) = run(&["add", "nowhere"]);
+    assert!(code == Some(64) && text.contains("--url <URL>|--mail <TO>"), "{code:?} {text}");
+    let (code, made, text) =
+        run(&["update", "dead", "--name", "well", "--url", &url, "--filter", "", "--json"]);
+    assert_eq!((code, &made["name"], &made["sink"]["url"]), (Some(0), &json!("well"), &json!(url)), "{text}");
+    let (code, made, text) = run(&["update", "well", "--expires-at", "2999-01-01T00:00:00Z", "--json"]);
+    assert!(code == Some(0) && made["expires_at"].is_string(), "{text}");
+    assert_eq!(run(&["update", "well", "--no-end", "--json"]).1.get("expires_at"), None);
+    assert_eq!(run(&["update", "well"]).0, Some(64), "nothing is named");
+    assert!(run(&["rotate-key", "well", "--json"]).1["sink"]["signing_secret"].is_string());
+    assert_eq!(run(&["remove", "well"]).0, Some(0));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = |name: &str, text: &str| private_file(folder.path(), name, text);
+    inbox.script(|_| 200);
+    let header = format!("X-Team={}", secret("team", "blue"));
+    let token = secret("token", "of-the-inbox");
+    let access = ["--header-file", &header, "--bearer", "--auth-secret-file", &token];
+    let (code, made, text) = run(&[&["add", "kept", "--url", &url, "--json"], &access[..]].concat());
+    assert_eq!((code, &made["sink"]["has_access"]), (Some(0), &json!(true)), "{text}");
+    assert_eq!(run(&["test", "kept"]).0, Some(0));
+    let letter = inbox.letters().pop().expect("a letter");
+    assert_eq!((letter.header("x-team"), letter.header("authorization")), ("blue", "Bearer of-the-inbox"));
+    assert_ne!(run(&[&["add", "m", "--mail", "a@b.example"], &access[..]].concat()).0, Some(0));
     let (code, _, text) = run(&["add", "x", "--url", &url, "--filter", "typ:x"]);
     assert!(code == Some(65) && text.contains("filter"), "{code:?} {text}");
 }

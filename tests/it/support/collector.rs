@@ -29,7 +29,7 @@ pub(crate) struct Export {
 /// One span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// Its name.
+    /// The name of the span.
     pub(crate) name: String,
     /// Its trace, in hexadecimal digits.
     pub(crate) trace: String,

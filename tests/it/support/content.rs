@@ -11,11 +11,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidings_actors::{
+    model::round::{Change, Letter, Plan, RoundSpec, TreeEnd},
     ports::{
         BlobWanted, CommitFacts, Content, FetchOrder, FetchOutcome, GitError, GitSource, Keep, MirrorFacts,
         RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
-    round::{Change, Letter, Plan, RoundSpec, TreeEnd},
 };
 use tidings_entity::id::{ObjectId, RepositoryId};
 

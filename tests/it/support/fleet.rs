@@ -163,11 +163,20 @@ impl Fleet {
 
     /// Which replica works on the repository of a watch.
     pub(crate) fn owner_of(&self, watch: &str) -> Option<usize> {
+        self.owner(&format!("(select repository_id as id from watch where id = '{watch}')"))
+    }
+
+    /// The replica that sends what subscriptions of an app read.
+    pub(crate) fn owner_of_app(&self, app: &str) -> Option<usize> {
+        self.owner(&format!("(select id from app where id = '{app}')"))
+    }
+
+    fn owner(&self, ids: &str) -> Option<usize> {
         let text = format!(
-            "select l.owner, 1::bigint from watch w join lease l on l.shard = cast(
-               ((strpos('{0}', substr(w.repository_id, length(w.repository_id) - 1, 1)) - 1) % 8) * 32
-               + strpos('{0}', right(w.repository_id, 1)) - 1 as text)
-             where w.id = '{watch}' and l.owner is not null",
+            "select l.owner, 1::bigint from {ids} i join lease l on l.shard = cast(
+               ((strpos('{0}', substr(i.id, length(i.id) - 1, 1)) - 1) % 8) * 32
+               + strpos('{0}', right(i.id, 1)) - 1 as text)
+             where l.owner is not null",
             "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
         );
         let found = pairs(&self.database.url, &text);

@@ -57,6 +57,8 @@ struct State {
     /// What was listed last, oldest first.
     listed: Mutex<HashMap<Question, Vec<Answer>>>,
     credential: Mutex<Option<String>>,
+    /// Admitted beside the one that is demanded.
+    second: Mutex<Option<String>>,
     version_0: Mutex<bool>,
     shown: Mutex<Vec<(String, String, String)>>,
     renamed: Mutex<Vec<(String, String)>>,
@@ -75,6 +77,14 @@ pub(crate) struct GitHost {
 }
 
 type Body = BoxBody<Bytes, std::io::Error>;
+
+/// The header that shows a credential.
+fn shown_as(credential: &str) -> String {
+    match credential.contains(':') {
+        true => format!("Basic {}", BASE64.encode(credential.as_bytes())),
+        false => format!("Bearer {credential}"),
+    }
+}
 
 impl GitHost {
     /// At `127.0.0.1`, whose ports are all one host to the server.
@@ -145,11 +155,12 @@ impl GitHost {
 
     /// Demands `user:password`, or a bearer token where there is no colon.
     pub(crate) fn demand(&self, credential: &str) {
-        let shown = match credential.contains(':') {
-            true => format!("Basic {}", BASE64.encode(credential.as_bytes())),
-            false => format!("Bearer {credential}"),
-        };
-        *self.state.credential.lock().expect("no panic") = Some(shown);
+        *self.state.credential.lock().expect("no panic") = Some(shown_as(credential));
+    }
+
+    /// Admits this credential as well.
+    pub(crate) fn admit(&self, credential: &str) {
+        *self.state.second.lock().expect("no panic") = Some(shown_as(credential));
     }
 
     /// Shows `other` instead of `name` to whoever brings `user:password`: what one may see and
@@ -210,7 +221,9 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
     let authorization =
         parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let demanded = state.credential.lock().expect("no panic").clone();
-    let is_allowed = demanded.is_none_or(|demanded| authorization == Some(demanded));
+    let second = state.second.lock().expect("no panic").clone();
+    let is_allowed = demanded.is_none_or(|demanded| authorization == Some(demanded))
+        || second.is_some() && authorization == second;
     let moved = moved(state, &parts.uri);
     // Progress is a way to answer fetches.
     let is_progress = |fault: &Fault| matches!(fault, Fault::ProgressAlone | Fault::ProgressInPack);

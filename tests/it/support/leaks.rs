@@ -20,7 +20,7 @@ const FIELDS: [&str; 9] = [
     "client_key",
 ];
 /// Settings that hold secrets.
-const SETTINGS: [&str; 2] = ["server.admin_token", "hooks.secret"];
+const SETTINGS: [&str; 3] = ["server.admin_token", "hooks.secret", "mail.password"];
 /// What is shorter may stand anywhere by chance.
 const LENGTH_MIN: usize = 10;
 /// Files of the data directory that exist to hold a secret.

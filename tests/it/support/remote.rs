@@ -105,6 +105,11 @@ impl Host {
         self.host.demand(&format!("x-access-token:{token}"));
     }
 
+    /// This token is good as well.
+    pub(crate) fn admit_token(&self, token: &str) {
+        self.host.admit(&format!("x-access-token:{token}"));
+    }
+
     /// Shows `other` instead of `name` to whoever brings this token.
     pub(crate) fn show(&self, token: &str, name: &str, other: &str) {
         self.host.show(&format!("x-access-token:{token}"), name, other);

@@ -11,17 +11,17 @@ use std::{
 use bytes::Bytes;
 use tidings::{egress::Egress, settings::EgressSettings, sinks::Webhooks};
 use tidings_actors::{
+    model::round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
+    model::secret::Secret,
+    model::sink::SinkAddress,
+    model::view::View,
+    ownership::shards::Hold,
     ports::{
         Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, LaneFacts, Location, Parcel, ParcelBody,
         PrepareError, Random, Remote, RepositoryFacts, SinkKey, Transport,
     },
-    round::{Change, DeliveryId, Entry, Round, RoundSpec, Summary, TreeEnd},
-    secret::Secret,
-    shards::Hold,
-    sink::SinkAddress,
     testing::MemoryStore,
     time::Timestamp,
-    view::View,
 };
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, RepositoryId, Sha256Hash, WatchId},
@@ -97,8 +97,9 @@ pub(crate) fn endpoint(base_url: String) -> Endpoint {
         access: Arc::default(),
         timeout: DEADLINE,
         pace: None,
-        crowd: None,
+        in_flight: None,
         format: PayloadFormat::Docora,
+        contact: String::new(),
     }
 }
 

@@ -82,6 +82,8 @@ impl Server {
             .with("delivery.first_delay", "10ms")
             .with("delivery.retry_base", "10ms")
             .with("delivery.retry_cap", "200ms")
+            // What the overview tells comes from surveys.
+            .with("telemetry.survey_interval", "500ms")
             .with("telemetry.log_filter", "info,tidings=debug,tidings_actors=debug")
     }
 
@@ -103,6 +105,11 @@ impl Server {
     /// What a setting is.
     pub(crate) fn setting(&self, key: &str) -> &str {
         self.settings.iter().find(|(known, _)| known == key).map(|(_, value)| value).expect("it is set")
+    }
+
+    /// Whether it has a database of a PostgreSQL, which `database.url` names.
+    pub(crate) fn is_on_postgres(&self) -> bool {
+        self._database.is_some()
     }
 
     /// Without this setting.

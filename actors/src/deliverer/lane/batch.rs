@@ -1,16 +1,16 @@
-//! Changes that go together in one request, for apps that take batches: which ones, when, and what
-//! an answer leads to.
+//! Changes that are sent together in one request, for apps that take batches: which changes, when, and what
+//! follows from an answer.
 //!
-//! A batch holds the next changes in their order: in `phased` of one phase, in `strict` also across
-//! the end of one, because the order inside a batch is the order of the round. Two changes of one path (a
-//! file that becomes a link) never share a batch: one of them may be taken and the other not. Changes that failed
-//! before go together first, and nothing new goes beside or before them. What cannot share a request
-//! (a file in chunks, a body that is larger than a batch) goes by itself, and so does a change that
-//! is alone. Nothing at or beyond one batch from the settled prefix is sent.
+//! A batch holds the next changes in their order: in `phased` of one phase, in `strict` also across the end
+//! of a phase, because the order inside a batch is the order of the round. Two changes of one path (a file
+//! that becomes a link) never share a batch: one of them may be taken and the other not. Changes that failed
+//! before go together first, and nothing new goes beside or before them. A change that cannot share a request
+//! (a file in chunks, a body that is larger than a batch) is sent by itself, and so is a single change.
+//! Nothing at or beyond one batch from the settled prefix is sent.
 //!
-//! How many may go together is learned: one at the beginning, twice as many as were taken, half as
-//! many as were refused together, and one again after the endpoint failed. So a change that makes a
-//! receiver refuse whole batches is found in a few requests, and only it is given up.
+//! The size of a batch is learned: one change at the beginning, twice as many as the receiver took, half as
+//! many as were refused together, and one change again after the endpoint failed. So a change that makes a
+//! receiver refuse whole batches is found in a few requests, and only that change is parked.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -35,7 +35,7 @@ use crate::{
 /// Most deliveries that are rendered at once for batches.
 const AHEAD: usize = 256;
 
-/// What a lane that batches remembers.
+/// The state of a lane that sends batches.
 #[derive(Debug)]
 pub(super) struct Batching {
     count: usize,
@@ -64,7 +64,8 @@ impl Batching {
         }
     }
 
-    /// Deliveries that are worth having rendered: of the next batch, however well this one goes.
+    /// How many deliveries are worth rendering: enough for the next batch, even if this batch succeeds and
+    /// the size doubles.
     pub(super) fn width(&self) -> usize {
         self.count.min(2 * self.limit)
     }
@@ -76,32 +77,32 @@ struct Run {
     end: End,
 }
 
-/// What ended a run.
+/// The reason why a run of changes ended.
 #[derive(Clone, Copy)]
 enum End {
-    /// A bound, or a change that may not go with these.
+    /// A size limit was reached, or the next change may not share a request with these.
     Bound,
-    /// What may be sent beyond the settled prefix; it moves with the next settlement.
+    /// The window of changes beyond the settled prefix is used up; the next settlement moves it.
     Window,
-    /// This change, which is not ready.
+    /// The change at this index is not ready.
     Unready(usize),
-    /// Nothing more is in memory.
+    /// The list of changes in memory ends here.
     List,
 }
 
-/// What a failed request did to the changes in it.
+/// The effect of a failed request on its changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchFailed {
     /// Each change, and which try of it this was.
     pub numbers: Vec<(u64, u32)>,
-    /// Whether it was laid on the changes and not on the endpoint.
+    /// Whether the failure counts against the changes and not against the endpoint.
     pub item: bool,
-    /// When they are tried again.
+    /// The wait before the changes are sent again.
     pub retry_in: Duration,
 }
 
 impl Lane {
-    /// Changes beyond the settled prefix that may be sent: what a crash can repeat at most.
+    /// Changes that may be sent beyond the settled prefix: a crash repeats at most this many.
     pub(super) fn window(&self) -> u64 {
         self.batching.as_ref().map_or(WINDOW, |batching| batching.count as u64)
     }
@@ -112,21 +113,21 @@ impl Lane {
         batches.max(CHANGES_PER_READ / 2)
     }
 
-    /// Changes from the prefix among which some may be rendered: with batches those of the next one
-    /// while one is on its way.
+    /// The number of changes after the prefix that may be rendered; with batches this includes the next batch
+    /// while one is in flight.
     pub(super) fn rendered_within(&self) -> usize {
         let window = usize::try_from(self.window()).unwrap_or(usize::MAX);
         if self.batching.is_some() { 2 * window } else { window }
     }
 
-    /// With batches: whether what is ready does not fill one.
+    /// With batches: whether the ready changes do not fill a batch yet; `None` without batches.
     pub(super) fn batch_has_room(&self) -> Option<bool> {
         let batching = self.batching.as_ref()?;
         let ready = self.slots.iter().filter_map(|slot| match &slot.state {
             SlotState::Ready(parcel) => Some(parcel.size()),
             _ => None,
         });
-        // Large files that go by themselves are held one at a time.
+        // Large files that are sent by themselves are held in memory one at a time.
         let alone: u64 = self.slots.iter().map(Slot::flying_bytes).sum();
         Some(ready.sum::<u64>() < batching.bytes && alone <= batching.bytes.max(AHEAD_BYTES))
     }
@@ -140,14 +141,14 @@ impl Lane {
         batches.filter(|batch| last.replace(*batch) != Some(*batch)).count()
     }
 
-    /// The receiver took so many together, or gave a word on each.
+    /// Lets batches grow after the receiver accepted `taken` changes together, or answered for each of them.
     pub(super) fn widen_batches(&mut self, taken: usize) {
         if let Some(batching) = &mut self.batching {
             batching.limit = batching.limit.max(2 * taken).min(batching.count);
         }
     }
 
-    /// The endpoint failed: it begins with one change when it is well again.
+    /// The endpoint failed: batches begin with one change again when the endpoint works.
     pub(super) fn begin_batches_anew(&mut self) {
         if let Some(batching) = &mut self.batching {
             batching.limit = 1;
@@ -159,7 +160,7 @@ impl Lane {
         self.batching.as_ref()?.lingering.map(|(_, until)| until)
     }
 
-    /// The first change of what may go now, together or alone.
+    /// The position of the first change that may be sent now, in a batch or alone.
     pub(super) fn next_batch(&mut self, now: Instant) -> Option<u64> {
         let overlap = self.order == OrderMode::Phased && !self.is_blocked();
         if self.in_flight() >= if overlap { self.max_in_flight } else { 1 } {
@@ -167,7 +168,8 @@ impl Lane {
         }
         let run = self.run();
         let first = run.as_ref().and_then(|run| run.indices.first()).map(|index| self.prefix + *index as u64);
-        // Cut off at the window, every settlement would let another batch of a few go.
+        // A batch that ends at the window waits: otherwise each settlement would admit another batch of a few
+        // changes.
         let is_cut = run.as_ref().is_some_and(|run| matches!(run.end, End::Window));
         if is_cut && (self.in_flight() > 0 || self.settled < self.prefix) {
             return None;
@@ -201,7 +203,7 @@ impl Lane {
         }
     }
 
-    /// The next changes that may go together. A change that must go by itself is a run of one.
+    /// The next changes that may share a request. A change that must be sent by itself is a run of one.
     fn run(&self) -> Option<Run> {
         let batching = self.batching.as_ref()?;
         let limit = if self.is_blocked() { 1 } else { batching.limit };
@@ -246,7 +248,7 @@ impl Lane {
         Some(run)
     }
 
-    /// Puts the batch that begins here on its way, if more than one change may go together.
+    /// Sends the batch that begins at this position, if it has more than one change.
     pub(super) fn launch_batch(&mut self, position: u64, is_probe: bool) -> Option<Vec<(u64, Parcel)>> {
         let run = self.run().filter(|_| !is_probe)?;
         let first = run.indices.first().map(|index| self.prefix + *index as u64);
@@ -268,8 +270,8 @@ impl Lane {
         Some(launched)
     }
 
-    /// The request of a batch failed as a whole: nobody in it is blamed. Fewer of them go together
-    /// next, down to each alone.
+    /// The request of a batch failed as a whole, which blames none of its changes. The next batches are
+    /// smaller, down to one change each.
     pub fn on_batch_failed(
         &mut self,
         positions: &[u64],
@@ -327,8 +329,8 @@ impl Lane {
         Some(BatchFailed { numbers, item, retry_in: wait })
     }
 
-    /// The request of a batch was acknowledged, with a word on each change. What was refused is
-    /// given up at once; the others are tried again together.
+    /// The request of a batch was acknowledged, with an answer for each change. Refused changes are parked at
+    /// once; the others are tried again together.
     pub fn on_batch_answered(
         &mut self,
         items: &[(u64, ItemOutcome)],
@@ -351,12 +353,8 @@ impl Lane {
                 ItemOutcome::Refused(reason) => (Verdict::Refused, reason),
                 ItemOutcome::Retry(reason) => (Verdict::Failing, reason),
                 ItemOutcome::Untaken => {
-                    // It was not tried, so nothing is counted; with the others it goes again.
-                    let tries = Tries { all: 1, item: 0, since_first: Duration::ZERO };
-                    let (verdict, retry_after) = (Verdict::Endpoint, failure.retry_after);
-                    let (status, in_grace) = (failure.status, false);
-                    let untried = Circumstances { verdict, tries, status, in_grace, block, retry_after };
-                    if let Decision::Retry(one) | Decision::Block(one) = decide(untried, rules, random) {
+                    // The receiver did not try this change: no failure is counted, it goes with the others.
+                    if let Some(one) = wait_untried(failure, block, rules, random) {
                         let until = now.instant + *wait.get_or_insert(one);
                         slot.state = SlotState::Waiting { until, why: Wait::Endpoint };
                     }
@@ -383,7 +381,7 @@ impl Lane {
                     parks.push((*position, reason, counted, excerpt.clone()));
                     None
                 }
-                // One wait for all of them, so that they go together again.
+                // One wait for all failed changes, so that they are sent together again.
                 Decision::Retry(one) | Decision::Block(one) => {
                     let wait = *wait.get_or_insert(one);
                     slot.state = SlotState::Waiting { until: now.instant + wait, why: Wait::Item };
@@ -421,5 +419,26 @@ impl Lane {
         let change = slot.change.clone();
         let park = Park { id, position, delivery, reason, counted, status, excerpt, change };
         slot.state = SlotState::Parked(Box::new(park));
+    }
+}
+
+/// The wait of a change that the receiver of its batch did not try.
+fn wait_untried(
+    failure: &Failure,
+    block: Option<Block>,
+    rules: &RetryRules,
+    random: &dyn Random,
+) -> Option<Duration> {
+    let untried = Circumstances {
+        verdict: Verdict::Endpoint,
+        tries: Tries { all: 1, item: 0, since_first: Duration::ZERO },
+        status: failure.status,
+        in_grace: false,
+        block,
+        retry_after: failure.retry_after,
+    };
+    match decide(untried, rules, random) {
+        Decision::Retry(wait) | Decision::Block(wait) => Some(wait),
+        Decision::Park { .. } => None,
     }
 }

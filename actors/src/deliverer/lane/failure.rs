@@ -1,4 +1,5 @@
-//! What a lane does with an attempt that was not acknowledged: wait, give the change up, or block.
+//! The consequence of an attempt that was not acknowledged: the change waits, is parked, or blocks the
+//! cursor.
 
 use tidings_entity::id::DeadLetterId;
 use tokio::time::Instant;
@@ -17,10 +18,10 @@ use crate::{
 };
 
 impl Lane {
-    /// The change was not sent, or its attempt was answered for the app as a whole: it is as if it
-    /// was never launched.
+    /// The change was not sent, or the answer was about the app as a whole: the change counts as never
+    /// launched.
     pub fn on_recalled(&mut self, position: u64) {
-        // Behind a head that waits it would only hold bytes that others need.
+        // Behind a head that waits, a rendered delivery would only hold memory that other lanes need.
         let keep = !self.head_waits_alone();
         let Some(slot) = self.slot(position) else { return };
         slot.state = match std::mem::replace(&mut slot.state, SlotState::New) {

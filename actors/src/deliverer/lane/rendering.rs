@@ -1,5 +1,5 @@
-//! What a lane renders ahead, and when it drops it again: as much as keeps the network busy, never
-//! more than its bytes allow, nothing that cannot go out soon.
+//! Which deliveries a lane renders ahead, and when it drops them again: enough to keep the network busy,
+//! within the lane's bytes, and nothing that cannot be sent soon.
 
 use tidings_entity::{
     id::{DeadLetterId, ObjectId},
@@ -8,12 +8,13 @@ use tidings_entity::{
 use tokio::time::Instant;
 
 use super::{
-    AHEAD_BYTES, Lane, STRETCH,
+    AHEAD_BYTES, Lane,
+    launching::PIPELINE,
     slot::{Slot, SlotState, Wait},
 };
 use crate::{
+    model::round::{Change, DeliveryId},
     ports::{Parcel, Park},
-    round::{Change, DeliveryId},
 };
 
 impl Lane {
@@ -21,7 +22,7 @@ impl Lane {
     /// are obtainable nowhere. [`Lane::on_prepared`] must follow.
     pub fn want_prepare(&mut self, now: Instant, most: usize) -> Vec<(u64, Change, Vec<ObjectId>)> {
         let low = self.has_room() && self.ready() < self.width();
-        // What everything else waits for is rendered whatever is held behind it.
+        // The head is rendered even if the lane's bytes are used up: all other changes wait for the head.
         let head = self.slots.iter().find(|slot| !slot.is_done()).is_some_and(|slot| slot.is_unrendered(now));
         if self.preparing || self.stale || !(low || head) || self.waits_at_head(now) {
             return Vec::new();
@@ -33,7 +34,7 @@ impl Lane {
         };
         let reach = if self.is_blocked() { 1 } else { self.rendered_within() };
         let prefix = self.prefix;
-        // What lies in a later phase cannot go before the last of this one was answered.
+        // Changes of a later phase cannot be sent before the last change of this phase was answered.
         let phase = self.slots.iter().find(|slot| !slot.is_done()).map(|slot| slot.change.operation);
         let any_phase = self.order == OrderMode::Strict;
         let wanted: Vec<_> = self
@@ -53,13 +54,14 @@ impl Lane {
         wanted
     }
 
-    /// The first of the deliveries that were wanted are rendered, in order; perhaps none. The
-    /// others are as if they were never wanted.
+    /// Takes the rendered deliveries: the first of those that were wanted, in order, or none. The rest of the
+    /// wanted deliveries may be asked for again.
     pub fn on_prepared(&mut self, parcels: Vec<Parcel>) {
         self.preparing = false;
         let mut parcels = parcels.into_iter();
         if self.head_waits_alone() {
-            // The head failed meanwhile: what is behind it would be held for as long as it waits.
+            // The head failed meanwhile: deliveries behind it would stay in memory for as long as the head
+            // waits.
             parcels = Vec::new().into_iter();
         }
         for slot in self.slots.iter_mut().filter(|slot| matches!(slot.state, SlotState::Preparing)) {
@@ -88,29 +90,29 @@ impl Lane {
         parcels.sum()
     }
 
-    /// Deliveries that are rendered and not on their way.
+    /// The number of deliveries that are rendered and not in flight.
     pub(super) fn ready(&self) -> usize {
         self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Ready(_))).count()
     }
 
-    /// Whether more may be rendered beside what is held.
+    /// Whether more may be rendered in addition to the deliveries in memory.
     fn has_room(&self) -> bool {
         self.batch_has_room().unwrap_or_else(|| self.held() <= AHEAD_BYTES / 2)
     }
 
-    /// How many go out at once, as one stretch or as one batch.
+    /// How many changes are sent at once, as one pipeline or as one batch.
     fn width(&self) -> usize {
         if let Some(batching) = &self.batching {
             return batching.width();
         }
         match self.order {
-            OrderMode::Strict => STRETCH,
+            OrderMode::Strict => PIPELINE,
             OrderMode::Phased => self.max_in_flight,
         }
     }
 
-    /// Nothing of this lane goes out soon: what is rendered may be dropped, and is rendered again
-    /// when it is needed, with the same bytes.
+    /// Drops rendered deliveries that will not be sent soon. They are rendered again when needed, with the
+    /// same bytes.
     pub fn release(&mut self) {
         self.ahead = 1;
         for slot in self.slots.iter_mut().filter(|slot| matches!(slot.state, SlotState::Ready(_))) {
@@ -118,8 +120,8 @@ impl Lane {
         }
     }
 
-    /// A blob that a delivery wants can be had nowhere. If it is the content itself, the change is
-    /// parked without counting towards the streak; otherwise it is rendered without the hash.
+    /// A blob of a delivery cannot be fetched. If it is the content itself, the change is parked without
+    /// counting for the streak; otherwise the delivery is rendered without the hash of the blob.
     pub fn on_blob_unobtainable(&mut self, position: u64, blob: ObjectId, letter: DeadLetterId) {
         let Some(slot) = self.slot(position) else { return };
         if slot.change.new.is_some_and(|entry| entry.blob == blob) {
@@ -129,7 +131,7 @@ impl Lane {
         }
     }
 
-    /// The content of a change can be had nowhere, or is not what it should be: the change is parked.
+    /// The content of a change cannot be fetched, or is not valid: the change is parked.
     pub fn on_content_unfit(&mut self, position: u64, why: String, letter: DeadLetterId) {
         let delivery = self.delivery_id(position);
         let Some(slot) = self.slot(position) else { return };

@@ -1,9 +1,8 @@
-//! What a lane has written: its settled prefix, and, when it ends for another reason than a crash, what is
-//! settled above the prefix. So a stop, a reload and a call of the API repeat nothing that was answered.
+//! Which outcomes of a lane are on disk: its settled prefix, and, when the lane ends without a crash, the
+//! settled changes above the prefix. So a stop, a reload and a call of the API repeat no answered change.
 //!
-//! A settlement that was not written, or of which nobody knows, is written again as it is: positions are
-//! absolute, so that one that was written after all changes nothing the second time. Nothing is sent
-//! meanwhile.
+//! A settlement whose write failed, or has an unknown outcome, is written again unchanged: positions are
+//! absolute, so a second write of a settlement changes nothing. Nothing is sent meanwhile.
 
 use super::{Lane, slot::SlotState};
 use crate::{
@@ -12,10 +11,10 @@ use crate::{
 };
 
 impl Lane {
-    /// What must be written now, if anything; `ends`: the lane is to be replaced as soon as it is still.
-    /// [`Lane::on_settled`] or [`Lane::on_settle_failed`] must follow.
+    /// The settlement to write now, if any; `ends`: the lane is to be replaced as soon as nothing is in
+    /// flight. [`Lane::on_settled`] or [`Lane::on_settle_failed`] must follow.
     pub fn want_settle(&mut self, at: Timestamp, ends: bool) -> Option<Settlement> {
-        // A block that is not written yet goes first: the settlement may be what ends it.
+        // A block that is not written yet is written first: the settlement may be what ends the block.
         if self.stale || self.settling.is_some() || !self.effects.is_empty() {
             return None;
         }
@@ -29,7 +28,7 @@ impl Lane {
         Some(next)
     }
 
-    /// The prefix, with what it led to.
+    /// The settled prefix, with the changes of the cursor's state that follow from it.
     fn settlement(&mut self, at: Timestamp) -> Settlement {
         Settlement {
             cursor: self.cursor().clone(),
@@ -46,8 +45,8 @@ impl Lane {
         }
     }
 
-    /// What is settled above the prefix. What it says of the receiver is not drawn from it: that follows
-    /// the order of the list.
+    /// The settled changes above the prefix. They do not change the streak, which follows the order of the
+    /// list.
     fn settlement_above(&mut self, at: Timestamp) -> Settlement {
         let (mut above, mut parked) = (Vec::new(), Vec::new());
         for (slot, position) in self.slots.iter_mut().zip(self.prefix..) {
@@ -86,12 +85,12 @@ impl Lane {
         }
     }
 
-    /// The settlement is not on disk, or nobody knows: the same one is to be written again.
+    /// Writing the settlement failed or its outcome is unknown: the same settlement must be written again.
     pub fn on_settle_failed(&mut self) {
         self.unwritten = self.settling.take();
     }
 
-    /// The rows say something else than this lane believes: it settles nothing further.
+    /// The rows differ from the state of this lane: the lane settles nothing more.
     pub fn on_settle_refused(&mut self) {
         self.settling = None;
         self.stale = true;

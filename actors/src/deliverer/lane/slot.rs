@@ -1,4 +1,4 @@
-//! One change of a lane in memory: how far it got, and what its tries were.
+//! One change of a lane in memory: its state and its attempts.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use tidings_entity::id::ObjectId;
 use tokio::time::Instant;
 
 use crate::{
+    model::round::Change,
     ports::{Parcel, Park},
-    round::Change,
     time::Timestamp,
 };
 
@@ -22,7 +22,7 @@ pub(super) enum SlotState {
         batch: u64,
         size: u64,
     },
-    /// After a failure; what was rendered is dropped meanwhile.
+    /// Waiting after a failure; the rendered delivery is dropped meanwhile.
     Waiting {
         until: Instant,
         why: Wait,
@@ -33,12 +33,12 @@ pub(super) enum SlotState {
     Settled,
 }
 
-/// What a change waits for.
+/// The reason why a change waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// Another try after a failure of the endpoint.
     Endpoint,
-    /// Another try after a failure of its own.
+    /// The next attempt after a failure of the change itself.
     Item,
     /// Another try to render it.
     Rendering,
@@ -48,7 +48,7 @@ pub(super) enum Wait {
 pub(super) struct Slot {
     pub(super) change: Change,
     pub(super) state: SlotState,
-    /// Tries at endpoints that the app had before.
+    /// Attempts at endpoints that the app had earlier.
     pub(super) earlier: u32,
     pub(super) tries: u32,
     pub(super) item_tries: u32,
@@ -74,15 +74,16 @@ impl Slot {
         }
     }
 
-    /// For how long it has been failing when a try failed `now`. A first failure that lies ahead was noted
-    /// before the clock was set back: from now on it counts from here, so that a cursor is blocked in time.
+    /// How long the change has been failing, as of a failure at `now`. A first failure in the future was
+    /// recorded before the clock was set back: it is moved to `now`, so that the cursor is blocked in time.
     pub(super) fn failing_for(&mut self, now: Timestamp) -> Duration {
         let first = self.first_failure.map_or(now, |first| first.min(now));
         self.first_failure = Some(first);
         now.since(first)
     }
 
-    /// All tries, by which attempts are numbered.
+    /// The number of attempts so far, those at earlier endpoints of the app included. Attempts are numbered
+    /// by it.
     pub(super) fn attempts(&self) -> u32 {
         self.earlier + self.tries
     }
@@ -91,7 +92,7 @@ impl Slot {
         matches!(self.state, SlotState::Waiting { .. })
     }
 
-    /// Whether it may be rendered now.
+    /// Whether the change may be rendered now: it is new, or its wait is over.
     pub(super) fn is_unrendered(&self, now: Instant) -> bool {
         match self.state {
             SlotState::New => true,
@@ -100,12 +101,12 @@ impl Slot {
         }
     }
 
-    /// Whether it is being rendered, or may be now.
+    /// Whether the change is being rendered, or may be rendered now.
     pub(super) fn is_coming(&self, now: Instant) -> bool {
         matches!(self.state, SlotState::Preparing) || self.is_unrendered(now)
     }
 
-    /// Bytes on their way.
+    /// The bytes of the deliveries in flight.
     pub(super) fn flying_bytes(&self) -> u64 {
         match &self.state {
             SlotState::Flying(parcel) => parcel.size(),

@@ -1,10 +1,10 @@
-//! What the outcomes of changes say of the receiver, in the order of the list: too many given up in a row
-//! block the cursor, and only its head goes, under probe, until something shows that the receiver is well.
-//! Then what was given up in that row is sent again, each letter by itself once only.
+//! What the outcomes of changes say about the receiver, in the order of the list: too many parked changes in
+//! a row block the cursor. Then only the head is sent, as a probe, until the receiver is known to work. After
+//! that the changes parked in that row are sent again, each dead letter by itself once only.
 //!
-//! A refusal is the receiver's word about one change: it does not count, and it ends a row, because it was
-//! given by a receiver that works. A receiver that only ever refuses is misconfigured, and blocks its
-//! cursor after [`REFUSALS_MAX`].
+//! A refusal is an answer about one change: it does not count, and it ends a row, because only a working
+//! receiver gives it. A receiver that refuses everything is misconfigured, and blocks its cursor after
+//! [`REFUSALS_MAX`].
 
 use tidings_entity::kind::ParkReason;
 
@@ -20,7 +20,7 @@ use crate::{
 /// Counted parks in a row that block a cursor.
 pub const STREAK_MAX: u32 = 10;
 
-/// What blocks a cursor, by its row.
+/// The reason that blocks a cursor, by its row.
 pub(super) fn block_of(streak: Streak, acknowledged: bool, blocked: bool) -> Option<Block> {
     if streak.count >= STREAK_MAX {
         Some(Block::Streak)
@@ -41,19 +41,19 @@ pub(super) fn reason(block: Block, answer: Option<u16>) -> String {
                 None => String::new(),
             };
             format!(
-                "{STREAK_MAX} changes in a row were given up{said}; the next one is tried every few minutes until the \
-                 receiver takes or refuses it (resume the watch to try at once)"
+                "{STREAK_MAX} changes in a row were given up{said}; the next one is tried every few minutes \
+                 until the receiver takes or refuses it (resume the watch to try at once)"
             )
         }
         Block::Refusals => format!(
-            "refuses_everything: the receiver refused {REFUSALS_MAX} changes and never took one; the next one \
-             waits under probe until the receiver takes it or a test delivery, or the watch is resumed"
+            "refuses_everything: the receiver refused {REFUSALS_MAX} changes and never took one; the next \
+             one waits under probe until the receiver takes it or a test delivery, or the watch is resumed"
         ),
     }
 }
 
 impl Lane {
-    /// Moves the done prefix over finished slots, in order, and draws the consequences.
+    /// Moves the done prefix over finished slots, in order, and applies the consequences of each.
     pub(super) fn advance_prefix(&mut self) {
         while let Some(slot) = self.slots.pop_front_if(|slot| slot.is_done()) {
             let Slot { state, answer, .. } = slot;
@@ -73,11 +73,12 @@ impl Lane {
         (self.streak, self.counted) = (Streak::default(), None);
     }
 
-    /// The change at the prefix was given up; `answer`: the batch whose answer did.
+    /// The change at the prefix was parked; `answer` is the number of the batch answer that parked the
+    /// change.
     fn on_given_up(&mut self, park: Park, answer: Option<u64>) {
         match park.reason {
             ParkReason::Rejected | ParkReason::Failing if park.counted => {
-                // What one answer refused is one word of the receiver.
+                // Several changes refused in one answer count once.
                 let repeated = answer.is_some() && answer == self.counted;
                 self.streak.count += u32::from(!repeated);
                 self.counted = answer;
@@ -106,8 +107,8 @@ impl Lane {
         }
     }
 
-    /// Something showed that the receiver is well, or that a person looked: what was given up in the row
-    /// that blocked the cursor is sent again.
+    /// The receiver works again, or a person looked: the changes that were parked in the row that blocked the
+    /// cursor are sent again.
     fn end_block(&mut self) {
         let Some(block) = self.block.take() else { return };
         self.standing = Standing::Unblocked;

@@ -13,11 +13,11 @@ use ulid::Ulid;
 
 mod batches;
 
-use super::*;
+use super::{launching::PIPELINE, *};
 use crate::{
     deliverer::retry::{PROBE_WAIT_LAST, RetryRules},
-    ports::{Action, ParcelBody, REFUSALS_MAX, Random},
-    round::{Entry, RoundSpec, Summary},
+    model::round::{Entry, RoundSpec, Summary},
+    ports::{Action, Parcel, ParcelBody, REFUSALS_MAX, Random},
 };
 
 const RULES: RetryRules = RetryRules {
@@ -65,7 +65,7 @@ fn round(list: &[Change], position: u64) -> Arc<Round> {
             updates: count(Operation::Update),
             digest: Sha256Hash::of(b""),
         },
-        rules: crate::round::RULES,
+        rules: crate::model::round::RULES,
         began_at: Timestamp(0),
         branch: "refs/heads/main".into(),
         url: String::new(),
@@ -105,7 +105,7 @@ struct World {
     order: OrderMode,
     /// Of a `strict` lane: what is on its way, and what goes out after it.
     flying: Option<u64>,
-    stretch: VecDeque<u64>,
+    pipeline: VecDeque<u64>,
 }
 
 impl World {
@@ -128,7 +128,7 @@ impl World {
             acknowledged: false,
             order,
             flying: None,
-            stretch: VecDeque::new(),
+            pipeline: VecDeque::new(),
         }
     }
 
@@ -151,7 +151,7 @@ impl World {
     /// A kill: everything in memory is gone, rows stay.
     fn crash(&mut self) {
         self.flying = None;
-        self.stretch.clear();
+        self.pipeline.clear();
         self.lane = Self::lane(&self.list, self.settled, self.order, self.streak, self.acknowledged);
         self.lane.above = self.above.clone();
     }
@@ -180,14 +180,14 @@ impl World {
         if self.flying.is_some() {
             return None;
         }
-        if self.stretch.is_empty() {
+        if self.pipeline.is_empty() {
             self.feed();
             let position = self.lane.next_sendable(self.now)?;
             let launched = self.lane.launch(position, false).parcels;
             assert!(!launched.is_empty(), "what is sendable can be launched");
-            self.stretch.extend(launched.into_iter().map(|(position, _)| position));
+            self.pipeline.extend(launched.into_iter().map(|(position, _)| position));
         }
-        let position = self.stretch.pop_front()?;
+        let position = self.pipeline.pop_front()?;
         assert!(
             position < self.settled + WINDOW,
             "{position} is sent while only {} is settled",
@@ -197,9 +197,9 @@ impl World {
         Some(position)
     }
 
-    /// What a stretch did not send goes back.
+    /// What a pipeline did not send goes back.
     fn halt(&mut self) {
-        for position in std::mem::take(&mut self.stretch) {
+        for position in std::mem::take(&mut self.pipeline) {
             self.lane.on_recalled(position);
         }
     }
@@ -824,7 +824,7 @@ fn what_a_lane_holds_is_bounded_by_bytes_and_large_deliveries_go_one_by_one() {
     let medium = held_most(200, 100 << 10);
     assert!(medium > 3 * (100 << 10) && medium <= 2 * AHEAD_BYTES, "{medium}");
     let small = held_most(500, 1 << 10);
-    assert!(small >= STRETCH as u64 * (1 << 10), "small ones are rendered ahead: {small}");
+    assert!(small >= PIPELINE as u64 * (1 << 10), "small ones are rendered ahead: {small}");
 }
 
 #[test]
@@ -834,8 +834,8 @@ fn a_stretch_stays_in_the_window_and_what_it_did_not_send_goes_out_later() {
     for round in 0..102 {
         let position = world.launch().expect("ready");
         assert_eq!(position, round, "in order");
-        longest = longest.max(world.stretch.len());
-        assert!(world.lane.round.position + world.settled + WINDOW > position + world.stretch.len() as u64);
+        longest = longest.max(world.pipeline.len());
+        assert!(world.lane.round.position + world.settled + WINDOW > position + world.pipeline.len() as u64);
         world.answer(position, Verdict::Acknowledged);
         if round % 7 == 0 {
             world.halt();
@@ -846,7 +846,7 @@ fn a_stretch_stays_in_the_window_and_what_it_did_not_send_goes_out_later() {
     }
     world.settle();
     assert!(world.lane.is_finished());
-    assert!(longest >= STRETCH / 2, "stretches grow with acknowledgements: {longest}");
+    assert!(longest >= PIPELINE / 2, "pipelines grow with acknowledgements: {longest}");
 }
 
 #[test]
@@ -888,7 +888,7 @@ fn what_is_recalled_behind_a_head_that_waits_holds_nothing() {
         world.answer(position, Verdict::Acknowledged);
     }
     let head = world.launch().expect("ready");
-    assert!(!world.stretch.is_empty());
+    assert!(!world.pipeline.is_empty());
     world.answer(head, Verdict::Failing);
     assert!(!world.lane.slots.iter().any(|slot| matches!(slot.state, SlotState::Ready(_))));
 }

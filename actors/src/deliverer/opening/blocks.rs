@@ -1,4 +1,4 @@
-//! What of a lane cannot be delivered, said where the app sees it, until it can.
+//! Blocks a cursor whose next round cannot be delivered, and shows the app the reason until it can.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ use crate::{
     tasks::in_time,
 };
 
-/// What the app holds can be had nowhere: everything is sent anew. But a repository that has lost everything
-/// for a moment has lost no tree for good: where what the branch names cannot be had either, that is waited for.
+/// The tree that the app holds cannot be fetched any more: everything is sent again. But if the head cannot
+/// be fetched either, the repository may have lost its objects only for a while, and the lane waits.
 pub(super) async fn lose_held(
     context: &Context,
     lane: &LaneSnapshot,
@@ -33,7 +33,7 @@ pub(super) async fn lose_held(
     Ok(None)
 }
 
-/// Why what the branch names cannot be had either, if it cannot.
+/// The reason why the head cannot be fetched either, if so.
 async fn obstacle(
     context: &Context,
     lane: &LaneSnapshot,
@@ -57,7 +57,7 @@ pub(super) fn is_held(lane: &LaneSnapshot, commit: ObjectId) -> bool {
         || lane.held.as_ref().is_some_and(|(held, _)| *held == commit)
 }
 
-/// What of a lane is shown where it stands.
+/// The state of a lane as its cursor shows it.
 pub(super) struct Shown {
     cursor: CursorId,
     state: CursorState,
@@ -70,8 +70,8 @@ impl Shown {
     }
 }
 
-/// What the branch names cannot be delivered, however often it is tried: that is said where the app
-/// sees it. The next head, or another look at this one, unblocks.
+/// Blocks the cursor and shows the app the reason: the head of the branch cannot be delivered, however often
+/// it is tried. The next head, or another check of this one, unblocks.
 pub(super) async fn block(context: &Context, shown: &Shown, said: &str) -> Result<(), OpeningError> {
     if shown.state != CursorState::Blocked || shown.reason.as_deref() != Some(said) {
         warn!(cursor.id = %shown.cursor, "{said}");
@@ -80,7 +80,8 @@ pub(super) async fn block(context: &Context, shown: &Shown, said: &str) -> Resul
     Ok(())
 }
 
-/// A reason from before (what the branch named then, a list that differed, a tree that could not be read) is moot.
+/// Ends a block for a reason that holds no more: an old head, a list that differed, a tree that could not be
+/// read.
 pub(super) async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningError> {
     let is_streak = lane.streak.count > 0 || lane.streak.refuses_everything(lane.acknowledged);
     if lane.state == CursorState::Blocked && !is_streak {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tidings_entity::kind::{CursorState, LetterStatus, ParkReason, PayloadFormat};
 
 use crate::{
+    model::round::{RULES, Round, RoundSpec, Summary, TreeEnd},
+    model::view::View,
     ports::{Action, LaneStore, LetterStore, NewRound, WatchStore},
-    round::{RULES, Round, RoundSpec, Summary, TreeEnd},
     testing::{
         house::{House, files, refs},
         transport::Answer,
     },
-    view::View,
 };
 
 #[tokio::test(start_paused = true)]

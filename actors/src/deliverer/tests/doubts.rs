@@ -10,17 +10,17 @@ use tidings_entity::{
 };
 
 use crate::{
-    deliverer::lending::{Return, Wish},
+    deliverer::pulling::{Acknowledgement, PullRequest},
+    model::sink::SinkAddress,
+    model::view::{MAX_SIZE_DEFAULT, View},
     ports::{
         AppPatch, AppStore, BatchSettings, DeliverySettings, LetterStore, SendFailure, SinkKey, Watch,
         WatchStore,
     },
-    sink::SinkAddress,
     testing::{
         house::{House, URL, location},
         transport::{Answer, Reply},
     },
-    view::{MAX_SIZE_DEFAULT, View},
 };
 
 type Files = &'static [(&'static str, &'static str)];
@@ -362,7 +362,7 @@ async fn what_a_puller_let_expire_and_then_refused_is_lent_again_when_it_is_turn
         let (id, wait) = (watch.id.clone(), Duration::from_secs(600));
         house
             .handle()
-            .lend(&SinkKey::own(&app), |reply| Wish {
+            .pull(&SinkKey::own(&app), |reply| PullRequest {
                 watch: id,
                 cursors,
                 most: 64,
@@ -375,8 +375,8 @@ async fn what_a_puller_let_expire_and_then_refused_is_lent_again_when_it_is_turn
     let settle = async |id: String, through: Option<u64>, refused: Vec<u64>| {
         let refused = refused.into_iter().map(|position| (position, "no".to_owned())).collect();
         let watch = watch.id.clone();
-        let returned = |reply| Return { id, watch, accepted_through: through, refused, reply };
-        house.handle().give_back(&SinkKey::own(&app), returned).await.expect("an answer").expect("settled");
+        let returned = |reply| Acknowledgement { id, watch, accepted_through: through, refused, reply };
+        house.handle().acknowledge(&SinkKey::own(&app), returned).await.expect("an answer").expect("settled");
     };
     while house.cursor(&watch).await.held.is_none() || house.cursor(&watch).await.open.is_some() {
         let lease = lend().await.expect("changes");

@@ -6,8 +6,8 @@ use tidings_entity::{id::CursorId, kind::OrderMode};
 use tokio::time::Instant;
 
 use crate::{
+    model::secret::Secret,
     ports::{AccessPatch, Action, AppPatch, AppStore, SendFailure, UpkeepStore, WatchStore},
-    secret::Secret,
     testing::{
         house::{House, URL, files, location, refs},
         transport::{Answer, Arrival},
@@ -133,7 +133,7 @@ async fn retry_after_holds_the_whole_app() {
     house.commit(&refs(&files(20, "one")));
     let other = format!("{URL}2");
     house.git.commit(&location(&other), "main", &[("busy", "1")]);
-    house.transport.answer_path("busy", Some(Answer::Patience(429, wait)));
+    house.transport.answer_path("busy", Some(Answer::RetryAfter(429, wait)));
     house.watch(&app).await;
     house.transport.until("the first lane flows", |arrivals| arrivals.len() >= 3).await;
     house.watch_with(&app, &other, |_| {}).await;
@@ -155,7 +155,7 @@ async fn a_lane_that_stood_in_line_when_patience_was_asked_for_goes_on_after_it(
     house.start().await;
     let app = house.app().await;
     let wait = Duration::from_secs(100);
-    house.transport.answer_app(&app, Some(Answer::Patience(429, wait)));
+    house.transport.answer_app(&app, Some(Answer::RetryAfter(429, wait)));
     let mut watches = Vec::new();
     for number in 0..6 {
         let url = format!("{URL}{number}");

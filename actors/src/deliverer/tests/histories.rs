@@ -8,8 +8,8 @@ use tidings_entity::{
 };
 
 use crate::{
+    model::round::Round,
     ports::{CursorStatus, Selector, Watch, WatchStore},
-    round::Round,
     testing::{
         house::{House, URL, location},
         transport::Answer,

@@ -6,8 +6,8 @@ use tidings_entity::id::AppId;
 use tokio::time::Instant;
 
 use crate::{
-    directory::Doing,
     ports::{SendFailure, Watch},
+    supervision::directory::Doing,
     testing::{
         house::{House, URL, files, location, refs},
         transport::{Answer, Arrival},
@@ -84,7 +84,8 @@ async fn a_rate_holds_over_lanes_retries_notices_and_restarts() {
         }
         house.stop(Duration::from_secs(1)).await;
         // A new process has nothing but the rows.
-        house.context.paces = crate::pace::Paces::new(house.store.clone(), house.context.clock.clone());
+        house.context.paces =
+            crate::limits::pace::Paces::new(house.store.clone(), house.context.clock.clone());
     }
     house.start().await;
     until_taken(&house, &app, 12 * 57).await;

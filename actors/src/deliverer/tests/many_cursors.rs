@@ -6,10 +6,10 @@ use tidings_entity::kind::SelectorKind;
 use tokio::time::Instant;
 
 use crate::{
-    directory::Doing,
-    follow::CURSORS_PER_WATCH_MAX,
+    model::follow::CURSORS_PER_WATCH_MAX,
     policy::Policy,
     ports::{LaneStore, Reach, Selector},
+    supervision::directory::Doing,
     testing::{
         house::{House, URL, location},
         transport::Answer,

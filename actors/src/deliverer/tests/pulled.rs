@@ -6,9 +6,9 @@ use tidings_entity::id::AppId;
 use tokio::time::Instant;
 
 use crate::{
-    deliverer::lending::{Lease, Refusal, Return, Settled, Wish},
+    deliverer::pulling::{Acknowledgement, ClaimedChanges, PullRequest, Refusal, Settled},
+    model::sink::SinkAddress,
     ports::{AppPatch, AppStore, Watch, WatchStore},
-    sink::SinkAddress,
     testing::house::{House, files, refs},
 };
 
@@ -23,14 +23,14 @@ async fn pulling(house: &House) -> (AppId, Watch) {
     (app, watch)
 }
 
-async fn ask(house: &House, watch: &Watch, most: usize, wait: u64) -> Option<Lease> {
+async fn ask(house: &House, watch: &Watch, most: usize, wait: u64) -> Option<ClaimedChanges> {
     let cursors = house.store.watch(&watch.app, &watch.id).await.expect("a watch").cursors;
     let cursors = cursors.into_iter().map(|cursor| cursor.id).collect();
     let wait = Duration::from_secs(wait);
     let (id, lease) = (watch.id.clone(), LEASE);
     house
         .handle()
-        .lend(&watch.sink_key(), |reply| Wish { watch: id, cursors, most, lease, wait, reply })
+        .pull(&watch.sink_key(), |reply| PullRequest { watch: id, cursors, most, lease, wait, reply })
         .await
 }
 
@@ -43,8 +43,8 @@ async fn settle(
 ) -> Result<Settled, Refusal> {
     let refused = refused.iter().map(|position| (*position, "no".to_owned())).collect();
     let (id, watch_id) = (id.to_owned(), watch.id.clone());
-    let returned = |reply| Return { id, watch: watch_id, accepted_through, refused, reply };
-    house.handle().give_back(&watch.sink_key(), returned).await.expect("an answer")
+    let returned = |reply| Acknowledgement { id, watch: watch_id, accepted_through, refused, reply };
+    house.handle().acknowledge(&watch.sink_key(), returned).await.expect("an answer")
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +76,8 @@ async fn a_lease_lasts_its_time_and_then_its_changes_are_somebody_elses() {
     assert_eq!(began.elapsed(), Duration::from_secs(30));
     let second = ask(&house, &watch, 64, 60).await.expect("changes");
     assert_eq!(began.elapsed(), LEASE, "exactly as long as it was lent for");
-    let ids = |lease: &Lease| lease.parcels.iter().map(|parcel| parcel.id.clone()).collect::<Vec<_>>();
+    let ids =
+        |lease: &ClaimedChanges| lease.parcels.iter().map(|parcel| parcel.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&first)[..], ids(&second)[..2]);
     assert_eq!(settle(&house, &watch, &first.id, Some(1), &[]).await, Err(Refusal::Stale));
     let last = second.positions.end - 1;

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     circuit_breaker::endpoint_key,
-    directory::Doing,
     ports::{SHARDS, UpkeepStore, WatchStore},
+    supervision::directory::Doing,
     testing::{
         Fault,
         house::{House, refs},

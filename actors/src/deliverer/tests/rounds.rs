@@ -7,12 +7,12 @@ use tidings_entity::kind::{
 };
 
 use crate::{
+    model::view::View,
     ports::{Action, LetterStore, Selector, WatchPatch, WatchStore},
     testing::{
         house::{House, URL, files, location, refs},
         transport::Answer,
     },
-    view::View,
 };
 
 fn view(include: &[&str]) -> View {

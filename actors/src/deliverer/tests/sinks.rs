@@ -8,13 +8,13 @@ use ulid::Ulid;
 
 use crate::{
     circuit_breaker::endpoint_key,
-    deliverer::lending::{Lease, Return, Wish},
+    deliverer::pulling::{Acknowledgement, ClaimedChanges, PullRequest},
+    model::secret::Secret,
+    model::sink::SinkAddress,
     ports::{
         AppStore, DeliverySettings, EndpointAccess, GONE, NewSink, NewWatch, UpkeepStore, Watch, WatchPatch,
         WatchStore,
     },
-    secret::Secret,
-    sink::SinkAddress,
     testing::{
         house::{House, URL, files, refs},
         transport::Answer,
@@ -45,12 +45,12 @@ async fn second(house: &House, app: &AppId, alias: &str, sink: NewSink) -> Watch
         .await
 }
 
-async fn claim(house: &House, watch: &Watch, wait: u64) -> Option<Lease> {
+async fn claim(house: &House, watch: &Watch, wait: u64) -> Option<ClaimedChanges> {
     let cursors = house.store.watch(&watch.app, &watch.id).await.expect("a watch").cursors;
     let cursors = cursors.into_iter().map(|cursor| cursor.id).collect();
     let (id, wait) = (watch.id.clone(), Duration::from_secs(wait));
-    let wish = |reply| Wish { watch: id, cursors, most: 64, lease: LEASE, wait, reply };
-    house.handle().lend(&watch.sink_key(), wish).await
+    let wish = |reply| PullRequest { watch: id, cursors, most: 64, lease: LEASE, wait, reply };
+    house.handle().pull(&watch.sink_key(), wish).await
 }
 
 /// Claims and takes all that is pending; how many changes.
@@ -58,8 +58,14 @@ async fn take_all(house: &House, watch: &Watch) -> u64 {
     let mut taken = 0;
     while let Some(lease) = claim(house, watch, 30).await {
         let (id, of, last) = (lease.id, watch.id.clone(), lease.positions.end - 1);
-        let back = |reply| Return { id, watch: of, accepted_through: Some(last), refused: Vec::new(), reply };
-        if let Some(Ok(_)) = house.handle().give_back(&watch.sink_key(), back).await {
+        let back = |reply| Acknowledgement {
+            id,
+            watch: of,
+            accepted_through: Some(last),
+            refused: Vec::new(),
+            reply,
+        };
+        if let Some(Ok(_)) = house.handle().acknowledge(&watch.sink_key(), back).await {
             taken += lease.positions.end - lease.positions.start;
         }
     }

@@ -10,8 +10,8 @@ use tidings_entity::{
 use tokio::time::Instant;
 
 use crate::{
+    model::sink::SinkAddress,
     ports::{AppPatch, AppStore, BatchSettings, LetterStore, SendFailure, StoreError, Watch, WatchStore},
-    sink::SinkAddress,
     testing::{
         Fault,
         house::{House, files, refs},
@@ -279,7 +279,7 @@ async fn what_the_endpoint_of_before_takes_late_is_not_sent_to_the_new_one() {
 #[tokio::test(start_paused = true)]
 async fn patience_that_the_endpoint_of_before_asked_for_ends_with_it() {
     let (house, app, watch) = house(OrderMode::Strict).await;
-    house.transport.answer_app(&app, Some(Answer::Patience(503, Duration::from_secs(3_600))));
+    house.transport.answer_app(&app, Some(Answer::RetryAfter(503, Duration::from_secs(3_600))));
     let second = house.commit(&[("a", "2"), ("o", "2")]);
     house.poke(&watch).await;
     house.transport.until("it asks for patience", |all| all.iter().any(|one| one.answer == Ok(503))).await;

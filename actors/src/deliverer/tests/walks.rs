@@ -16,6 +16,7 @@ use tidings_entity::{
 
 use super::doubts::ways;
 use crate::{
+    model::view::{MAX_SIZE_DEFAULT, View},
     ports::{LaneStore, LetterStore, Random, SendFailure, Watch, WatchPatch, WatchStore},
     testing::{
         SeededRandom,
@@ -23,7 +24,6 @@ use crate::{
         transport::{Answer, Reply},
     },
     tree::DELIVERER,
-    view::{MAX_SIZE_DEFAULT, View},
 };
 
 /// Walks, unless the environment says otherwise.

@@ -1,5 +1,5 @@
-//! What the lease keeper asks of the database, one question at a time: a renewal first, then shards are given
-//! back, then free ones are taken. A renewal that is wanted while another question is under way follows it.
+//! The requests of the lease keeper to the database, one at a time: first a renewal, then shards are given
+//! back, then free shards are taken. A renewal that becomes due during another request follows it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +8,9 @@ use tracing::{info, warn};
 
 use super::{AGAIN, LeaseKeeperMessage, LeaseKeeperState};
 use crate::{
-    coalesced::Coalesced,
-    leases::{Step, step, trusted_for},
+    ownership::leases::{Step, step, trusted_for},
     ports::{Fence, LeaseStanding, Leases, Signal, StoreError},
+    signals::coalesced::Coalesced,
 };
 
 /// How long after the end of a lease it is looked for.
@@ -24,7 +24,7 @@ impl LeaseKeeperState {
         }
     }
 
-    /// An answer came and was dealt with. A renewal that was wanted meanwhile goes first.
+    /// Sends the next request after an answer was handled. A renewal that is due comes first.
     fn ask_next(&mut self, renewal_wanted: bool) {
         if renewal_wanted && !self.asking.is_running() {
             self.renew_soon();
@@ -51,10 +51,10 @@ impl LeaseKeeperState {
     fn renew(&mut self, leases: Arc<dyn Leases>) {
         let (life, asked) = (self.context.policy.lease_life, Instant::now());
         let mut replica = self.context.policy.replica.clone();
-        // What one that ends gives away is shared by the others alone.
+        // The shards of a replica that ends are divided among the others.
         replica.works &= !self.context.directory.is_closed();
         let work = async move { within(life / 3, leases.renew(&replica, life)).await };
-        self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Renewed(asked, result));
+        self.tasks.spawn(&self.mailbox, work, move |result| LeaseKeeperMessage::Renewed(asked, result));
     }
 
     pub(super) fn on_renewed(&mut self, asked: Instant, result: Result<LeaseStanding, StoreError>) {
@@ -77,7 +77,7 @@ impl LeaseKeeperState {
             self.tell_of_shards();
         }
         if let Some(told) = standing.now {
-            // It was said somewhere between the question and the answer.
+            // The clock was read at some moment between the request and the answer.
             let half = asked.elapsed() / 2;
             self.context.clock.follow(told, asked + half, half);
         }
@@ -90,7 +90,8 @@ impl LeaseKeeperState {
         if self.context.directory.is_closed() {
             return;
         }
-        // A replica that lives prolongs long before: this one may be dead, and is not waited for longer.
+        // A live replica renews long before this: the owner may be dead, and its lease is taken as soon as it
+        // ends.
         let third = self.context.policy.lease_life / 3;
         if let Some(wait) = standing.free_in.filter(|wait| *wait < third) {
             self.look_after(wait + LOOK_AFTER);
@@ -109,7 +110,7 @@ impl LeaseKeeperState {
         let most = policy.lease_life / 3;
         let work =
             async move { within(most, leases.claim(&policy.replica.id, count, policy.lease_life)).await };
-        self.tasks.spawn(&self.post, work, move |result| LeaseKeeperMessage::Claimed(asked, result));
+        self.tasks.spawn(&self.mailbox, work, move |result| LeaseKeeperMessage::Claimed(asked, result));
     }
 
     pub(super) fn on_claimed(&mut self, asked: Instant, result: Result<Vec<Fence>, StoreError>) {
@@ -142,18 +143,18 @@ impl LeaseKeeperState {
         let (id, most) = (self.context.policy.replica.id.clone(), self.context.policy.lease_life / 3);
         let work = async move {
             within(most, leases.release(&id, &fences)).await?;
-            // Whoever misses it looks at its next renewal.
+            // A replica that misses the signal looks at its next renewal.
             drop(within(most, leases.tell(&Signal::Shards)).await);
             Ok(fences)
         };
-        self.tasks.spawn(&self.post, work, LeaseKeeperMessage::Released);
+        self.tasks.spawn(&self.mailbox, work, LeaseKeeperMessage::Released);
     }
 
     pub(super) fn on_released(&mut self, result: Result<Vec<Fence>, StoreError>) {
         let renewal_wanted = self.asking.end();
         match result {
             Ok(fences) => self.context.shards.gave_back(&fences),
-            // What is still its own the next renewal tells, and then it is given back again.
+            // The next renewal shows which shards are still held, and then they are given back again.
             Err(reason) => {
                 warn!("shards were not given back: {reason}");
                 self.release_after = Instant::now() + AGAIN;
@@ -163,7 +164,7 @@ impl LeaseKeeperState {
     }
 }
 
-/// A verb of leases that took longer counts as failed: what it did the next renewal tells.
+/// A call about leases that took longer counts as failed; the next renewal shows its effect.
 async fn within<T>(
     most: Duration,
     verb: impl Future<Output = Result<T, StoreError>>,

@@ -12,11 +12,11 @@ use ulid::Ulid;
 use super::SWEEP;
 use crate::{
     circuit_breaker::{endpoint_key, source_key},
-    directory::Doing,
+    model::secret::Secret,
     ports::{
         Clock, GitError, Leases, Replica, SHARDS, Shard, Signal, Store, StoreError, UpkeepStore, WatchStore,
     },
-    secret::Secret,
+    supervision::directory::Doing,
     testing::{
         Fault, SIGNALS,
         house::{House, URL, files, location, refs},

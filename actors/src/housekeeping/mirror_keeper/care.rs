@@ -1,5 +1,5 @@
-//! The work of upkeep on mirrors, one after another: remove, rebuild, make room, read again. What
-//! cannot be kept does not hold up the others.
+//! The work of upkeep on mirrors, one after another: remove, rebuild, make room, read again. A failure for
+//! one mirror does not stop the others.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use tracing::{error, info, warn};
 use super::decisions::{is_due, is_over, is_short, victims};
 use crate::{
     context::Context,
-    hints,
     ports::{GitError, Keep, MirrorFacts, Share, StoreError},
+    supervision::hints,
     tasks::in_time,
     time::Timestamp,
 };
 
-/// Longest work on one mirror; it is given up beyond that and begun again at the next look.
+/// The longest work on one mirror; longer work is cancelled and begins again at the next look.
 const WORK_MAX: Duration = Duration::from_secs(1_800);
 
-/// The mirror of a repository that other replicas have worked on for so long is removed: shards that come
-/// and go for a restart find theirs.
+/// How long other replicas must have worked on a repository before its mirror here is removed: shards that
+/// return after a restart find their mirrors again.
 const AWAY_MAX: Duration = Duration::from_secs(3_600);
 
-/// Why upkeep stopped in the middle; it begins again after its interval.
+/// The reason why upkeep stopped; it begins again after its interval.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
-    /// Git did not do it.
+    /// An operation on a mirror failed.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// The store did not do it.
+    /// A call of the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It took too long.
+    /// The work took longer than it may.
     #[error("work on a mirror took longer than {WORK_MAX:?}")]
     Late,
 }
@@ -39,14 +39,14 @@ pub enum KeepError {
 /// Whether mirrors have room after a piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// They do, or all was done to make some.
+    /// There is room for more fetches, or everything was done to make room.
     Enough,
-    /// Some mirror must give up its contents, which is decided over all of them; or one that is shared did,
-    /// and they have not gone yet.
+    /// A mirror must drop its contents, which is decided over all mirrors; or a shared mirror did, and the
+    /// replaced files are not removed yet.
     Short,
 }
 
-/// Removes what crashes left behind.
+/// Removes leftovers of crashes in all mirrors.
 pub(super) async fn sweep(context: Context) -> Result<Room, KeepError> {
     timed(context.git.sweep(None)).await.map(|()| Room::Enough)
 }
@@ -67,7 +67,7 @@ pub(super) async fn keep_all(context: Context, share: Share) -> Result<Room, Kee
     make_room(&context, &kept).await
 }
 
-/// Looks at one mirror: something was fetched into it, or nobody watches it any more.
+/// Looks at one mirror that grew, or whose repository lost its last watch.
 pub(super) async fn keep_one(context: Context, repository: RepositoryId) -> Result<Room, KeepError> {
     if let Some(facts) = timed(context.git.mirror(&repository)).await? {
         keep(&context, facts, None).await?;
@@ -85,11 +85,12 @@ async fn timed<T>(work: impl Future<Output = Result<T, GitError>>) -> Result<T, 
     Ok(done.map_err(|_| KeepError::Late)??)
 }
 
-/// What a mirror must keep, and when its repository changed last; `None`: nobody watches it.
+/// The commits that a mirror must keep, and when its repository last changed; `None`: no watch follows the
+/// repository.
 async fn needs(context: &Context, repository: &RepositoryId) -> Result<Option<(Keep, Timestamp)>, KeepError> {
     let sources = in_time(context.store.sources(repository)).await?;
     let Some(last_change) = sources.iter().map(|source| source.last_change).max() else { return Ok(None) };
-    // Heads as well: the next round begins with one, and a poll would fetch it again.
+    // Heads are kept as well: the next round begins with a head, and a poll would fetch it again.
     let mut commits: Vec<ObjectId> = in_time(context.store.pins(repository)).await?;
     commits.extend(sources.iter().flat_map(|source| &source.haves));
     commits.sort_unstable();
@@ -98,7 +99,8 @@ async fn needs(context: &Context, repository: &RepositoryId) -> Result<Option<(K
     Ok(Some((Keep { commits, chains, blobs: true }, last_change)))
 }
 
-/// Does what a mirror needs; what it is afterwards, if there is one.
+/// Does the upkeep of one mirror. Returns its facts afterwards; `None`: the mirror was removed, or belongs to
+/// another replica.
 async fn keep(
     context: &Context,
     mut facts: MirrorFacts,
@@ -106,11 +108,11 @@ async fn keep(
 ) -> Result<Option<(MirrorFacts, Timestamp)>, KeepError> {
     let repository = facts.repository.clone();
     if context.policy.mirrors_shared {
-        // Whoever works on it looks after it.
+        // The replica that works on the repository looks after its mirror.
         if !context.shards.owns(&repository) {
             return Ok(None);
         }
-        // What was replaced stays for those who read it, and goes now.
+        // Replaced files stay for a while for readers, and are removed here.
         timed(context.git.sweep(Some(&repository))).await?;
     } else if context.shards.away_for(&repository).is_some_and(|away| away >= AWAY_MAX) {
         timed(context.git.remove_mirror(&repository)).await?;
@@ -153,7 +155,7 @@ async fn rebuild(context: &Context, facts: &MirrorFacts, keep: &Keep) -> Result<
     Ok(rebuilt)
 }
 
-/// Has mirrors give up their contents while room is short; where they are shared, one of them.
+/// Lets mirrors drop their contents while room is short; if mirrors are shared, only one.
 async fn make_room(context: &Context, kept: &[(MirrorFacts, Timestamp)]) -> Result<Room, KeepError> {
     let mut victims = victims(kept).into_iter();
     loop {
@@ -177,7 +179,8 @@ async fn make_room(context: &Context, kept: &[(MirrorFacts, Timestamp)]) -> Resu
             tell(&victim, &reason);
         }
         if context.policy.mirrors_shared {
-            // What was replaced goes later, when nobody reads it any more: then there may be enough.
+            // Replaced files are removed later, when no process reads them any more: that may make enough
+            // room.
             return Ok(Room::Short);
         }
     }

@@ -1,5 +1,5 @@
-//! What upkeep of mirrors decides: when one is rebuilt, which one gives up its contents for the
-//! others, which share of files is read again.
+//! The decisions of upkeep: when a mirror is rebuilt, which mirror drops its contents, and which share of
+//! files is read again.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::{
 /// Places on the circle of [`Share`].
 const PLACES: u128 = 65_536;
 
-/// Whether a mirror is rebuilt: it has nearly as many packs as it may have, or so many more commits
-/// without parents than the `needed` commits explain. A fifth of `most` is left for the fetches that
-/// come before the rebuilding.
+/// Whether a mirror is rebuilt: it has nearly as many packs as allowed, or nearly that many more shallow
+/// commits than the `needed` commits explain. A fifth of `most` is left for the fetches that come before the
+/// rebuilding.
 #[must_use]
 pub fn is_due(facts: &MirrorFacts, needed: usize, most: u64) -> bool {
     let due = most.saturating_sub(most / 5).max(1);
     facts.packs >= due || facts.shallow >= due.max(2 * needed as u64)
 }
 
-/// Whether a mirror takes more than one may.
+/// Whether a mirror is larger than a single mirror may be.
 pub(super) fn is_over(facts: &MirrorFacts, policy: &Policy) -> bool {
     policy.mirror_max_bytes > 0 && facts.bytes > policy.mirror_max_bytes
 }
@@ -34,8 +34,8 @@ pub(super) fn is_short(storage: &Storage, policy: &Policy) -> bool {
     is_over || storage.fetches_stopped.is_some()
 }
 
-/// Which mirrors give up their contents, one after another while room is short: the one that changed
-/// least recently first. Those that have none are left out.
+/// The mirrors that drop their contents while room is short, the least recently changed first. Mirrors
+/// without contents are left out.
 pub(super) fn victims(mirrors: &[(MirrorFacts, Timestamp)]) -> Vec<RepositoryId> {
     let mut full: Vec<_> =
         mirrors.iter().filter(|(facts, _)| facts.evicted_to.is_none_or(|left| facts.bytes > left)).collect();
@@ -43,7 +43,7 @@ pub(super) fn victims(mirrors: &[(MirrorFacts, Timestamp)]) -> Vec<RepositoryId>
     full.iter().map(|(facts, _)| facts.repository.clone()).collect()
 }
 
-/// What is read again at `now` when it was done at `before` and all is read once in `every`.
+/// The share to read at `now`, if the last one was read at `before` and all files are read once in `every`.
 pub(super) fn share(before: Timestamp, now: Timestamp, every: Duration) -> Share {
     if now.since(before) >= every {
         return Share::Whole;

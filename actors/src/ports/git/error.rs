@@ -1,4 +1,4 @@
-//! [`GitError`]: why Git work failed, and what follows from it.
+//! [`GitError`]: why Git work failed, and what follows.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub enum GitError {
     #[error("the Git host took too long: {0}")]
     Timeout(String),
     /// 429, or another answer that asks for patience.
-    #[error("the Git host asks for patience")]
+    #[error("the Git host asks to wait")]
     RateLimited {
         /// How long, where it said so.
         retry_after: Option<Duration>,
@@ -36,8 +36,8 @@ pub enum GitError {
          again"
     )]
     NoRefs,
-    /// The host says that the repository moved for good, to this address. It is asked there only where
-    /// host and scheme stay the same, and it answers.
+    /// The host says that the repository moved permanently to this address. The new address is used only if
+    /// host and scheme stay the same and it answers.
     #[error("the repository moved to {0}; watch it there")]
     Moved(String),
     /// Another redirect; never followed.
@@ -46,7 +46,7 @@ pub enum GitError {
     /// The settings refuse to go to the address; the text names the setting.
     #[error("{0}")]
     Refused(String),
-    /// Another status code.
+    /// A status code that has no variant of its own.
     #[error("the Git host answered with status {0}")]
     Status(u16),
     /// An answer that is not the protocol: HTML, a bad packet, a lie about a size.
@@ -58,7 +58,7 @@ pub enum GitError {
          git fast-export and git fast-import make"
     )]
     UnsupportedObjectFormat,
-    /// A cap was crossed.
+    /// The data exceeded a limit.
     #[error("repository too large: {0}")]
     TooLarge(String),
     /// A tree that no honest tool writes (`..`, `.git`, `a/b`, duplicates, unsorted).
@@ -79,10 +79,10 @@ pub enum GitError {
     /// The mirror is damaged.
     #[error("the mirror is damaged: {0}")]
     Corrupt(String),
-    /// The disk failed.
+    /// A mirror could not be written: the disk is full or failed.
     #[error("the mirror could not be written: {0}")]
     Storage(String),
-    /// Too much else was being taken in. It says nothing of the repository or its host.
+    /// Too many other fetches were being received. The repository and its host are not at fault.
     #[error("this server is busy: {0}")]
     Busy(String),
     /// The work was cancelled, or this process is stopping.
@@ -91,8 +91,8 @@ pub enum GitError {
 }
 
 impl GitError {
-    /// Whether the fault lies with the host or the way to it, so that it feeds the Git breaker. A host
-    /// that asks for patience works: it is obeyed, and nobody is told of a failure.
+    /// Whether the host or the network is at fault, so that the failure counts for the Git breaker. A host
+    /// that asks for a wait works: the wait is kept, and no failure is counted.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         !matches!(
@@ -108,15 +108,15 @@ impl GitError {
         )
     }
 
-    /// Whether it is what an object is that stands in the way: the same answer each time, however
-    /// well the host and the mirror are.
+    /// Whether the content or type of an object is the fault: the same answer each time, however well the
+    /// host and the mirror are.
     #[must_use]
     pub fn is_of_the_object(&self) -> bool {
         matches!(self, Self::NotACommit(_) | Self::MalformedTree(_) | Self::TooLarge(_) | Self::Broken(_))
     }
 
-    /// Whether it may be about one of the objects that were asked for, so that the others may be had without
-    /// that one: not the host, the way to it, or the disk.
+    /// Whether one of the wanted objects may be the cause, so that the others can be fetched without it. Not
+    /// so if the host, the network or the disk failed.
     #[must_use]
     pub fn is_divisible(&self) -> bool {
         self.is_of_the_object()

@@ -1,4 +1,4 @@
-//! [`RefListing`]: what a host said of the refs that were asked for.
+//! [`RefListing`]: the answer of a host about its refs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ pub struct Ref {
     pub commit: ObjectId,
 }
 
-/// What `ls-refs` said about the refs that were asked for.
+/// The answer of `ls-refs` about the refs that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefListing {
     /// The refs asked for that exist, sorted by name; the one that HEAD names is always among them
@@ -30,25 +30,27 @@ pub struct RefListing {
     /// Whether the repository has any ref at all (HEAD or another in the same answer); a missing
     /// branch counts as gone only where this is true.
     pub has_refs: bool,
-    /// When it was asked for; what was learnt since then is newer. `None`: just now.
+    /// When the listing was requested; knowledge since then is newer. `None`: just now.
     pub asked_at: Option<Timestamp>,
-    /// Commits that could not be fetched, with the reason. Refs that name them move there with that fault;
-    /// all other refs move as usual.
+    /// Commits that could not be fetched, with the reason. Refs with these commits move to them with that
+    /// fault; all other refs move as usual.
     pub refused: BTreeMap<ObjectId, String>,
-    /// Commits that were not asked for yet: the heads of refs that name them stay where they were.
+    /// Commits that were not fetched yet: the heads of refs with these commits do not move.
     pub untried: BTreeSet<ObjectId>,
-    /// Refs whose absence from here may be believed: each has been absent for long enough. The watcher says
-    /// so; a single listing never does.
+    /// Refs that count as gone: each has been absent for long enough. The watcher decides that; a single
+    /// listing never does.
     pub gone: BTreeSet<String>,
-    /// Patterns whose refs were too many to be listed. A ref that only these patterns name counts neither as
-    /// there nor as absent.
+    /// Patterns with too many refs to list. A ref that only these patterns match counts neither as present
+    /// nor as absent.
     pub unseen: RefPatterns,
-    /// Patterns that were listed beside them: what these name is known. Empty where all were listed.
+    /// Patterns that were listed beside `unseen`: refs that these match are known. Empty where all were
+    /// listed.
     pub seen: RefPatterns,
-    /// Most refs that one pattern of a watch follows; `None`: [`crate::follow::CURSORS_PER_WATCH_MAX`].
+    /// Most refs that one pattern of a watch follows; `None`:
+    /// [`crate::model::follow::CURSORS_PER_WATCH_MAX`].
     pub pattern_refs_max: Option<usize>,
-    /// The normalised address at which the repository was found, where its host said that it moved
-    /// for good and this one proved itself with the same credential; always at the same host.
+    /// The normalised address at which the repository was found, if its host said that it moved permanently
+    /// and the new address accepted the same credential; always at the same host.
     pub moved_to: Option<String>,
 }
 
@@ -65,8 +67,8 @@ impl RefListing {
         is_named(&self.unseen) && !is_named(&self.seen)
     }
 
-    /// What it says of the repository, as a number: two listings that differ have different ones, but for one
-    /// pair in 2^64. Says nothing of when it was asked for, nor of what became of its commits.
+    /// A hash of the content of the listing: two different listings have different hashes, with a probability
+    /// of 1 - 2^-64. It covers neither the moment of the request nor the result of fetching its commits.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -78,7 +80,7 @@ impl RefListing {
         hasher.finish()
     }
 
-    /// What another listing of the same repository says of other refs.
+    /// Adds a listing of other refs of the same repository.
     pub fn join(&mut self, other: Self) {
         let refs: BTreeMap<String, ObjectId> =
             self.refs.drain(..).chain(other.refs).map(|found| (found.name, found.commit)).collect();
@@ -89,10 +91,10 @@ impl RefListing {
     }
 }
 
-/// What to ask for: full ref names, or a prefix that ends in `/`. HEAD is always asked for.
+/// Full ref names, or prefixes that end in `/`, to ask a host for. HEAD is always asked for.
 pub type RefPatterns = Vec<String>;
 
-/// The different sets of patterns of some apps, each of which one listing may ask for.
+/// The distinct sets of patterns of some apps; one listing may ask for each set.
 #[must_use]
 pub fn patterns_of(apps: impl Iterator<Item = BTreeSet<String>>) -> Vec<RefPatterns> {
     let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Apps: who receives, with which settings, and at which rate.
+//! Apps, with their settings, sinks and rates.
 
 use std::time::Duration;
 
@@ -10,17 +10,19 @@ use crate::{
     time::Timestamp,
 };
 
-/// What is kept of apps.
+/// The verbs for apps, their settings, sinks and rates.
 #[async_trait]
 pub trait AppStore: Send + Sync + 'static {
     /// Registers an app with its first token, and ends the keyed request that asked for it.
     async fn create_app(&self, app: &NewApp) -> Result<(), StoreError>;
-    /// One app.
+    /// Reads one app; `None`: there is no app of this id.
     async fn app(&self, id: &AppId) -> Result<Option<App>, StoreError>;
     /// All apps, oldest first, after `after`, at most `limit`.
     async fn apps(&self, after: Option<&AppId>, limit: u64) -> Result<Vec<App>, StoreError>;
-    /// A sink that a watch of this app has for itself.
+    /// The sink of a watch of this app.
     async fn sink(&self, app: &AppId, id: &SinkId) -> Result<Option<OwnSink>, StoreError>;
+    /// The app that a sink belongs to, and the name of the subscription that sends to it.
+    async fn sink_owner(&self, id: &SinkId) -> Result<Option<(AppId, Option<String>)>, StoreError>;
     /// An app as it is served at one of its sinks.
     async fn served(&self, key: &SinkKey) -> Result<Option<App>, StoreError> {
         let Some(app) = self.app(&key.app).await? else { return Ok(None) };
@@ -30,24 +32,22 @@ pub trait AppStore: Send + Sync + 'static {
         }
     }
     /// Disables a sink that answered 410, as [`GONE`](crate::ports::GONE), if it still has the address that
-    /// was asked. `false`: it has another one since, or was enabled again; nothing changes. The own sink of
-    /// an
-    /// app is disabled with the app.
+    /// was asked. `false`: the sink has another address since, or was enabled again, so nothing changes. The
+    /// app's own sink is disabled together with the app.
     async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError>;
-    /// Changes what an app chose of itself. A rotation while [`KEYS_MAX`](crate::ports::KEYS_MAX) keys
-    /// live is a [`StoreError::Conflict`].
+    /// Changes settings of an app. A rotation while [`KEYS_MAX`](crate::ports::KEYS_MAX) keys are valid is a
+    /// [`StoreError::Conflict`].
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError>;
-    /// Promises the time from the answered moment on, for as long as `span`, to this process alone:
-    /// in it, and nowhere else, it may send to an app that has a rate. It begins at `now`, or where
-    /// the last promise to anybody ends. A promise that ends more than
-    /// [`PERMITS_AHEAD_MAX`](crate::ports::PERMITS_AHEAD_MAX) after `now` was made before a clock went
-    /// backwards: then it begins a `span` after `now`.
+    /// Promises a time of `span` to this process alone, from the returned moment on: only within it may the
+    /// process send to an app that has a rate. The time begins at `now`, or where the last promise to any
+    /// process ends. A promise that ends more than [`PERMITS_AHEAD_MAX`](crate::ports::PERMITS_AHEAD_MAX)
+    /// after `now` was made before a clock went backwards: then the new time begins a `span` after `now`.
     async fn take_permits(
         &self,
         app: &AppId,
         now: Timestamp,
         span: Duration,
     ) -> Result<Timestamp, StoreError>;
-    /// Removes all rows of an app, and the answer that told its token.
+    /// Removes all rows of an app, and the stored answer that contains its token.
     async fn erase_app(&self, id: &AppId) -> Result<(), StoreError>;
 }

@@ -7,19 +7,19 @@ use tidings_entity::{
 };
 
 use crate::{
+    model::round::Letter,
     ports::{
         AttemptRecord, Cancelled, DeadLetter, Dismissed, LetterFilter, LetterPage, LetterPick, Redrive,
         RedriveStep, StoreError,
     },
-    round::Letter,
     time::Timestamp,
 };
 
-/// What is kept of dead letters and their redrives.
+/// Dead letters and their redrives.
 #[async_trait]
 pub trait LetterStore: Send + Sync + 'static {
-    /// Dead letters of an app that a filter means, newest first, before `before`, at most `limit`.
-    /// Looks at no more than [`SEARCH_STEP`](crate::ports::SEARCH_STEP) of them.
+    /// Dead letters of an app that match a filter, newest first, before `before`, at most `limit`. Looks at
+    /// no more than [`SEARCH_STEP`](crate::ports::SEARCH_STEP) of them.
     async fn dead_letters(
         &self,
         app: &AppId,
@@ -27,9 +27,9 @@ pub trait LetterStore: Send + Sync + 'static {
         before: Option<&DeadLetterId>,
         limit: u64,
     ) -> Result<LetterPage, StoreError>;
-    /// One letter of an app; foreign ids are [`StoreError::NotFound`] like missing ones.
+    /// One letter of an app. An id of another app is [`StoreError::NotFound`], like an unknown one.
     async fn dead_letter(&self, app: &AppId, id: &DeadLetterId) -> Result<DeadLetter, StoreError>;
-    /// The attempts of one change that are rows, the first first, at most `limit`.
+    /// The recorded attempts of one change, oldest first, at most `limit`.
     async fn attempts(
         &self,
         cursor: &CursorId,
@@ -43,25 +43,26 @@ pub trait LetterStore: Send + Sync + 'static {
         cursor: &CursorId,
         pick: &LetterPick,
     ) -> Result<Vec<(Letter, LetterStatus)>, StoreError>;
-    /// Asks that these open letters be sent again, as one redrive. Returns how many and whose
+    /// Requests that these open letters are sent again, as one redrive. Returns their number and their
     /// cursors. A superseded letter is a [`StoreError::Conflict`].
     async fn request_redrive(
         &self,
         app: &AppId,
         ids: &[DeadLetterId],
     ) -> Result<(u64, Vec<CursorId>), StoreError>;
-    /// Writes down that all open letters which a filter means be sent again, those of later moments
-    /// not. Nothing is marked yet: [`LetterStore::mark_redrive`] does that, step by step.
+    /// Stores a redrive of all open letters that match a filter, except letters of later moments. No letter
+    /// is marked yet: [`LetterStore::mark_redrive`] does that, step by step.
     async fn begin_redrive(&self, app: &AppId, filter: &LetterFilter) -> Result<RedriveId, StoreError>;
     /// Marks some more letters of this redrive, or of the oldest that is not done. `None`: nothing
     /// is left to mark. Looks at no more than [`REDRIVE_STEP`](crate::ports::REDRIVE_STEP) letters.
     async fn mark_redrive(&self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError>;
-    /// Closes letters by hand: they are neither redriven nor counted as open any more. All of them, or
-    /// none: one that is superseded or redriven, and one that the open round of its cursor sends, is a
-    /// [`StoreError::Conflict`]. One that was dismissed before stays as it is. How many were closed.
+    /// Closes letters by hand: they are neither redriven nor counted as open any more. All are closed, or
+    /// none: a superseded or redriven letter, or one that the open round of its cursor sends, is a
+    /// [`StoreError::Conflict`]. A letter that was dismissed before stays as it is. Returns the number of
+    /// letters closed.
     async fn dismiss(&self, app: &AppId, ids: &[DeadLetterId], at: Timestamp) -> Result<u64, StoreError>;
-    /// Closes some of the open letters that a filter means, newest first, before `before`; those that an
-    /// open round sends stay. Looks at no more than [`REDRIVE_STEP`](crate::ports::REDRIVE_STEP) letters.
+    /// Closes some of the open letters that match a filter, newest first, before `before`; letters that an
+    /// open round sends stay. Reads at most [`REDRIVE_STEP`](crate::ports::REDRIVE_STEP) letters.
     async fn dismiss_some(
         &self,
         app: &AppId,
@@ -76,14 +77,14 @@ pub trait LetterStore: Send + Sync + 'static {
         before: Option<&RedriveId>,
         limit: u64,
     ) -> Result<Vec<Redrive>, StoreError>;
-    /// One of them; foreign ids are [`StoreError::NotFound`] as well.
+    /// One redrive of an app. An id of another app is [`StoreError::NotFound`], like an unknown one.
     async fn redrive(&self, app: &AppId, id: &RedriveId) -> Result<Redrive, StoreError>;
-    /// Takes back every request for a redrive of an app, or of one watch of it: letters that wait
-    /// are reopened, some thousand a transaction, then open redrives are asked to end. Killed in
-    /// between, it may be asked for again.
+    /// Cancels all requested redrives of an app, or of one watch of it. Waiting letters are reopened, some
+    /// thousand a transaction; then open redrives are asked to end. After a crash in between the call may be
+    /// repeated.
     async fn cancel_redrive(&self, app: &AppId, watch: Option<&WatchId>) -> Result<Cancelled, StoreError>;
     /// Ends an open redrive early: the letters that it `reached` are redriven, the others stay open.
-    /// `Ok(false)`: it is not the open round.
+    /// `Ok(false)`: the redrive is not the open round.
     async fn end_redrive(
         &self,
         cursor: &CursorId,
@@ -91,7 +92,7 @@ pub trait LetterStore: Send + Sync + 'static {
         reached: &[DeadLetterId],
         at: Timestamp,
     ) -> Result<bool, StoreError>;
-    /// Open letters that were given up because their content could be had nowhere, oldest first,
+    /// Open letters of changes that were parked because their content could not be fetched, oldest first,
     /// after `after`, at most `limit`.
     async fn unavailable_letters(
         &self,

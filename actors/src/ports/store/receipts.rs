@@ -1,24 +1,28 @@
-//! Receipts of hooks.
+//! [`ReceiptStore`]: receipts of the hooks that Git hosts sent.
 
 use async_trait::async_trait;
 use tidings_entity::{id::ReceiptId, kind::ReceiptVerdict};
 
 use crate::{
-    ports::{Hook, Receipt, StoreError},
+    ports::{Hook, Reading, Receipt, RequestToKeep, StoreError},
     time::Timestamp,
 };
 
-/// What is kept of received hooks.
+/// Receipts of received hooks.
 #[async_trait]
 pub trait ReceiptStore: Send + Sync + 'static {
-    /// Takes a genuine hook in: judges it by what is watched and writes its receipt, or finds that
-    /// its delivery id was received before ([`ReceiptVerdict::Duplicate`], which writes nothing).
-    /// Remembers at the repositories it names that hooks of theirs arrive. Receipts beyond
-    /// [`RECEIPTS_MAX`](crate::ports::RECEIPTS_MAX) go, the oldest first.
-    async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError>;
-    /// Writes that a hook was refused or repeated. Such receipts beyond
-    /// [`NOTED_RECEIPTS_MAX`](crate::ports::NOTED_RECEIPTS_MAX) go, the oldest first.
-    async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError>;
+    /// Receives a genuine hook: judges it by the watches and writes its receipt, or finds that its delivery
+    /// id was received before ([`ReceiptVerdict::Duplicate`], which writes nothing). Records at the named
+    /// repositories that their hooks arrive. Receipts beyond [`RECEIPTS_MAX`](crate::ports::RECEIPTS_MAX) are
+    /// removed, the oldest first; so are receipts of one app's hooks beyond
+    /// [`APP_RECEIPTS_MAX`](crate::ports::APP_RECEIPTS_MAX). A hook of an app is judged by the watches of
+    /// that app alone, and never makes polls rarer. If the hook was deleted meanwhile, the result is
+    /// [`StoreError::NotFound`].
+    async fn receive(&self, hook: &Hook, kept: Option<&RequestToKeep>) -> Result<Receipt, StoreError>;
+    /// Records that a hook was refused or repeated. The request of a genuine hook that could not be read is
+    /// stored. Receipts of this kind beyond [`NOTED_RECEIPTS_MAX`](crate::ports::NOTED_RECEIPTS_MAX) are
+    /// removed, the oldest first.
+    async fn note_receipt(&self, receipt: &Receipt, kept: Option<&RequestToKeep>) -> Result<(), StoreError>;
     /// Receipts, newest first, before `before`, at most `limit`.
     async fn receipts(
         &self,
@@ -26,7 +30,12 @@ pub trait ReceiptStore: Send + Sync + 'static {
         before: Option<&ReceiptId>,
         limit: u64,
     ) -> Result<Vec<Receipt>, StoreError>;
-    /// Judges a received hook again, by what is watched now. A refused one is a
-    /// [`StoreError::Conflict`]: nobody knows who sent it; so is a repetition.
-    async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError>;
+    /// Judges a received hook again, by the present watches, and by its body if the body was read again. A
+    /// refused hook is a [`StoreError::Conflict`], because its sender is unknown; so is a repeated one.
+    async fn replay(
+        &self,
+        id: &ReceiptId,
+        reading: Option<&Reading>,
+        at: Timestamp,
+    ) -> Result<Receipt, StoreError>;
 }

@@ -8,22 +8,22 @@ use crate::{
     time::Timestamp,
 };
 
-/// What is kept of keyed requests.
+/// Keyed requests and their answers.
 #[async_trait]
 pub trait RequestStore: Send + Sync + 'static {
-    /// Begins a keyed request in the process `runner`, or says what became of the one that had its key
-    /// before. One without an answer runs as long as its process lives: that is `runner` itself, or a
-    /// replica that said lately that it lives. Otherwise it was cut off and begins again. Of an
-    /// owner with more than [`ANSWERS_MAX`](crate::ports::ANSWERS_MAX) the oldest answers are forgotten,
-    /// never a request that runs.
+    /// Begins a keyed request in the process `runner`, or returns the state of the earlier request with the
+    /// same key. A request without an answer counts as running as long as its process lives: `runner` itself,
+    /// or a replica that recently renewed its row. Otherwise the request was cut off and begins again. For an
+    /// owner with more than [`ANSWERS_MAX`](crate::ports::ANSWERS_MAX) answers the oldest are removed, never
+    /// a request that is running.
     async fn begin_request(
         &self,
         request: &KeyedRequest,
         at: Timestamp,
         runner: &ReplicaId,
     ) -> Result<Begun, StoreError>;
-    /// Remembers what a running request was answered, or with `None` frees its key. One that is
-    /// answered, or gone, stays as it is.
+    /// Stores the answer of a running request, or with `None` frees its key. A request that is already
+    /// answered, or was removed, stays as it is.
     async fn end_request(
         &self,
         request: &KeyedRequest,

@@ -1,6 +1,9 @@
 //! Hooks: the pure rules, and the watcher that follows them on paused time.
 
-use tidings_entity::kind::{HookNews, HookProvider, ReceiptVerdict};
+use tidings_entity::{
+    id::AppId,
+    kind::{HookNews, HookProvider, ReceiptVerdict},
+};
 
 use super::*;
 use crate::{
@@ -14,18 +17,18 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 #[test]
 fn a_burst_is_two_pokes_and_a_flood_one_each_gap() {
-    let (mut hooks, start) = (Hooks::default(), Instant::now());
+    let (mut gap, start) = (Gap::default(), Instant::now());
     let at = |ms: u64| start + Duration::from_millis(ms);
-    assert_eq!(hooks.poke_after(at(0)), Some(Duration::ZERO), "the first at once");
-    assert_eq!(hooks.poke_after(at(199)), None, "its scan has not begun");
-    assert_eq!(hooks.poke_after(at(500)), Some(Duration::from_millis(1_500)));
+    assert_eq!(gap.poke_after(at(0)), Some(Duration::ZERO), "the first at once");
+    assert_eq!(gap.poke_after(at(199)), None, "its scan has not begun");
+    assert_eq!(gap.poke_after(at(500)), Some(Duration::from_millis(1_500)));
     for ms in 501..2_000 {
-        assert_eq!(hooks.poke_after(at(ms)), None);
+        assert_eq!(gap.poke_after(at(ms)), None);
     }
-    hooks.waited(at(2_000));
-    assert_eq!(hooks.poke_after(at(3_000)), Some(Duration::from_secs(1)));
-    hooks.waited(at(4_000));
-    assert_eq!(hooks.poke_after(at(6_000)), Some(Duration::ZERO), "after a pause the next at once");
+    gap.waited(at(2_000));
+    assert_eq!(gap.poke_after(at(3_000)), Some(Duration::from_secs(1)));
+    gap.waited(at(4_000));
+    assert_eq!(gap.poke_after(at(6_000)), Some(Duration::ZERO), "after a pause the next at once");
 }
 
 #[test]
@@ -81,6 +84,7 @@ async fn quiet() -> (House, Watch) {
 
 async fn hook(house: &House, watch: &Watch, delivery: &str) {
     let hook = Hook {
+        owner: None,
         provider: HookProvider::Github,
         delivery: Some(delivery.to_owned()),
         event: "push".into(),
@@ -89,7 +93,7 @@ async fn hook(house: &House, watch: &Watch, delivery: &str) {
         addresses: vec![URL.to_owned()],
         received_at: house.context.now(),
     };
-    let receipt = house.store.receive(&hook).await.expect("received");
+    let receipt = house.store.receive(&hook, None).await.expect("received");
     assert_eq!(receipt.verdict, ReceiptVerdict::Accepted);
     house.handle().hooked(&watch.repository, Some(hook.received_at)).await;
 }
@@ -157,4 +161,30 @@ async fn a_lost_hook_costs_an_interval_once_and_then_the_interval_is_short_again
     assert!(start.elapsed() < HOOKED.mul_f64(0.12), "{:?}", start.elapsed());
     tokio::time::sleep(HOOKED / 40).await;
     assert!(polls_in(&house, HOOKED / 10).await > 9, "hooks get lost, so it is polled as if it had none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_of_an_app_wakes_what_that_app_watches_and_makes_no_poll_rarer() {
+    let (house, watch) = quiet().await;
+    let foreign = AppId::new(ulid::Ulid::from_parts(7, 7));
+    let before = house.git.polls();
+    for _ in 0..20 {
+        house.handle().app_hooked(&watch.repository, &foreign).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(house.git.polls() - before <= 1, "only what is due anyway");
+    let second = house.commit(&[("a", "2")]);
+    let start = Instant::now();
+    house.handle().app_hooked(&watch.repository, &watch.app).await;
+    house.until_held(&watch, second).await;
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let before = house.git.polls();
+    for _ in 0..400 {
+        house.handle().app_hooked(&watch.repository, &watch.app).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let polls = house.git.polls() - before;
+    assert!((9..=14).contains(&polls), "{polls} polls in 20 s");
+    tokio::time::sleep(HOOKED / 5).await;
+    assert!(polls_in(&house, HOOKED / 5).await > 20, "it is polled as often as without hooks");
 }

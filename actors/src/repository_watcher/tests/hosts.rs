@@ -1,4 +1,4 @@
-//! Many repositories of one host: no burst, no worker held for it in vain, nobody behind a crowd,
+//! Many repositories of one host: no burst, no worker held for it in vain, nobody behind a crowd of others,
 //! and patience that every source grants which shares host and credential.
 
 use super::*;
@@ -13,7 +13,7 @@ fn address(host: &str, number: usize) -> String {
 }
 
 /// An app that watches so many repositories of a host, each with one file.
-async fn crowd(house: &House, app: &tidings_entity::id::AppId, host: &str, count: usize) -> Vec<Watch> {
+async fn in_flight(house: &House, app: &tidings_entity::id::AppId, host: &str, count: usize) -> Vec<Watch> {
     let mut watches = Vec::new();
     for number in 0..count {
         let url = address(host, number);
@@ -41,8 +41,8 @@ fn most_in_a_second(house: &House, host: &str, since: Instant) -> usize {
 async fn a_host_that_hangs_holds_no_worker_that_another_host_needs() {
     let mut house = House::with(|policy| policy.scan_workers = 22);
     let app = house.app().await;
-    let slow = crowd(&house, &app, "slow", 40).await;
-    let quick = crowd(&house, &app, "quick", 1).await.remove(0);
+    let slow = in_flight(&house, &app, "slow", 40).await;
+    let quick = in_flight(&house, &app, "quick", 1).await.remove(0);
     (0..slow.len()).for_each(|number| house.git.hang(&location(&address("slow", number)), true));
     house.start().await;
     house.until("it is held", async || house.cursor(&quick).await.held.is_some()).await;
@@ -62,10 +62,10 @@ async fn a_slow_scan_gives_its_place_to_another_one_of_its_app() {
     let app = house.app().await;
     for number in 0..8 {
         let host = format!("slow{number}");
-        crowd(&house, &app, &host, 1).await;
+        in_flight(&house, &app, &host, 1).await;
         house.git.hang(&location(&address(&host, 0)), true);
     }
-    let quick = crowd(&house, &app, "quick", 1).await.remove(0);
+    let quick = in_flight(&house, &app, "quick", 1).await.remove(0);
     house.start().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     let commit = house.git.commit(&location(&address("quick", 0)), "main", &[("a", "2")]);
@@ -82,11 +82,11 @@ async fn who_waits_for_a_place_holds_no_turn_at_a_host() {
     let (many, one) = (house.app().await, house.app().await);
     for number in 0..4 {
         let host = format!("slow{number}");
-        crowd(&house, &many, &host, 1).await;
+        in_flight(&house, &many, &host, 1).await;
         house.git.hang(&location(&address(&host, 0)), true);
     }
     // More than may list at a time.
-    crowd(&house, &many, "shared", 8).await;
+    in_flight(&house, &many, "shared", 8).await;
     let url = address("shared", 99);
     house.git.commit(&location(&url), "main", &[("a", "1")]);
     let watch = house.register(&one, &url, |_| {}).await;
@@ -106,7 +106,7 @@ async fn who_waits_for_a_place_holds_no_turn_at_a_host() {
 async fn a_crowd_never_bursts_neither_at_a_start_nor_after_an_outage() {
     let mut house = House::with_slow_hosts(ONE_EACH);
     let app = house.app().await;
-    let watches = crowd(&house, &app, "git", 80).await;
+    let watches = in_flight(&house, &app, "git", 80).await;
     let start = Instant::now();
     house.start().await;
     let all_held = async || {
@@ -139,7 +139,7 @@ async fn a_crowd_never_bursts_neither_at_a_start_nor_after_an_outage() {
 async fn a_start_with_hundreds_of_repositories_of_one_host_keeps_to_its_rate() {
     let mut house = House::new();
     let app = house.app().await;
-    let watches = crowd(&house, &app, "git", 600).await;
+    let watches = in_flight(&house, &app, "git", 600).await;
     let start = Instant::now();
     house.start().await;
     house.poke(&watches[0]).await;
@@ -163,7 +163,7 @@ async fn a_start_with_hundreds_of_repositories_of_one_host_keeps_to_its_rate() {
 async fn another_apps_repository_is_polled_in_its_time_beside_a_crowd() {
     let mut house = House::with_slow_hosts(ONE_EACH);
     let (many, one) = (house.app().await, house.app().await);
-    crowd(&house, &many, "git", 120).await;
+    in_flight(&house, &many, "git", 120).await;
     let url = address("git", 99_999);
     house.git.commit(&location(&url), "main", &[("a", "1")]);
     let watch = house.register(&one, &url, |_| {}).await;
@@ -175,7 +175,7 @@ async fn another_apps_repository_is_polled_in_its_time_beside_a_crowd() {
         house.until_held(&watch, commit).await;
         assert!(start.elapsed() < Duration::from_secs(60), "after {:?}", start.elapsed());
     }
-    // A poke goes before routine also within the crowd, which takes two minutes to go round.
+    // A poke goes before routine also among all of them, which take two minutes to go round.
     let crowded = house.store.watches(&many, None, 1).await.expect("watches").remove(0);
     let commit = house.git.commit(&location(&crowded.facts.github_url), "main", &[("a", "poked")]);
     let start = Instant::now();
@@ -218,5 +218,5 @@ async fn patience_is_granted_by_every_source_that_shares_host_and_credential() {
         assert!(polls_of("git", number, start) > 0, "repository {number} is polled when the time has come");
     }
     tree.stop(Duration::ZERO).await;
-    house.context.directory = crate::directory::Directory::default();
+    house.context.directory = crate::supervision::directory::Directory::default();
 }

@@ -1,7 +1,7 @@
 //! When a source is polled, over hours of paused time: research/git-cdc.md 6, requirements 3 and 4.
 
 use super::*;
-use crate::{polls::Polled, ports::WatchStore, time::Timestamp};
+use crate::{ports::WatchStore, signals::polls::Polled, time::Timestamp};
 
 /// When the last scan ended.
 fn scanned_at(polled: &Polled) -> Option<Timestamp> {

@@ -1,7 +1,7 @@
 //! What a scan leaves behind for people, and whom a proof of access wakes.
 
 use super::*;
-use crate::polls::Polled;
+use crate::signals::polls::Polled;
 
 fn polled(house: &House, watch: &Watch) -> Polled {
     house.handle().polled(&watch.source).expect("it is watched here")

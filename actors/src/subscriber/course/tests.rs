@@ -10,11 +10,11 @@ use ulid::Ulid;
 
 use super::*;
 use crate::{
+    model::sink::SinkAddress,
     ports::{
         App, DeliverySettings, EntryId, GONE, LedgerEnds, Origin, SendFailure, Subscription, WatchSink,
         sink_of,
     },
-    sink::SinkAddress,
 };
 
 struct Most;
@@ -109,7 +109,7 @@ fn what_is_blocked_is_probed_every_five_minutes_at_least_and_not_before_it_was_a
     assert_eq!(wait(&answer).0, Duration::from_secs(1_000));
 }
 
-fn entry(number: i64) -> LedgerEntry {
+pub(crate) fn entry(number: i64) -> LedgerEntry {
     LedgerEntry {
         id: EntryId { ledger: LedgerId::new(Ulid::from_parts(1, 1)), number },
         app: AppId::new(Ulid::from_parts(1, 1)),
@@ -124,7 +124,7 @@ fn entry(number: i64) -> LedgerEntry {
 }
 
 /// At `position` of a ledger whose entries are `first..=last`, those of these numbers being meant.
-fn work(position: i64, (first, last): (i64, i64), meant: &[i64]) -> SubscriptionWork {
+pub(crate) fn work(position: i64, (first, last): (i64, i64), meant: &[i64]) -> SubscriptionWork {
     let id = tidings_entity::id::SubscriptionId::new(Ulid::from_parts(1, 2));
     let app = AppId::new(Ulid::from_parts(1, 1));
     let sink = WatchSink {
@@ -148,6 +148,8 @@ fn work(position: i64, (first, last): (i64, i64), meant: &[i64]) -> Subscription
         tries: 0,
         skips: 0,
         next_at: None,
+        mail: None,
+        quiet_until: None,
         expires_at: None,
         created_at: Timestamp(0),
     };
@@ -156,6 +158,7 @@ fn work(position: i64, (first, last): (i64, i64), meant: &[i64]) -> Subscription
         sink: None,
         name: "app".to_owned(),
         email: String::new(),
+        is_from_anyone: false,
         receives_at: SinkAddress::Pull,
         website: None,
         description: None,

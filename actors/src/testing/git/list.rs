@@ -1,4 +1,5 @@
-//! The list of a round, made the plain way: whole and sorted, straight from the rules in [`crate::round`].
+//! The list of a round, made the plain way: whole and sorted, straight from the rules in
+//! [`crate::model::round`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,7 +9,7 @@ use tidings_entity::{
     kind::{ContentRule, Operation, RoundKind},
 };
 
-use crate::round::{Change, Entry, ListDigest, RoundSpec, Summary, TreeEnd};
+use crate::model::round::{Change, Entry, ListDigest, RoundSpec, Summary, TreeEnd};
 
 /// A tree: entries by path.
 pub type Tree = BTreeMap<Vec<u8>, Entry>;

@@ -8,13 +8,13 @@ use tidings_entity::{
 
 use super::{HANG, MemoryGit, Poll, Upkeep, list::filtered, summary};
 use crate::{
-    growth::Growth,
-    hosts::Hosts,
+    limits::hosts::Hosts,
+    model::round::{Change, Letter, Plan, RoundSpec, TreeEnd},
     ports::{
         BlobWanted, CommitFacts, Content, FetchOrder, FetchOutcome, FetchReport, GitError, GitSource, Keep,
         Location, MirrorFacts, Ref, RefListing, RefPatterns, Remote, Seek, Share, Storage, Walk,
     },
-    round::{Change, Letter, Plan, RoundSpec, TreeEnd},
+    signals::growth::Growth,
 };
 
 #[async_trait]

@@ -9,8 +9,8 @@ use tidings_entity::{
 
 use super::rows::{CursorRow, State};
 use crate::{
+    model::sink::SinkAddress,
     ports::{Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble},
-    sink::SinkAddress,
     time::Timestamp,
 };
 

@@ -6,8 +6,8 @@ use tidings_entity::id::{AppId, CursorId};
 
 use super::rows::{CursorRow, State};
 use crate::{
+    model::round::{DeliveryId, Round},
     ports::{Fates, PastRound, RoundFacts, RoundFilter, RoundPlace, StoreError, Tries},
-    round::{DeliveryId, Round},
     time::Timestamp,
 };
 
@@ -87,6 +87,16 @@ impl State {
         if !matches!(filter.place, RoundPlace::From(_)) {
             found.reverse();
         }
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        found
+    }
+
+    pub(super) fn shown_rounds_of_all(&self, filter: &RoundFilter, limit: u64) -> Vec<(AppId, RoundFacts)> {
+        let mut found: Vec<(AppId, RoundFacts)> = Vec::new();
+        for app in self.apps.keys() {
+            found.extend(self.shown_rounds(app, filter, limit).into_iter().map(|facts| (app.clone(), facts)));
+        }
+        found.sort_by_key(|(_, facts)| std::cmp::Reverse((facts.number, facts.cursor.clone())));
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         found
     }

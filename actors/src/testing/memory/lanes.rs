@@ -9,14 +9,14 @@ use tidings_entity::{
 
 use super::rows::{CursorRow, LetterRow, State};
 use crate::{
-    follow::{goes, unblocked},
+    model::follow::{goes, unblocked},
+    model::round::{Letter, Round, TreeEnd},
+    model::view::View,
     ports::{
         AttemptRecord, DeadLetter, Glimpse, HeadAttempts, LaneSnapshot, NewRound, Reach, SelfRedrive,
         SettledRange, Settlement, SinkKey, Standing, StoreError, Streak,
     },
-    round::{Letter, Round, TreeEnd},
     time::Timestamp,
-    view::View,
 };
 
 impl State {
@@ -34,7 +34,7 @@ impl State {
         waiting.collect()
     }
 
-    /// Whose a cursor is, and what one look at it shows.
+    /// The sink of a cursor, and whether the cursor has something to do.
     pub(super) fn glimpse(&self, id: &CursorId) -> Option<(SinkKey, Glimpse)> {
         let cursor = self.cursors.get(id)?;
         let watch = self.watches.get(&cursor.watch)?;
@@ -254,7 +254,7 @@ impl State {
 
     pub(super) fn settle(&mut self, settlement: &Settlement) -> bool {
         let Some(cursor) = self.cursors.get_mut(&settlement.cursor) else { return false };
-        let fresh = |round: &&mut crate::round::Round| {
+        let fresh = |round: &&mut crate::model::round::Round| {
             let least = round.position + u64::from(settlement.above.is_empty());
             round.number == settlement.round
                 && least <= settlement.position

@@ -22,7 +22,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// A listener that is so many signals behind misses some.
+/// A listener that is this many signals behind misses some.
 pub const SIGNALS: usize = 64;
 
 struct Lease {
@@ -53,7 +53,7 @@ pub struct LeaseTable {
     signals: broadcast::Sender<(ReplicaId, Signal)>,
 }
 
-/// The same as one replica sees it.
+/// The table of leases as one replica sees it.
 pub struct MemoryLeases {
     shared: Arc<LeaseTable>,
     id: ReplicaId,
@@ -74,7 +74,7 @@ impl Default for LeaseTable {
 }
 
 impl LeaseTable {
-    /// As this replica sees it.
+    /// The view of this replica on the table.
     #[must_use]
     pub fn seen_by(self: &Arc<Self>, id: &ReplicaId) -> MemoryLeases {
         let heard = tokio::sync::Mutex::new(self.signals.subscribe());
@@ -93,22 +93,22 @@ impl LeaseTable {
         if stands { Ok(()) } else { Err(StoreError::Lost) }
     }
 
-    /// From now on nobody reaches it, or everybody again.
+    /// Makes the table unreachable for all replicas, or reachable again.
     pub fn cut_off(&self, is_cut_off: bool) {
         self.is_cut_off.store(is_cut_off, Ordering::SeqCst);
     }
 
-    /// From now on nobody can tell anything, or everybody again.
+    /// Makes every notification fail, or succeed again.
     pub fn mute(&self, is_mute: bool) {
         self.is_mute.store(is_mute, Ordering::SeqCst);
     }
 
-    /// The next claims fail, so many.
+    /// Makes the next claims fail, this many.
     pub fn refuse_claims(&self, claims: usize) {
         self.refused_claims.store(claims, Ordering::SeqCst);
     }
 
-    /// How many renewals were asked for, those of nobody who reached it among them.
+    /// The number of renewals that were asked for, failed ones included.
     pub fn renewals(&self) -> usize {
         self.renewals.load(Ordering::SeqCst)
     }
@@ -118,12 +118,12 @@ impl LeaseTable {
         self.table().keys_taken.get(id).copied().unwrap_or(0)
     }
 
-    /// From now on taking keys takes so long.
+    /// Makes taking keys take this long.
     pub fn take_keys_slowly(&self, wait: Duration) {
         self.table().key_wait = wait;
     }
 
-    /// From now on each renewal is told that it is this moment.
+    /// Makes each renewal report this moment as the present.
     pub fn stop_the_clock(&self, now: Timestamp) {
         self.table().now = Some(now);
     }
@@ -135,7 +135,7 @@ impl LeaseTable {
         }
     }
 
-    /// As if nobody had prolonged these leases for long.
+    /// Lets the leases of a replica expire.
     pub fn expire(&self, owner: &ReplicaId) {
         let mut table = self.table();
         let now = Instant::now();

@@ -9,11 +9,11 @@ use tidings_entity::{
 
 use super::rows::{AppRow, LetterRow, RedriveRow, State, WatchRow};
 use crate::{
+    model::round::Letter,
     ports::{
         Cancelled, DeadLetter, LANE_LETTERS, LetterFilter, LetterNames, LetterPage, LetterPick, REDRIVE_STEP,
         Random, Redrive, RedriveStep, SEARCH_STEP, StoreError,
     },
-    round::Letter,
     testing::SeededRandom,
     time::Timestamp,
 };

@@ -7,8 +7,8 @@ use tidings_entity::{
 
 use super::rows::State;
 use crate::{
-    ports::{Hook, NOTED_RECEIPTS_MAX, RECEIPTS_MAX, Random, Receipt, StoreError},
-    receipt::{Interest, Judgement, id_after, judge},
+    model::receipt::{Interest, Judgement, id_after, judge},
+    ports::{Hook, NOTED_RECEIPTS_MAX, RECEIPTS_MAX, Random, Reading, Receipt, StoreError},
     time::Timestamp,
 };
 
@@ -21,7 +21,10 @@ impl State {
         let id = ReceiptId::new(random.ulid(hook.received_at));
         let seen = self.receipts.iter().filter(|receipt| !is_noted(receipt)).any(|receipt| {
             let other = &receipt.hook;
-            other.provider == hook.provider && other.delivery.is_some() && other.delivery == hook.delivery
+            other.provider == hook.provider
+                && other.owner == hook.owner
+                && other.delivery.is_some()
+                && other.delivery == hook.delivery
         });
         let mut receipt = Receipt {
             id,
@@ -31,13 +34,15 @@ impl State {
             repositories: Vec::new(),
             times: 1,
             replayed_at: None,
+            body: None,
         };
         if seen {
             return receipt;
         }
         let judgement = judge(hook, &self.interests(hook));
         let at = hook.received_at;
-        for repository in judgement.repositories.iter().filter(|_| judgement.tells_of_refs) {
+        let is_relied_on = judgement.tells_of_refs && hook.owner.is_none();
+        for repository in judgement.repositories.iter().filter(|_| is_relied_on) {
             let last = self.hooked.entry(repository.clone()).or_insert(at);
             *last = at.max(*last);
         }
@@ -50,7 +55,8 @@ impl State {
         let is_named = |address: &String| hook.addresses.contains(address);
         let named = self.watches.values().filter(|watch| {
             let moved_to = self.sources.get(&watch.source).and_then(|source| source.moved_to.as_ref());
-            is_named(&watch.new.url) || moved_to.is_some_and(is_named)
+            let is_own = hook.owner.as_ref().is_none_or(|owner| owner.app == watch.new.app);
+            is_own && (is_named(&watch.new.url) || moved_to.is_some_and(is_named))
         });
         named
             .map(|watch| {
@@ -96,12 +102,18 @@ impl State {
         shown.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).cloned().collect()
     }
 
-    pub(super) fn replay(&mut self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
+    pub(super) fn replay(
+        &mut self,
+        id: &ReceiptId,
+        reading: Option<&Reading>,
+        at: Timestamp,
+    ) -> Result<Receipt, StoreError> {
         let found = self.receipts.iter().position(|receipt| receipt.id == *id).ok_or(StoreError::NotFound)?;
         self.receipts[found].may_be_replayed()?;
-        let hook = self.receipts[found].hook.clone();
+        let hook = self.receipts[found].hook.clone().read_again(reading);
         let Judgement { verdict, reason, repositories, .. } = judge(&hook, &self.interests(&hook));
         let receipt = &mut self.receipts[found];
+        receipt.hook = hook;
         (receipt.verdict, receipt.reason, receipt.repositories) = (verdict, reason, repositories);
         receipt.replayed_at = Some(at);
         Ok(receipt.clone())

@@ -7,8 +7,8 @@ use tidings_entity::{
 
 use super::rows::{CursorRow, State};
 use crate::{
+    model::round::TreeEnd,
     ports::{Head, StoreError, Streak},
-    round::TreeEnd,
     time::Timestamp,
 };
 

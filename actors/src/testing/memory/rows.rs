@@ -13,16 +13,16 @@ use tidings_entity::{
 
 use super::settled::Settled;
 use crate::{
-    follow::Followed,
+    model::follow::Followed,
+    model::round::{Entry, Round, TreeEnd},
+    model::secret::Secret,
+    model::view::View,
     ports::{
         App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX, LetterFilter,
         NewApp, NewWatch, OwnSink, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Streak, Totals,
         patterns_of,
     },
-    round::{Entry, Round, TreeEnd},
-    secret::Secret,
     time::Timestamp,
-    view::View,
 };
 
 #[derive(Clone, Default)]
@@ -54,7 +54,8 @@ pub(super) struct AppRow {
 }
 
 impl AppRow {
-    /// Serves it no more, for this reason, or again: then answers of before count no more.
+    /// Disables a sink for this reason, or enables it again; after that, answers of earlier attempts do not
+    /// count.
     pub(super) fn disable(&mut self, reason: Option<String>, at: Timestamp) {
         if reason.is_none() && self.disabled.is_some() {
             self.endpoint_begins(at);
@@ -118,7 +119,7 @@ pub(super) struct CursorRow {
     pub(super) was: Vec<TreeEnd>,
     pub(super) replay: Option<TreeEnd>,
     pub(super) deletes_unknown: bool,
-    /// The app was told that the open round begins.
+    /// Whether the app was told that the open round begins.
     pub(super) announced: bool,
     pub(super) skip: Option<(i64, u64)>,
     pub(super) cancel: Option<i64>,
@@ -191,6 +192,7 @@ pub(super) fn app(row: &AppRow, now: Timestamp) -> App {
         sink: None,
         name: row.new.name.clone(),
         email: row.new.email.clone(),
+        is_from_anyone: row.new.is_from_anyone,
         receives_at: row.new.receives_at.clone(),
         website: row.new.website.clone(),
         description: row.new.description.clone(),
@@ -294,17 +296,18 @@ impl State {
         let mut patterns: BTreeMap<&AppId, BTreeSet<String>> = BTreeMap::new();
         let sound = row.heads.iter().filter(|(name, _)| !row.faults.contains_key(*name));
         let mut haves: BTreeSet<ObjectId> = sound.map(|(_, (commit, _))| *commit).collect();
-        let (mut every, mut followed, mut apps) = (false, Followed::default(), BTreeSet::new());
+        let (mut every, mut apps) = (false, BTreeSet::new());
+        let (mut selectors, mut branches) = (BTreeSet::new(), BTreeSet::new());
         for watch in self.watches.values().filter(|watch| watch.source == *id) {
             apps.insert(watch.new.app.clone());
             let patterns = patterns.entry(&watch.new.app).or_default();
             every |= watch.mode == HistoryMode::Every;
-            followed.selectors.insert(watch.new.selector.clone());
+            selectors.insert(watch.new.selector.clone());
             patterns.extend(watch.new.selector.ref_pattern());
             let cursors = self.cursors.values().filter(|cursor| cursor.watch == watch.new.id);
             for cursor in cursors {
                 haves.extend(cursor.held.as_ref().map(|held| held.commit));
-                followed.branches.extend(Some(cursor.branch.clone()).filter(|branch| !branch.is_empty()));
+                branches.extend(Some(cursor.branch.clone()).filter(|branch| !branch.is_empty()));
                 if watch.new.selector.ref_pattern().is_none() && !cursor.branch.is_empty() {
                     patterns.insert(cursor.branch.clone());
                 }
@@ -322,7 +325,10 @@ impl State {
             id: id.clone(),
             remote: self.remote(row, apps.into_iter().collect()),
             patterns: patterns_of(patterns.into_values()),
-            followed,
+            followed: Followed {
+                selectors: selectors.into_iter().collect(),
+                branches: branches.into_iter().collect(),
+            },
             extent: if narrow { Extent::Trees } else { Extent::Whole },
             every,
             haves: haves.into_iter().collect(),
@@ -427,6 +433,8 @@ impl State {
             open_rounds: count(self.cursors.values().filter(|row| row.open.is_some()).count()),
             dead_letters: count(self.letters.values().filter(|row| row.is_open()).count()),
             open_breakers: count(self.breakers.values().filter(|row| row.opened_at.is_some()).count()),
+            // No actor asks this store about subscriptions.
+            subscriptions_blocked: 0,
             lag_ms: oldest
                 .map_or(0, |oldest| u64::try_from(now.since(oldest).as_millis()).unwrap_or(u64::MAX)),
         }

@@ -19,7 +19,7 @@ impl Settled {
         self.ranges().entry((cursor.clone(), round)).or_default().push(range);
     }
 
-    /// What was settled above the prefix before the prefix reached it is one with the prefix now.
+    /// Joins ranges that were settled above the prefix with the prefix that has reached them.
     pub(super) fn absorb(&self, cursor: &CursorId, round: i64, prefix: Range<u64>) {
         if let Some(own) = self.ranges().get_mut(&(cursor.clone(), round)) {
             for range in own.iter_mut().filter(|range| prefix.contains(&range.from)) {

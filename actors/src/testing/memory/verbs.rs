@@ -6,6 +6,8 @@ mod lanes;
 mod letters;
 mod receipts;
 mod sources;
+mod statuses;
 mod subscribers;
+mod tasks;
 mod upkeep;
 mod watches;

@@ -10,14 +10,14 @@ use url::Url;
 
 use super::rows::{CursorRow, SourceRow, State, WatchRow, app};
 use crate::{
-    follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
+    model::follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
+    model::round::TreeEnd,
+    model::secret::Secret,
     ports::{
         App, CursorStatus, HeadFault, Location, Moved, NewSink, NewWatch, OwnSink, PinnedTrees, Random,
         RefListing, Remote, RepositoryFacts, SinkKey, Start, StoreError, Streak, Watch, WatchPatch,
         WatchSink,
     },
-    round::TreeEnd,
-    secret::Secret,
     time::Timestamp,
 };
 
@@ -398,8 +398,7 @@ impl State {
 
     /// Whether the app holds something under another view than its watch has now.
     pub(super) fn has_other_view(&self, cursor: &CursorRow) -> bool {
-        let watch = self.watches.get(&cursor.watch);
-        let now = watch.map(|watch| &watch.view);
+        let now = self.watches.get(&cursor.watch).map(|watch| &watch.view);
         cursor.held.as_ref().is_some_and(|held| Some(&held.view) != now)
     }
 
@@ -443,6 +442,7 @@ impl State {
             has_credential: source.is_some_and(|source| source.owner.is_some()),
             selector: watch.new.selector.clone(),
             alias: watch.new.alias.clone(),
+            status: None,
             sink: watch.sink.as_ref().map(|sink| WatchSink {
                 id: sink.id.clone(),
                 address: sink.address.clone(),

@@ -11,14 +11,14 @@ use tidings_entity::{
 
 use super::world::{MAIN, World, commit, listing, view};
 use crate::{
+    model::round::{DeliveryId, Letter, Round},
+    model::view::View,
     ports::{
         AttemptRecord, LetterFilter, NewRound, Random, Reach, RoundFilter, Settlement, Standing, Store,
         StoreError, Watch, WatchPatch,
     },
-    round::{DeliveryId, Letter, Round},
     testing::SeededRandom,
     time::Timestamp,
-    view::View,
 };
 
 /// The paths of every round, by position.

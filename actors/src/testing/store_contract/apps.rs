@@ -1,4 +1,4 @@
-//! Apps and watches.
+//! What every store must keep of apps, their tokens and sinks, and their watches.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,13 +9,13 @@ use tidings_entity::{
 
 use super::world::{MAIN, URL, World, commit, listing, view};
 use crate::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
     ports::{
         AccessPatch, App, AppPatch, BreakerRow, ClientCertificate, DeliverySettings, EndpointAccess,
         EndpointAuth, EndpointTls, LetterFilter, NewApp, OauthClient, PERMITS_AHEAD_MAX, Reach, Rotation,
         Store, StoreError, WatchPatch,
     },
-    secret::Secret,
-    sink::SinkAddress,
     time::Timestamp,
 };
 
@@ -188,7 +188,7 @@ pub async fn a_new_credential_keeps_the_open_round(store: &dyn Store) {
         .expect("replaced");
     assert!(replaced.has_credential);
     let lane = world.lane(&cursor).await;
-    assert_eq!(lane.open, Some(crate::round::Round { position: 2, ..round.clone() }));
+    assert_eq!(lane.open, Some(crate::model::round::Round { position: 2, ..round.clone() }));
     assert_eq!(lane.head, Some(commit(7)));
     assert_eq!(lane.remote.credential.as_ref().map(Secret::expose), Some("new"));
     assert_eq!(store.sources(&watch.repository).await.expect("sources").len(), 1);

@@ -4,8 +4,8 @@ use tidings_entity::kind::LetterStatus;
 
 use super::world::World;
 use crate::{
+    model::round::Letter,
     ports::{Dismissed, LetterFilter, PathFilter, REDRIVE_STEP, Redrive, Store, StoreError},
-    round::Letter,
     time::Timestamp,
 };
 

@@ -9,13 +9,13 @@ use tidings_entity::{
 
 use super::world::{MAIN, World, commit, listing};
 use crate::{
+    model::secret::Secret,
+    model::view::View,
     ports::{
         Extent, Hook, Location, Moved, Reach, RefListing, Selector, SinkKey, Start, Store, StoreError, Watch,
         WatchPatch,
     },
-    secret::Secret,
     time::Timestamp,
-    view::View,
 };
 
 const LATER: Timestamp = Timestamp(6000);
@@ -277,6 +277,7 @@ pub async fn a_repository_that_moved_is_asked_there(store: &dyn Store) {
     assert_eq!(shown.moved_to.as_deref(), Some(new));
     assert_eq!(store.watch(&stranger, &other.id).await.expect("watch").moved_to, None);
     let hook = |address: &str, delivery: &str| Hook {
+        owner: None,
         provider: HookProvider::Github,
         delivery: Some(delivery.into()),
         event: "push".into(),
@@ -286,7 +287,7 @@ pub async fn a_repository_that_moved_is_asked_there(store: &dyn Store) {
         received_at: LATER,
     };
     for (address, delivery) in [(new, "1"), (super::world::URL, "2")] {
-        let receipt = store.receive(&hook(address, delivery)).await.expect("received");
+        let receipt = store.receive(&hook(address, delivery), None).await.expect("received");
         assert_eq!(receipt.repositories, std::slice::from_ref(&watch.repository), "{address}");
     }
     let back = store.move_heads(&watch.source, &found(super::world::URL), LATER).await.expect("polled");
@@ -380,8 +381,8 @@ pub async fn a_source_says_what_to_ask_for(store: &dyn Store) {
     let sources = store.sources(&watch.repository).await.expect("sources");
     let source = &sources[0];
     assert_eq!(source.patterns, [vec![MAIN.to_owned(), "refs/heads/release/".to_owned()]]);
-    assert_eq!(source.followed.selectors, [watch.selector.clone(), new.selector.clone()].into());
-    assert_eq!(source.followed.branches, [MAIN.to_owned()].into());
+    assert_eq!(source.followed.selectors, [watch.selector.clone(), new.selector.clone()]);
+    assert_eq!(source.followed.branches, [MAIN]);
     assert_eq!(source.extent, Extent::Whole);
     assert!(source.every);
     assert_eq!(source.haves, [commit(1), commit(2)]);

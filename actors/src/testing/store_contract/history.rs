@@ -6,8 +6,8 @@ use tidings_entity::{id::CursorId, kind::Operation};
 
 use super::world::{World, change, commit, listing};
 use crate::{
+    model::round::{DeliveryId, Round},
     ports::{AttemptRecord, ChangeState, Fate, RoundFilter, RoundPlace, Settlement, Store, StoreError},
-    round::{DeliveryId, Round},
     time::Timestamp,
 };
 
@@ -67,7 +67,19 @@ pub async fn rounds_are_listed_newest_first_or_from_a_number_on(store: &dyn Stor
         numbers(RoundFilter { to: Some(Timestamp(3001)), ..RoundFilter::default() }, 10).await.len(),
         3
     );
+    let all = store.rounds_of_all(&RoundFilter::default(), 10).await.expect("read");
+    let shown: Vec<_> = all.iter().map(|(of, facts)| (of == &app, facts.number)).collect();
+    assert_eq!((shown.len(), shown.iter().filter(|(is_own, _)| *is_own).count()), (4, 3), "of both apps");
+    assert_eq!(shown[..2], [(true, 3), (true, 2)]);
+    let open = RoundFilter { is_open: true, ..RoundFilter::default() };
+    assert_eq!(store.rounds_of_all(&open, 10).await.expect("read").len(), 1);
+    let late = RoundFilter { from: Some(Timestamp(5001)), ..RoundFilter::default() };
+    assert_eq!(store.rounds_of_all(&late, 10).await.expect("read").len(), 1);
+    let early = RoundFilter { to: Some(Timestamp(3000)), ..RoundFilter::default() };
+    assert!(store.rounds_of_all(&early, 10).await.expect("read").is_empty());
+    assert_eq!(store.rounds_of_all(&watched, 10).await.expect("read").len(), 3);
     let rounds = list(RoundFilter::default(), 10).await;
+    assert_eq!(all[0].1, rounds[0], "the same facts");
     let shown: Vec<_> = rounds.iter().map(|facts| (facts.position, facts.total(), facts.parked)).collect();
     assert_eq!(shown, [(2, 5, 0), (2, 2, 2), (1, 1, 0)]);
     let facts = &rounds[0];
@@ -100,15 +112,26 @@ pub async fn rounds_of_many_cursors_come_in_one_order(store: &dyn Store) {
         let found = store.rounds(&app, &filter, limit as u64).await.expect("read");
         found.into_iter().map(|facts| (facts.number, facts.cursor)).collect::<Vec<_>>()
     };
+    let list_of_all = async |place, limit: usize| {
+        let filter = RoundFilter { place, ..RoundFilter::default() };
+        let found = store.rounds_of_all(&filter, limit as u64).await.expect("read");
+        found.into_iter().map(|(_, facts)| (facts.number, facts.cursor)).collect::<Vec<_>>()
+    };
     let newest: Vec<_> = keys.iter().rev().cloned().collect();
     for limit in [1, 2, 3, 5, 100] {
         let some = |keys: &[(i64, CursorId)]| keys.iter().take(limit).cloned().collect::<Vec<_>>();
         assert_eq!(list(RoundPlace::Newest, limit).await, some(&newest), "{limit}");
         for (at, (number, cursor)) in newest.iter().enumerate() {
             let place = RoundPlace::At(*number, cursor.clone());
-            assert_eq!(list(place, limit).await, some(&newest[at..]), "{limit} at {at}");
+            assert_eq!(list(place.clone(), limit).await, some(&newest[at..]), "{limit} at {at}");
+            assert_eq!(list_of_all(place, limit).await, some(&newest[at..]), "{limit} of all at {at}");
             let place = RoundPlace::Before(*number, cursor.clone());
-            assert_eq!(list(place, limit).await, some(&newest[at + 1..]), "{limit} before {at}");
+            assert_eq!(list(place.clone(), limit).await, some(&newest[at + 1..]), "{limit} before {at}");
+            assert_eq!(
+                list_of_all(place, limit).await,
+                some(&newest[at + 1..]),
+                "{limit} of all before {at}"
+            );
             let from = keys.partition_point(|key| key.0 < *number);
             assert_eq!(
                 list(RoundPlace::From(*number), limit).await,

@@ -1,4 +1,4 @@
-//! Dead letters and redrives.
+//! What every store must keep of dead letters and redrives.
 
 use tidings_entity::{
     id::DeadLetterId,
@@ -7,12 +7,12 @@ use tidings_entity::{
 
 use super::world::{World, entry};
 use crate::{
-    filter::{Filter, sets::LETTERS},
+    model::filter::{Filter, sets::LETTERS},
+    model::round::Letter,
     ports::{
         Cancelled, Dismissed, Head, LANE_LETTERS, LetterFilter, LetterPick, NewRound, Park, PathFilter,
         REDRIVE_STEP, Redrive, Settlement, Store, StoreError,
     },
-    round::Letter,
     time::Timestamp,
 };
 

@@ -1,12 +1,12 @@
-//! Replays.
+//! What every store must keep of replays.
 
 use tidings_entity::kind::{LetterStatus, RoundKind};
 
 use super::world::{MAIN, World, commit, listing, tree, view};
 use crate::{
+    model::view::View,
     ports::{LetterFilter, NewRound, Store, StoreError, WatchPatch},
     time::Timestamp,
-    view::View,
 };
 
 /// The replay that was asked for, of `total` changes.

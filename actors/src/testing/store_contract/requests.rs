@@ -1,4 +1,4 @@
-//! Keyed requests.
+//! What every store must keep of requests with an `Idempotency-Key`.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use ulid::Ulid;
 
 use super::world::World;
 use crate::{
+    model::secret::Secret,
     ports::{ANSWERS_KEPT, Begun, KeyedRequest, NewApp, RequestStore, Store, StoreError, StoredAnswer},
-    secret::Secret,
     time::Timestamp,
 };
 

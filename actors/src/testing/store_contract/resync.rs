@@ -1,12 +1,12 @@
-//! Resyncs.
+//! What every store must keep of resyncs and the trees that they compare.
 
 use tidings_entity::kind::{CursorState, LetterStatus, RoundKind, WatchState};
 
 use super::world::{MAIN, World, listing, tree, view};
 use crate::{
+    model::view::View,
     ports::{LetterFilter, Store, StoreError, WatchPatch},
     time::Timestamp,
-    view::View,
 };
 
 /// What an app may read of a mirror that others share: held, both ends of an open round, and the

@@ -1,4 +1,4 @@
-//! Rounds and settlements.
+//! What every store must keep of rounds and settlements.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use tidings_entity::kind::{CursorState, LetterStatus, Operation, ParkReason, Rou
 
 use super::world::{MAIN, World, change, commit, listing, tree, view};
 use crate::{
+    model::round::{DeliveryId, Letter, Round},
+    model::view::View,
     ports::{
         AttemptRecord, HeadAttempts, KeptAnswer, LaneTerms, Park, REFUSALS_MAX, Reach, SelfRedrive,
         Settlement, SinkKey, Standing, Store, StoreError, Streak, WatchPatch,
     },
-    round::{DeliveryId, Letter, Round},
     time::Timestamp,
-    view::View,
 };
 
 /// Views are immutable: new settings of a watch do not reach into an open round.

@@ -6,12 +6,12 @@ use tidings_entity::{id::SinkId, kind::BreakerKind};
 
 use super::world::World;
 use crate::{
+    model::secret::Secret,
+    model::sink::SinkAddress,
     ports::{
         BreakerRow, DeliverySettings, EndpointAccess, GONE, NewSink, NewWatch, Reach, SinkKey, Store,
         StoreError, WatchPatch,
     },
-    secret::Secret,
-    sink::SinkAddress,
     time::Timestamp,
 };
 

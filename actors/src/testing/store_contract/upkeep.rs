@@ -1,4 +1,4 @@
-//! Pins, breakers, blobs, history, totals.
+//! What every store must keep of pins, breakers, blobs, history and totals.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,11 +9,11 @@ use tidings_entity::{
 
 use super::world::{MAIN, World, commit, listing};
 use crate::{
+    model::sink::SinkAddress,
     ports::{
         AppPatch, Backlog, BlobFacts, BreakerRow, LAG_BOUNDS, LATE, RoundFilter, ScanTrouble, Store, Totals,
         WatchPatch,
     },
-    sink::SinkAddress,
     time::Timestamp,
 };
 
@@ -167,7 +167,7 @@ pub async fn too_much_history_of_an_app_is_shortened(store: &dyn Store) {
     world.finish(&open).await;
 }
 
-/// The overview.
+/// The totals of the overview count apps, watches, rounds, letters and breakers.
 pub async fn totals_count_what_there_is(store: &dyn Store) {
     let world = World::new(store);
     store.ping().await.expect("it answers");
@@ -196,6 +196,7 @@ pub async fn totals_count_what_there_is(store: &dyn Store) {
         open_rounds: 1,
         dead_letters: 1,
         open_breakers: 1,
+        subscriptions_blocked: 0,
         lag_ms: 1500,
     };
     assert_eq!(store.totals(Timestamp(7500)).await.expect("totals"), totals);

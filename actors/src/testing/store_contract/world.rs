@@ -9,16 +9,16 @@ use tidings_entity::{
 use ulid::Ulid;
 
 use crate::{
+    model::round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
+    model::secret::Secret,
+    model::sink::SinkAddress,
+    model::view::{MAX_SIZE_DEFAULT, View},
     ports::{
         AppPatch, DeliverySettings, EndpointAccess, Glimpse, LaneSnapshot, LaneTerms, NewApp, NewRound,
         NewWatch, Park, Reach, Ref, RefListing, RepositoryFacts, Selector, Settlement, Standing, Start,
         Store, Streak, Watch,
     },
-    round::{Change, DeliveryId, Entry, Letter, RULES, Round, RoundSpec, Summary, TreeEnd},
-    secret::Secret,
-    sink::SinkAddress,
     time::Timestamp,
-    view::{MAX_SIZE_DEFAULT, View},
 };
 
 pub(super) const MAIN: &str = "refs/heads/main";
@@ -98,6 +98,7 @@ impl<'s> World<'s> {
             id: AppId::new(ulid),
             name: "an app".into(),
             email: "a@example.org".into(),
+            is_from_anyone: false,
             receives_at: SinkAddress::Endpoint("https://app.example".into()),
             website: None,
             description: None,
@@ -135,6 +136,7 @@ impl<'s> World<'s> {
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
             alias: String::new(),
             sink: None,
+            status: None,
             view: View::default(),
             mode: HistoryMode::Net,
             on_branch_gone: BranchGone::Keep,
@@ -242,7 +244,7 @@ impl<'s> World<'s> {
         self.finish_told(round, true).await;
     }
 
-    /// The same, whether or not the app took the notice of the end.
+    /// Finishes a round, whether or not the app took the notice of the end.
     pub(super) async fn finish_told(&self, round: &Round, end_told: bool) {
         if round.summary.total() > 0 {
             self.settle(round, round.summary.total()).await;

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use crate::ports::SendFailure;
 
-/// How to answer: by path, or whatever comes next.
+/// How the receiver answers: to one path, or to the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// This status.
+    /// Answers with this status.
     Status(u16),
-    /// Nothing.
+    /// Gives no answer: the attempt fails like this.
     Failure(SendFailure),
-    /// This status, with a `Retry-After`.
-    Patience(u16, Duration),
-    /// This status, after so long.
+    /// Answers with this status and a `Retry-After` of this span.
+    RetryAfter(u16, Duration),
+    /// Answers with this status after this span.
     Slow(u16, Duration),
-    /// This status to each of so many requests of one attempt, each after so long.
+    /// Answers each of several requests of one attempt with this status, each after this span.
     Sliced(u16, u32, Duration),
-    /// Nothing, which is found out after so long.
+    /// Gives no answer; the attempt fails after this span.
     Late(Duration),
     /// The change is applied as soon as it arrives, whatever is answered then; of a batch, every
     /// change of it.
@@ -28,18 +28,18 @@ pub enum Answer {
     Panic,
 }
 
-/// What follows a change that was applied.
+/// The answer after a change was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// This status.
+    /// Answers with this status.
     Status(u16),
-    /// No answer.
+    /// Gives no answer: the attempt fails like this.
     Failure(SendFailure),
-    /// This status, after so long.
+    /// Answers with this status after this span.
     Slow(u16, Duration),
-    /// No answer, which is found out after so long.
+    /// Gives no answer; the attempt fails after this span.
     Late(Duration),
-    /// Never; the attempt hangs until its task ends.
+    /// Never answers; the attempt hangs until its task ends.
     Hang,
 }
 

@@ -1,7 +1,7 @@
 //! The search against the plain truth: every file of every tree, one by one.
 
 use proptest::prelude::*;
-use tidings_actors::view::View;
+use tidings_actors::model::view::View;
 
 use super::*;
 use crate::{

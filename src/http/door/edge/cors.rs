@@ -1,6 +1,6 @@
-//! Which web pages may read answers (the CORS protocol of the Fetch standard): those of the origins
-//! in the settings, and none by default. Credentials of browsers are never asked for: a page that
-//! calls has a token.
+//! Which web pages may read answers (the CORS protocol of the Fetch standard): those of the origins in the
+//! settings, and none by default. Credentials of browsers are never allowed: a page that calls the API has a
+//! token.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use warp::reply::Response;
@@ -11,7 +11,7 @@ const ANSWER_HEADERS: &str = "x-request-id, retry-after, idempotent-replayed";
 /// For how long browsers need not ask again, in seconds.
 const MAX_AGE: &str = "600";
 
-/// The origins that may.
+/// The origins that may read answers.
 pub(super) struct Cors {
     origins: Vec<HeaderValue>,
 }
@@ -45,7 +45,7 @@ impl Cors {
             return;
         }
         let headers = response.headers_mut();
-        // A cache must not give one page the answer that was made for another.
+        // A cache must not give a page the answer for another origin.
         headers.append(header::VARY, HeaderValue::from_static("origin"));
         if let Some(origin) = self.allowed(asked) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

@@ -1,5 +1,5 @@
-//! How often one key (an address, an owner of tokens) may ask, by the generic cell rate algorithm. What is
-//! remembered of those that ask no more goes again.
+//! Rates of requests per key (an address, an owner of tokens), by the generic cell rate algorithm. The state
+//! of idle keys is removed.
 
 use std::{
     hash::Hash,
@@ -18,7 +18,7 @@ use super::counted;
 use crate::http::bodies::problem::{Kind, Problem};
 use crate::settings::Rate;
 
-/// After so many requests those are forgotten that have all of their rate again.
+/// The number of requests after which callers with a full rate are forgotten.
 const SWEEP_EVERY: u64 = 4_096;
 
 /// The limits of addresses and owners.
@@ -54,7 +54,7 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
         Self::of(rate.interval(), burst)
     }
 
-    /// One in each interval, which is not zero, after so many at once.
+    /// Allows one request in each interval, which must not be zero, and a burst of this size.
     pub(crate) fn of(interval: Duration, burst: NonZeroU32) -> Self {
         let quota = Quota::with_period(interval).expect("no interval is zero").allow_burst(burst);
         Self {
@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
         }
     }
 
-    /// Lets one through, or says how long it should wait.
+    /// Admits a request of this key, or returns the wait until one is admitted.
     pub(crate) fn admit(&self, key: &K) -> Result<(), Duration> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.limiter.retain_recent();

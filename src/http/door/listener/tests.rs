@@ -157,7 +157,7 @@ fn where_there_is_no_room_an_address_with_more_than_an_equal_part_gets_no_more()
     let [greedy, modest, newcomer] = [1, 2, 3].map(|host| IpAddr::from([192, 0, 2, host]));
     let take = |address| {
         let share = limits.share(address).expect("it may have one more");
-        (share, limits.slots.clone().try_acquire_owned().expect("there is room"))
+        (share, limits.free_slot().expect("there is room"))
     };
     let _held: Vec<_> = [greedy, greedy, greedy, greedy, modest].map(take).into();
     assert!(limits.share(greedy).is_some(), "there is room for more");

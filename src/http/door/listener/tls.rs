@@ -1,6 +1,6 @@
-//! TLS of the front door: TLS 1.2 and 1.3 with ring, HTTP/1.1 only. The certificate's files are read
-//! again every minute and at SIGHUP, so that a renewed certificate needs no restart. What cannot be
-//! used then is said in the log, and the old certificate stays.
+//! TLS of the server: TLS 1.2 and 1.3 with ring, HTTP/1.1 only. The certificate's files are read again every
+//! minute and at SIGHUP, so that a renewed certificate needs no restart. A file that cannot be used then is
+//! reported in the log, and the old certificate stays.
 
 use std::{
     fs, io,
@@ -38,22 +38,22 @@ pub enum TlsError {
     /// A file cannot be read.
     #[error("{path} cannot be read: {source}")]
     File {
-        /// The file.
+        /// The path of the certificate or key file.
         path: String,
-        /// What the machine says.
+        /// The error of the file system.
         source: io::Error,
     },
     /// A file holds something else.
     #[error("{path} {fault}")]
     Invalid {
-        /// The file.
+        /// The path of the certificate or key file.
         path: String,
-        /// What is wrong with it.
+        /// The fault of the file, in words.
         fault: String,
     },
 }
 
-/// The certificate that is shown, and the files that it comes from.
+/// The present certificate, and the files that it is read from.
 pub struct Certificate {
     chain: PathBuf,
     key: PathBuf,
@@ -86,7 +86,7 @@ impl Certificate {
         Ok(Arc::new(Self { chain: chain.to_owned(), key: key.to_owned(), shown, seen }))
     }
 
-    /// What accepts connections under it, also under those that take its place.
+    /// The acceptor for TLS connections; it uses renewed certificates as well.
     #[must_use]
     pub fn acceptor(self: &Arc<Self>) -> TlsAcceptor {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -117,7 +117,7 @@ impl Certificate {
         }
     }
 
-    /// Takes up changed files; whether there were any. What cannot be used is told once.
+    /// Loads changed files; returns whether there were any. Unusable files are logged once.
     fn renew(&self) -> Result<bool, TlsError> {
         let files = Files::read(&self.chain, &self.key)?;
         let digest = files.digest();
@@ -137,7 +137,7 @@ async fn told(signal: &mut Option<tokio::signal::unix::Signal>) {
     }
 }
 
-/// What lies in the two files.
+/// The content of the two files.
 struct Files {
     chain: Vec<u8>,
     key: Zeroizing<Vec<u8>>,

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tidings_actors::{
-    polls::{Scanned, Unseen},
     ports::HeadFault,
+    signals::polls::{Scanned, Unseen},
 };
 use tidings_entity::{id::*, kind::BreakerKind};
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use tidings_actors::{
+    model::round::{Change, Entry, RoundSpec, Summary, TreeEnd},
+    model::view::View,
     ports::{CommitFacts, LaneFacts, Location, Remote, RepositoryFacts},
-    round::{Change, Entry, RoundSpec, Summary, TreeEnd},
-    view::View,
 };
 use tidings_entity::{
     id::{RepositoryId, WatchId},

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use expect_test::expect;
 use tidings_actors::{
+    model::round::{RoundSpec, Summary},
     ports::GitError,
-    round::{RoundSpec, Summary},
     time::Timestamp,
 };
 use tidings_entity::{

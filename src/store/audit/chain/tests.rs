@@ -7,8 +7,8 @@ use tidings_secrets::Keyring;
 
 use super::*;
 
-fn deed(number: i64) -> Deed {
-    Deed {
+fn entry(number: i64) -> AuditEntry {
+    AuditEntry {
         at: Timestamp(1_767_225_600_000 + number),
         actor: "admin".into(),
         app: String::new(),
@@ -37,14 +37,14 @@ fn place(rows: &[AuditRow]) -> Option<(i64, Sha256Hash)> {
 fn log(length: i64) -> Vec<AuditRow> {
     let (mut rows, keys): (Vec<AuditRow>, _) = (Vec::new(), keys());
     for number in 1..=length {
-        rows.push(next(place(&rows), deed(number), &keys));
+        rows.push(next(place(&rows), entry(number), &keys));
     }
     rows
 }
 
 /// A row as it was written before there were keys.
-fn unkeyed(last: Option<(i64, Sha256Hash)>, deed: Deed) -> AuditRow {
-    let row = AuditRow { key: None, ..next(last, deed, &keys()) };
+fn unkeyed(last: Option<(i64, Sha256Hash)>, entry: AuditEntry) -> AuditRow {
+    let row = AuditRow { key: None, ..next(last, entry, &keys()) };
     AuditRow { hash: hash(&row, &AuditKeys::default()).expect("no key is needed"), ..row }
 }
 
@@ -73,10 +73,10 @@ fn the_canonical_forms_are_those_that_are_described() {
         mac.finalize().into_bytes().into()
     };
     let key = mac(&key.expect("base64"), b"tidings v1 audit");
-    let from = Deed { address: Some("192.0.2.7".into()), ..deed(1) };
+    let from = AuditEntry { address: Some("192.0.2.7".into()), ..entry(1) };
     let rows = [
-        next(None, deed(1), &keyring.audit_keys()),
-        unkeyed(None, deed(1)),
+        next(None, entry(1), &keyring.audit_keys()),
+        unkeyed(None, entry(1)),
         next(None, from, &keyring.audit_keys()),
     ];
     let fields = [
@@ -113,13 +113,13 @@ fn who_has_no_keyring_can_write_no_row_that_is_believed() {
     // Written anew from the third row on, without a key, or with one that is not ours.
     let mut anew = rows[..2].to_vec();
     for number in 3..=6 {
-        anew.push(unkeyed(place(&anew), deed(number + 10)));
+        anew.push(unkeyed(place(&anew), entry(number + 10)));
     }
     assert_eq!(faults(&anew), (3..=6).map(Fault::Unkeyed).collect::<Vec<_>>());
     let folder = tempfile::tempdir().expect("a folder");
     let other = Keyring::create(&folder.path().join("keyring"), &SeededRandom::new(7)).expect("made");
     let (mut foreign, mut disguised) = (rows[..2].to_vec(), rows[..2].to_vec());
-    foreign.push(next(place(&foreign), deed(3), &other.audit_keys()));
+    foreign.push(next(place(&foreign), entry(3), &other.audit_keys()));
     let key = foreign[2].key.clone().expect("a key");
     assert_eq!(faults(&foreign), [Fault::UnknownKey(3, key)]);
     disguised.push(AuditRow { key: rows[2].key.clone(), ..foreign[2].clone() });
@@ -128,13 +128,13 @@ fn who_has_no_keyring_can_write_no_row_that_is_believed() {
 
 #[test]
 fn rows_from_before_there_were_keys_are_checked_and_told_apart() {
-    let mut rows = vec![unkeyed(None, deed(1))];
-    rows.push(unkeyed(place(&rows), deed(2)));
-    rows.push(next(place(&rows), deed(3), &keys()));
+    let mut rows = vec![unkeyed(None, entry(1))];
+    rows.push(unkeyed(place(&rows), entry(2)));
+    rows.push(next(place(&rows), entry(3), &keys()));
     let found = verdict(&rows, Some(keys()));
     assert_eq!((found.keyed_from, found.unchecked, found.faults), (Some(3), 0, vec![]));
     let mut changed = rows.clone();
-    changed[0].deed.target.push('x');
+    changed[0].entry.target.push('x');
     assert_eq!(faults(&changed), [Fault::Changed(1)]);
     // Without a keyring the places of rows can be checked, and it is said that no more was.
     let found = verdict(&rows, None);
@@ -143,15 +143,15 @@ fn rows_from_before_there_were_keys_are_checked_and_told_apart() {
 
 #[test]
 fn rows_with_and_without_an_address_make_one_chain_and_none_loses_or_gets_one_unseen() {
-    let from = |number| Deed { address: Some("192.0.2.7".into()), ..deed(number) };
+    let from = |number| AuditEntry { address: Some("192.0.2.7".into()), ..entry(number) };
     let mut rows = log(2);
     rows.push(next(place(&rows), from(3), &keys()));
-    rows.push(next(place(&rows), deed(4), &keys()));
+    rows.push(next(place(&rows), entry(4), &keys()));
     assert!(faults(&rows).is_empty());
     let changes = [(1, Some("192.0.2.7")), (2, None), (2, Some("192.0.2.8")), (3, Some(""))];
     for (row, address) in changes {
         let mut rows = rows.clone();
-        rows[row].deed.address = address.map(str::to_owned);
+        rows[row].entry.address = address.map(str::to_owned);
         assert_eq!(faults(&rows), [Fault::Changed(rows[row].id)], "{address:?}");
     }
 }
@@ -160,13 +160,13 @@ fn rows_with_and_without_an_address_make_one_chain_and_none_loses_or_gets_one_un
 fn a_rotation_and_a_retired_key_leave_every_row_checkable() {
     let (keyring, folder) = keyring();
     let first = keyring.status().primary;
-    let mut rows = vec![next(None, deed(1), &keyring.audit_keys())];
+    let mut rows = vec![next(None, entry(1), &keyring.audit_keys())];
     keyring.rotate(&SeededRandom::new(8)).expect("rotated");
-    rows.push(next(place(&rows), deed(2), &keyring.audit_keys()));
+    rows.push(next(place(&rows), entry(2), &keyring.audit_keys()));
     assert_ne!(rows[0].key, rows[1].key);
     keyring.retire(&first).expect("retired");
     keyring.rotate(&SeededRandom::new(9)).expect("rotated");
-    rows.push(next(place(&rows), deed(3), &keyring.audit_keys()));
+    rows.push(next(place(&rows), entry(3), &keyring.audit_keys()));
     let read = Keyring::open(&folder.path().join("keyring")).expect("read");
     for keyring in [keyring, read] {
         assert_eq!(verdict(&rows, Some(keyring.audit_keys())).faults, []);
@@ -178,22 +178,22 @@ fn a_whole_log_has_no_fault_and_every_tampering_is_named() {
     let whole = log(6);
     assert!(faults(&whole).is_empty());
     assert!(faults(&[]).is_empty());
-    type Change = fn(&mut Deed);
+    type Change = fn(&mut AuditEntry);
     let changes: [Change; 7] = [
-        |deed| deed.at = Timestamp(deed.at.0 + 1),
-        |deed| deed.actor.push('x'),
-        |deed| deed.app.push('x'),
-        |deed| deed.action.push('x'),
-        |deed| deed.target.push('x'),
-        |deed| deed.result.push('x'),
-        |deed| deed.request.push('x'),
+        |entry| entry.at = Timestamp(entry.at.0 + 1),
+        |entry| entry.actor.push('x'),
+        |entry| entry.app.push('x'),
+        |entry| entry.action.push('x'),
+        |entry| entry.target.push('x'),
+        |entry| entry.result.push('x'),
+        |entry| entry.request.push('x'),
     ];
     for change in changes {
         let mut rows = whole.clone();
-        change(&mut rows[2].deed);
+        change(&mut rows[2].entry);
         assert_eq!(faults(&rows), [Fault::Changed(3)]);
         // Hashed anew, it is no longer the row that the next one was written behind.
-        rows[2] = next(Some((2, rows[1].hash)), rows[2].deed.clone(), &keys());
+        rows[2] = next(Some((2, rows[1].hash)), rows[2].entry.clone(), &keys());
         assert_eq!(faults(&rows), [Fault::Replaced(3)]);
     }
     let mut rows = whole.clone();
@@ -203,11 +203,11 @@ fn a_whole_log_has_no_fault_and_every_tampering_is_named() {
     assert_eq!(faults(&rows), [Fault::Missing(3, 4)]);
     assert_eq!(faults(&whole[2..]), [Fault::Cut(3)]);
     let mut rows = whole.clone();
-    rows.insert(3, next(Some((3, rows[2].hash)), deed(99), &keys()));
+    rows.insert(3, next(Some((3, rows[2].hash)), entry(99), &keys()));
     assert_eq!(faults(&rows), [Fault::Replaced(4)], "two rows cannot have one id");
     let mut rows = whole;
-    let (one, other) = (rows[1].deed.clone(), rows[2].deed.clone());
-    (rows[1].deed, rows[2].deed) = (other, one);
+    let (one, other) = (rows[1].entry.clone(), rows[2].entry.clone());
+    (rows[1].entry, rows[2].entry) = (other, one);
     assert_eq!(faults(&rows), [Fault::Changed(2), Fault::Changed(3)], "rows that changed places");
 }
 
@@ -215,7 +215,7 @@ fn a_whole_log_has_no_fault_and_every_tampering_is_named() {
 fn rows_that_went_with_a_word_are_not_missed_and_others_are() {
     let mut rows = log(5);
     let gone = format!("2:{}", rows[1].hash);
-    let prune = Deed { actor: SYSTEM.into(), action: PRUNED.into(), target: gone, ..deed(6) };
+    let prune = AuditEntry { actor: SYSTEM.into(), action: PRUNED.into(), target: gone, ..entry(6) };
     rows.push(next(Some((5, rows[4].hash)), prune, &keys()));
     assert!(faults(&rows[2..]).is_empty());
     assert_eq!(faults(&rows[3..]), [Fault::Cut(4)], "one more than was said");

@@ -1,11 +1,10 @@
-//! Connections to PostgreSQL, and the one message with which each transaction that writes begins: it
-//! bounds what may take long, and takes the lock that stands for SQLite's only writer. All of it ends
-//! with the transaction, so that a pooler which hands out connections for one transaction changes
-//! nothing.
+//! Connections to PostgreSQL, and the one message with which each writing transaction begins: it sets
+//! timeouts, and takes the lock that replaces SQLite's single writer. Both end with the transaction, so that
+//! they also work behind a pooler that assigns connections per transaction.
 //!
-//! Statements have names (`sqlx_s_1`, ...), and a connection remembers those that it prepared. Behind
-//! such a pooler names mean nothing beyond a transaction: there none is remembered, each transaction
-//! forgets what others left, and single statements are transactions.
+//! Statements have names (`sqlx_s_1`, ...), and a connection remembers its prepared statements. Behind such a
+//! pooler names are not valid beyond a transaction: there none is remembered, each transaction drops the
+//! statements that others left, and single statements run in transactions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,19 +22,19 @@ use crate::{
     rows,
 };
 
-/// How long a verb waits for a connection, one that must be made included.
+/// How long a call waits for a connection, including making a new one.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections for what must not wait for the one that writes.
+/// Connections for calls that must not wait for the writer.
 const BESIDE: u32 = 2;
-/// Connections that read. They are made when they are needed.
+/// Connections that read. They are made when needed.
 const READERS: u32 = 4;
-/// A reading connection that nobody needed for so long is closed.
+/// How long an unused reading connection is kept.
 const IDLE: Duration = Duration::from_secs(300);
-/// A connection ends after so long: then the server may have moved to another machine.
+/// The longest life of a connection: by then the server may have moved to another machine.
 const LIFETIME: Duration = Duration::from_secs(1800);
-/// A connection that nobody used for so long is asked whether it lives before it is used.
+/// A connection that was unused for this long is tested before it is used.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// The lock that whoever writes holds, `tidings` in ASCII: for one house that a database holds.
+/// The advisory lock of writers, `tidings` in ASCII: a database holds one installation.
 const LOCK: i64 = 0x0074_6964_696e_6773;
 /// The oldest server that is tested; the number is that of `server_version_num`.
 const OLDEST: i64 = 130_000;
@@ -58,7 +57,7 @@ pub(super) async fn readers(server: &Server) -> Result<Connection, OpenError> {
     Ok(Connection::new(pool.into(), Some(Arc::new(server.clone())), server.is_pooled))
 }
 
-/// Connections that read, in place of others; each is made when it is needed.
+/// New connections that read, in place of others; each is made when needed.
 pub(super) fn fresh(server: &Server) -> DatabaseConnection {
     pool(0, READERS).connect_lazy_with(reading(server)).into()
 }
@@ -66,7 +65,7 @@ pub(super) fn fresh(server: &Server) -> DatabaseConnection {
 fn reading(server: &Server) -> PgConnectOptions {
     let options = server.options.clone();
     if server.is_pooled {
-        // Behind a pooler these come with each transaction instead.
+        // Behind a pooler these settings are part of each transaction instead.
         return options;
     }
     options.options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")])
@@ -85,7 +84,8 @@ fn pool(least: u32, most: u32) -> PgPoolOptions {
         })
 }
 
-/// What may pass by itself is told apart: a server that is about to start, or that is full.
+/// The error of a refused connection. A server that is starting or full is told apart, because that is
+/// temporary.
 fn refused(server: &Server, error: &sqlx::Error) -> OpenError {
     let said = format!("{server:?}: {}", words(error));
     match error {
@@ -100,19 +100,20 @@ fn refused(server: &Server, error: &sqlx::Error) -> OpenError {
     }
 }
 
-/// The message with which a transaction that writes begins. A process that was stopped in the middle
-/// must not keep the lock, and one that waits for it must not wait for ever.
+/// The message with which a writing transaction begins. A process that is stopped in the middle must not keep
+/// the lock, and a process that waits for it must not wait for ever.
 pub(super) fn entry(share: Share, is_pooled: bool) -> String {
     let forget = if is_pooled { "deallocate all; " } else { "" };
     let alone = format!("; select pg_advisory_xact_lock({LOCK})");
     let shared = format!("; select pg_advisory_xact_lock_shared({LOCK})");
     let (statement, lock, silence, entry) = match share {
         Share::Alone => ("10s", "5s", "2s", &*alone),
-        Share::Settling => ("10s", "5s", "2s", &*shared),
+        Share::Working => ("10s", "5s", "2s", &*shared),
         Share::Aside => ("5s", "2s", "2s", ""),
         Share::Rebuilding => ("0", "60s", "60s", &*alone),
     };
-    // Whatever the database's default is: a snapshot from before the lock would show old rows.
+    // Set explicitly, regardless of the database's default: a snapshot from before the lock would show old
+    // rows.
     format!(
         "set transaction isolation level read committed; {forget}
          set local statement_timeout = '{statement}'; set local lock_timeout = '{lock}';
@@ -120,11 +121,11 @@ pub(super) fn entry(share: Share, is_pooled: bool) -> String {
     )
 }
 
-/// The message with which a transaction begins that reads everything while nobody writes. `lock table` takes
-/// no snapshot: that comes with the first read, after all who wrote have ended. The transaction may be
-/// idle for long, while whoever takes what it reads is slow. It reads tables page by page in the order of
-/// their keys: the server guesses how much lies beyond a key by its first column alone, which is the same
-/// for all attempts, and would sort all that is left of their partitions for each page.
+/// The message with which a transaction begins that reads everything while all writers wait. `lock table`
+/// takes no snapshot: the first read does, after all writing transactions have ended. The transaction may be
+/// idle for long, while its rows are processed slowly. It reads tables page by page in the order of their
+/// keys. By default the server would estimate the rows after a key only by the key's first column, which is
+/// equal for all attempts, and would sort the rest of their partitions for each page.
 pub(super) fn hold(is_pooled: bool) -> String {
     let forget = if is_pooled { "deallocate all; " } else { "" };
     format!(
@@ -144,7 +145,7 @@ pub(super) fn look(is_pooled: bool) -> String {
     )
 }
 
-/// A server that would lose what it acknowledged, or change what it stores, is not written to.
+/// Refuses to write to a server that would lose acknowledged data, or change stored texts.
 pub(crate) async fn refuse_unfit(connection: &impl ConnectionTrait) -> Result<(), OpenError> {
     let facts = facts(connection).await?;
     if facts.version < OLDEST {
@@ -162,7 +163,7 @@ pub(crate) async fn refuse_unfit(connection: &impl ConnectionTrait) -> Result<()
     Ok(())
 }
 
-/// What is unwise about a server, and what to do about it.
+/// Unsafe settings of a server, each with advice.
 pub(crate) async fn advice(
     connection: &impl ConnectionTrait,
 ) -> Result<Vec<(String, &'static str)>, OpenError> {

@@ -17,10 +17,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a verb waits for a free reading connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
-/// Rows that a statement reads ahead of whoever takes them: for each that is waited for, a thread is woken.
+/// The number of rows that a statement reads ahead: each row that is waited for wakes a thread.
 const ROW_BUFFER: usize = 512;
 
-/// The one connection that writes. Makes the file, readable by its owner only, where it is missing.
+/// Opens the one connection that writes. A missing file is created, readable only by its owner.
 pub(super) async fn writer(file: &Path) -> Result<DatabaseConnection, OpenError> {
     make_private(file).map_err(|error| OpenError::Database(format!("{}: {error}", file.display())))?;
     connect(file, 1, "OFF").await
@@ -31,7 +31,7 @@ pub(super) async fn readers(file: &Path) -> Result<DatabaseConnection, OpenError
     connect(file, READERS, "ON").await
 }
 
-/// A connection to a file that nobody else has open, which leaves nothing beside it.
+/// Opens a file that no other process has open, and leaves no other file beside it.
 pub(super) async fn still(file: &Path) -> Result<DatabaseConnection, OpenError> {
     let file = file.to_owned();
     let mut options = ConnectOptions::new("sqlite://placeholder");
@@ -41,7 +41,7 @@ pub(super) async fn still(file: &Path) -> Result<DatabaseConnection, OpenError> 
     Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))
 }
 
-/// A transaction that holds the write lock from its beginning, so that what it reads cannot change
+/// A transaction that holds the write lock from its beginning, so that the rows that it reads cannot change
 /// before it writes.
 pub(super) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     let options = TransactionOptions {
@@ -70,7 +70,7 @@ async fn connect(file: &Path, size: u32, query_only: &'static str) -> Result<Dat
             .busy_timeout(BUSY_TIMEOUT)
             .row_buffer_size(ROW_BUFFER)
             .pragma("query_only", query_only)
-            // What is deleted is gone from the file as well: erasing an app promises that.
+            // Deleted data is overwritten in the file, because erasing an app promises that.
             .pragma("secure_delete", "ON")
     });
     Database::connect(options).await.map_err(|error| OpenError::Database(error.to_string()))

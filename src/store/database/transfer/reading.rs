@@ -1,5 +1,5 @@
-//! Rows of any table, a page at a time in the order of its key, and the digest over all of them: the same for
-//! the same rows on both databases, whatever their way to keep a value is.
+//! Reads the rows of any table, a page at a time in the order of its key, and computes a digest over all of
+//! them. Equal rows have equal digests on both databases, although these store values differently.
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 use serde::Serialize;
@@ -11,10 +11,10 @@ use super::{
     tables::{Kind, Table},
 };
 
-/// Rows of a page. Two are in memory at once where one is written while the next is read.
+/// The rows of a page. Two pages may be in memory, because one is written while the next is read.
 pub(super) const PAGE: usize = 500;
 
-/// What a table holds.
+/// The number of rows of a table, and their digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Digest {
     /// How many rows there are.
@@ -69,7 +69,7 @@ impl<'a, C: ConnectionTrait> Pages<'a, C> {
     }
 }
 
-/// SQLite takes values of any type in any column: one that is of another than its column is an error.
+/// SQLite accepts values of any type in any column: a value of another type than its column is an error.
 fn value(row: &QueryResult, at: usize, kind: Kind, backend: DbBackend) -> Result<Value, DbErr> {
     Ok(match kind {
         Kind::Text => Value::String(row.try_get_by_index(at)?),
@@ -84,7 +84,7 @@ fn value(row: &QueryResult, at: usize, kind: Kind, backend: DbBackend) -> Result
     })
 }
 
-/// What a table holds; told how many rows were read.
+/// Count and digest of a table's rows; reports how many rows were read so far.
 pub(super) async fn digest(
     connection: &impl ConnectionTrait,
     table: &Table,
@@ -110,7 +110,7 @@ pub(super) async fn digest(
     Ok(Digest { rows, sha256: Sha256Hash::new(hash) })
 }
 
-/// Takes in a value with its kind and its length: no two lists of values look alike.
+/// Hashes a value with its kind and its length: two different lists of values never give the same bytes.
 fn take_in(hash: &mut Sha256, value: &Value) {
     let mut long = |kind: u8, bytes: &[u8]| {
         hash.update([kind]);

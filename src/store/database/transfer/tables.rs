@@ -1,17 +1,18 @@
-//! Which tables are copied and in what order, and what a table looks like in a database: read from the
-//! database itself, so that a new column needs nothing here. A new table does: a test compares these lists
-//! with the schema.
+//! The tables that are copied, in order, and the columns of a table, which are read from the database itself,
+//! so that a new column needs no change here. A new table does: a test compares these lists with the schema.
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
-/// Tables whose rows are copied; each stands behind those that it refers to.
-pub(crate) const COPIED: [&str; 28] = [
+/// Tables whose rows are copied; each comes after those that it references.
+pub(crate) const COPIED: [&str; 36] = [
     "repository",
     "app",
     "app_key",
     "sink",
     "subscription",
+    "hook",
     "access_token",
+    "narrowed_token",
     "credential",
     "source",
     "head",
@@ -26,20 +27,26 @@ pub(crate) const COPIED: [&str; 28] = [
     "attempt",
     "blob",
     "breaker",
+    "commit_status",
     "idempotency",
     "receipt",
+    "receipt_body",
     "audit",
     "canary",
     "restoration",
     "ledger",
     "entry",
     "entry_fold",
+    "queue",
+    "task",
+    "task_body",
+    "schedule",
 ];
 
-/// Tables that say what processes do and hand each other, and hold for one database only.
-pub(crate) const OF_PROCESSES: [&str; 3] = ["key_share", "lease", "replica"];
+/// Tables about processes, keys between them, and signed-in browsers; they are valid for one database only.
+pub(crate) const OF_PROCESSES: [&str; 5] = ["key_share", "lease", "replica", "session", "sign_in"];
 
-/// What a column holds.
+/// The kind of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -48,24 +55,24 @@ pub(super) enum Kind {
     Bytes,
 }
 
-/// A column.
+/// A column of a table that is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) kind: Kind,
 }
 
-/// A table.
+/// A table that is copied, with its columns and primary key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(super) name: &'static str,
-    /// By their names: they may stand in another order elsewhere.
+    /// The columns, found by name, because their order differs between databases.
     pub(super) columns: Vec<Column>,
-    /// Which columns are its primary key, in the order of that.
+    /// The indexes of the primary key's columns, in the order of the key.
     pub(super) key: Vec<usize>,
 }
 
-/// Type and place in the key of each column, 0 for none.
+/// The type of each column, and its place in the key, 0 for none.
 const ON_SQLITE: &str = "select name, lower(type), pk from pragma_table_info($1) order by name";
 const ON_POSTGRES: &str = "select cast(a.attname as text), format_type(a.atttypid, null),
        coalesce((select k.place from pg_index i, unnest(cast(i.indkey as int2[]))
@@ -108,12 +115,12 @@ fn column(table: &str, row: &QueryResult) -> Result<(Column, i64), DbErr> {
 }
 
 impl Table {
-    /// Its columns for a list in a statement.
+    /// The names of the columns, as a list for a statement.
     pub(super) fn list(&self) -> String {
         quoted(self.columns.iter())
     }
 
-    /// The same for reading: whatever the size of an integer's column is, it is read as the largest.
+    /// The columns as a list for reading: integers of every size are read as the largest.
     pub(super) fn selection(&self, backend: DbBackend) -> String {
         let read = |column: &Column| match column.kind {
             Kind::Integer if backend == DbBackend::Postgres => format!("cast(\"{}\" as bigint)", column.name),
@@ -122,7 +129,7 @@ impl Table {
         self.columns.iter().map(read).collect::<Vec<_>>().join(", ")
     }
 
-    /// Those of its key.
+    /// The names of the primary key's columns, as a list for a statement.
     pub(super) fn key_list(&self) -> String {
         quoted(self.key.iter().map(|index| &self.columns[*index]))
     }

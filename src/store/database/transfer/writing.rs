@@ -7,7 +7,7 @@ use super::{
     tables::{COPIED, Table},
 };
 
-/// Inserts rows.
+/// Inserts a page of rows into a table of the target.
 pub(super) async fn insert(
     transaction: &DatabaseTransaction,
     table: &Table,
@@ -22,7 +22,7 @@ pub(super) async fn insert(
     transaction.execute_raw(statement).await.map_err(|error| of_target(&error)).map(drop)
 }
 
-/// SQLite gets nameless places: it searches a name from the first one on, for each of them.
+/// SQLite gets nameless parameters: it would search the list for each named one.
 fn statement(table: &Table, rows: usize, backend: DbBackend) -> String {
     let width = table.columns.len();
     let mut text = format!("insert into {} ({}) values ", table.name, table.list());
@@ -40,7 +40,7 @@ fn statement(table: &Table, rows: usize, backend: DbBackend) -> String {
     text
 }
 
-/// PostgreSQL takes no text with a NUL. What is written since there is PostgreSQL has none.
+/// Refuses a text with a NUL, which PostgreSQL does not store. Versions that support PostgreSQL write none.
 fn refuse_nul(table: &Table, row: &[Value]) -> Result<(), TransferError> {
     let is_unfit = |value: &Value| matches!(value, Value::String(Some(text)) if text.contains('\0'));
     let Some(at) = row.iter().position(is_unfit) else { return Ok(()) };
@@ -53,7 +53,7 @@ fn refuse_nul(table: &Table, row: &[Value]) -> Result<(), TransferError> {
     Err(TransferError::Unfit { table: table.name, reason })
 }
 
-/// Lets PostgreSQL know at once what came: until then it takes every table for an empty one.
+/// Updates the statistics of PostgreSQL at once: otherwise it would plan as if every table were empty.
 pub(super) async fn analyze(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
     if transaction.get_database_backend() != DbBackend::Postgres {
         return Ok(());

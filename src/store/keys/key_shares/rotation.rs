@@ -1,5 +1,5 @@
-//! A rotation and a retirement with replicas, as the replica that was asked carries them out: a step is begun
-//! only when the others have done what the step before asks of them.
+//! A rotation and a retirement with replicas, carried out by the replica that was asked: a step begins only
+//! after the other replicas have completed the previous one.
 
 use std::{slice, time::Duration};
 
@@ -19,12 +19,12 @@ use crate::{
     rows,
 };
 
-/// How long a rotation waits until every replica took the new key: longer than one that died is believed to
-/// live by default, and than those behind a pooler take to look. Unit tests wait in vain on purpose.
+/// How long a rotation waits until every replica took the new key: longer than a dead replica counts as alive
+/// by default, and than replicas behind a pooler take to look. Unit tests wait in vain on purpose.
 const TAKE_MAX: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
 /// How often it looks meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How often it tells the others again, in looks: a notification may be lost.
+/// After how many looks the other replicas are notified again, because a notification may be lost.
 const TELL_AGAIN: u32 = 10;
 
 impl SqlStore {
@@ -37,7 +37,8 @@ impl SqlStore {
         let (key, by) = (id.clone(), self.speaker());
         let activate = self.writer.verb(move |transaction, _context| {
             Box::pin(async move {
-                // One may have begun to live meanwhile, and looks itself; one that was there is waited for.
+                // A replica that started meanwhile reads the rows itself; only replicas that existed before
+                // are waited for.
                 if let Some(other) = without(transaction, &key).await?.first() {
                     return Err(not_taken(&key, other));
                 }
@@ -56,7 +57,7 @@ impl SqlStore {
         Ok(id)
     }
 
-    /// The key that is offered, which is made where there is none; its id.
+    /// The offered key, which is created if there is none. Returns its id.
     async fn offer_key(&self) -> Result<String, StoreError> {
         let (by, is_replica) = (self.speaker(), self.mine().is_some());
         let offer = self.writer.question(move |transaction, context| {
@@ -66,8 +67,8 @@ impl SqlStore {
                     return Ok(offered.id.clone());
                 }
                 let key = HandedKey::generate(&*context.random);
-                // Without a server, and nobody lives: then it goes into this keyring alone, and no
-                // key that was there before opens the way to it.
+                // This process is no replica and no replica is alive: the key goes only into this keyring,
+                // and is not stored under an older key.
                 let sealed = if is_replica || !living(transaction).await?.is_empty() {
                     Some(context.keyring.seal(&place(&key.id), &key.key, &*context.random))
                 } else {
@@ -107,8 +108,8 @@ impl SqlStore {
         Ok(())
     }
 
-    /// Retires a key with replicas: nobody may seal with it, then nothing is sealed with it, then all drop
-    /// it.
+    /// Retires a key with replicas: first no replica may seal with it, then every value is sealed again, then
+    /// all replicas drop it.
     pub(crate) async fn retire_among_replicas(&self, id: &str) -> Result<(), StoreError> {
         self.follow_keys().await?;
         let (key, mine) = (id.to_owned(), self.mine());
@@ -125,7 +126,7 @@ impl SqlStore {
             Box::pin(async move {
                 let text = "update key_share set state = 'retired' where id = $1";
                 rows::execute(transaction, "key_share", text, vec![key.clone().into()]).await?;
-                // What it opens goes with it, or it would open the way to a key that seals.
+                // The sealed key goes with it: otherwise a retired key could open a key that seals.
                 let text = "update key_share set sealed = null where id = $1
                             or encode(substr(sealed, 2, 4), 'hex') = $1";
                 rows::execute(transaction, "key_share", text, vec![key.into()]).await?;
@@ -139,14 +140,14 @@ impl SqlStore {
         Ok(())
     }
 
-    /// Under which name the others are told.
+    /// The id under which this process notifies the replicas.
     fn speaker(&self) -> ReplicaId {
         let own = || ReplicaId::new(self.context.random.ulid(self.context.clock.now()));
         self.mine().unwrap_or_else(own)
     }
 }
 
-/// Closes a key, unless a replica whose word counts may still seal with it.
+/// Closes a key, unless a live replica may still seal with it.
 async fn close(
     transaction: &DatabaseTransaction,
     id: &str,
@@ -172,7 +173,7 @@ async fn close(
             offered.id
         )));
     }
-    // Keys of before the first that was handed on have no row yet, and come before all others.
+    // Keys from before the first handed key have no row yet, and are older than all others.
     let number = shares.first().map_or(0, |share| share.number - 1);
     let text = format!(
         "insert into key_share (id, number, state, offered_at) values ($1, $2, 'closed', {NOW})

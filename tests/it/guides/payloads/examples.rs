@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tidings::{egress::Egress, settings::EgressSettings, sinks::Webhooks};
 use tidings_actors::{
+    model::round::{DeliveryId, Entry, Round},
+    ownership::shards::Hold,
     ports::{Action, Clock, CommitFacts, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Transport},
-    round::{DeliveryId, Entry, Round},
-    shards::Hold,
     testing::MemoryStore,
     time::Timestamp,
 };

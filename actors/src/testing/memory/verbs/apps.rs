@@ -37,6 +37,13 @@ impl AppStore for MemoryStore {
         Ok(own.find_map(|watch| watch.sink.clone().filter(|sink| sink.id == *id)))
     }
 
+    async fn sink_owner(&self, id: &SinkId) -> Result<Option<(AppId, Option<String>)>, StoreError> {
+        let state = self.state();
+        let mut watches = state.watches.values();
+        let found = watches.find(|watch| watch.sink.as_ref().is_some_and(|sink| sink.id == *id));
+        Ok(found.map(|watch| (watch.new.app.clone(), None)))
+    }
+
     async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError> {
         self.write(|state| {
             if key.sink.is_some() {

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use tidings_entity::id::{AppId, CursorId};
+use tidings_entity::id::{AppId, CursorId, WatchId};
 
 use crate::{
-    ports::{Fates, HistoryStore, PastRound, RoundFacts, RoundFilter, StoreError},
-    round::DeliveryId,
+    model::round::DeliveryId,
+    ports::{Fates, HistoryStore, PastRound, RoundFacts, RoundFilter, StatusPlace, StatusRow, StoreError},
     testing::memory::MemoryStore,
 };
 
@@ -20,6 +20,14 @@ impl HistoryStore for MemoryStore {
         limit: u64,
     ) -> Result<Vec<RoundFacts>, StoreError> {
         Ok(self.state().shown_rounds(app, filter, limit))
+    }
+
+    async fn rounds_of_all(
+        &self,
+        filter: &RoundFilter,
+        limit: u64,
+    ) -> Result<Vec<(AppId, RoundFacts)>, StoreError> {
+        Ok(self.state().shown_rounds_of_all(filter, limit))
     }
 
     async fn past_round(&self, app: &AppId, cursor: &CursorId, number: i64) -> Result<PastRound, StoreError> {
@@ -45,5 +53,15 @@ impl HistoryStore for MemoryStore {
         id: &DeliveryId,
     ) -> Result<Option<(CursorId, i64, u64)>, StoreError> {
         Ok(self.state().delivery(app, id))
+    }
+
+    async fn statuses(
+        &self,
+        _watch: &WatchId,
+        _place: Option<&StatusPlace>,
+        _limit: u64,
+    ) -> Result<Vec<StatusRow>, StoreError> {
+        // This store shows nothing at hosts.
+        Ok(Vec::new())
     }
 }

@@ -7,11 +7,11 @@ use tidings_entity::{
 };
 
 use crate::{
+    model::round::Letter,
     ports::{
         AttemptRecord, Cancelled, DeadLetter, Dismissed, LetterFilter, LetterPage, LetterPick, LetterStore,
         Redrive, RedriveStep, StoreError,
     },
-    round::Letter,
     testing::memory::MemoryStore,
     time::Timestamp,
 };

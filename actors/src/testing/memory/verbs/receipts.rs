@@ -1,22 +1,22 @@
-//! Receipts of hooks.
+//! Receipts of hooks. This store keeps no bodies: nobody reads them.
 
 use async_trait::async_trait;
 use tidings_entity::{id::ReceiptId, kind::ReceiptVerdict};
 
 use crate::{
-    ports::{Hook, Receipt, ReceiptStore, StoreError},
+    ports::{Hook, Reading, Receipt, ReceiptStore, RequestToKeep, StoreError},
     testing::memory::MemoryStore,
     time::Timestamp,
 };
 
 #[async_trait]
 impl ReceiptStore for MemoryStore {
-    async fn receive(&self, hook: &Hook) -> Result<Receipt, StoreError> {
+    async fn receive(&self, hook: &Hook, _kept: Option<&RequestToKeep>) -> Result<Receipt, StoreError> {
         self.meet("receive").await?;
         self.write(|state| Ok(state.receive(&*self.random, hook)))
     }
 
-    async fn note_receipt(&self, receipt: &Receipt) -> Result<(), StoreError> {
+    async fn note_receipt(&self, receipt: &Receipt, _kept: Option<&RequestToKeep>) -> Result<(), StoreError> {
         self.write(|state| {
             state.write_receipt(receipt.clone());
             Ok(())
@@ -32,7 +32,12 @@ impl ReceiptStore for MemoryStore {
         Ok(self.state().shown_receipts(verdict, before, limit))
     }
 
-    async fn replay(&self, id: &ReceiptId, at: Timestamp) -> Result<Receipt, StoreError> {
-        self.write(|state| state.replay(id, at))
+    async fn replay(
+        &self,
+        id: &ReceiptId,
+        reading: Option<&Reading>,
+        at: Timestamp,
+    ) -> Result<Receipt, StoreError> {
+        self.write(|state| state.replay(id, reading, at))
     }
 }

@@ -5,7 +5,7 @@ use tidings_entity::id::{AppId, SubscriptionId};
 use tokio::sync::watch;
 
 use crate::{
-    ports::{Reach, StoreError, SubscriberStore, SubscriptionEvent, SubscriptionWork},
+    ports::{Reach, SentFrom, StoreError, SubscriberStore, SubscriptionEvent, SubscriptionWork},
     testing::memory::MemoryStore,
     time::Timestamp,
 };
@@ -36,7 +36,7 @@ impl SubscriberStore for MemoryStore {
     async fn note_subscription(
         &self,
         _id: &SubscriptionId,
-        _from: i64,
+        _from: SentFrom,
         _event: &SubscriptionEvent,
     ) -> Result<bool, StoreError> {
         Err(StoreError::NotFound)

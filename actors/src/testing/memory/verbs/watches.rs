@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use tidings_entity::id::{AppId, CursorId, ObjectId, WatchId};
 
 use crate::{
+    model::round::TreeEnd,
+    model::secret::Secret,
     ports::{Head, NewWatch, PinnedTrees, RefListing, StoreError, Watch, WatchPatch, WatchStore},
-    round::TreeEnd,
-    secret::Secret,
     testing::memory::MemoryStore,
     time::Timestamp,
 };

@@ -1,0 +1,353 @@
+//! Workers that wait for tasks, one line for the whole process. It decides whom of them the store is asked
+//! for, and gives out what came: first come, first served. Supervised by `housekeeping`, restarted after a
+//! failure.
+//!
+//! One claim is under way at a time, for as many waiting workers as there may be work for ([`Line`] decides).
+//! It learns that there is work from what this process wrote, from other replicas, and by looking at all
+//! queues every so often, in case a word was lost. A worker that went away passes its place on; tasks that
+//! were claimed for one that is gone are given back, without an attempt counted.
+//!
+//! A worker that does not want to wait stands in the same line, so that nobody is served before those who
+//! came earlier.
+//!
+//! It also wakes those who wait for the end of one task, and passes on when the clock has to look next.
+//!
+//! Its mailbox is bounded by the requests that may wait at the front door, one claim, and one task that
+//! listens. A crash loses the line: the requests in it are answered that there is nothing, and ask again.
+
+pub mod line;
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tidings_entity::id::{AppId, QueueId, TaskId};
+use tracing::{debug, warn};
+
+use self::line::Line;
+use crate::{
+    context::Context,
+    housekeeping::{ClockKeeperMessage, UpkeepArguments},
+    model::task::{ClaimProof, ClaimToken, TaskMove},
+    ports::{Claim, ClaimRequest, ClaimedTask, Signal, StoreError, TaskNews, TaskWord},
+    supervision::directory::Mailbox,
+    tasks::{Tasks, in_time},
+    time::Timestamp,
+    tree::CLOCK_KEEPER,
+};
+
+/// The wait between two looks at all queues that somebody waits for.
+const EVERY: Duration = Duration::from_secs(10);
+/// What is written within this time is told to other replicas together.
+const GATHER: Duration = Duration::from_millis(5);
+/// Workers that one claim of the store asks for.
+const AT_ONCE: usize = 128;
+/// Most apps of one word to other replicas; of more, all are meant.
+const APPS_TOLD: usize = 100;
+
+/// A worker asks for tasks.
+#[derive(Debug)]
+pub struct WaitingClaim {
+    /// What it asks for.
+    pub request: ClaimRequest,
+    /// Where the tasks go.
+    pub reply: RpcReplyPort<GivenTasks>,
+    /// Whether it waits where there are none.
+    pub is_patient: bool,
+}
+
+/// Tasks on their way to a worker. Those that do not reach it are given back when this is dropped.
+pub struct GivenTasks {
+    /// The tasks, without what they work on.
+    pub tasks: Vec<ClaimedTask>,
+    claims: Vec<(AppId, ClaimToken)>,
+    mailbox: Option<Mailbox<ClaimsMessage>>,
+}
+
+impl fmt::Debug for GivenTasks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(&self.tasks).finish()
+    }
+}
+
+impl GivenTasks {
+    fn new(tasks: Vec<ClaimedTask>, mailbox: &Mailbox<ClaimsMessage>) -> Self {
+        let claims = tasks.iter().map(|task| (task.task.app.clone(), task.token.clone())).collect();
+        Self { tasks, claims, mailbox: Some(mailbox.clone()) }
+    }
+
+    /// Their worker has them: from here on only its word, or the clock, ends the claims.
+    pub fn arrived(mut self) {
+        self.mailbox = None;
+    }
+}
+
+impl Drop for GivenTasks {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.mailbox.take()
+            && !self.claims.is_empty()
+        {
+            // A line that is gone, too: then the claims run out.
+            mailbox.send(ClaimsMessage::GiveBack(std::mem::take(&mut self.claims)));
+        }
+    }
+}
+
+/// The numbers of the waits that were asked for, and what was claimed for them.
+type ClaimsOfWaits = (Vec<u64>, Result<Vec<Claim>, StoreError>);
+
+/// Messages to the line of workers.
+#[derive(Debug)]
+pub enum ClaimsMessage {
+    /// A worker wants tasks, and waits until there are some.
+    Wait(Box<WaitingClaim>),
+    /// Somebody waits for the end of a task.
+    WaitForEnd(TaskId, RpcReplyPort<()>),
+    /// Tasks that were claimed for somebody who is gone.
+    GiveBack(Vec<(AppId, ClaimToken)>),
+    /// This process wrote tasks.
+    Written(Result<TaskNews, String>),
+    /// Listen for the next tasks that this process writes.
+    Listen,
+    /// Another replica wrote tasks of these apps; of all where none is named.
+    Heard(Vec<AppId>),
+    /// The rates of these queues allow claims again.
+    Again(Vec<QueueId>),
+    /// All queues are to be looked at.
+    Look,
+    /// The store gave tasks to the workers with these places.
+    Claimed(Result<ClaimsOfWaits, String>),
+    /// Tasks were given back, or that failed.
+    GaveBack(Result<Result<(), StoreError>, String>),
+    /// Other replicas were told, or telling them failed.
+    Told(Result<(), String>),
+}
+
+/// The line, and what is under way.
+pub struct ClaimsState {
+    context: Context,
+    mailbox: Mailbox<ClaimsMessage>,
+    tasks: Tasks,
+    line: Line<RpcReplyPort<GivenTasks>>,
+    ends: HashMap<TaskId, Vec<RpcReplyPort<()>>>,
+    is_claiming: bool,
+}
+
+/// The actor that keeps the line of workers.
+pub struct Claims;
+
+#[ractor::async_trait]
+impl Actor for Claims {
+    type Msg = ClaimsMessage;
+    type State = ClaimsState;
+    type Arguments = UpkeepArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let UpkeepArguments { context, gauge } = arguments;
+        let mailbox = Mailbox::new(myself, gauge);
+        mailbox.send(ClaimsMessage::Listen);
+        mailbox.send_after(EVERY, || ClaimsMessage::Look);
+        let (tasks, line, ends) = Default::default();
+        Ok(ClaimsState { context, mailbox, tasks, line, ends, is_claiming: false })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        use ClaimsMessage as M;
+        let gauge = state.mailbox.gauge().clone();
+        let _busy = gauge.begin();
+        match message {
+            M::Wait(waiting) => state.on_wait(*waiting),
+            M::WaitForEnd(task, reply) => state.ends.entry(task).or_default().push(reply),
+            M::GiveBack(claims) => state.give_back(claims),
+            M::Written(news) => state.on_written(news?),
+            M::Listen => state.listen(),
+            M::Heard(apps) => state.on_heard(&apps),
+            M::Again(queues) => state.on_again(&queues),
+            M::Look => state.on_look(),
+            M::Claimed(result) => state.on_claimed(result?),
+            M::GaveBack(result) => gave_back(result?),
+            M::Told(result) => result?,
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        _event: SupervisionEvent,
+        _state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl ClaimsState {
+    fn on_wait(&mut self, WaitingClaim { request, reply, is_patient }: WaitingClaim) {
+        self.line.join(request, reply, is_patient);
+        self.claim();
+    }
+
+    /// Asks the store for the first workers in line for whom there may be work.
+    fn claim(&mut self) {
+        if self.is_claiming || self.context.directory.is_closed() {
+            return;
+        }
+        let asked = self.line.next(AT_ONCE, RpcReplyPort::is_closed);
+        self.mailbox.gauge().say(format!("{} wait", self.line.len()));
+        if asked.is_empty() {
+            return;
+        }
+        self.is_claiming = true;
+        let (places, requests): (Vec<u64>, Vec<ClaimRequest>) = asked.into_iter().unzip();
+        let store = self.context.store.clone();
+        let work = async move { (places, in_time(store.claim_tasks(requests)).await) };
+        self.tasks.spawn(&self.mailbox, work, ClaimsMessage::Claimed);
+    }
+
+    fn on_claimed(&mut self, (places, claims): (Vec<u64>, Result<Vec<Claim>, StoreError>)) {
+        self.is_claiming = false;
+        let claims = match claims {
+            Ok(claims) => claims,
+            Err(StoreError::Fenced) => {
+                return self.context.give_up("another process took over this database");
+            }
+            Err(reason) => {
+                // What was claimed all the same runs out; the workers stay in line until the next look.
+                warn!("no task could be claimed: {reason}");
+                self.line.failed();
+                return;
+            }
+        };
+        let now = self.context.now();
+        for (place, claim) in places.into_iter().zip(claims) {
+            if claim.tasks.is_empty() {
+                let queues = self.line.found_nothing(place);
+                if let Some(at) = claim.again_at {
+                    self.mailbox.send_after(at.since(now), move || ClaimsMessage::Again(queues));
+                }
+                continue;
+            }
+            let given = GivenTasks::new(claim.tasks, &self.mailbox);
+            if let Some(reply) = self.line.leave(place) {
+                answer(reply, given);
+            }
+        }
+        for reply in self.line.ended() {
+            answer(reply, GivenTasks::new(Vec::new(), &self.mailbox));
+        }
+        self.claim();
+    }
+
+    fn give_back(&mut self, claims: Vec<(AppId, ClaimToken)>) {
+        if claims.is_empty() {
+            return;
+        }
+        let word = |(app, token): (AppId, ClaimToken)| TaskWord {
+            proof: Some(ClaimProof::Hash(token.hash())),
+            id: token.task,
+            app,
+            step: TaskMove::Abandon(Duration::ZERO),
+            body: None,
+            then: Vec::new(),
+        };
+        let (store, words) = (self.context.store.clone(), claims.into_iter().map(word).collect());
+        let work = async move { in_time(store.move_tasks(words)).await.map(drop) };
+        self.tasks.spawn(&self.mailbox, work, ClaimsMessage::GaveBack);
+    }
+
+    fn listen(&mut self) {
+        let store = self.context.store.clone();
+        let work = async move { store.task_news().await };
+        self.tasks.spawn(&self.mailbox, work, ClaimsMessage::Written);
+    }
+
+    fn on_written(&mut self, news: TaskNews) {
+        for (_, queue) in &news.ready {
+            self.line.ready(queue);
+        }
+        for task in &news.ended {
+            self.end_wait(task);
+        }
+        self.claim();
+        let now = self.context.now();
+        let soon = news.wake_at.filter(|at| at.since(now) < EVERY);
+        if let Some(at) = soon {
+            self.tell_clock(at);
+        }
+        if self.context.shards.is_sole() {
+            return self.listen();
+        }
+        let mut apps: Vec<AppId> = news.ready.into_iter().map(|(app, _)| app).collect();
+        apps.dedup();
+        if apps.is_empty() && news.ended.is_empty() && soon.is_none() {
+            return self.listen();
+        }
+        if apps.len() > APPS_TOLD || apps.is_empty() {
+            apps.clear();
+        }
+        let (context, at) = (self.context.clone(), soon.map(|at| at.0));
+        let work = async move { context.tell_others(Signal::Tasks(apps, at)).await };
+        self.tasks.spawn(&self.mailbox, work, ClaimsMessage::Told);
+        self.mailbox.send_after(GATHER, || ClaimsMessage::Listen);
+    }
+
+    fn tell_clock(&self, at: Timestamp) {
+        // A clock keeper that is being restarted looks when it starts.
+        if let Some(keeper) = self.context.directory.find(CLOCK_KEEPER, "") {
+            keeper.send(ClockKeeperMessage::Nearest(at));
+        }
+    }
+
+    fn end_wait(&mut self, task: &TaskId) {
+        for reply in self.ends.remove(task).unwrap_or_default() {
+            if reply.send(()).is_err() {
+                debug!("nobody waits any more for the end of {task}");
+            }
+        }
+    }
+
+    fn on_heard(&mut self, apps: &[AppId]) {
+        self.line.ready_of(apps);
+        // Which of their tasks ended is not told: who waits looks.
+        for task in self.ends.keys().cloned().collect::<Vec<_>>() {
+            self.end_wait(&task);
+        }
+        self.claim();
+    }
+
+    fn on_again(&mut self, queues: &[QueueId]) {
+        queues.iter().for_each(|queue| self.line.ready(queue));
+        self.claim();
+    }
+
+    fn on_look(&mut self) {
+        self.ends.retain(|_, replies| {
+            replies.retain(|reply| !reply.is_closed());
+            !replies.is_empty()
+        });
+        self.line.ready_of(&[]);
+        self.claim();
+        self.mailbox.send_after(EVERY, || ClaimsMessage::Look);
+    }
+}
+
+/// Gives a worker its tasks; those of one that is gone come back.
+fn answer(reply: RpcReplyPort<GivenTasks>, given: GivenTasks) {
+    if reply.send(given).is_err() {
+        debug!("a worker left while it was given tasks");
+    }
+}
+
+fn gave_back(result: Result<(), StoreError>) {
+    if let Err(reason) = result {
+        warn!("tasks whose worker is gone could not be given back, and run out: {reason}");
+    }
+}

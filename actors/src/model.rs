@@ -1,0 +1,14 @@
+//! The nouns that actors decide about: selectors, views, rounds, sinks, tasks, schedules, receipts,
+//! permissions; pure.
+
+pub mod filter;
+pub mod follow;
+pub mod permission;
+pub mod receipt;
+pub mod round;
+pub mod schedule;
+pub mod secret;
+pub mod selector;
+pub mod sink;
+pub mod task;
+pub mod view;

@@ -1,0 +1,60 @@
+//! The next step of a subscription that sends mails. Pure.
+//!
+//! The first entry is mailed at once. Later entries wait until [`Subscription::quiet_until`] and then go in
+//! one mail. The range of a mail's entries is written to the row before the mail is sent ([`Next::Freeze`]),
+//! so a mail that is sent again after a crash or a doubtful answer is the same mail, with the same id.
+//!
+//! [`Subscription::quiet_until`]: crate::ports::Subscription::quiet_until
+
+use super::course::{Next, after_all};
+use crate::{
+    ports::{Digest, Gap, LedgerEntry, MAIL_ENTRIES_MAX, MailRange, SubscriptionWork},
+    time::Timestamp,
+};
+
+/// From this attempt on, a recipient that the mail server does not accept now is left out.
+pub const RECIPIENT_TRIES: u32 = 5;
+
+/// Decides the next step of a subscription that is served.
+#[must_use]
+pub fn next(work: &SubscriptionWork, now: Timestamp) -> Next {
+    let SubscriptionWork { subscription, ends, entries, to, .. } = work;
+    let position = subscription.position;
+    let Some(ends) = ends else { return Next::Rest };
+    let gap = (position < ends.first - 1).then(|| Gap { first: position + 1, last: ends.first - 1 });
+    let waiting = entries.iter().filter(|entry| entry.id.number > position);
+    if let Some(range) = subscription.mail.filter(|range| range.last > position) {
+        let told: Vec<LedgerEntry> =
+            waiting.filter(|entry| entry.id.number <= range.last).take(most()).cloned().collect();
+        let gap = gap.map(|gap| Gap { last: gap.last.min(range.last), ..gap });
+        if told.is_empty() && gap.is_none() {
+            // The filter may have changed since, and match none of these entries any more.
+            return Next::Pass(range.last);
+        }
+        let is_full = told.len() == most();
+        return Next::Mail(Box::new(Digest { range, entries: told, gap, is_full }));
+    }
+    let (first, last) = ends_of(waiting.take(most()), gap);
+    match first.zip(last) {
+        None if position < *to => Next::Pass(*to),
+        None => after_all(*to, ends),
+        Some(_) if subscription.quiet_until.is_some_and(|until| until > now) => Next::Quiet,
+        Some((first, last)) => Next::Freeze(MailRange { first, last }),
+    }
+}
+
+fn ends_of<'e>(
+    entries: impl Iterator<Item = &'e LedgerEntry>,
+    gap: Option<Gap>,
+) -> (Option<i64>, Option<i64>) {
+    let gone = gap.into_iter().flat_map(|gap| [gap.first, gap.last]);
+    gone.chain(entries.map(|entry| entry.id.number))
+        .fold((None, None), |(first, _), number| (first.or(Some(number)), Some(number)))
+}
+
+fn most() -> usize {
+    usize::try_from(MAIL_ENTRIES_MAX).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

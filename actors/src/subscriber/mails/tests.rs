@@ -1,0 +1,124 @@
+//! Where a subscription that is sent by mail may stand, and a walk over many entries.
+
+use std::time::Duration;
+
+use tidings_entity::id::LedgerId;
+use ulid::Ulid;
+
+use super::{super::course::tests, *};
+use crate::model::sink::SinkAddress;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn ledger() -> LedgerId {
+    LedgerId::new(Ulid::from_parts(1, 1))
+}
+
+/// A ledger of `first` to `last` whose entries of these numbers are wanted, read from `position` on.
+fn work((first, last): (i64, i64), wanted: impl IntoIterator<Item = i64>, position: i64) -> SubscriptionWork {
+    let wanted = wanted.into_iter().filter(|number| *number > position && *number >= first);
+    let wanted: Vec<i64> = wanted.take(most()).collect();
+    let mut work = tests::work(position, (first, last), &wanted);
+    work.subscription.sink.address = SinkAddress::of_mail(&["ops@example.org".to_owned()]);
+    if wanted.len() == most() {
+        work.to = wanted[most() - 1];
+    }
+    work
+}
+
+fn shown(next: &Next) -> String {
+    match next {
+        Next::Rest => "rest".into(),
+        Next::Quiet => "quiet".into(),
+        Next::Pass(to) => format!("pass {to}"),
+        Next::Freeze(range) => format!("freeze {}-{}", range.first, range.last),
+        Next::Mail(digest) => {
+            let numbers: Vec<i64> = digest.entries.iter().map(|entry| entry.id.number).collect();
+            let gap = digest.gap.map_or(String::new(), |gap| format!(" gap {}-{}", gap.first, gap.last));
+            format!("mail {}-{} {numbers:?}{gap}", digest.range.first, digest.range.last)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_told_is_frozen_first_and_a_frozen_range_never_grows() {
+    let frozen = |first, last| Some(MailRange { first, last });
+    let later = Some(Timestamp(NOW.0 + 1));
+    for (ends, wanted, position, mail, quiet, expected) in [
+        ((1, 9), vec![3, 4, 9], 0, None, None, "freeze 3-9"),
+        ((1, 9), vec![3, 4, 9], 0, None, later, "quiet"),
+        ((1, 9), vec![3, 4, 9], 0, None, Some(NOW), "freeze 3-9"),
+        ((1, 9), vec![3, 4, 9], 0, frozen(3, 4), None, "mail 3-4 [3, 4]"),
+        // A mail that is on its way is sent again whatever the wait: it is the same mail.
+        ((1, 9), vec![3, 4, 9], 0, frozen(3, 4), later, "mail 3-4 [3, 4]"),
+        ((1, 9), vec![3, 4, 9], 4, frozen(3, 4), later, "quiet"),
+        ((1, 9), vec![3, 4, 9], 4, frozen(3, 4), None, "freeze 9-9"),
+        ((1, 9), vec![3, 4], 4, None, None, "pass 9"),
+        ((1, 9), vec![], 9, None, None, "rest"),
+        ((1, 9), vec![9], 0, frozen(3, 4), None, "pass 4"),
+        ((6, 9), vec![7], 2, None, None, "freeze 3-7"),
+        ((6, 9), vec![7], 2, None, later, "quiet"),
+        ((6, 9), vec![7], 2, frozen(3, 7), None, "mail 3-7 [7] gap 3-5"),
+        ((6, 9), vec![7], 2, frozen(3, 4), None, "mail 3-4 [] gap 3-4"),
+        ((10, 9), vec![], 2, None, None, "freeze 3-9"),
+    ] {
+        let mut work = work(ends, wanted.clone(), position);
+        (work.subscription.mail, work.subscription.quiet_until) = (mail, quiet);
+        let next = shown(&next(&work, NOW));
+        assert_eq!(next, expected, "{ends:?} {wanted:?} from {position}, {mail:?}, {quiet:?}");
+    }
+    let mut silent = work((1, 1), [], 0);
+    silent.ends = None;
+    assert_eq!(shown(&next(&silent, NOW)), "rest", "nothing was ever written there");
+}
+
+#[test]
+fn a_frozen_range_is_the_same_mail_however_much_was_written_since() {
+    let mut before = work((1, 4), 1..=4, 0);
+    before.subscription.mail = Some(MailRange { first: 1, last: 4 });
+    let mut after = work((1, 900), 1..=900, 0);
+    after.subscription.mail = before.subscription.mail;
+    let (Next::Mail(one), Next::Mail(other)) = (next(&before, NOW), next(&after, NOW)) else {
+        panic!("both are sent");
+    };
+    assert_eq!(one, other);
+    let id = |digest: &Digest| digest.range.id(&before.subscription.id, &ledger());
+    assert_eq!(id(&one), id(&other));
+    let later = MailRange { first: 5, last: 5 }.id(&before.subscription.id, &ledger());
+    assert_ne!(id(&one), later, "another mail has another id");
+}
+
+/// Walks over a ledger of so many entries that are all there at once; the sizes of the mails.
+fn walk(count: i64) -> Vec<usize> {
+    let interval = Duration::from_secs(600);
+    let (mut position, mut mail, mut quiet, mut now) = (0, None, None, NOW);
+    let (mut sizes, mut told) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        let mut work = work((1, count), 1..=count, position);
+        (work.subscription.mail, work.subscription.quiet_until) = (mail, quiet);
+        match next(&work, now) {
+            Next::Freeze(range) => mail = Some(range),
+            Next::Mail(digest) => {
+                sizes.push(digest.entries.len());
+                told.extend(digest.entries.iter().map(|entry| entry.id.number));
+                (position, mail, quiet) = (digest.range.last, None, Some(now.after(interval)));
+            }
+            Next::Quiet => now = quiet.expect("a wait"),
+            Next::Pass(to) => position = to,
+            Next::Rest => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told, (1..=count).collect::<Vec<_>>(), "each entry is told once, in order");
+    sizes
+}
+
+#[test]
+fn every_entry_is_told_once_and_no_mail_is_larger_than_it_may_be() {
+    for (count, expected) in
+        [(1, vec![1]), (500, vec![500]), (1_000, vec![1_000]), (2_500, vec![1_000, 1_000, 500])]
+    {
+        assert_eq!(walk(count), expected);
+    }
+}

@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""What the dashboard costs with many apps: first paint, every table page, and the memory of a tab that stays open.
+
+    python3 benches/dashboard.py target/release/tidings [--apps N] [--watches N] [--letters N] [--live SECONDS]
+
+Starts the binary once to make a database, fills that with rows directly (copies of what one real app has), starts it
+again and looks at each page in Chromium. Needs chromedriver, chromium and git. Prints one line for each figure, and
+ends with 1 where a bound is not kept. The bounds are those of a release build.
+"""
+
+import argparse
+import base64
+import json
+import os
+import pathlib
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+PAINT_MS = 300
+TABLE_MS = 200
+HEAP_GROWTH_BYTES = 4 << 20
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+SETTINGS = {
+    "onboarding.mode": "open",
+    "egress.allow": "127.0.0.0/8",
+    "egress.allow_http": "true",
+    "git.allow_local": "true",
+    "git.poll_min": "1h",
+    "git.poll_max": "2h",
+    "git.free_min_bytes": "1",
+    "telemetry.log_filter": "warn",
+}
+IS_SHOWN = """
+    const main = document.querySelector('main[aria-busy]');
+    return main?.getAttribute('aria-busy') === 'false' && document.querySelector('h1') !== null
+        && !document.body.innerText.includes('Loading …');"""
+
+
+def ulid(kind, number):
+    """An id with a moment of now and this number."""
+    text, value = [], (int(time.time() * 1000) << 80) | number
+    for _ in range(26):
+        text.append(CROCKFORD[value & 31])
+        value >>= 5
+    return kind + "".join(reversed(text))
+
+
+class Server:
+    def __init__(self, binary, folder):
+        self.binary, self.folder, self.process = binary, folder, None
+
+    def start(self):
+        address = self.folder / "address"
+        address.unlink(missing_ok=True)
+        environment = {"HOME": str(self.folder), "PATH": os.environ["PATH"], "TIDINGS__DATA_DIR": str(self.folder / "data"),
+                       "TIDINGS__SERVER__LISTEN": "127.0.0.1:0"}
+        for key, value in SETTINGS.items():
+            environment["TIDINGS__" + key.upper().replace(".", "__")] = value
+        log = open(self.folder / "log", "a")
+        began = time.monotonic()
+        self.process = subprocess.Popen([self.binary, "serve", "--address-file", str(address)], env=environment,
+                                        cwd=self.folder, stdout=log, stderr=log)
+        while True:
+            if self.process.poll() is not None:
+                sys.exit("the server ended: " + (self.folder / "log").read_text()[-2000:])
+            try:
+                self.address = address.read_text().strip()
+                if self.address and urllib.request.urlopen(f"http://{self.address}/readyz").status == 200:
+                    break
+            except (OSError, urllib.error.URLError):
+                pass
+            time.sleep(0.05)
+        self.admin = (self.folder / "data" / "admin-token").read_text().strip()
+        return time.monotonic() - began
+
+    def ask(self, method, path, token=None, body=None):
+        request = urllib.request.Request(f"http://{self.address}{path}", method=method)
+        request.add_header("authorization", f"Bearer {token or self.admin}")
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            request.add_header("content-type", "application/json")
+        return json.loads(urllib.request.urlopen(request).read() or b"null")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+
+class Browser:
+    def __init__(self):
+        self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                       start_new_session=True)
+        for line in self.driver.stdout:
+            found = re.search(rb"successfully on port (\d+)", line)
+            if found:
+                self.port = int(found[1])
+                break
+        threading.Thread(target=lambda: [None for _ in self.driver.stdout], daemon=True).start()
+        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                     "--enable-precise-memory-info", "--force-device-scale-factor=1"]
+        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}}
+        self.session = ""
+        self.session = "/session/" + self.command("POST", "/session", wanted)["sessionId"]
+
+    def command(self, method, path, body=None):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{self.session}{path}", method=method)
+        if body is not None:
+            request.data = json.dumps(body).encode()
+        return json.load(urllib.request.urlopen(request))["value"]
+
+    def run(self, script, *arguments):
+        return self.command("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def wait(self, script, what):
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            if self.run(script):
+                return
+            time.sleep(0.02)
+        sys.exit(f"{what} is not shown: " + self.run("return document.body.innerText")[:1000])
+
+    def sign_in(self, server):
+        self.command("POST", "/url", {"url": f"http://{server.address}/dashboard/"})
+        self.wait("return document.querySelector('#token') !== null", "the page to sign in")
+        field = self.command("POST", "/element", {"using": "css selector", "value": "#token"})[ELEMENT]
+        self.command("POST", f"/element/{field}/value", {"text": server.admin})
+        self.run("document.querySelector('form').requestSubmit()")
+        self.wait(IS_SHOWN, "the overview")
+
+    def load(self, server, page):
+        """Loads a page anew: milliseconds until its first paint, and until all of it is there."""
+        self.command("POST", "/url", {"url": f"http://{server.address}/dashboard/{page}"})
+        self.wait(IS_SHOWN, page)
+        self.wait("return performance.getEntriesByType('paint').length > 0", "a paint of " + page)
+        return self.run("return performance.getEntriesByType('paint').at(-1).startTime")
+
+    def go(self, page):
+        """Goes from page to page, as a click does: milliseconds until its rows are there."""
+        script = """
+            const [page, done] = arguments;
+            const anchor = document.body.appendChild(Object.assign(document.createElement('a'), { href: '/dashboard/' + page }));
+            const began = performance.now();
+            anchor.click();
+            anchor.remove();
+            const look = () => {
+                const main = document.querySelector('main[aria-busy]');
+                const isThere = main?.getAttribute('aria-busy') === 'false' && location.href.endsWith(page);
+                if (isThere && !document.body.innerText.includes('Loading …')) done(performance.now() - began);
+                else requestAnimationFrame(look);
+            };
+            requestAnimationFrame(look);"""
+        return self.command("POST", "/execute/async", {"script": script, "args": [page]})
+
+    def heap(self):
+        self.command("POST", "/goog/cdp/execute", {"cmd": "HeapProfiler.collectGarbage", "params": {}})
+        return self.run("return performance.memory.usedJSHeapSize")
+
+    def stop(self):
+        os.killpg(self.driver.pid, signal.SIGKILL)
+
+
+def copy(database, table, rows):
+    """Writes rows that are the first one of the table but for what each says."""
+    cursor = database.execute(f"select * from {table} limit 1")
+    names = [column[0] for column in cursor.description]
+    first = dict(zip(names, cursor.fetchone()))
+    marks = ", ".join("?" for _ in names)
+    filled = ([{**first, **row}[name] for name in names] for row in rows)
+    database.executemany(f"insert into {table} ({', '.join(names)}) values ({marks})", filled)
+
+
+def seed(path, wanted):
+    database = sqlite3.connect(path)
+    database.executescript("pragma synchronous = off; pragma cache_size = -200000;")
+    now = int(time.time() * 1000)
+    watch = database.execute("select id, app_id from watch").fetchone()
+    cursor = database.execute("select id from cursor").fetchone()[0]
+    apps = [ulid("app_", number) for number in range(1, wanted.apps)]
+    watches = [(ulid("repo_", number), ulid("cur_", number)) for number in range(1, wanted.watches)]
+    of_app = [apps[at % len(apps)] for at in range(len(watches))]
+    copy(database, "app", ({"id": id, "name": f"app {at}", "token_public_id": f"seed{at}"} for at, id in enumerate(apps)))
+    copy(database, "watch", ({"id": id, "app_id": of_app[at], "alias": f"w{at // len(apps)}"}
+                             for at, (id, _) in enumerate(watches)))
+    copy(database, "cursor", ({"id": id, "watch_id": watches[at][0]} for at, (_, id) in enumerate(watches)))
+    places = [(watch[0], cursor, watch[1])] + [(id, lane, of_app[at]) for at, (id, lane) in enumerate(watches)]
+
+    def letter(at):
+        of = places[at % len(places)]
+        return (ulid("dead_", at), of[2], of[0], of[1], now, at // len(places), f"docs/page-{at}.md".encode(), "create",
+                f"dlv_{at:052d}".replace("0", "a").replace("1", "b").replace("8", "c").replace("9", "d"), "rejected", "open",
+                422, "it is not wanted", now - at, 0, 0)
+
+    names = ("id, app_id, watch_id, cursor_id, round, position, path, operation, delivery_id, reason, status, http_status, "
+             "excerpt, created_at, counted, self_redriven")
+    marks = ", ".join("?" for _ in names.split(","))
+    database.executemany(f"insert into dead_letter ({names}) values ({marks})", map(letter, range(wanted.letters)))
+    database.commit()
+    database.close()
+    return watch[1], watch[0], [(of, id) for id, _, of in places]
+
+
+def prepared(server, folder):
+    """One app with one watch, of which the others are copies."""
+    repository = folder / "handbook"
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(repository)]
+    repository.mkdir()
+    for arguments in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run(git + arguments, check=True)
+    server.start()
+    key = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    app = server.ask("POST", "/api/apps/onboard", None, {"app_name": "first app", "email": "a@example.org",
+                                                         "base_url": "http://127.0.0.1:65000/", "client_auth_key": key})
+    server.ask("POST", "/api/repositories", app["token"], {"url": str(repository), "start": "now"})
+    server.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binary")
+    parser.add_argument("--apps", type=int, default=10_000)
+    parser.add_argument("--watches", type=int, default=100_000)
+    parser.add_argument("--letters", type=int, default=1_000_000)
+    parser.add_argument("--live", type=int, default=60, help="seconds of live updates")
+    parser.add_argument("--slack", type=float, default=1.0, help="by how much the bounds are wider, for a debug build")
+    wanted = parser.parse_args()
+    faults = []
+
+    def figure(name, value, bound, unit="ms"):
+        is_kept = value <= bound
+        print(f"{name:44} {value:10.0f} {unit} (at most {bound:.0f}){'' if is_kept else '  TOO MUCH'}", flush=True)
+        if not is_kept:
+            faults.append(name)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        server = Server(os.path.abspath(wanted.binary), folder)
+        prepared(server, folder)
+        began = time.monotonic()
+        app, watch, places = seed(folder / "data" / "tidings.db", wanted)
+        print(f"{wanted.apps} apps, {wanted.watches} watches, {wanted.letters} letters: written in {time.monotonic() - began:.0f} s")
+        print(f"ready {server.start():.1f} s after the start", flush=True)
+        browser = Browser()
+        try:
+            look(browser, server, wanted, app, watch, figure)
+            live(browser, server, wanted, places, figure)
+        finally:
+            browser.stop()
+            server.stop()
+    if faults:
+        sys.exit("beyond the bound: " + ", ".join(faults))
+
+
+def look(browser, server, wanted, app, watch, figure):
+    browser.sign_in(server)
+    time.sleep(20)
+    pages = ["", "apps", "watches", "watches?condition=behind", "watches?q=name%3Ahandbook", "letters", "letters?q=path%3Adocs%2F**",
+             "deliveries", "ledger", "tree", "system", "system?tab=sources&failing=false", "system?tab=replicas", "audit",
+             f"app?app={app}", f"watch?app={app}&id={watch}"]
+    browser.load(server, "")
+    for page in ("", "watches", "letters"):
+        figure(f"first paint of /{page}", browser.load(server, page), PAINT_MS * wanted.slack)
+    for page in pages:
+        browser.go("system?tab=settings")
+        named = page.replace(app, "APP").replace(watch, "WATCH")
+        figure(f"page /{named}", browser.go(page), TABLE_MS * wanted.slack)
+    for page in ("apps", "watches", "letters"):
+        browser.go(page)
+        following = browser.run("return document.querySelector('.pager a')?.getAttribute('href') ?? null")
+        if following:
+            named = f"next page of /{page}"
+            figure(named, browser.go(following.removeprefix("/dashboard/")), TABLE_MS * wanted.slack)
+
+
+def live(browser, server, wanted, places, figure):
+    """A tab that stays open while things happen: its heap after garbage is collected."""
+    browser.go("ledger")
+    until, heaps, told = time.monotonic() + wanted.live, [], 0
+    while time.monotonic() < until:
+        # Another watch each time: changes of one state that follow each other soon share an entry.
+        app, watch = places[told % len(places)]
+        server.ask("POST", f"/api/admin/apps/{app}/repositories/{watch}/pause")
+        told += 1
+        if told % 10 == 0:
+            heaps.append(browser.heap())
+    if len(heaps) < 4:
+        return print("too few live updates for a figure of memory: raise --live")
+    first, last = min(heaps[: len(heaps) // 2]), min(heaps[len(heaps) // 2:])
+    shown = browser.run("return document.querySelectorAll('tbody tr').length")
+    print(f"{told} live updates, {shown} rows shown, heap {first / 2**20:.1f} MiB, then {last / 2**20:.1f} MiB")
+    figure("growth of the heap", max(0, last - first) / 1024, HEAP_GROWTH_BYTES / 1024, "KiB")
+
+
+if __name__ == "__main__":
+    main()

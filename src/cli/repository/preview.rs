@@ -1,0 +1,71 @@
+//! `tidings repository preview`: lists the files of a repository that a watch would deliver, before the watch
+//! exists.
+
+use clap::Args;
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{
+    super::{Context, Failure, client::ServerArgs, output::shown},
+    access::AccessArgs,
+};
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct PreviewArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Address of the repository; where the server may read its own disk, also a path
+    url: String,
+    /// One branch; missing: the default branch
+    #[arg(long)]
+    branch: Option<String>,
+    /// A pattern of tags, instead of a branch
+    #[arg(long, conflicts_with = "branch")]
+    tags: Option<String>,
+    /// Include paths that match one of these globs (may be repeated); none: every path
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Exclude paths that match one of these globs (may be repeated)
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Symbolic links: skip (the default) or send
+    #[arg(long)]
+    symlinks: Option<String>,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+pub(super) async fn run(arguments: PreviewArgs, context: &Context) -> Result<(), Failure> {
+    let mut fields = arguments.access.fields(context)?;
+    fields.insert("url".to_owned(), json!(arguments.url));
+    for (name, text) in
+        [("branch", arguments.branch), ("tags", arguments.tags), ("symlinks", arguments.symlinks)]
+    {
+        fields.extend(text.map(|text| (name.to_owned(), json!(text))));
+    }
+    for (name, globs) in [("include", arguments.include), ("exclude", arguments.exclude)] {
+        if !globs.is_empty() {
+            fields.insert(name.to_owned(), json!(globs));
+        }
+    }
+    let path = ["api", "repositories", "preview"];
+    let client = context.client(&arguments.server)?;
+    let preview = client.call(Method::POST, &path, Some(&Value::Object(fields))).await?;
+    context.output.print(&preview, &described(&preview))
+}
+
+/// The matching paths, and how many of how many they are.
+fn described(preview: &Value) -> Vec<String> {
+    if preview["commit"].is_null() {
+        return vec!["the repository has no commit yet".to_owned()];
+    }
+    let paths = preview["paths"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut lines: Vec<String> = paths.iter().map(shown).collect();
+    let matching = preview["matching"].as_u64().unwrap_or(0);
+    if matching > lines.len() as u64 {
+        lines.push(format!("and {} more", matching - lines.len() as u64));
+    }
+    let (branch, commit) = (shown(&preview["branch"]), shown(&preview["commit"]));
+    lines.push(format!("{matching} of {} files match, on {branch} at {commit}", shown(&preview["files"])));
+    lines
+}

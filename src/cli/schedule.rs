@@ -1,0 +1,158 @@
+//! `tidings schedule`: tasks that are created at moments of a clock, with the app's token; the staff does it
+//! for an app with `--for`.
+
+use clap::{Args, Subcommand, builder::TypedValueParser};
+use http::Method;
+use serde_json::{Value, json};
+use tidings_entity::kind::{MissedTicks, TickOverlap};
+
+use super::{
+    Context, Failure,
+    client::ServerArgs,
+    output::{fields, shown, table},
+    task::json_of,
+    words,
+};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ScheduleVerb {
+    /// Make a schedule, or change it: what is not given is by default
+    Add(AddArgs),
+    /// List the schedules of the app with their next ticks
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Show one schedule with its next ten ticks
+    Show(OneArgs),
+    /// Let a schedule rest; ticks that pass meanwhile are not made up
+    Pause(OneArgs),
+    /// Let a schedule go on with the ticks from now on
+    Resume(OneArgs),
+    /// Remove a schedule; tasks that it created stay
+    Remove(OneArgs),
+}
+
+/// One schedule of a server.
+#[derive(Args, Debug)]
+pub(super) struct OneArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The name of the schedule
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AddArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Minute, hour, day of the month, month and day of the week, or '@daily' and the like
+    #[arg(long, value_name = "LINE")]
+    cron: String,
+    /// The time zone of the line, such as Europe/Rome
+    #[arg(long, default_value = "UTC")]
+    zone: String,
+    /// The command of its tasks
+    #[arg(long)]
+    command: String,
+    /// What their worker is given, as JSON
+    #[arg(long, value_name = "JSON", default_value = "null")]
+    payload: String,
+    /// 0 to 9; 9 goes first
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
+    priority: u8,
+    /// After how many attempts a task is dead; as its queue says where it is missing
+    #[arg(long, value_name = "NUMBER")]
+    max_attempts: Option<u32>,
+    /// What is done about ticks that passed while no server ran: one task for all, or a task for each
+    #[arg(long, default_value = "one", value_parser = missed())]
+    missed: MissedTicks,
+    /// What is done at a tick while the task of the tick before has not ended
+    #[arg(long, default_value = "allow", value_parser = overlap())]
+    overlap: TickOverlap,
+}
+
+fn missed() -> impl TypedValueParser<Value = MissedTicks> {
+    words::word(MissedTicks::ALL.iter().map(|word| word.as_str()))
+}
+
+fn overlap() -> impl TypedValueParser<Value = TickOverlap> {
+    words::word(TickOverlap::ALL.iter().map(|word| word.as_str()))
+}
+
+/// The route of all schedules.
+const PATH: [&str; 2] = ["api", "schedules"];
+/// What a list shows of each.
+const COLUMNS: [&str; 6] = ["name", "cron", "zone", "command", "paused", "next"];
+
+pub(super) async fn run(verb: ScheduleVerb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        ScheduleVerb::Add(arguments) => add(arguments, context).await,
+        ScheduleVerb::List { server } => {
+            let items = context.client(&server)?.list(&PATH, &[]).await?;
+            let rows: Vec<Value> = items.iter().map(row).collect();
+            context.output.print(&Value::Array(items), &table(&rows, &COLUMNS))
+        }
+        ScheduleVerb::Show(one) => one_schedule(&one, Method::GET, None, context).await,
+        ScheduleVerb::Pause(one) => one_schedule(&one, Method::POST, Some("pause"), context).await,
+        ScheduleVerb::Resume(one) => one_schedule(&one, Method::POST, Some("resume"), context).await,
+        ScheduleVerb::Remove(one) => {
+            let client = context.client(&one.server)?;
+            client.call(Method::DELETE, &[PATH[0], PATH[1], &one.name], None).await?;
+            context.output.print(&json!({ "removed": one.name }), &[format!("{} is removed", one.name)])
+        }
+    }
+}
+
+/// What a list shows of a schedule.
+fn row(schedule: &Value) -> Value {
+    let mut row = schedule.clone();
+    row["next"] = schedule["next"][0].clone();
+    row
+}
+
+async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
+    let AddArgs { one, cron, zone, command, payload, priority, max_attempts, missed, overlap } = arguments;
+    let client = context.client(&one.server)?;
+    let payload = json_of("--payload", payload)?;
+    let mut rest = json!({
+        "cron": cron, "zone": zone, "command": command, "priority": priority,
+        "missed": missed.as_str(), "overlap": overlap.as_str(),
+    });
+    if let Some(most) = max_attempts {
+        rest["max_attempts"] = json!(most);
+    }
+    let rest = rest.to_string();
+    let rest = rest.strip_prefix('{').unwrap_or_default();
+    let body = format!("{{\"payload\":{},{rest}", payload.get());
+    let path = [PATH[0], PATH[1], &one.name];
+    let (status, answer) = client.call_raw(Method::PUT, &path, body).await?;
+    if !status.is_success() {
+        return Err(client.refused(status, &answer));
+    }
+    let schedule: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+    context.output.print(&schedule, &lines(&schedule))
+}
+
+async fn one_schedule(
+    one: &OneArgs,
+    method: Method,
+    verb: Option<&str>,
+    context: &Context,
+) -> Result<(), Failure> {
+    let client = context.client(&one.server)?;
+    let path: Vec<&str> = PATH.into_iter().chain([one.name.as_str()]).chain(verb).collect();
+    let schedule = client.call(method, &path, None).await?;
+    context.output.print(&schedule, &lines(&schedule))
+}
+
+/// A schedule for people: its next ticks stand below each other.
+fn lines(schedule: &Value) -> Vec<String> {
+    let mut rest = schedule.clone();
+    if let Some(fields) = rest.as_object_mut() {
+        fields.remove("next");
+    }
+    let ticks = schedule["next"].as_array().into_iter().flatten();
+    fields(&rest).into_iter().chain(ticks.map(|tick| format!("next  {}", shown(tick)))).collect()
+}

@@ -1,0 +1,311 @@
+//! `tidings task`: tasks of an app, with its token; the staff looks at them and sends them again with
+//! `--for`.
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json, value::RawValue};
+use tidings_actors::model::task::ClaimToken;
+use tidings_entity::{id::TaskId, kind::TaskState};
+
+use super::{
+    Code, Context, Failure,
+    client::{Client, ServerArgs},
+    output::{fields, shown, table},
+    words,
+};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum TaskVerb {
+    /// Create a task for workers
+    Create(CreateArgs),
+    /// Claim tasks: this command line has them until it ends them or the claim runs out
+    Claim(ClaimArgs),
+    /// End a task with a result
+    Complete {
+        #[command(flatten)]
+        word: WordArgs,
+        /// What came of it, as JSON
+        #[arg(long, value_name = "JSON")]
+        result: Option<String>,
+    },
+    /// Give a task back that could not be done this time: it is tried again
+    Nack {
+        #[command(flatten)]
+        word: WordArgs,
+        /// In how many seconds it is tried again; by the policy of its queue where it is missing
+        #[arg(long, value_name = "SECONDS")]
+        delay: Option<u64>,
+        /// The reason, for people
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Give a task up for good
+    Fail {
+        #[command(flatten)]
+        word: WordArgs,
+        /// The reason, for people
+        #[arg(long)]
+        error: String,
+    },
+    /// List tasks, newest first
+    List(ListArgs),
+    /// Show one task, with what it works on and what came of it
+    Show(OneArgs),
+    /// Cancel a task; a worker that has it may still end it for a minute
+    Cancel(OneArgs),
+    /// Send tasks again that failed, died or were cancelled
+    Redrive(RedriveArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CreateArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// What the worker is to do: letters, digits and '_.:-'
+    command: String,
+    /// What the worker is given, as JSON
+    #[arg(long, value_name = "JSON", default_value = "null")]
+    payload: String,
+    /// 0 to 9; 9 goes first
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
+    priority: u8,
+    /// In how many seconds it is due
+    #[arg(long, value_name = "SECONDS")]
+    delay: Option<u64>,
+    /// After how many attempts it is dead; as its queue says where it is missing
+    #[arg(long, value_name = "NUMBER")]
+    max_attempts: Option<u32>,
+    /// Names this task: the same key makes no second one
+    #[arg(long)]
+    key: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ClaimArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The commands that are claimed
+    #[arg(required = true)]
+    commands: Vec<String>,
+    /// The most tasks that are claimed
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+    /// How long the claim lasts, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    claim: Option<u64>,
+    /// How long to wait for a task, in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(0..=20)
+    )]
+    wait: u64,
+}
+
+/// A word about a claimed task.
+#[derive(Args, Debug)]
+pub(super) struct WordArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The token from the answer that gave the task
+    #[arg(value_parser = token)]
+    token: ClaimToken,
+}
+
+fn token(text: &str) -> Result<ClaimToken, String> {
+    text.parse().map_err(|()| "a token comes from `tidings task claim`, as tsk_...".to_owned())
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Only tasks of this queue
+    #[arg(long)]
+    command: Option<String>,
+    /// Only tasks in this state
+    #[arg(long, value_parser = words::word::<TaskState>(TaskState::ALL.iter().map(|word| word.as_str())))]
+    state: Option<TaskState>,
+    /// Only what this filter means, such as 'state:dead since:-2h'
+    #[arg(long, value_name = "FILTER")]
+    query: Option<String>,
+}
+
+/// One task of a server.
+#[derive(Args, Debug)]
+pub(super) struct OneArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The id of the task
+    #[arg(value_name = "TASK", value_parser = words::id::<TaskId>("tidings task list"))]
+    id: TaskId,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RedriveArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The id of one task
+    #[arg(value_name = "TASK", value_parser = words::id::<TaskId>("tidings task list"))]
+    id: Option<TaskId>,
+    /// Only tasks of this queue
+    #[arg(long, conflicts_with = "id")]
+    command: Option<String>,
+    /// Only what this filter means
+    #[arg(long, value_name = "FILTER", conflicts_with = "id")]
+    query: Option<String>,
+    /// All tasks of these states
+    #[arg(long, conflicts_with_all = ["id", "command", "query"])]
+    all: bool,
+    /// Count them, and send none
+    #[arg(long, conflicts_with = "id")]
+    dry_run: bool,
+}
+
+/// The route of all tasks.
+const PATH: [&str; 2] = ["api", "tasks"];
+/// What a list shows of each.
+const COLUMNS: [&str; 6] = ["id", "command", "state", "attempts", "created_at", "error"];
+
+pub(super) async fn run(verb: TaskVerb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        TaskVerb::Create(arguments) => create(arguments, context).await,
+        TaskVerb::Claim(arguments) => claim(arguments, context).await,
+        TaskVerb::Complete { word, result } => {
+            let result = result.map(|text| json_of("--result", text)).transpose()?;
+            let result = result.map_or_else(String::new, |text| format!(",\"result\":{}", text.get()));
+            let body = format!("{{\"token\":\"{}\"{result}}}", word.token);
+            let client = context.client(&word.server)?;
+            let task = word.token.task.to_string();
+            let (status, answer) =
+                client.call_raw(Method::POST, &[PATH[0], PATH[1], &task, "complete"], body).await?;
+            if !status.is_success() {
+                return Err(client.refused(status, &answer));
+            }
+            let answer = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+            context.output.print(&answer, &fields(&answer))
+        }
+        TaskVerb::Nack { word, delay, reason } => {
+            say(&word, "nack", json!({ "delay_seconds": delay, "reason": reason }), context).await
+        }
+        TaskVerb::Fail { word, error } => say(&word, "fail", json!({ "error": error }), context).await,
+        TaskVerb::List(arguments) => list(arguments, context).await,
+        TaskVerb::Show(one) => {
+            let client = context.client(&one.server)?;
+            let task = client.call(Method::GET, &[PATH[0], PATH[1], one.id.as_str()], None).await?;
+            context.output.print(&task, &fields(&task))
+        }
+        TaskVerb::Cancel(one) => act(&one.server, &one.id, "cancel", context).await,
+        TaskVerb::Redrive(arguments) => redrive(arguments, context).await,
+    }
+}
+
+/// JSON that was given on the command line, which stays as it is.
+pub(super) fn json_of(option: &str, text: String) -> Result<Box<RawValue>, Failure> {
+    RawValue::from_string(text).map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            format!("{option} must be JSON ({error}); a text stands in quotation marks"),
+        )
+    })
+}
+
+async fn create(arguments: CreateArgs, context: &Context) -> Result<(), Failure> {
+    let CreateArgs { server, command, payload, priority, delay, max_attempts, key } = arguments;
+    let client = context.client(&server)?;
+    let payload = json_of("--payload", payload)?;
+    let mut rest = json!({ "command": command, "priority": priority });
+    for (name, value) in
+        [("delay_seconds", json!(delay)), ("max_attempts", json!(max_attempts)), ("key", json!(key))]
+    {
+        if !value.is_null() {
+            rest[name] = value;
+        }
+    }
+    let rest = rest.to_string();
+    let rest = rest.strip_prefix('{').unwrap_or_default();
+    let body = format!("{{\"payload\":{},{rest}", payload.get());
+    let (status, answer) = client.call_raw(Method::POST, &PATH, body).await?;
+    if !status.is_success() {
+        return Err(client.refused(status, &answer));
+    }
+    let made: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+    let line = match made["created"] == json!(true) {
+        true => shown(&made["id"]),
+        false => format!("{} was there already", shown(&made["id"])),
+    };
+    context.output.print(&made, &[line])
+}
+
+async fn claim(arguments: ClaimArgs, context: &Context) -> Result<(), Failure> {
+    let ClaimArgs { server, commands, count, claim, wait } = arguments;
+    let mut body = json!({ "commands": commands, "count": count, "wait_seconds": wait });
+    if let Some(seconds) = claim {
+        body["claim_seconds"] = json!(seconds);
+    }
+    let client = context.client(&server)?;
+    let answer = client.call(Method::POST, &[PATH[0], PATH[1], "claim"], Some(&body)).await?;
+    let tasks = answer["tasks"].as_array().cloned().unwrap_or_default();
+    let lines: Vec<String> = match &tasks[..] {
+        [] => vec!["there is nothing to do".to_owned()],
+        tasks => tasks.iter().flat_map(fields).collect(),
+    };
+    context.output.print(&json!({ "tasks": tasks }), &lines)
+}
+
+async fn say(word: &WordArgs, verb: &str, mut body: Value, context: &Context) -> Result<(), Failure> {
+    if let Some(fields) = body.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    body["token"] = json!(word.token.to_string());
+    let client = context.client(&word.server)?;
+    let task = word.token.task.to_string();
+    let answer = client.call(Method::POST, &[PATH[0], PATH[1], &task, verb], Some(&body)).await?;
+    context.output.print(&answer, &fields(&answer))
+}
+
+async fn list(arguments: ListArgs, context: &Context) -> Result<(), Failure> {
+    let ListArgs { server, command, state, query } = arguments;
+    let pairs = [("command", command), ("state", state.map(|state| state.to_string())), ("q", query)];
+    let query: Vec<(&str, &str)> =
+        pairs.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+    let items = context.client(&server)?.list(&PATH, &query).await?;
+    let lines = table(&items, &COLUMNS);
+    context.output.print(&Value::Array(items), &lines)
+}
+
+async fn act(server: &ServerArgs, id: &TaskId, verb: &str, context: &Context) -> Result<(), Failure> {
+    let client = context.client(server)?;
+    let answer = client.call(Method::POST, &[PATH[0], PATH[1], id.as_str(), verb], None).await?;
+    context.output.print(&answer, &fields(&answer))
+}
+
+async fn redrive(arguments: RedriveArgs, context: &Context) -> Result<(), Failure> {
+    let RedriveArgs { server, id, command, query, all, dry_run } = arguments;
+    if let Some(id) = id {
+        return act(&server, &id, "redrive", context).await;
+    }
+    let mut body = json!({ "dry_run": dry_run, "all": all });
+    for (name, value) in [("command", command), ("q", query)] {
+        if let Some(value) = value {
+            body[name] = json!(value);
+        }
+    }
+    let client = context.client(&server)?;
+    let mut count = 0;
+    loop {
+        let answer = redriven(&client, &body).await?;
+        count += answer["count"].as_u64().unwrap_or(0);
+        if answer["more"] != json!(true) || dry_run {
+            let verb = if dry_run { "would be sent again" } else { "are sent again" };
+            let more = if answer["more"] == json!(true) { " and more" } else { "" };
+            let line = format!("{count}{more} tasks {verb}");
+            return context.output.print(&json!({ "count": count, "dry_run": dry_run }), &[line]);
+        }
+    }
+}
+
+async fn redriven(client: &Client, body: &Value) -> Result<Value, Failure> {
+    client.call(Method::POST, &[PATH[0], PATH[1], "redrive"], Some(body)).await
+}

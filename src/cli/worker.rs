@@ -1,0 +1,251 @@
+//! `tidings worker`: runs a program for each task. The task's payload comes on its standard input, what it
+//! prints is the result, and its exit code says what became of the task.
+//!
+//! SIGTERM and SIGINT end it gently: nothing more is claimed, programs run to their end, and their tasks are
+//! ended. A second signal ends the programs as well; their tasks are given back.
+
+mod program;
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use futures_util::future::join_all;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use self::program::{Ended, Program};
+use super::{
+    Code, Context, Failure,
+    client::{Client, ServerArgs},
+    serve::StopSignals,
+};
+
+/// How long one request waits for a task.
+const WAIT_SECONDS: u64 = 20;
+/// The wait after a request that failed.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How often a claim is extended within its time.
+const EXTENSIONS: u64 = 3;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum WorkerVerb {
+    /// Claim tasks of some commands, and run a program for each
+    Start(StartArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StartArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The commands whose tasks are claimed
+    #[arg(required = true, value_name = "COMMAND")]
+    commands: Vec<String>,
+    /// The program, run by sh: payload on standard input, result from standard output. Exit code 0 completes
+    /// the task, 75 gives it back, 100 fails it for good, and all others give it back with the end of
+    /// standard error as the reason
+    #[arg(long, value_name = "PROGRAM")]
+    exec: String,
+    /// How many tasks at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// How long a claim lasts unless it is extended, in seconds; a worker that dies is noticed after that
+    /// time
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    claim: u64,
+}
+
+/// Whether the worker goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stopping {
+    No,
+    Gently,
+    Now,
+}
+
+#[derive(Deserialize)]
+struct Claimed {
+    tasks: Vec<ClaimedTask>,
+}
+
+#[derive(Deserialize)]
+struct ClaimedTask {
+    id: String,
+    token: String,
+    command: String,
+    attempt: u64,
+    payload: Box<RawValue>,
+}
+
+pub(super) async fn run(verb: WorkerVerb, context: &Context) -> Result<(), Failure> {
+    let WorkerVerb::Start(arguments) = verb;
+    let client = context.client(&arguments.server)?;
+    let (stop, _) = watch::channel(Stopping::No);
+    let workers = (0..arguments.concurrency).map(|_| {
+        let worker = Worker { arguments: &arguments, client: &client, context, stop: stop.subscribe() };
+        worker.run()
+    });
+    let mut signals = StopSignals::listen();
+    let mut work = std::pin::pin!(join_all(workers));
+    loop {
+        tokio::select! {
+            outcomes = &mut work => return outcomes.into_iter().collect(),
+            _ = signals.next() => stop.send_modify(|stopping| {
+                *stopping = if *stopping == Stopping::No { Stopping::Gently } else { Stopping::Now };
+            }),
+        }
+    }
+}
+
+/// One task after another.
+struct Worker<'a> {
+    arguments: &'a StartArgs,
+    client: &'a Client,
+    context: &'a Context,
+    stop: watch::Receiver<Stopping>,
+}
+
+impl Worker<'_> {
+    async fn run(mut self) -> Result<(), Failure> {
+        loop {
+            let mut stop = self.stop.clone();
+            let claimed = tokio::select! {
+                claimed = self.claim() => claimed,
+                // The server sees that nobody waits any more, and gives nothing out.
+                _ = stop.wait_for(|stopping| *stopping > Stopping::No) => return Ok(()),
+            };
+            match claimed {
+                Ok(tasks) => {
+                    for task in tasks {
+                        self.work(task).await?;
+                    }
+                }
+                // A server that restarts is back in a moment.
+                Err(failure) if failure.code == Code::Unavailable => self.pause(&failure).await,
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    async fn pause(&mut self, failure: &Failure) {
+        drop(writeln!(io::stderr(), "tidings: {}; trying again", failure.message));
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = sleep(PAUSE) => {}
+            _ = stop.wait_for(|stopping| *stopping > Stopping::No) => {}
+        }
+    }
+
+    async fn claim(&self) -> Result<Vec<ClaimedTask>, Failure> {
+        let body = json!({
+            "commands": self.arguments.commands,
+            "claim_seconds": self.arguments.claim,
+            "wait_seconds": WAIT_SECONDS,
+        });
+        let (status, answer) =
+            self.client.call_raw(Method::POST, &["api", "tasks", "claim"], body.to_string()).await?;
+        match status {
+            StatusCode::NO_CONTENT => Ok(Vec::new()),
+            StatusCode::OK => {
+                let claimed: Result<Claimed, _> = serde_json::from_slice(&answer);
+                claimed.map(|claimed| claimed.tasks).map_err(|error| {
+                    Failure::new(Code::Unavailable, format!("the answer cannot be read: {error}"))
+                })
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                Err(Failure::new(Code::Unavailable, "the server has too many requests under way"))
+            }
+            status => Err(self.client.refused(status, &answer)),
+        }
+    }
+
+    /// Runs the program for a task, keeps the claim, and says what became of it.
+    async fn work(&mut self, task: ClaimedTask) -> Result<(), Failure> {
+        let variables = [
+            ("TIDINGS_TASK_ID", task.id.clone()),
+            ("TIDINGS_TASK_COMMAND", task.command.clone()),
+            ("TIDINGS_TASK_ATTEMPT", task.attempt.to_string()),
+        ];
+        let mut program = Program::start(&self.arguments.exec, &variables, task.payload.get())?;
+        let every = Duration::from_millis(self.arguments.claim * 1_000 / EXTENSIONS);
+        let mut next = Instant::now() + every;
+        let mut stop = self.stop.clone();
+        let ended = loop {
+            tokio::select! {
+                ended = program.ended() => break Some(ended),
+                () = tokio::time::sleep_until(next) => {
+                    next = Instant::now() + every;
+                    if !self.extended(&task).await {
+                        // Another worker may have it, or it was cancelled: what comes of it is nobody's.
+                        program.kill().await;
+                        break None;
+                    }
+                }
+                _ = stop.wait_for(|stopping| *stopping == Stopping::Now) => {
+                    program.kill().await;
+                    break Some(Ended::Stopped);
+                }
+            }
+        };
+        let Some(ended) = ended else { return self.tell(&task, "was taken away or cancelled") };
+        let (verb, rest, words) = ended.word();
+        let told = self.say(&task, verb, &rest).await?;
+        self.tell(&task, told.unwrap_or(words))
+    }
+
+    /// Extends a claim; false: it is over or cancelled. A server that does not answer is asked again later.
+    async fn extended(&self, task: &ClaimedTask) -> bool {
+        let body = json!({ "token": task.token, "extend_seconds": self.arguments.claim });
+        let path = ["api", "tasks", &task.id, "heartbeat"];
+        match self.client.call_raw(Method::POST, &path, body.to_string()).await {
+            Ok((StatusCode::OK, answer)) => {
+                let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+                answer["cancelled"] != json!(true)
+            }
+            Ok((status, _)) => !matches!(status, StatusCode::CONFLICT | StatusCode::NOT_FOUND),
+            Err(_) => true,
+        }
+    }
+
+    /// Says what became of a task, again until the server has heard it or the claim is over. The outcome for
+    /// people, where it is another one.
+    async fn say(&self, task: &ClaimedTask, verb: &str, rest: &str) -> Result<Option<&'static str>, Failure> {
+        let until = Instant::now() + Duration::from_secs(self.arguments.claim);
+        let path = ["api", "tasks", &task.id, verb];
+        loop {
+            let body = format!("{{\"token\":\"{}\"{rest}}}", task.token);
+            match self.client.call_raw(Method::POST, &path, body).await {
+                Ok((status, _)) if status.is_success() => return Ok(None),
+                Ok((StatusCode::CONFLICT | StatusCode::NOT_FOUND, _)) => {
+                    return Ok(Some("ended too late: the claim was over"));
+                }
+                Ok((StatusCode::PAYLOAD_TOO_LARGE, answer)) => {
+                    let reason = self.client.refused(StatusCode::PAYLOAD_TOO_LARGE, &answer).message;
+                    let rest = format!(",\"error\":{}", json!(reason));
+                    let told = Box::pin(self.say(task, "fail", &rest)).await?;
+                    return Ok(told.or(Some("failed: its result is too large")));
+                }
+                Ok((status, answer))
+                    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS =>
+                {
+                    return Err(self.client.refused(status, &answer));
+                }
+                Ok(_) | Err(_) if Instant::now() < until => sleep(PAUSE).await,
+                Ok((status, answer)) => return Err(self.client.refused(status, &answer)),
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    fn tell(&self, task: &ClaimedTask, words: &str) -> Result<(), Failure> {
+        let value = json!({ "task": task.id, "command": task.command, "outcome": words });
+        self.context.output.print_line(&value, || format!("{} {} {words}", task.id, task.command))
+    }
+}

@@ -1,0 +1,48 @@
+// Numbers, spans and names as people read them. Nothing here makes HTML.
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+export const count = (number) => (number === null || number === undefined ? "–" : whole.format(number));
+
+export function span(ms) {
+  if (ms === null || ms === undefined) return "–";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  const seconds = ms / 1000;
+  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.floor(seconds)} s`;
+  const minutes = seconds / 60;
+  if (minutes < 60) return `${Math.floor(minutes)} min`;
+  const hours = minutes / 60;
+  if (hours < 48) return `${Math.floor(hours)} h ${Math.floor(minutes % 60)} min`;
+  return `${Math.floor(hours / 24)} days`;
+}
+
+export function bytes(number) {
+  if (number === null || number === undefined) return "–";
+  if (number === 1) return "1 byte";
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let [value, unit] = [number, 0];
+  while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+// Whole seconds: a tenth of one says nothing of a moment, and jumps.
+const rough = (ms) => (ms < 60_000 ? `${Math.floor(ms / 1000)} s` : span(ms));
+
+export function ago(moment, now = Date.now()) {
+  const ms = now - Date.parse(moment);
+  if (Number.isNaN(ms)) return "–";
+  if (ms < 0) return ms > -1000 ? "now" : `in ${rough(-ms)}`;
+  return ms < 1000 ? "just now" : `${rough(ms)} ago`;
+}
+
+export function clock(moment) {
+  const date = new Date(moment);
+  return Number.isNaN(date.getTime()) ? String(moment ?? "") : date.toISOString().replace("T", " ").replace(/\.\d+Z$/, " UTC");
+}
+
+export const commit = (id) => (id ? id.slice(0, 10) : "–");
+
+export const ref = (name) => (name || "").replace(/^refs\/(heads|tags)\//, "");
+
+export const words = (name) => (name || "").replaceAll("_", " ");
+
+export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;

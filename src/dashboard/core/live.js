@@ -1,0 +1,40 @@
+// Entries of a ledger as they come, the newest first, at most so many: a tab that stays open for days holds no
+// more than that.
+import { follow } from "./api.js";
+
+export const ENTRIES_MAX = 200;
+
+export const TYPES = ["source.failing", "source.recovered", "watch.blocked", "watch.recovered", "watch.paused",
+  "watch.resumed", "letter.parked", "sink.disabled", "sink.enabled", "sink.opened", "sink.closed", "round.began",
+  "round.ended", "subscription.blocked", "subscription.recovered", "subscription.skipped", "subscription.gap",
+  "mail.sent", "mail.failed", "status.ended", "task.dead", "schedule.missed", "ledger.restored", "gap"];
+
+const AGAIN_MS = 3000;
+
+// `local.entries` and `local.stream` of a page are kept up to date; returns what ends it.
+export function followLedger(local, path, query, draw) {
+  local.entries ??= [];
+  local.stream = "opening";
+  let stop = null;
+  let timer = 0;
+  const begin = () => {
+    const after = local.last ? { after: local.last } : {};
+    stop = follow(path, { ...query, ...after }, TYPES, take, (now) => {
+      local.stream = now;
+      draw();
+      // A server that refuses ends the stream for good; one that restarts does too where it answers early.
+      if (now === "closed") timer = setTimeout(begin, AGAIN_MS);
+    });
+  };
+  const take = (entry, id) => {
+    local.last = id || local.last;
+    if (local.entries.some((known) => known.entry_id === entry.entry_id)) return;
+    local.entries = [{ ...entry, isFresh: true }, ...local.entries].slice(0, ENTRIES_MAX);
+    draw();
+  };
+  begin();
+  return () => {
+    clearTimeout(timer);
+    stop?.();
+  };
+}

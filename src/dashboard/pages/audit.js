@@ -1,0 +1,39 @@
+// Who did what, and whether the log is whole.
+import { html } from "../vendor/lit-html.js";
+import { get } from "../core/api.js";
+import { link, state as page } from "../core/router.js";
+import { count } from "../core/format.js";
+import { heading } from "../parts/shell.js";
+import { pager, table } from "../parts/table.js";
+import { button } from "../parts/dialog.js";
+import { empty } from "../parts/states.js";
+import { badge, code, moment } from "../parts/words.js";
+
+const FIELDS = [["actor", "By"], ["action", "Action"], ["app", "App"], ["target", "Target"]];
+
+const load = (query, signal) => get("admin/audit", { limit: 50, cursor: query.cursor, actor: query.actor, action: query.action, app: query.app, target: query.target }, signal);
+
+const form = () => html`<form class="bar" method="get" role="search" aria-label="Rows of the log">${FIELDS.map(([name, text]) => html`
+  <div class="field grow"><label for="audit-${name}">${text}</label><input id="audit-${name}" name=${name} class="mono" type="search" autocomplete="off" spellcheck="false" .value=${page.query[name] ?? ""}></div>`)}
+  <button class="button" type="submit">Apply</button></form>`;
+
+const verified = ({ intact, rows, faults }) => (intact ? `The log is whole: ${count(rows)} rows.` : `The log has faults: ${faults.join("; ")}`);
+
+const view = ({ data }) => html`${heading("Audit log", { text: "Who did what, in a chain that shows whether a row was changed or taken out.",
+  buttons: button("Check the whole log", { work: () => get("admin/audit/verify"), done: verified }) })}
+  ${form()}
+  ${table({
+    caption: "Rows of the audit log, the newest first", rows: data.items, none: empty("No row matches", null),
+    columns: [
+      { label: "Row", kind: "num", cell: (row) => count(row.id) },
+      { label: "When", kind: "tight", cell: (row) => moment(row.at) },
+      { label: "By", cell: (row) => code(row.actor) },
+      { label: "Action", kind: "wide", cell: (row) => row.action },
+      { label: "App", cell: (row) => (row.app ? html`<a href=${link("app", { app: row.app })}>${row.app}</a>` : "–") },
+      { label: "Target", cell: (row) => (row.target ? code(row.target) : "–") },
+      { label: "Result", kind: "tight", cell: (row) => badge(row.result === "ok" ? "good" : "bad", row.result) },
+      { label: "From", cell: (row) => row.address ?? "–" },
+    ],
+  })}${pager(data)}`;
+
+export default { title: "Audit log", load, view, blank: { items: [] }, refreshMs: 15_000 };

@@ -1,0 +1,43 @@
+// One dead letter: why it was given up, each try with the receiver's words, and what may be done.
+import { html, nothing } from "../vendor/lit-html.js";
+import { get, part, post } from "../core/api.js";
+import { appItself, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
+import { link } from "../core/router.js";
+import { heading } from "../parts/shell.js";
+import { section } from "../parts/table.js";
+import { button } from "../parts/dialog.js";
+import { code, letterBadge, moment, pairs, reasonOf } from "../parts/words.js";
+import { tries } from "../parts/tries.js";
+import { contentOf, contentSection } from "../parts/diff.js";
+
+const pathOf = (query) => ofApp(appOf(query), `dead-letters/${part(query.id ?? "")}`);
+
+async function load(query, signal, state) {
+  const [letter, app] = await Promise.all([get(pathOf(query), {}, signal), get(appItself(appOf(query)), {}, signal)]);
+  return { letter, app, content: await contentOf(appOf(query), letter.delivery_id, signal, state) };
+}
+
+function view({ data, query }) {
+  const { letter, app } = data;
+  const staff = isStaff() ? app.app_id : undefined;
+  const path = pathOf(query);
+  const isOpen = letter.status === "open";
+  const buttons = isOpen ? html`
+    ${mayDo("dead-letters:redrive") ? button("Send again", { tone: "first", work: () => post(`${path}/redrive`, {}), done: "It is sent again, as its branch is now." }) : nothing}
+    ${mayDo("dead-letters:dismiss") ? button("Dismiss", { tone: "danger", work: () => post(`${path}/dismiss`, {}), done: "The letter is dismissed.",
+      question: { title: "Dismiss this letter?", text: "It is closed by hand and not sent again. The app gets the path as soon as it changes.", yes: "Dismiss", isDanger: true } }) : nothing}` : nothing;
+  const crumbs = html`<a href=${link("app", { app: staff })}>${app.app_name}</a> / <a href=${link("letters", { app: staff })}>Dead letters</a> /`;
+  return html`${heading(letter.path, { crumbs, buttons, text: letterBadge(letter.status) })}
+    <div class="sections">
+      ${section("Why it was given up", html`<div class="card padded">${pairs([
+        ["Because", reasonOf(letter.reason)], ["Last answer", letter.http_status ?? "none"], ["Change", letter.operation],
+        ["Given up", moment(letter.created_at)], ["Letter", code(letter.dead_letter_id)],
+        ["Delivery", html`<a href=${link("delivery", { app: staff, id: letter.delivery_id })}>${code(letter.delivery_id)}</a>`],
+        ["Watch", html`<a href=${link("watch", { app: staff, id: letter.repository_id })}>${code(letter.repository_id)}</a>`],
+        letter.redrive_id && ["Redrive", code(letter.redrive_id)]])}</div>`)}
+      ${contentSection(data.content)}
+      ${section("Tries", tries(letter.attempts, "What a receiver answered is kept for some time only."))}
+    </div>`;
+}
+
+export default { title: (data) => data.letter.path, load, view };

@@ -1,0 +1,148 @@
+// From nothing to a first delivery: register an app, choose a repository and what of it, and see it arrive. The
+// address says how far somebody has come: `app`, then `watch`.
+import { html, nothing } from "../vendor/lit-html.js";
+import { get, part, post } from "../core/api.js";
+import { appItself, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
+import { go, link, redraw } from "../core/router.js";
+import { count, plural } from "../core/format.js";
+import { heading } from "../parts/shell.js";
+import { section, table } from "../parts/table.js";
+import { empty } from "../parts/states.js";
+import { badge, changeBadge, code, moment, pairs } from "../parts/words.js";
+import { testButton } from "../parts/acts.js";
+import { choice, fault, faultsOf, field, textOf } from "../parts/forms.js";
+import { repositoryForm } from "../parts/repository-form.js";
+
+const ARRIVALS_SHOWN = 20;
+// The secrets of an app that was registered here: shown once, and gone with the tab.
+const secrets = new Map();
+
+async function load(query, signal) {
+  const app = appOf(query);
+  if (!app) return { step: 1 };
+  const own = await get(appItself(app), {}, signal);
+  if (!query.watch) return { step: 2, app: own };
+  const path = ofApp(app, `repositories/${part(query.watch)}`);
+  const watch = await get(path, {}, signal);
+  const pulls = (watch.sink?.kind ?? (own.base_url ? "endpoint" : "pull")) === "pull";
+  const asked = { repository_id: query.watch, limit: ARRIVALS_SHOWN, status: pulls ? "pending" : undefined };
+  const deliveries = await get(ofApp(app, "deliveries"), asked, signal);
+  return { step: 3, app: own, watch, pulls, deliveries };
+}
+
+const STEPS = ["Register an app", "Choose a repository", "See it arrive"];
+
+const steps = (at) => html`<ol class="steps" aria-label="Steps">${STEPS.map((text, index) => html`
+  <li class=${index + 1 < at ? "done" : ""} aria-current=${index + 1 === at ? "step" : nothing}><span class="step-number">${index + 1}</span>${text}
+    ${index + 1 < at ? html`<span class="hidden">done</span>` : nothing}</li>`)}</ol>`;
+
+const RECEIVES = [["endpoint", "At an address", "Tidings sends each change to it as a signed request."],
+  ["pull", "It asks", "Nothing is sent; the app asks for what is pending."],
+  ["stream", "A stream", "Each change is a message of NATS JetStream."]];
+
+async function register(event, local) {
+  event.preventDefault();
+  const fields = new FormData(event.target);
+  const kind = local.receives ?? "endpoint";
+  const body = { app_name: textOf(fields, "app_name"), email: textOf(fields, "email"), base_url: kind === "pull" ? undefined : textOf(fields, "base_url") };
+  Object.assign(local, { isBusy: true, faults: {} });
+  redraw();
+  try {
+    const made = await post("apps/onboard", body);
+    secrets.set(made.app_id, made);
+    go(link("start", { app: made.app_id }));
+  } catch (problem) {
+    Object.assign(local, { isBusy: false, faults: faultsOf(problem) });
+    redraw();
+    document.querySelector("[aria-invalid='true']")?.focus();
+  }
+}
+
+function registration(local) {
+  const kind = local.receives ?? "endpoint";
+  const faults = local.faults ?? {};
+  return html`<form class="card padded form" @submit=${(event) => register(event, local)} novalidate>
+    ${field({ name: "app_name", label: "Name of the app", faults, required: true, autofocus: true, hint: "As people know it: search index" })}
+    ${field({ name: "email", label: "Whom to ask about it", type: "email", faults, required: true, hint: "The mail address of a person or a team" })}
+    ${choice({ name: "receives", label: "How it receives", options: RECEIVES, value: kind, changed: (value) => { local.receives = value; redraw(); } })}
+    ${kind === "pull" ? nothing : field({ name: "base_url", label: kind === "stream" ? "Server and subject" : "Address of the endpoint", faults, required: true, isMono: true,
+      hint: kind === "stream" ? "A nats or tls address that ends with the prefix of subjects" : "An https address; /create, /update and /delete are appended to it" })}
+    ${fault(faults[""])}
+    <div class="buttons"><button class="button first" type="submit" ?disabled=${local.isBusy}>Register the app</button></div></form>`;
+}
+
+const copied = (text, local, name) => async () => {
+  await navigator.clipboard?.writeText(text).catch(() => {});
+  local.copied = name;
+  redraw();
+};
+
+function shownOnce(made, local) {
+  const secret = (name, label, text) => html`<div class="secret"><span class="label">${label}</span><code>${text}</code>
+    <button class="button" type="button" aria-label="Copy the ${name}" @click=${copied(text, local, name)}>${local.copied === name ? "Copied" : "Copy"}</button></div>`;
+  return section("Shown once", html`<div class="card padded secrets"><p>Keep both now: neither is shown again.</p>
+    ${made.warning ? html`<p role="status">${badge("warn", "same name")} ${made.warning}</p>` : nothing}
+    ${secret("token", "Token of the app for the API", made.token)}${secret("signing secret", "What it checks signatures with", made.signing_secret)}</div>`);
+}
+
+const receivesAt = (app) => section("Where it goes", html`<div class="card padded bar acts"><span class="grow">${app.base_url
+  ? html`Changes are sent to <span class="mono">${app.base_url}</span>.` : "The app asks for its changes; nothing is sent."}</span>
+  ${app.base_url && mayDo("apps:test") ? testButton(`${appItself(app.app_id)}/test`) : nothing}</div>`);
+
+function arrival({ watch, app, deliveries, pulls }, staff) {
+  const rows = deliveries.items;
+  const first = rows.find((row) => row.state === "delivered");
+  const failed = rows.find((row) => row.state === "failed" || row.state === "parked");
+  const [branch] = watch.branches;
+  const total = branch?.round?.total;
+  const say = (tone, title, text) => html`<div class="card verdict ${tone}" role="status"><strong>${title}</strong><p>${text}</p></div>`;
+  // No round begins before the app asks.
+  const waits = (row) => row.round || (row.head_commit && row.head_commit !== row.held_commit);
+  if (pulls && watch.branches.some(waits)) return say("good", "Changes are ready to be asked for", html`${code("tidings pull")} or GET /api/repositories/${watch.repository_id}/pending takes them.`);
+  if (first && !watch.branches.some((row) => row.round)) return watch.dead_letters
+    ? say("warn", `The app has everything but ${plural(watch.dead_letters, "change")}`, html`The receiver refused ${watch.dead_letters === 1 ? "it" : "them"}. <a href=${link("letters", { app: staff, watch: watch.repository_id })}>Look at what it said</a>.`)
+    : say("good", "The app has everything", html`The first delivery arrived ${moment(first.settled_at)}. Each push is delivered from now on.`);
+  if (first) return say("good", "The first delivery arrived", html`${plural(branch?.round?.position ?? 1, "change")} of ${count(total)} so far.`);
+  if (failed) return say("bad", "The receiver did not take it", html`It answered ${failed.last_status ?? "nothing"}. <a href=${link("delivery", { app: staff, id: failed.id })}>Look at its answer</a>; the change is tried again by itself.`);
+  const empties = watch.branches.every((row) => row.state === "empty" || (!row.round && row.held_commit));
+  if (watch.branches.length && empties && watch.effective_state !== "pending") return say("", "Nothing to deliver", watch.effective_reason ?? "No file of the repository matches. The first that does is delivered.");
+  return say("", "Waiting for the first delivery", watch.effective_reason ?? `${app.app_name} gets it as soon as the repository was read.`);
+}
+
+function arrivals(data) {
+  const { watch, app, deliveries } = data;
+  const staff = isStaff() ? app.app_id : undefined;
+  return html`${arrival(data, staff)}
+    ${section("What arrives", table({ caption: "Deliveries of this watch, the newest first", rows: deliveries.items,
+      none: empty("Nothing yet", data.pulls ? "What is pending is listed once the app has asked for the first of it." : "This page looks again each second."),
+      columns: [
+        { label: "Path", kind: "wide", cell: (row) => html`<a href=${link("delivery", { app: staff, id: row.id })}>${row.path}</a><span class="sub">${row.type}</span>` },
+        { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },
+        { label: "Answer", kind: "num", cell: (row) => row.last_status ?? "–" },
+        { label: "When", kind: "tight", cell: (row) => moment(row.settled_at) }] }))}
+    ${section("What was set up", html`<div class="card padded">${pairs([["App", html`<a href=${link("app", { app: staff })}>${app.app_name}</a>`],
+      ["Repository", html`<a href=${link("watch", { app: staff, id: watch.repository_id })}>${watch.repository}</a>`],
+      ["Include", watch.include.length ? code(watch.include.join(" ")) : "everything"], ["Exclude", watch.exclude.length ? code(watch.exclude.join(" ")) : "nothing"],
+      ["Goes to", watch.sink ? html`${watch.sink.kind} <span class="mono">${watch.sink.url ?? ""}</span>` : app.base_url ?? "the program that asks with the token of the app"]])}</div>`)}`;
+}
+
+function view({ data, local, query }) {
+  const { step, app } = data;
+  const isAllowed = mayDo(step === 1 ? "apps:register" : step === 2 ? "watches:create" : "watches:read");
+  if (!isAllowed) {
+    return html`${heading("Set up a watch")}<div class="card state" role="alert"><strong>You may not do this</strong>
+      <p>${step === 1 ? "Your token lacks the permission apps:register." : "Your token lacks the permission watches:create."}</p></div>`;
+  }
+  const made = secrets.get(app?.app_id);
+  const done = (watch) => go(link("start", { app: isStaff() ? app.app_id : undefined, watch: watch.repository_id }));
+  const body = () => {
+    if (step === 1) return section("The app that receives", registration(local));
+    if (step === 2) return html`${made ? shownOnce(made, local) : nothing}${receivesAt(app)}${section("The repository", repositoryForm(app, local, done))}`;
+    return html`${made ? shownOnce(made, local) : nothing}${arrivals(data)}`;
+  };
+  return html`${heading(STEPS[step - 1], { crumbs: app ? html`<a href=${link("app", { app: isStaff() ? query.app : undefined })}>${app.app_name}</a> /` : nothing,
+    text: ["An app is a program that is sent the changes of repositories.", "No change is sent before the last button; a test is sent when you ask for it.", "The first changes are on their way."][step - 1] })}
+    ${steps(step)}<div class="sections">${body()}</div>`;
+}
+
+export default { title: (data) => STEPS[data.step - 1], load, view, refreshMs: ({ data }) => (data?.step === 3 ? 1000 : 0) };

@@ -1,0 +1,144 @@
+// The server itself: breakers, sources, hooks, replicas, storage, settings, keys, and tokens of the staff.
+import { html, nothing } from "../vendor/lit-html.js";
+import { get, part, post, remove } from "../core/api.js";
+import { mayDo } from "../core/session.js";
+import { link } from "../core/router.js";
+import { bytes, count, span, words } from "../core/format.js";
+import { heading } from "../parts/shell.js";
+import { filterBar, pager, section, table, tabs } from "../parts/table.js";
+import { button } from "../parts/dialog.js";
+import { empty } from "../parts/states.js";
+import { badge, code, moment } from "../parts/words.js";
+import { tokensSection } from "./tokens.js";
+
+const paged = (path, more) => (query, signal) => get(path, { limit: 50, cursor: query.cursor, ...more?.(query) }, signal);
+
+const breakers = (page) => html`${table({
+  caption: "Breakers that have failures", rows: page.items, none: empty("Every breaker is closed", "No endpoint and no Git source has failures."),
+  columns: [
+    { label: "Breaker", kind: "wide", cell: (row) => html`${words(row.kind)} ${row.app_name ? html`of <a href=${link("app", { app: row.id })}>${row.app_name}</a>` : nothing}<span class="sub mono">${row.id}</span>` },
+    { label: "State", kind: "tight", cell: (row) => badge(row.state === "open" ? "bad" : "warn", row.state) },
+    { label: "Failures", kind: "num", cell: (row) => count(row.failures) },
+    { label: "Last fault", kind: "wide", cell: (row) => row.last_error || "–" },
+    { label: "Next probe", kind: "tight", cell: (row) => moment(row.probe_at) },
+    ...(mayDo("breakers:set") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => button("Close the breaker", {
+      work: () => post(`admin/breakers/${part(row.kind)}/${part(row.id)}/reset`, {}), done: "The next try goes at once." }) }] : []),
+  ],
+})}${pager(page)}`;
+
+const sources = (page) => html`${filterBar({ placeholder: "", label: "Sources", choices: [{ name: "failing", label: "Which", options: [["", "failing"], ["false", "all"]] }] })}${table({
+  caption: "Repositories as seen with one credential", rows: page.items, none: empty("No source fails", "Every repository could be read at its last scan."),
+  columns: [
+    { label: "Repository", kind: "wide", cell: (row) => html`<span class="mono">${row.url}</span>${row.moved_to ? html`<span class="sub">moved to ${row.moved_to}</span>` : nothing}` },
+    { label: "Credential of", cell: (row) => (row.app_id ? html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a>` : "none") },
+    { label: "Last fault", kind: "wide", cell: (row) => row.last_error ?? badge("good", "none") },
+    { label: "Scanned", kind: "tight", cell: (row) => moment(row.last_scan_at) },
+    { label: "Next", kind: "tight", cell: (row) => moment(row.next_poll_at) },
+    { label: "Watches", kind: "num", cell: (row) => count(row.watches) },
+  ],
+})}${pager(page)}`;
+
+// What did not prove itself, or repeats another one, is not judged again.
+const isJudgedAgain = ({ verdict, body_state: body }) => ["accepted", "ignored"].includes(verdict) || (verdict === "refused" && body === "kept");
+
+const hooks = (page) => html`${table({
+  caption: "Receipts of hooks, the newest first", rows: page.items, none: empty("No hook arrived", html`With ${code("hooks.secret")} set, a Git host that sends its pushes here has them delivered within seconds.`),
+  columns: [
+    { label: "Received", kind: "tight", cell: (row) => moment(row.received_at) },
+    { label: "From", cell: (row) => html`${row.provider}<span class="sub">${row.event}</span>` },
+    { label: "Verdict", kind: "tight", cell: (row) => badge(row.verdict === "accepted" ? "good" : "warn", words(row.verdict)) },
+    { label: "Reason", kind: "wide", cell: (row) => row.reason },
+    { label: "Addresses", kind: "wide", cell: (row) => row.addresses.join(", ") },
+    { label: "Watched", kind: "num", cell: (row) => count(row.repositories) },
+    ...(mayDo("receipts:replay") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (isJudgedAgain(row) ? button("Judge again", {
+      work: () => post(`admin/receipts/${part(row.receipt_id)}/replay`, {}), done: "The hook was judged again." }) : "") }] : []),
+  ],
+})}${pager(page)}`;
+
+const replicas = (page) => table({
+  caption: "Servers that share the database", rows: page.items,
+  columns: [
+    { label: "Server", kind: "wide", cell: (row) => html`${row.name}${row.is_this ? html` <span class="muted">(this one)</span>` : nothing}<span class="sub mono">${row.address ?? "not reached by others"}</span>` },
+    { label: "Version", cell: (row) => row.version },
+    { label: "Role", cell: (row) => row.role },
+    { label: "Heard", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `${span(row.seen_ms)} ago`) : badge("good", "alive")) },
+    { label: "Shards", kind: "num", cell: (row) => count(row.shards) },
+    { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
+    { label: "Started", kind: "tight", cell: (row) => moment(row.started_at) },
+  ],
+});
+
+function storage({ use, mirrors }) {
+  const rows = Object.entries(use.database.rows).sort(([, one], [, other]) => other - one);
+  return html`<div class="figures">
+      <div class="figure"><span class="value">${bytes(use.database.bytes)}</span><span class="label">database</span></div>
+      <div class="figure"><span class="value">${bytes(use.database.free_bytes)}</span><span class="label">of it free to be used again</span></div>
+      <div class="figure"><span class="value">${bytes(use.mirrors.mirror_bytes)}</span><span class="label">${count(use.mirrors.mirrors)} mirrors</span></div>
+      <div class="figure"><span class="value">${bytes(use.mirrors.free_bytes)}</span><span class="label">free on the disk of mirrors</span></div></div>
+    <div class="columns">${section("Largest mirrors", table({ caption: "The largest mirrors", rows: mirrors.items, none: empty("No mirror yet", null), columns: [
+      { label: "Repository", kind: "wide", cell: (row) => html`<span class="mono">${row.url ?? row.repository}</span>` },
+      { label: "Size", kind: "num", cell: (row) => bytes(row.bytes) },
+      { label: "Packs", kind: "num", cell: (row) => count(row.packs) }] }))}
+    ${section("Rows", table({ caption: "Rows of each table", rows, columns: [
+      { label: "Table", cell: ([name]) => code(name) }, { label: "Rows", kind: "num", cell: ([, number]) => count(number) }] }))}</div>`;
+}
+
+// Every setting by its whole name, one a row.
+function flat(value, name = "") {
+  if (value === null || typeof value !== "object" || Array.isArray(value)) return [[name, value]];
+  return Object.entries(value).flatMap(([key, inner]) => flat(inner, name ? `${name}.${key}` : key));
+}
+
+const settings = (all, query) => {
+  const rows = flat(all).filter(([name, value]) => !query.q || `${name} ${JSON.stringify(value)}`.toLowerCase().includes(query.q.toLowerCase()));
+  return html`${filterBar({ placeholder: "git.poll" })}${table({
+    caption: "Settings in force", rows, none: empty("No setting matches", null),
+    columns: [{ label: "Setting", kind: "wide", cell: ([name]) => code(name) },
+      { label: "Value", kind: "wide", cell: ([, value]) => (value === null ? html`<span class="muted">not set</span>` : code(typeof value === "string" ? value : JSON.stringify(value))) }],
+  })}`;
+};
+
+const keys = (page) => section("Keys that seal what is secret", table({
+  caption: "Keys, oldest first", rows: page.items,
+  columns: [
+    { label: "Key", kind: "wide", cell: (row) => code(row.id) },
+    { label: "Seals", kind: "tight", cell: (row) => (row.is_primary ? badge("good", "from now on") : badge("", "older values")) },
+    { label: "Values", kind: "num", cell: (row) => count(row.sealed) },
+    { label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (row.is_primary || row.sealed || !mayDo("keys:rotate") ? "" : button("Take out", { tone: "danger",
+      work: () => remove(`admin/keys/${part(row.id)}`), done: "The key is gone.", question: { title: "Take this key out?", text: "Nothing is sealed with it any more. Backups that need it cannot be read without it.", yes: "Take it out", isDanger: true } })) },
+  ],
+}), mayDo("keys:rotate") && button("Rotate", { work: () => post("admin/keys/rotate", {}), done: "A new key seals from now on.",
+  question: { title: "Add a new key?", text: "It seals from now on. Older keys still open what they sealed.", yes: "Rotate" } }));
+
+const TABS = {
+  "": { name: "Breakers", needs: "breakers:read", load: paged("admin/breakers"), view: breakers },
+  sources: { name: "Sources", needs: "sources:read", load: paged("admin/sources", (query) => ({ failing: query.failing || "true" })), view: sources },
+  hooks: { name: "Hooks", needs: "receipts:read", load: paged("admin/receipts"), view: hooks },
+  replicas: { name: "Replicas", needs: "system:read", load: paged("admin/replicas"), view: replicas },
+  storage: { name: "Storage", needs: "system:read", view: storage, slow: true, load: async (query, signal) => {
+    const [use, mirrors] = await Promise.all([get("admin/storage", {}, signal), get("admin/mirrors", { limit: 10 }, signal)]);
+    return { use, mirrors };
+  } },
+  settings: { name: "Settings", needs: "settings:read", load: (query, signal) => get("admin/settings", {}, signal), view: settings, slow: true },
+  keys: { name: "Keys", needs: "keys:list", load: paged("admin/keys"), view: keys },
+  tokens: { name: "Tokens", needs: "staff-tokens:list", load: paged("admin/tokens"), view: (page) => tokensSection(page, "admin/tokens", "staff-tokens", true) },
+};
+
+const tabOf = (query) => TABS[query.tab === "breakers" ? "" : query.tab ?? ""] ?? TABS[""];
+
+const load = async (query, signal, state) => {
+  const tab = tabOf(query);
+  // What counts rows is asked once, not every few seconds.
+  if (tab.slow && state.data?.tab === tab) return state.data;
+  return { tab, page: await tab.load(query, signal) };
+};
+
+function view({ data, query }) {
+  const tab = tabOf(query);
+  const list = Object.entries(TABS).filter(([, { needs }]) => mayDo(needs)).map(([name, { name: text }]) => [name, text]);
+  const current = Object.keys(TABS).find((name) => TABS[name] === tab);
+  return html`${heading("System")}${tabs("Parts of the server", list, current)}
+    <div class="sections">${data.tab === tab ? tab.view(data.page, query) : nothing}</div>`;
+}
+
+export default { title: "System", load, view, refreshMs: 10_000 };

@@ -1,0 +1,89 @@
+// Numbers over time, as the server measured them. A picture is no use to those who do not see it: each says its
+// last value and its range in words, and the same numbers stand in a table.
+import { html } from "../vendor/lit-html.js";
+
+const HEIGHT = 180;
+// A picture shows this many seconds at least: fewer samples are not drawn wider.
+const SPAN_MIN_S = 300;
+// What the sides of a picture take beside its canvas.
+const SIDES = 24;
+
+const shown = new Map();
+const drawn = new Map();
+let library = null;
+let isDue = false;
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+async function load() {
+  library ??= (async () => {
+    const sheet = document.createElement("link");
+    sheet.rel = "stylesheet";
+    sheet.href = new URL("../vendor/uplot.css", import.meta.url).pathname;
+    const styled = new Promise((done) => sheet.addEventListener("load", done, { once: true }));
+    document.head.append(sheet);
+    const [module] = await Promise.all([import("../vendor/uplot.js"), styled]);
+    return module.default;
+  })();
+  return library;
+}
+
+const clocks = (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toTimeString().slice(0, 5));
+
+function options(width, unit, lines) {
+  const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
+  const values = (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) || unit ? `${Number(tick.toFixed(2))}${unit && ` ${unit}`}` : ""));
+  return {
+    width, height: HEIGHT, cursor: { show: false }, legend: { show: false },
+    scales: { x: { range: (_, low, high) => [Math.min(low, high - SPAN_MIN_S), high] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+    axes: [{ ...axis, size: 28, space: 64, incrs: [60, 300, 600, 1800, 3600, 21600], values: clocks }, { ...axis, size: 60, values }],
+    series: [{}, ...lines.map(({ tone, isDashed }) => ({ stroke: colour(tone ?? "--accent"), width: 2, dash: isDashed ? [6, 4] : undefined,
+      points: { show: true, size: 3, fill: colour(tone ?? "--accent") } }))],
+  };
+}
+
+// Draws every picture that is on the page, anew where its width, its lines or the theme changed.
+async function update() {
+  isDue = false;
+  const Plot = await load();
+  for (const host of document.querySelectorAll("[data-plot]")) {
+    const { plot: name } = host.dataset;
+    const { at, lines, unit } = shown.get(name) ?? {};
+    if (!at?.length) continue;
+    const width = Math.max(1, host.clientWidth - SIDES);
+    const theme = document.documentElement.dataset.theme;
+    // A first point without a value: the library widens a single sample to years.
+    const data = [[at[0] - 1, ...at], ...lines.map(({ values }) => [null, ...values])];
+    const known = drawn.get(name);
+    if (known?.host === host && known.width === width && known.theme === theme && known.count === lines.length) {
+      known.plot.setData(data);
+      continue;
+    }
+    known?.plot.destroy();
+    drawn.set(name, { host, width, theme, count: lines.length, plot: new Plot(options(width, unit, lines), data, host) });
+  }
+}
+
+function soon() {
+  if (isDue) return;
+  isDue = true;
+  requestAnimationFrame(update);
+}
+
+addEventListener("resize", soon);
+
+const rounded = (number) => Number(number.toFixed(number < 10 ? 1 : 0));
+
+function wordsOf({ label, values }) {
+  const known = values.filter((value) => value !== null);
+  if (!known.length) return `${label}: no samples yet`;
+  return `${label}: now ${rounded(known.at(-1))}, at least ${rounded(Math.min(...known))}, at most ${rounded(Math.max(...known))} in ${known.length} samples`;
+}
+
+// `at`: seconds since 1970; `lines`: `{ label, values, tone, isDashed }`, a value may be null.
+export function plot(name, { at, lines, unit = "" }) {
+  shown.set(name, { at, lines, unit });
+  soon();
+  const key = lines.length > 1 ? html`<figcaption class="key small">${lines.map(({ label, tone, isDashed }) => html`<span class="mark ${(tone ?? "--accent").slice(2)} ${isDashed ? "dashed" : ""}">${label}</span>`)}</figcaption>` : "";
+  return html`<figure class="card plot-card"><div class="plot" role="img" aria-label=${lines.map(wordsOf).join("; ")} data-plot=${name}>${at.length ? "" : html`<p class="muted">No samples yet</p>`}</div>${key}</figure>`;
+}

@@ -1,0 +1,38 @@
+// What is sent for a change: the body, which is kept nowhere and made once more.
+import { html, nothing } from "../vendor/lit-html.js";
+import { get, part } from "../core/api.js";
+import { mayDo, ofApp } from "../core/session.js";
+import { section } from "./table.js";
+import { empty } from "./states.js";
+
+const WHY = { too_large: "Its content has more than 256 KiB.", chunked: "A large binary file goes in several requests.",
+  unavailable: "A content or tree of it is not in the mirror any more." };
+
+// It never changes: it is asked for once, however often the page refreshes itself.
+export async function requestOf(app, delivery, signal, state) {
+  if (!mayDo("contents:read")) return null;
+  if (state.local.request?.id === delivery) return state.local.request;
+  try {
+    state.local.request = { id: delivery, ...(await get(ofApp(app, `deliveries/${part(delivery)}/request`), {}, signal)) };
+  } catch (problem) {
+    if (problem.name === "AbortError" || problem.isDisconnected) throw problem;
+    return { why: problem.message };
+  }
+  return state.local.request;
+}
+
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+export function requestSection(request) {
+  if (!request) return nothing;
+  const { body, left_out: leftOut, why, action, format } = request;
+  if (body === undefined) return section("The request", html`<div class="card">${empty("The body is not shown", why ?? WHY[leftOut])}</div>`);
+  return section("The request", html`<details class="card tries"><summary><span class="try">/${action}</span><span class="muted">${format}, the same body at each try. Bodies are not kept: this one is made once more, spaced for reading.</span></summary>
+    <pre class="text" tabindex="0" role="group" aria-label="Body of the request">${pretty(body)}</pre></details>`);
+}

@@ -1,0 +1,55 @@
+// Small pieces that many pages show: moments, badges, ids, and what a state means and asks for.
+import { html } from "../vendor/lit-html.js";
+import { ago, clock, words } from "../core/format.js";
+
+export const moment = (at) => (at ? html`<time class="nowrap" datetime=${at} title=${clock(at)}>${ago(at)}</time>` : "–");
+
+export const badge = (tone, text) => html`<span class="badge ${tone}">${text}</span>`;
+
+export const code = (text) => html`<code>${text}</code>`;
+
+// What each effective state of a watch means: its tone, its name, and what to do about it.
+const STATES = {
+  active: ["good", "in sync", null],
+  delivering: ["good", "delivering", null],
+  pending: ["good", "pending", null],
+  empty: ["", "empty", "The repository has no commit. The first one is delivered as soon as it is there."],
+  unmatched: ["warn", "unmatched", "No ref of the repository matches the pattern. Check its spelling, or push such a ref."],
+  branch_missing: ["warn", "branch missing", "Push the branch again, or watch another one."],
+  paused: ["warn", "paused", "Resume the watch to go on from where it stands. Nothing is lost meanwhile."],
+  in_grace: ["warn", "in grace", "The receiver refuses the first deliveries. Check its address and the key that it verifies with; then send a test."],
+  retrying: ["warn", "retrying", "The receiver failed on the change at the head. It is tried again by itself; look at the delivery for its answer."],
+  app_disabled: ["bad", "app disabled", "Nothing is sent to this app. Enable it once its endpoint is back."],
+  blocked: ["bad", "blocked", "Repair the cause named above. Then send a test or resume; skipping gives the change at the head up."],
+  credential_refused: ["bad", "credential refused", "Replace the token of the repository: the Git host does not take it any more."],
+  source_failing: ["bad", "source failing", "The repository cannot be read. Check its address and its host; a scan by hand asks at once."],
+  endpoint_failing: ["bad", "endpoint failing", "The receiver does not answer. Delivery goes on by itself with the first probe that it takes."],
+};
+
+export const toneOf = (state) => STATES[state]?.[0] ?? "";
+export const stateName = (state) => STATES[state]?.[1] ?? words(state);
+export const adviceOf = (state) => STATES[state]?.[2] ?? null;
+export const stateBadge = (state) => badge(toneOf(state), stateName(state));
+
+const LETTERS = { open: "bad", redrive_requested: "warn", redriven: "good", superseded: "", dismissed: "" };
+export const letterBadge = (status) => badge(LETTERS[status] ?? "", words(status));
+
+const CHANGES = { delivered: "good", settled: "good", parked: "bad", failed: "warn", pending: "", dropped: "" };
+export const changeBadge = (state) => badge(CHANGES[state] ?? "", words(state));
+
+const REASONS = {
+  rejected: "the receiver refused it",
+  failing: "the receiver failed on it, and not on others",
+  content_unavailable: "its content could not be had",
+  skipped: "it was skipped by hand",
+};
+export const reasonOf = (reason) => REASONS[reason] ?? words(reason);
+
+// What a person reads of the answer to a try.
+export function answerOf({ http_status: status, excerpt }) {
+  if (status) return excerpt ? html`<strong>${status}</strong> ${excerpt}` : html`<strong>${status}</strong>`;
+  return excerpt || "no answer";
+}
+
+export const pairs = (list) => html`<dl class="pairs">${list.filter(Boolean).map(([name, value]) => (
+  html`<dt>${name}</dt><dd>${value ?? "–"}</dd>`))}</dl>`;

@@ -1,0 +1,175 @@
+//! Deliveries over all apps, for the staff: what happened to a path in every watch.
+//!
+//! The rounds of all apps are read like those of one app, the newest first, with the same limits for a page.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::ports::{App, RoundPlace};
+use tidings_entity::id::AppId;
+use utoipa::ToSchema;
+
+use super::{
+    Deliveries, DeliveryShown, Mark, PageCost, ROUNDS_MAX, Search, UnreadableRound, WORDS, Wanted, of_query,
+    open_endpoint,
+};
+use crate::http::{
+    bodies::{
+        moment::iso,
+        names::Names,
+        paging::{Query, cursor_at},
+        problem::{Kind, Problem},
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Permission, Route, route_with},
+    },
+    front::Front,
+    histories::{Histories, round_failed},
+};
+
+/// The name of the list in its cursors.
+const DELIVERIES: &str = "admin deliveries";
+
+/// The route of this file.
+pub(super) fn route(histories: &Arc<Histories>) -> Route {
+    route_with::<__path_list, _, _, _>(Access::Staff(Permission::DeliveriesRead), histories, list)
+}
+
+/// A delivery of an app. `/api/admin/apps/{app_id}/deliveries/{id}` shows its tries.
+#[derive(Serialize, ToSchema)]
+struct DeliveryOfApp {
+    app_id: String,
+    app_name: String,
+    /// `owner/name`, or the path of a local repository; null where it is not watched any more.
+    repository: Option<String>,
+    #[serde(flatten)]
+    delivery: DeliveryShown,
+}
+
+/// One page of deliveries of all apps.
+#[derive(Default, Serialize, ToSchema)]
+struct DeliveriesOfAll {
+    /// The newest round first, and in a round the last change first.
+    items: Vec<DeliveryOfApp>,
+    /// Rounds of which only dead letters are shown, because their trees cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<UnreadableRound>,
+    /// The number of rounds that this page looked at.
+    rounds: u64,
+    /// When the oldest of them began: how far back the list has come. Missing where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    back_to: Option<String>,
+    /// Gives the next page as `cursor`; missing on the last. A page may be empty and have a next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// Deliveries of all apps, the newest round first. A page looks at 32 rounds and some thousand changes at
+/// most: it may hold fewer than were asked for, or none, and still name a next one.
+#[utoipa::path(get, path = "/api/admin/deliveries", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
+        ("status" = Option<String>, Query,
+            description = "`delivered`, `parked`, `failed`, `pending` or `dropped`; what was tried where it \
+                is missing"),
+        ("repository_id" = Option<String>, Query, description = "only of this repository"),
+        ("path" = Option<String>, Query, description = "only of this path"),
+        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
+        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
+        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
+        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
+        ("id" = Option<String>, Query, description = "only this delivery"),
+        ("from" = Option<String>, Query,
+            description = "settled, or tried last, at this moment (RFC 3339) or later"),
+        ("to" = Option<String>, Query, description = "settled, or tried last, before this moment"),
+    ),
+    responses((status = 200, body = DeliveriesOfAll)))]
+async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
+    let query = Query::of(&request.query, &WORDS)?;
+    let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
+    let (wanted, name) = of_query(&front, &query, DELIVERIES)?;
+    let mark: Option<Mark> = query.after(&name)?;
+    let apps = HashMap::new();
+    let mut search = SearchOfAll { front: &front, histories: &histories, wanted: &wanted, apps };
+    let (mut page, mark) = search.run(mark, limit).await?;
+    let is_found = wanted.id.is_some() && !page.items.is_empty();
+    page.next_cursor = mark.filter(|_| !is_found).map(|mark| cursor_at(&name, &mark.text()));
+    Ok(json(StatusCode::OK, &page))
+}
+
+/// The state of computing one page over all apps.
+struct SearchOfAll<'f> {
+    front: &'f Front,
+    histories: &'f Histories,
+    wanted: &'f Wanted,
+    /// Apps, looked up once each; `None`: the app was erased meanwhile.
+    apps: HashMap<AppId, Option<App>>,
+}
+
+impl SearchOfAll<'_> {
+    /// Collects deliveries until the page is full, or the limits of one page are reached.
+    async fn run(
+        &mut self,
+        mark: Option<Mark>,
+        limit: usize,
+    ) -> Result<(DeliveriesOfAll, Option<Mark>), Problem> {
+        let place =
+            mark.as_ref().map_or(RoundPlace::Newest, |mark| RoundPlace::At(mark.round, mark.cursor.clone()));
+        let listed = self.front.history.rounds_of_all(&self.wanted.rounds(place), ROUNDS_MAX + 1).await;
+        let listed = listed.map_err(round_failed)?;
+        let mut names = Names::of(self.front);
+        let (mut page, mut cost) = (DeliveriesOfAll::default(), PageCost::default());
+        for (id, facts) in &listed {
+            if page.rounds == ROUNDS_MAX || (page.rounds > 0 && cost.is_enough()) {
+                return Ok((page, Some(Mark::at(facts, u64::MAX))));
+            }
+            page.rounds += 1;
+            page.back_to = Some(iso(facts.began_at));
+            let Some(app) = self.app(id).await? else { continue };
+            let (front, histories, wanted) = (self.front, self.histories, self.wanted);
+            let _download = histories.downloads.begin(id)?;
+            let endpoint = open_endpoint(front, id).await?;
+            let left = limit - page.items.len();
+            let (named, of_app) = (HashMap::new(), Deliveries::default());
+            let mut search = Search {
+                front,
+                histories,
+                app: &app,
+                wanted,
+                named,
+                endpoint,
+                limit: left,
+                cost,
+                page: of_app,
+            };
+            let below = search.of_round(facts, mark.as_ref()).await?;
+            cost = search.cost;
+            page.unreadable.extend(search.page.unreadable);
+            for delivery in search.page.items {
+                page.items.push(DeliveryOfApp {
+                    app_id: id.to_string(),
+                    app_name: app.name.clone(),
+                    repository: names.repository(id, &facts.watch).await?,
+                    delivery,
+                });
+            }
+            if let Some(below) = below {
+                return Ok((page, Some(Mark::at(facts, below))));
+            }
+        }
+        Ok((page, None))
+    }
+
+    async fn app(&mut self, id: &AppId) -> Result<Option<App>, Problem> {
+        if !self.apps.contains_key(id) {
+            let app = self.front.store.app(id).await;
+            let app = app.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
+            self.apps.insert(id.clone(), app);
+        }
+        Ok(self.apps.get(id).cloned().flatten())
+    }
+}

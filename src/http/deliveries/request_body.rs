@@ -1,0 +1,101 @@
+//! The body that is sent for one change, rendered again for people.
+//!
+//! Bodies are not stored. Every attempt of a delivery has the same bytes, which the round and the contents of
+//! its files determine; so they can be rendered again as long as the contents are available.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidings_actors::{
+    model::round::DeliveryId,
+    ports::{Action, ParcelBody, PrepareError, Seek},
+};
+use tidings_entity::id::{CursorId, WatchId};
+use tracing::info;
+use utoipa::ToSchema;
+
+use super::single;
+use crate::http::{
+    bodies::problem::{Kind, Problem},
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Permission, Route, route_with},
+    },
+    front::Front,
+    histories::{Histories, Reading, Unread, round_failed},
+};
+
+/// A body that is longer is not shown (384 KiB: base64 and JSON around 256 KiB).
+const BODY_BYTES_MAX: usize = 384 << 10;
+/// The memory that one answer needs.
+const MEMORY_BYTES: u64 = 4 << 20;
+
+/// The route of this file.
+pub(super) fn route(histories: &Arc<Histories>) -> Route {
+    route_with::<__path_show, _, _, _>(Access::App(Permission::ContentsRead), histories, show)
+}
+
+/// What is sent for a change.
+#[derive(Serialize, ToSchema)]
+struct RequestShown {
+    /// The id of the delivery, `webhook-id` of each request.
+    id: String,
+    /// The last part of the address: `create`, `update` or `delete`; of a stream the end of the subject. A
+    /// batch goes to `batch` and has this body as one of its elements.
+    action: &'static str,
+    /// The format of bodies in its round: `docora` or `cloudevents`.
+    format: &'static str,
+    /// The body, byte for byte as each attempt has it. Missing where it is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    /// Why it is not shown: `too_large` (the content has more than 256 KiB), `chunked` (a large binary file
+    /// goes in several requests) or `unavailable` (a content or tree is not in the mirror any more).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<&'static str>,
+}
+
+/// The body that is sent for a change. Bodies are not kept: it is made again from the round, and equal to
+/// that of each attempt. Headers that depend on the moment and the keys (`webhook-timestamp`, the signatures)
+/// and what the app wants to have sent along are no part of it.
+#[utoipa::path(get, path = "/api/deliveries/{id}/request", tag = "deliveries",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, body = RequestShown),
+        (status = 409, description = "the trees of its round are no longer in the mirror")
+    ))]
+async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
+    let app = request.app()?;
+    let _download = histories.downloads.begin(&app.id)?;
+    let delivery = single::named(&front, &histories, app, &request).await?;
+    let cursor: CursorId = delivery.cursor.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;
+    let watch: WatchId = delivery.repository_id.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;
+    let (round, position) = delivery.change.place();
+    let reading = Reading::open(&front, &app.id, &cursor, round).await?;
+    let changes = reading.window(&front, &histories, &Seek::Position(position), 1).await;
+    let change = changes.map_err(Unread::problem)?.into_iter().next();
+    let change = change.ok_or_else(|| Problem::new(Kind::NO_DELIVERY))?;
+    let facts = front.store.watch(&app.id, &watch).await.map_err(round_failed)?.facts;
+    let past = &reading.past;
+    let mut shown = RequestShown {
+        id: DeliveryId::of(&cursor, round, &change).to_string(),
+        action: Action::from(change.operation).as_str(),
+        format: past.round.format.as_str(),
+        body: None,
+        left_out: None,
+    };
+    let _memory = histories.downloads.memory(MEMORY_BYTES).await?;
+    match front.handle.body_again(&app.id, past, facts, change, position).await.map(|parcel| parcel.body) {
+        Ok(ParcelBody::Whole(body)) if body.len() <= BODY_BYTES_MAX => {
+            shown.body = Some(String::from_utf8_lossy(&body).into_owned());
+        }
+        Ok(ParcelBody::Whole(_)) | Err(PrepareError::OverBudget(_)) => shown.left_out = Some("too_large"),
+        Ok(ParcelBody::Chunked { .. }) => shown.left_out = Some("chunked"),
+        Err(PrepareError::Store(error)) => return Err(round_failed(error)),
+        Err(PrepareError::Git(error)) => {
+            info!(code = error.code(), %error, "the body of a change is not shown");
+            shown.left_out = Some("unavailable");
+        }
+    }
+    Ok(json(StatusCode::OK, &shown))
+}

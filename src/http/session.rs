@@ -1,0 +1,248 @@
+//! `/api/session`: signing in with a token, showing the session, and signing out. A session is for browsers:
+//! its secret is a cookie that no script can read, and stands for the token until the session or the token
+//! ends.
+
+mod elsewhere;
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use tidings_actors::{
+    model::permission::{PermissionSet, narrowing::Powers},
+    ports::{AuditEntry, Session},
+};
+use tidings_entity::{
+    id::{Sha256Hash, TokenId},
+    kind::Role,
+};
+use utoipa::ToSchema;
+use warp::reply::Response;
+
+use super::front::Front;
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        moment::iso,
+        problem::{Kind, Problem},
+    },
+    document,
+    door::{
+        audit_layer::kept,
+        edge::{Limiter, counted},
+        request::{Caller, Request, json},
+        route::{Access, Answer, Permission, Route, route, route_with},
+        session::{self, SESSION_LASTS, SESSION_PREFIX},
+    },
+};
+use crate::{identity::issuer::TOKEN_BYTES_MAX, secrets::Token, store::audit};
+
+/// Attempts to sign in from one address at once ...
+const ATTEMPTS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+/// ... and then one in each interval of this length.
+const ATTEMPT_EVERY: Duration = Duration::from_secs(6);
+
+/// The limit of sign-in attempts per address, in one process.
+pub struct SignIns(Limiter<IpAddr>);
+
+impl Default for SignIns {
+    fn default() -> Self {
+        Self(Limiter::of(ATTEMPT_EVERY, ATTEMPTS))
+    }
+}
+
+impl SignIns {
+    fn admit(&self, client: IpAddr) -> Result<(), Problem> {
+        self.0.admit(&counted(client)).map_err(|wait| {
+            Problem::new(Kind::TOO_MANY)
+                .with_detail("this address tried to sign in too often")
+                .retry_after(wait.as_secs() + 1)
+        })
+    }
+}
+
+/// The routes of this file.
+pub(crate) fn routes(sign_ins: &Arc<SignIns>) -> Vec<Route> {
+    let here = vec![
+        route_with::<__path_sign_in, _, _, _>(Access::Public, sign_ins, sign_in).unaudited(),
+        route::<__path_show, _, _>(Access::Anybody, show),
+        route::<__path_sign_out, _, _>(Access::Public, sign_out),
+        route::<__path_sign_out_everywhere, _, _>(Access::Anybody, sign_out_everywhere),
+    ];
+    [here, elsewhere::routes(sign_ins)].concat()
+}
+
+body! {
+    /// Who wants to sign in.
+    struct SignIn {
+        /// The token of an app, of the staff, or of the server itself.
+        #[schema(min_length = 1, max_length = 8192)]
+        token: String,
+    }
+}
+
+/// Who is signed in, or whose token came with the request.
+#[derive(Serialize, ToSchema)]
+struct SessionShown {
+    /// Whose token the session stands for: `app` or `staff`.
+    kind: &'static str,
+    /// Of the staff: the highest of `viewer`, `operator` and `admin` whose permissions the caller has;
+    /// missing where it has fewer than a viewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    /// What the caller may do, as `resource:action`.
+    permissions: Vec<&'static str>,
+    /// Only for the token of an app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_id: Option<String>,
+    /// Only for the token of an app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_name: Option<String>,
+    /// `tok_...`, or `admin` for the server's own token.
+    token_id: String,
+    /// When the session ends; null without one.
+    expires_at: Option<String>,
+    /// The version of the server.
+    version: &'static str,
+}
+
+impl SessionShown {
+    fn of(caller: &Caller, powers: &Powers, actor: &str, session: Option<&Session>) -> Self {
+        let app = match caller {
+            Caller::App(app) => Some(app),
+            Caller::Staff(_) | Caller::Anyone | Caller::Hook(_) => None,
+        };
+        let has_all = |role: &&Role| PermissionSet::of_role(**role).beyond(powers.permissions).is_empty();
+        let role = Role::ALL.iter().rev().find(has_all).filter(|_| app.is_none());
+        Self {
+            kind: if app.is_some() { "app" } else { "staff" },
+            role: role.map(|role| role.as_str()),
+            permissions: powers.permissions.iter().map(Permission::as_str).collect(),
+            app_id: app.map(|app| app.id.to_string()),
+            app_name: app.map(|app| app.name.clone()),
+            token_id: actor.to_owned(),
+            expires_at: session.map(|session| iso(session.expires_at)),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// Signs a browser in with a token, for eight hours: the answer sets a cookie that stands for the token. The
+/// request comes from a page of this server.
+#[utoipa::path(post, path = "/api/session", tag = "dashboard", request_body = SignIn, responses(
+    (status = 201, body = SessionShown)
+))]
+async fn sign_in(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> Answer {
+    sign_ins.admit(request.client)?;
+    let mut fields = Fields::of_body::<SignIn>(&request.body)?;
+    let token = fields.required_text("token", 1..=TOKEN_BYTES_MAX);
+    fields.finish()?;
+    session::check_page(&request.method, &request.headers)?;
+    let token = token.trim();
+    let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
+    let bearer = bearer.map_err(|_| Problem::new(Kind::INVALID_TOKEN))?;
+    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]);
+    let known = request.recheck.known(Access::Anybody, &headers, request.client).await?;
+    let token_id = token_of(&known.actor).ok_or_else(|| {
+        Problem::new(Kind::INVALID_TOKEN)
+            .with_detail("a token of the identity provider opens the API, and no session yet")
+    })?;
+    let (now, random) = (front.clock.now(), front.random.as_ref());
+    let secret = Token::generate(SESSION_PREFIX, random);
+    let session = Session {
+        hash: secret.hash(),
+        token: token_id,
+        subject: None,
+        token_hash: Sha256Hash::of(token.as_bytes()),
+        created_at: now,
+        expires_at: now.after(SESSION_LASTS),
+    };
+    let app = match &known.caller {
+        Caller::App(app) => Some(app.id.to_string()),
+        _ => None,
+    };
+    begin(&front, &request, &session, &known.actor, app).await?;
+    let shown = SessionShown::of(&known.caller, &known.powers, &known.actor, Some(&session));
+    let mut response = json(StatusCode::CREATED, &shown);
+    let cookie = session::cookie(secret.text().expose(), SESSION_LASTS, request.is_secure);
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// Begins a session. Its row of the audit log names the person, and is always written, because nobody gets
+/// here without a token or an issuer's proof.
+async fn begin(
+    front: &Front,
+    request: &Request,
+    session: &Session,
+    actor: &str,
+    app: Option<String>,
+) -> Result<(), Problem> {
+    let entry = AuditEntry {
+        at: front.clock.now(),
+        actor: actor.to_owned(),
+        app: app.unwrap_or_default(),
+        action: document::operation_id(&request.method, &request.path),
+        target: actor.to_owned(),
+        result: audit::OK.to_owned(),
+        request: request.request_id.clone(),
+        address: Some(request.client.to_string()),
+    };
+    let pending = audit::Pending::of(entry, kept(front));
+    let begun = pending.during(front.administration.begin_session(session)).await;
+    begun.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))
+}
+
+/// The token of an actor in the audit log: `Some(None)` is the server's own token, `None` an actor without a
+/// token row.
+fn token_of(actor: &str) -> Option<Option<TokenId>> {
+    match actor {
+        "admin" => Some(None),
+        actor => actor.parse().ok().map(Some),
+    }
+}
+
+/// Who is signed in, or whose token came with the request.
+#[utoipa::path(get, path = "/api/session", tag = "dashboard", responses((status = 200, body = SessionShown)))]
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    let session = match session::of_cookie(&request.headers) {
+        Some(hash) => front.administration.find_session(&hash, front.clock.now()).await,
+        None => Ok(None),
+    };
+    let session = session.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+    let session = session.map(|(session, _)| session);
+    Ok(json(
+        StatusCode::OK,
+        &SessionShown::of(&request.caller, &request.powers, &request.actor, session.as_ref()),
+    ))
+}
+
+/// Signs this browser out.
+#[utoipa::path(delete, path = "/api/session", tag = "dashboard", responses((status = 204)))]
+async fn sign_out(front: Arc<Front>, request: Request) -> Answer {
+    if let Some(hash) = session::of_cookie(&request.headers) {
+        session::check_page(&request.method, &request.headers)?;
+        let ended = front.administration.end_session(&hash).await;
+        ended.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+    }
+    Ok(signed_out(&request))
+}
+
+/// Signs out every browser that was signed in with the same token, or by the same person at an issuer.
+#[utoipa::path(delete, path = "/api/sessions", tag = "dashboard", responses((status = 204)))]
+async fn sign_out_everywhere(front: Arc<Front>, request: Request) -> Answer {
+    let ended = match token_of(&request.actor) {
+        Some(token) => front.administration.end_sessions(token.as_ref()).await,
+        None => front.administration.end_sessions_of(&request.actor).await,
+    };
+    ended.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+    Ok(signed_out(&request))
+}
+
+fn signed_out(request: &Request) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::SET_COOKIE, session::no_cookie(request.is_secure));
+    response
+}

@@ -1,0 +1,224 @@
+//! Claiming tasks. Whoever asks stands in line, and waits if the request says so. A client that leaves gives
+//! its place up; tasks whose answer does not reach the client go back, and no attempt is counted.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tidings_actors::{
+    claims::GivenTasks,
+    ports::{CLAIM_COMMANDS_MAX, CLAIM_DEFAULT, CLAIM_MAX, ClaimRequest, ClaimedTask, TASK_BATCH_MAX},
+    time::Timestamp,
+};
+use tokio::time::timeout;
+use utoipa::ToSchema;
+use warp::{Reply, reply::Response};
+
+use super::{
+    creates::{at_most, check_command},
+    may_use, owner,
+};
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        moment::iso,
+        problem::{Kind, Problem},
+    },
+    door::{
+        lifecycle::Lifecycle,
+        request::{JSON, Request},
+        route::{Access, Answer, Permission, Route, route_with},
+    },
+    front::Front,
+};
+
+/// The longest wait for a task, in seconds.
+const WAIT_MAX: u64 = 60;
+/// How long the line may take to look once for a request that does not wait.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+/// How many seconds to wait after a claim that could not be tried.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// The routes of this file.
+pub(super) fn routes(lifecycle: &Lifecycle) -> Vec<Route> {
+    vec![route_with::<__path_claim, _, _, _>(Access::App(Permission::TasksClaim), lifecycle, claim)]
+}
+
+body! {
+    /// What a worker asks for.
+    struct ClaimToMake {
+        /// The commands that the worker does, 1 to 100. The first task in line over all of them is given.
+        commands: Vec<String>,
+        /// The most tasks that the worker takes, 1 to 100; 1 where it is missing.
+        count: Option<u64>,
+        /// How long the worker has them unless it asks for more time, in seconds, 1 to 3600; 300 where it is
+        /// missing.
+        claim_seconds: Option<u64>,
+        /// How long to wait for a task, in seconds, 0 to 60; 0 where it is missing.
+        wait_seconds: Option<u64>,
+    }
+}
+
+/// Tasks that a worker has.
+#[derive(Serialize, ToSchema)]
+struct ClaimShown {
+    /// The tasks, in the order in which they stood in line.
+    tasks: Vec<ClaimedShown>,
+}
+
+/// A task that a worker has.
+#[derive(Serialize, ToSchema)]
+struct ClaimedShown {
+    /// The id of the task, `tsk_...`.
+    id: String,
+    /// Proves the claim: the worker sends it with each word about the task. It is good until the task ends,
+    /// is given back, or the claim runs out.
+    token: String,
+    /// The command of the task.
+    command: String,
+    /// What the worker is given, byte for byte as it was created.
+    #[schema(value_type = Object)]
+    payload: Box<RawValue>,
+    /// The priority, 0 to 9.
+    priority: u8,
+    /// The number of this attempt, from 1.
+    attempt: u64,
+    /// After how many attempts the task is dead.
+    max_attempts: u64,
+    /// When the claim runs out unless it is extended, in ISO 8601 with milliseconds, UTC.
+    claimed_until: String,
+    /// When the task was created.
+    created_at: String,
+    /// What the worker of an earlier attempt said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl ClaimedShown {
+    fn of(claimed: ClaimedTask) -> Option<Self> {
+        let task = claimed.task;
+        Some(Self {
+            id: task.id.to_string(),
+            token: claimed.token.to_string(),
+            command: task.command,
+            payload: RawValue::from_string(claimed.payload).ok()?,
+            priority: task.priority,
+            attempt: task.attempts,
+            max_attempts: task.max_attempts,
+            claimed_until: iso(task.wake_at.unwrap_or(Timestamp(0))),
+            created_at: iso(task.created_at),
+            error: task.error,
+        })
+    }
+}
+
+/// Claims tasks: the worker has them until it ends them or the claim runs out.
+#[utoipa::path(post, path = "/api/tasks/claim", tag = "tasks", request_body = ClaimToMake, responses(
+    (status = 200, body = ClaimShown),
+    (status = 204, description = "there is nothing to do"),
+    (status = 429, description = "as many claims wait as may")
+))]
+async fn claim(front: Arc<Front>, lifecycle: Lifecycle, request: Request) -> Answer {
+    let app = owner(&request)?;
+    let mut fields = Fields::of_body::<ClaimToMake>(&request.body)?;
+    let commands = commands(&mut fields);
+    let count = at_most(&mut fields, "count", 1, TASK_BATCH_MAX as u64).unwrap_or(1);
+    let seconds = at_most(&mut fields, "claim_seconds", 1, CLAIM_MAX.as_secs());
+    let wait = at_most(&mut fields, "wait_seconds", 0, WAIT_MAX).unwrap_or(0);
+    fields.finish()?;
+    commands.iter().try_for_each(|command| may_use(&request, Some(command)))?;
+    let wanted = ClaimRequest {
+        app: app.id.clone(),
+        commands,
+        count: usize::try_from(count).unwrap_or(1),
+        claim: seconds.map_or(CLAIM_DEFAULT, Duration::from_secs),
+        worker: request.actor.clone(),
+    };
+    let is_patient = wait > 0 && !lifecycle.is_draining();
+    let _aside = if is_patient { request.step_aside()? } else { None };
+    let limit = if is_patient { Duration::from_secs(wait) } else { LOOK_MAX };
+    let given = tokio::select! {
+        given = timeout(limit, front.handle.claim(wanted, is_patient)) => given,
+        // Whoever waits would hold the server up, which starts nothing new.
+        () = lifecycle.drained() => return Ok(nothing()),
+    };
+    match given {
+        Ok(Some(given)) if given.tasks.is_empty() => Ok(nothing()),
+        Ok(Some(given)) => {
+            if is_patient {
+                // The tasks are given back where the caller may not have them any more.
+                request.check_after_wait().await?;
+            }
+            answer(&front, given).await
+        }
+        Err(_late) if is_patient => Ok(nothing()),
+        Ok(None) | Err(_) => Err(Problem::new(Kind::UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS)),
+    }
+}
+
+fn commands(fields: &mut Fields) -> Vec<String> {
+    if !fields.has("commands") {
+        fields.refuse("commands", "is required");
+    }
+    let mut commands = fields.texts("commands").unwrap_or_default();
+    commands.sort();
+    commands.dedup();
+    if commands.is_empty() || commands.len() > CLAIM_COMMANDS_MAX {
+        fields.refuse("commands", format!("must be a list of 1 to {CLAIM_COMMANDS_MAX} commands"));
+    }
+    if let Some(reason) = commands.iter().find_map(|command| check_command(command).err()) {
+        fields.refuse("commands", format!("each {reason}"));
+    }
+    commands
+}
+
+/// The answer without a body.
+pub(super) fn nothing() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The answer with the tasks. It carries the claims along: if it is dropped before its end, they are given
+/// back.
+async fn answer(front: &Front, mut given: GivenTasks) -> Answer {
+    let tasks = front.tasks.payloads(std::mem::take(&mut given.tasks)).await;
+    let tasks = tasks.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    let tasks = tasks.into_iter().filter_map(ClaimedShown::of).collect();
+    let bytes = serde_json::to_vec(&ClaimShown { tasks }).map_err(|_| Problem::new(Kind::INTERNAL))?;
+    let body = GuardedBody { bytes: Some(bytes.into()), given: Some(given) };
+    let mut response: Response = warp::reply::stream(body).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    Ok(response)
+}
+
+/// A body that gives the claims back which it names, unless it is read to its end.
+struct GuardedBody {
+    bytes: Option<Bytes>,
+    given: Option<GivenTasks>,
+}
+
+impl Stream for GuardedBody {
+    type Item = Result<Bytes, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.bytes.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(bytes))),
+            None => {
+                if let Some(given) = self.given.take() {
+                    given.arrived();
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Creating tasks: one, or many of which all are there or none.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+use tidings_actors::ports::{
+    COMMAND_MAX, COMMAND_RESERVED, CreatedTask, NewTask, Origin, TASK_BATCH_MAX, TaskRequestKey,
+};
+use tidings_entity::{
+    id::{Sha256Hash, TaskId},
+    kind::OriginKind,
+};
+use utoipa::ToSchema;
+
+use super::{may_use, owner, refused};
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        moment::parsed,
+        problem::{Kind, Problem},
+        raw::{self, RawFields},
+    },
+    door::{
+        idempotency,
+        request::{Request, json},
+        route::{Access, Answer, Permission, Route, route},
+    },
+    front::Front,
+};
+
+/// The longest wait until a task is due (one year, in seconds).
+const DELAY_MAX: u64 = 366 * 24 * 3_600;
+/// What is wrong with a name that [`is_of_dots`].
+pub(super) const OF_DOTS: &str = "must not be . or .., which clients take for a step in the path";
+/// Most attempts of a task.
+pub(super) const ATTEMPTS_MAX: u64 = 1_000;
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_create, _, _>(Access::App(Permission::TasksCreate), create),
+        route::<__path_create_batch, _, _>(Access::App(Permission::TasksCreate), create_batch),
+    ]
+}
+
+body! {
+    /// A task to be created.
+    pub(super) struct TaskToCreate {
+        /// Names the queue: 1 to 128 letters, digits and `_.:-`. The queue is there from its first task on.
+        command: String,
+        /// What the worker is given: any JSON, kept byte for byte. At most 256 KiB, or what the queue allows.
+        payload: Option<Value>,
+        /// 0 to 9; 9 goes first. 0 where it is missing.
+        priority: Option<u64>,
+        /// After how many attempts the task is dead; as the queue says where it is missing.
+        max_attempts: Option<u64>,
+        /// When the task is due (RFC 3339); at once where it is missing or has passed.
+        run_at: Option<String>,
+        /// In how many seconds the task is due; goes before `run_at`.
+        delay_seconds: Option<u64>,
+        /// Names this task in its queue: a second request with the same key makes no second task. It holds as
+        /// long as the task is kept, and at least for 24 hours after its end. For a single task the header
+        /// `Idempotency-Key` says the same.
+        key: Option<String>,
+    }
+}
+
+body! {
+    /// Tasks to be created together.
+    struct TasksToCreate {
+        /// 1 to 100 tasks.
+        tasks: Vec<TaskToCreate>,
+    }
+}
+
+/// A task that is there.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CreatedShown {
+    /// The id of the task, `tsk_...`.
+    id: String,
+    /// Whether this request made it; false: an earlier one with the same key did.
+    created: bool,
+}
+
+impl CreatedShown {
+    pub(super) fn of(created: &CreatedTask) -> Self {
+        Self { id: created.id.to_string(), created: created.is_new }
+    }
+}
+
+/// Tasks that are there.
+#[derive(Serialize, ToSchema)]
+struct CreatedList {
+    /// The tasks, in the order of the request.
+    tasks: Vec<CreatedShown>,
+}
+
+/// Creates a task. The answer comes when it is on disk.
+#[utoipa::path(post, path = "/api/tasks", tag = "tasks", request_body = TaskToCreate,
+    params(("Idempotency-Key" = Option<String>, Header, description = "the same as `key`")),
+    responses(
+        (status = 200, body = CreatedShown, description = "an earlier request with this key made it"),
+        (status = 201, body = CreatedShown),
+        (status = 409, description = "the key was used for another task"),
+        (status = 413, description = "the payload is larger than the queue allows"),
+        (status = 429, description = "the app has as many queues, open tasks or bytes as it may have")
+    ))]
+async fn create(front: Arc<Front>, request: Request) -> Answer {
+    let app = owner(&request)?.id.clone();
+    let header = request.headers.get(idempotency::HEADER);
+    let header = header.map(HeaderValue::to_str).transpose();
+    let header =
+        header.map_err(|_| Problem::malformed("Idempotency-Key has visible ASCII characters alone"))?;
+    let task = read(&front, &request, &request.body, header)?;
+    let created = front.tasks.create_tasks(&app, vec![task]).await;
+    let created = created.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    let created = created.map_err(|refusal| refused(&refusal, None))?;
+    let [created] = &created[..] else { return Err(Problem::new(Kind::INTERNAL)) };
+    let status = if created.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(json(status, &CreatedShown::of(created)))
+}
+
+/// Creates tasks, all of them or none.
+#[utoipa::path(post, path = "/api/tasks/batch", tag = "tasks", request_body = TasksToCreate, responses(
+    (status = 201, body = CreatedList),
+    (status = 409, description = "a key was used for another task; none was created"),
+    (status = 413, description = "a payload is larger than its queue allows; none was created"),
+    (status = 429, description = "the app would have more than it may have; none was created")
+))]
+async fn create_batch(front: Arc<Front>, request: Request) -> Answer {
+    let app = owner(&request)?.id.clone();
+    if request.headers.contains_key(idempotency::HEADER) {
+        return Err(Problem::malformed(
+            "Idempotency-Key names one task: give each task of a batch a key of its own (the field key)",
+        ));
+    }
+    let mut raw = RawFields::of(&request.body)?;
+    let list = raw.take("tasks")?;
+    let mut fields = Fields::of_body::<TasksToCreate>(&raw.rest())?;
+    fields.is_kept_raw("tasks");
+    fields.finish()?;
+    let tasks = read_list(&front, &request, "tasks", list)?;
+    let created = front.tasks.create_tasks(&app, tasks).await;
+    let created = created.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    let created = created.map_err(|refusal| refused(&refusal, Some("tasks")))?;
+    Ok(json(StatusCode::CREATED, &CreatedList { tasks: created.iter().map(CreatedShown::of).collect() }))
+}
+
+/// Reads a list of tasks to be created.
+pub(super) fn read_list(
+    front: &Front,
+    request: &Request,
+    name: &str,
+    list: Option<&RawValue>,
+) -> Result<Vec<NewTask>, Problem> {
+    let items = raw::items(name, list, TASK_BATCH_MAX)?;
+    let task = |item: &RawValue| read(front, request, item.get().as_bytes(), None);
+    items.into_iter().map(task).collect()
+}
+
+/// Reads a task to be created. What is wrong with one of a list is said as if it were alone.
+fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> Result<NewTask, Problem> {
+    let mut raw = RawFields::of(body)?;
+    let payload = raw.take("payload")?.map_or("null", RawValue::get).to_owned();
+    let mut fields = Fields::of_body::<TaskToCreate>(&raw.rest())?;
+    fields.is_kept_raw("payload");
+    let command = command(&mut fields);
+    let priority = at_most(&mut fields, "priority", 0, 9);
+    let max_attempts = at_most(&mut fields, "max_attempts", 1, ATTEMPTS_MAX);
+    let delay = at_most(&mut fields, "delay_seconds", 0, DELAY_MAX).map(Duration::from_secs);
+    let run_at = fields.text("run_at", 1..=64);
+    let moment = run_at.as_deref().map(parsed);
+    if moment == Some(None) {
+        fields.refuse("run_at", "must be a moment (RFC 3339), for example 2026-11-25T08:00:00Z");
+    }
+    let own = fields.text("key", 1..=idempotency::KEY_CHARACTERS_MAX);
+    if header.is_some_and(|header| header.is_empty() || header.len() > idempotency::KEY_CHARACTERS_MAX) {
+        let most = idempotency::KEY_CHARACTERS_MAX;
+        fields.refuse("key", format!("must have 1 to {most} characters"));
+    }
+    if own.as_deref().zip(header).is_some_and(|(own, header)| own != header) {
+        fields.refuse("key", "is another one than the header Idempotency-Key");
+    }
+    fields.finish()?;
+    may_use(request, Some(&command))?;
+    // What the request means and not how it is written: a retry may send its key in another place.
+    let meaning = || {
+        let delay = delay.unwrap_or_default();
+        let rest = (&command, &payload, priority.unwrap_or(0), max_attempts, delay, &run_at);
+        Sha256Hash::of(format!("{rest:?}").as_bytes()).to_string()
+    };
+    let key = own.as_deref().or(header).map(|key| TaskRequestKey {
+        key_hash: Sha256Hash::of(key.as_bytes()).to_string(),
+        request_hash: meaning(),
+    });
+    Ok(NewTask {
+        id: TaskId::new(front.random.ulid(front.clock.now())),
+        command,
+        payload,
+        priority: u8::try_from(priority.unwrap_or(0)).unwrap_or(9),
+        max_attempts: max_attempts.and_then(|most| u32::try_from(most).ok()),
+        run_at: moment.flatten(),
+        delay,
+        key,
+        origin: Origin { kind: OriginKind::Person, name: request.actor.clone() },
+        callback: None,
+    })
+}
+
+/// Reads the command of a task.
+fn command(fields: &mut Fields) -> String {
+    let command = fields.required_text("command", 1..=COMMAND_MAX);
+    if let Err(reason) = check_command(&command)
+        && !command.is_empty()
+    {
+        fields.refuse("command", reason);
+    }
+    command
+}
+
+/// Whether clients take this name for a step in the path that it stands in.
+pub(super) fn is_of_dots(name: &str) -> bool {
+    matches!(name, "." | "..")
+}
+
+/// What is wrong with a command.
+pub(super) fn check_command(command: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+    if command.is_empty() || command.len() > COMMAND_MAX || !command.bytes().all(is_plain) {
+        return Err(format!("must be 1 to {COMMAND_MAX} letters, digits and _.:-"));
+    }
+    if is_of_dots(command) {
+        return Err(OF_DOTS.to_owned());
+    }
+    if command.starts_with(COMMAND_RESERVED) {
+        return Err(format!("must not begin with {COMMAND_RESERVED}, which is reserved"));
+    }
+    Ok(())
+}
+
+/// Reads a number within bounds.
+pub(super) fn at_most(fields: &mut Fields, name: &str, least: u64, most: u64) -> Option<u64> {
+    let number = fields.number(name)?;
+    if !(least..=most).contains(&number) {
+        fields.refuse(name, format!("must be a whole number from {least} to {most}"));
+        return None;
+    }
+    Some(number)
+}

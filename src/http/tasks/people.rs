@@ -1,0 +1,299 @@
+//! Tasks for people and producers: lists, one task, its result, cancelling and sending again.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tidings_actors::{
+    model::{filter::sets, task::TaskMove},
+    ports::{Task, TaskFilter, TaskWord},
+};
+use tidings_entity::{
+    id::{AppId, TaskId},
+    kind::TaskState,
+};
+use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
+
+use super::{
+    creates::check_command,
+    may_use, owner,
+    shown::{TaskShown, WholeTask, raw},
+    words::{WordedShown, not_moved},
+};
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        filters,
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+    },
+    door::{
+        lifecycle::Lifecycle,
+        request::{Request, json},
+        route::{Access, Answer, Permission, Route, route, route_with},
+    },
+    front::Front,
+};
+
+/// What the cursors of the list are made for, beside the app.
+const TASKS: &str = "tasks";
+/// The longest wait for the end of a task, in seconds.
+const WAIT_MAX: u64 = 60;
+/// The longest wait between two looks at a task whose end nobody told.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Tasks that are sent again in one transaction.
+const REDRIVE_STEP: u64 = 500;
+/// Most tasks that one request sends again, or counts.
+const REDRIVE_MAX: u64 = 10_000;
+
+/// The routes of this file.
+pub(super) fn routes(lifecycle: &Lifecycle) -> Vec<Route> {
+    vec![
+        route::<__path_list, _, _>(Access::App(Permission::TasksRead), list),
+        route::<__path_show, _, _>(Access::App(Permission::TasksRead), show),
+        route_with::<__path_result, _, _, _>(Access::App(Permission::TasksRead), lifecycle, result),
+        route::<__path_cancel, _, _>(Access::App(Permission::TasksCancel), cancel),
+        route::<__path_redrive, _, _>(Access::App(Permission::TasksRedrive), redrive),
+        route::<__path_redrive_all, _, _>(Access::App(Permission::TasksRedrive), redrive_all),
+    ]
+}
+
+/// Tasks of this app, newest first.
+#[utoipa::path(get, path = "/api/tasks", tag = "tasks",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
+        ("command" = Option<String>, Query, description = "only tasks of this queue"),
+        ("state" = Option<String>, Query, description = "only tasks in this state"),
+    ),
+    responses((status = 200, body = Page<TaskShown>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let app = owner(&request)?.id.clone();
+    let query = Query::of(&request.query, &["limit", "cursor", "q", "command", "state"])?;
+    let state = query.get("state").map(str::parse::<TaskState>).transpose();
+    let filter = TaskFilter {
+        command: query.get("command").map(str::to_owned),
+        state: state.map_err(|_| Problem::malformed(format!("state is one of: {}", states())))?,
+        query: filters::of_query(&query, &sets::TASKS, front.clock.now())?,
+    };
+    may_use(&request, filter.command.as_deref())?;
+    let (limit, list) = (query.limit()?, format!("{TASKS} {app}"));
+    let before: Option<TaskId> = query.after(&list)?;
+    let tasks = front.tasks.list_tasks(&app, &filter, before.as_ref(), limit + 1).await;
+    let tasks = tasks.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    Ok(json(StatusCode::OK, &page(tasks, limit, &list, |task| task.id.to_string(), TaskShown::of)))
+}
+
+fn states() -> String {
+    TaskState::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// One task, with what it works on, what came of it and its progress.
+#[utoipa::path(get, path = "/api/tasks/{id}", tag = "tasks", params(("id" = String, Path)),
+    responses((status = 200, body = WholeTask)))]
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    let app = owner(&request)?;
+    let id: TaskId = request.id(Kind::NO_TASK)?;
+    let task = seen(&front, &request, &id).await?;
+    let bodies = front.tasks.task_bodies(&app.id, &id).await;
+    let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies)))
+}
+
+/// A task of this app that its caller may see: of a command that its token is for.
+pub(super) async fn seen(front: &Front, request: &Request, id: &TaskId) -> Result<Task, Problem> {
+    let task = front.tasks.task(&owner(request)?.id, id).await;
+    let task = task.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    if request.may_use(&task.command) { Ok(task) } else { Err(Problem::new(Kind::NO_TASK)) }
+}
+
+/// What came of a task.
+#[derive(Serialize, ToSchema)]
+struct ResultShown {
+    /// The id of the task.
+    id: String,
+    /// Where the task stands.
+    state: &'static str,
+    /// What its worker completed it with, byte for byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    result: Option<Box<RawValue>>,
+    /// What its last worker said, or why it is dead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// What came of a task. With `wait_seconds` the answer waits for its end.
+#[utoipa::path(get, path = "/api/tasks/{id}/result", tag = "tasks",
+    params(
+        ("id" = String, Path),
+        ("wait_seconds" = Option<u64>, Query, description = "0 to 60; 0 where it is missing"),
+    ),
+    responses(
+        (status = 200, body = ResultShown, description = "it has ended"),
+        (status = 202, body = ResultShown, description = "it has not ended")
+    ))]
+async fn result(front: Arc<Front>, lifecycle: Lifecycle, request: Request) -> Answer {
+    let app = owner(&request)?;
+    let id: TaskId = request.id(Kind::NO_TASK)?;
+    let query = Query::of(&request.query, &["wait_seconds"])?;
+    let wait = match query.get("wait_seconds").map(str::parse) {
+        None => 0,
+        Some(Ok(wait @ 0..=WAIT_MAX)) => wait,
+        Some(_) => {
+            return Err(Problem::malformed(format!("wait_seconds is a whole number from 0 to {WAIT_MAX}")));
+        }
+    };
+    let _aside = if wait > 0 { request.step_aside()? } else { None };
+    let until = Instant::now() + Duration::from_secs(wait);
+    loop {
+        // Begun before the look: an end in between is told.
+        let mut ended = Box::pin(front.handle.task_ended(&id));
+        let _begun = futures_util::poll!(&mut ended);
+        let task = seen(&front, &request, &id).await?;
+        if task.state.has_ended() {
+            if wait > 0 {
+                request.check_after_wait().await?;
+            }
+            let bodies = front.tasks.task_bodies(&app.id, &id).await;
+            let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+            let shown = ResultShown {
+                id: id.to_string(),
+                state: task.state.as_str(),
+                result: raw(bodies.result),
+                error: task.error,
+            };
+            return Ok(json(StatusCode::OK, &shown));
+        }
+        if Instant::now() >= until || lifecycle.is_draining() {
+            let state = task.state.as_str();
+            let shown = ResultShown { id: id.to_string(), state, result: None, error: task.error };
+            return Ok(json(StatusCode::ACCEPTED, &shown));
+        }
+        let look = until.min(Instant::now() + LOOK_EVERY);
+        tokio::select! {
+            told = timeout_at(look, ended) => drop(told),
+            () = lifecycle.drained() => {}
+        }
+    }
+}
+
+/// Cancels a task. A worker that has it may still end it, for at most 60 seconds.
+#[utoipa::path(post, path = "/api/tasks/{id}/cancel", tag = "tasks", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = WordedShown),
+        (status = 409, description = "the task has ended otherwise")
+    ))]
+async fn cancel(front: Arc<Front>, request: Request) -> Answer {
+    one(&front, &request, TaskMove::Cancel).await
+}
+
+/// Sends a task again that failed, died or was cancelled: with no attempt counted, under the same id.
+#[utoipa::path(post, path = "/api/tasks/{id}/redrive", tag = "tasks", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = WordedShown),
+        (status = 409, description = "the task is in another state")
+    ))]
+async fn redrive(front: Arc<Front>, request: Request) -> Answer {
+    one(&front, &request, TaskMove::Redrive).await
+}
+
+async fn one(front: &Front, request: &Request, step: TaskMove) -> Answer {
+    let app = owner(request)?;
+    let id: TaskId = request.id(Kind::NO_TASK)?;
+    Fields::of_optional(&request.body)?.finish()?;
+    if !request.may_use("") {
+        seen(front, request, &id).await?;
+    }
+    let word =
+        TaskWord { id: id.clone(), app: app.id.clone(), proof: None, step, body: None, then: Vec::new() };
+    let answers = front.tasks.move_tasks(vec![word]).await;
+    let answers = answers.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    match answers.into_iter().next() {
+        Some(Ok(worded)) => Ok(json(StatusCode::OK, &WordedShown::of(&id, &worded))),
+        Some(Err(refusal)) => Err(not_moved(&refusal)),
+        None => Err(Problem::new(Kind::INTERNAL)),
+    }
+}
+
+body! {
+    /// Which tasks are sent again: those that failed, died or were cancelled, of all queues unless something
+    /// here leaves some out.
+    struct RedriveOfTasks {
+        /// Only those of this queue.
+        command: Option<String>,
+        /// Only those in this state: `failed`, `dead` or `cancelled`.
+        state: Option<String>,
+        /// Only those that this filter means (docs/filters.md).
+        q: Option<String>,
+        /// True: all of them, where nothing else is said.
+        all: Option<bool>,
+        /// True: they are only counted.
+        dry_run: Option<bool>,
+    }
+}
+
+/// What came of a redrive.
+#[derive(Serialize, ToSchema)]
+struct RedriveShown {
+    /// How many tasks were sent again or, in a dry run, would be.
+    count: u64,
+    /// Whether there may be more: the same request goes on with them.
+    more: bool,
+    /// Whether they were only counted.
+    dry_run: bool,
+}
+
+/// Sends tasks again, at most 10,000 with one request.
+#[utoipa::path(post, path = "/api/tasks/redrive", tag = "tasks", request_body = RedriveOfTasks,
+    responses((status = 200, body = RedriveShown)))]
+async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
+    let app = owner(&request)?.id.clone();
+    let mut fields = Fields::of_body::<RedriveOfTasks>(&request.body)?;
+    let command = fields.text("command", 1..=128);
+    if let Some(reason) = command.as_deref().and_then(|command| check_command(command).err()) {
+        fields.refuse("command", reason);
+    }
+    let state = fields.text("state", 1..=16).map(|word| word.parse::<TaskState>());
+    let state = match state {
+        Some(Ok(state @ (TaskState::Failed | TaskState::Dead | TaskState::Cancelled))) => Some(state),
+        Some(_) => {
+            fields.refuse("state", "must be one of: failed, dead, cancelled");
+            None
+        }
+        None => None,
+    };
+    let query = filters::of_fields(&mut fields, &sets::TASKS, front.clock.now());
+    let is_all = fields.boolean("all").unwrap_or(false);
+    let is_dry = fields.boolean("dry_run").unwrap_or(false);
+    if command.is_none() && state.is_none() && query.is_none() && !is_all {
+        fields.refuse("all", "must be true where no command, state or q says which tasks are meant");
+    }
+    fields.finish()?;
+    may_use(&request, command.as_deref())?;
+    let filter = TaskFilter { command, state, query };
+    let count = if is_dry {
+        let count = front.tasks.redrivable(&app, &filter, REDRIVE_MAX).await;
+        count.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?
+    } else {
+        redriven(&front, &app, &filter).await?
+    };
+    Ok(json(StatusCode::OK, &RedriveShown { count, more: count >= REDRIVE_MAX, dry_run: is_dry }))
+}
+
+/// Sends tasks again in steps, so that others have their turn in between.
+async fn redriven(front: &Front, app: &AppId, filter: &TaskFilter) -> Result<u64, Problem> {
+    let mut count = 0;
+    while count < REDRIVE_MAX {
+        let step = front.tasks.redrive_tasks(app, filter, REDRIVE_STEP.min(REDRIVE_MAX - count)).await;
+        match step.map_err(|error| Problem::of_store(error, Kind::NO_TASK))? {
+            0 => break,
+            step => count += step,
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,299 @@
+//! Schedules: when tasks are created, and which.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+use tidings_actors::{
+    model::schedule::{CRON_MAX, Calendar, CalendarFault},
+    ports::{COMMAND_MAX, PAYLOAD_DEFAULT, SCHEDULE_NAME_MAX, Schedule, ScheduleSettings},
+    time::Timestamp,
+};
+use tidings_entity::kind::{MissedTicks, TickOverlap};
+use utoipa::ToSchema;
+
+use super::{
+    claims::nothing,
+    creates::{ATTEMPTS_MAX, OF_DOTS, at_most, check_command, is_of_dots},
+    may_use, owner,
+    shown::raw,
+};
+use crate::http::{
+    bodies::{
+        body::body,
+        fields::Fields,
+        moment::iso,
+        paging::{Page, Query, page},
+        problem::{Kind, Problem},
+        raw::RawFields,
+    },
+    door::{
+        request::{Request, json},
+        route::{Access, Answer, Permission, Route, route},
+    },
+    front::Front,
+};
+
+/// What the cursors of the list are made for, beside the app.
+const SCHEDULES: &str = "schedules";
+/// How many of the next ticks one schedule shows.
+const TICKS_SHOWN: usize = 10;
+/// Most characters of the name of a zone.
+const ZONE_MAX: usize = 64;
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route::<__path_list, _, _>(Access::App(Permission::SchedulesRead), list),
+        route::<__path_show, _, _>(Access::App(Permission::SchedulesRead), show),
+        route::<__path_set, _, _>(Access::App(Permission::SchedulesUpdate), set),
+        route::<__path_remove, _, _>(Access::App(Permission::SchedulesUpdate), remove),
+        route::<__path_pause, _, _>(Access::App(Permission::SchedulesPause), pause),
+        route::<__path_resume, _, _>(Access::App(Permission::SchedulesPause), resume),
+    ]
+}
+
+body! {
+    /// When a schedule fires, and what it creates then. Each request says all of it.
+    struct ScheduleToSet {
+        /// The cron line: minute, hour, day of the month, month and day of the week, or `@hourly`, `@daily`,
+        /// `@weekly`, `@monthly` or `@yearly`.
+        cron: String,
+        /// The time zone of the line, by its IANA name, such as `Europe/Rome`; `UTC` where it is missing.
+        zone: Option<String>,
+        /// The command of its tasks.
+        command: String,
+        /// The payload of its tasks: any JSON, kept byte for byte, at most 256 KiB; `null` where it is
+        /// missing.
+        payload: Option<Value>,
+        /// The priority of its tasks, 0 to 9; 0 where it is missing.
+        priority: Option<u64>,
+        /// After how many attempts its tasks are dead; as the queue says where it is missing.
+        max_attempts: Option<u64>,
+        /// What is done about ticks that passed while no server ran: `one` task for all of them, or a task
+        /// for `each`, at most the newest 100. `one` where it is missing.
+        missed: Option<String>,
+        /// What is done at a tick while the task of the tick before has not ended: `allow` the next task,
+        /// `skip` it, or let it `wait` for that end. `allow` where it is missing.
+        overlap: Option<String>,
+    }
+}
+
+/// A schedule as it stands.
+#[derive(Serialize, ToSchema)]
+struct ScheduleShown {
+    /// The name of the schedule.
+    name: String,
+    /// The cron line of the schedule.
+    cron: String,
+    /// The time zone of the line.
+    zone: String,
+    /// The command of its tasks.
+    command: String,
+    /// The payload of its tasks, byte for byte.
+    #[schema(value_type = Object)]
+    payload: Option<Box<RawValue>>,
+    /// The priority of its tasks.
+    priority: u8,
+    /// After how many attempts its tasks are dead; missing: as their queue says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    /// What is done about missed ticks: `one` or `each`.
+    missed: &'static str,
+    /// What is done at a tick while the last task has not ended: `allow`, `skip` or `wait`.
+    overlap: &'static str,
+    /// Whether the schedule rests: it has no ticks.
+    paused: bool,
+    /// Its next ticks, in ISO 8601, UTC: ten of one schedule, one in a list; none while it rests.
+    next: Vec<String>,
+    /// The task that it created last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_task: Option<String>,
+    /// Ticks without a task because no server ran.
+    missed_ticks: u64,
+    /// Ticks without a task because the task before had not ended.
+    skipped_ticks: u64,
+    /// Why the last try to create its task failed; it is tried again every minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// When it was made.
+    created_at: String,
+    /// When a person changed it last.
+    updated_at: String,
+}
+
+impl ScheduleShown {
+    fn of(schedule: &Schedule, ticks: usize, now: Timestamp) -> Self {
+        let settings = &schedule.settings;
+        let calendar = Calendar::of(&settings.cron, &settings.zone).ok().filter(|_| !schedule.is_paused);
+        let from = schedule.last_tick.max(now);
+        let next = calendar.iter().flat_map(|calendar| {
+            std::iter::successors(calendar.after(from), move |tick| calendar.after(*tick)).take(ticks)
+        });
+        Self {
+            name: schedule.name.clone(),
+            cron: settings.cron.clone(),
+            zone: settings.zone.clone(),
+            command: settings.command.clone(),
+            payload: raw(Some(settings.payload.clone())),
+            priority: settings.priority,
+            max_attempts: settings.max_attempts,
+            missed: settings.missed.as_str(),
+            overlap: settings.overlap.as_str(),
+            paused: schedule.is_paused,
+            next: next.map(iso).collect(),
+            last_task: schedule.last_task.as_ref().map(ToString::to_string),
+            missed_ticks: schedule.missed_ticks,
+            skipped_ticks: schedule.skipped_ticks,
+            error: schedule.error.clone(),
+            created_at: iso(schedule.created_at),
+            updated_at: iso(schedule.updated_at),
+        }
+    }
+}
+
+/// The schedules of this app, by their names.
+#[utoipa::path(get, path = "/api/schedules", tag = "tasks",
+    params(
+        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = Page<ScheduleShown>)))]
+async fn list(front: Arc<Front>, request: Request) -> Answer {
+    let app = owner(&request)?.id.clone();
+    may_use(&request, None)?;
+    let query = Query::of(&request.query, &["limit", "cursor"])?;
+    let (limit, list) = (query.limit()?, format!("{SCHEDULES} {app}"));
+    let after: Option<String> = query.after(&list)?;
+    let schedules = front.tasks.schedules(&app, after.as_deref(), limit + 1).await;
+    let schedules = schedules.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    let now = front.clock.now();
+    let shown = |schedule: &_| ScheduleShown::of(schedule, 1, now);
+    Ok(json(StatusCode::OK, &page(schedules, limit, &list, |schedule| schedule.name.clone(), shown)))
+}
+
+/// One schedule, with its next ten ticks.
+#[utoipa::path(get, path = "/api/schedules/{name}", tag = "tasks", params(("name" = String, Path)),
+    responses((status = 200, body = ScheduleShown)))]
+async fn show(front: Arc<Front>, request: Request) -> Answer {
+    let schedule = seen(&front, &request).await?;
+    Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
+}
+
+/// The schedule in the path, if its caller may see it: one of a command that its token is for.
+async fn seen(front: &Front, request: &Request) -> Result<Schedule, Problem> {
+    let app = owner(request)?;
+    let schedule = front.tasks.schedule(&app.id, name(request)?).await;
+    let schedule = schedule.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    let may = request.may_use(&schedule.settings.command);
+    if may { Ok(schedule) } else { Err(Problem::new(Kind::NO_SCHEDULE)) }
+}
+
+/// Makes a schedule, or changes it. With another `cron` or `zone` it begins anew: no tick before now is owed.
+#[utoipa::path(put, path = "/api/schedules/{name}", tag = "tasks", params(("name" = String, Path)),
+    request_body = ScheduleToSet, responses(
+        (status = 200, body = ScheduleShown),
+        (status = 409, description = "the app has as many schedules as it may have")
+    ))]
+async fn set(front: Arc<Front>, request: Request) -> Answer {
+    let app = owner(&request)?;
+    let name = name(&request)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if name.is_empty() || name.len() > SCHEDULE_NAME_MAX || !name.bytes().all(is_plain) {
+        let reason = format!("must be 1 to {SCHEDULE_NAME_MAX} letters, digits and _.-");
+        return Err(Problem::invalid_field("name", reason));
+    }
+    if is_of_dots(name) {
+        return Err(Problem::invalid_field("name", OF_DOTS));
+    }
+    let settings = settings(&request.body)?;
+    may_use(&request, Some(&settings.command))?;
+    // What is there under this name may be of a command that the token is not for.
+    if let Ok(there) = front.tasks.schedule(&app.id, name).await
+        && !request.may_use(&there.settings.command)
+    {
+        return Err(Problem::new(Kind::NO_SCHEDULE));
+    }
+    let schedule = front.tasks.set_schedule(&app.id, name, &settings).await;
+    let schedule = schedule.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
+}
+
+fn settings(body: &[u8]) -> Result<ScheduleSettings, Problem> {
+    let mut raw = RawFields::of(body)?;
+    let payload = raw.take("payload")?.map_or("null", RawValue::get).to_owned();
+    let mut fields = Fields::of_body::<ScheduleToSet>(&raw.rest())?;
+    fields.is_kept_raw("payload");
+    if payload.len() as u64 > PAYLOAD_DEFAULT {
+        fields.refuse("payload", format!("must have at most {PAYLOAD_DEFAULT} bytes"));
+    }
+    let command = fields.required_text("command", 1..=COMMAND_MAX);
+    if let Err(reason) = check_command(&command)
+        && !command.is_empty()
+    {
+        fields.refuse("command", reason);
+    }
+    let cron = fields.required_text("cron", 1..=CRON_MAX);
+    let zone = fields.text("zone", 1..=ZONE_MAX).unwrap_or_else(|| "UTC".to_owned());
+    match Calendar::of(&cron, &zone) {
+        Err(CalendarFault::Cron(fault)) if !cron.is_empty() => fields.refuse("cron", fault.to_string()),
+        Err(fault @ CalendarFault::Zone(_)) => fields.refuse("zone", fault.to_string()),
+        _ => {}
+    }
+    let words = |words: Vec<&str>| words.join(", ");
+    let missed = words(MissedTicks::ALL.iter().map(|word| word.as_str()).collect());
+    let overlap = words(TickOverlap::ALL.iter().map(|word| word.as_str()).collect());
+    let settings = ScheduleSettings {
+        command,
+        cron,
+        zone,
+        payload,
+        missed: fields.word("missed", &missed).unwrap_or(MissedTicks::One),
+        overlap: fields.word("overlap", &overlap).unwrap_or(TickOverlap::Allow),
+        priority: at_most(&mut fields, "priority", 0, 9)
+            .and_then(|number| u8::try_from(number).ok())
+            .unwrap_or(0),
+        max_attempts: at_most(&mut fields, "max_attempts", 1, ATTEMPTS_MAX)
+            .and_then(|most| u32::try_from(most).ok()),
+    };
+    fields.finish()?;
+    Ok(settings)
+}
+
+/// Removes a schedule. Tasks that it created stay.
+#[utoipa::path(delete, path = "/api/schedules/{name}", tag = "tasks", params(("name" = String, Path)),
+    responses((status = 204, description = "the schedule is gone")))]
+async fn remove(front: Arc<Front>, request: Request) -> Answer {
+    let schedule = seen(&front, &request).await?;
+    let removed = front.tasks.remove_schedule(&schedule.app, &schedule.name).await;
+    removed.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    Ok(nothing())
+}
+
+/// Lets a schedule rest. Ticks that pass meanwhile are not owed.
+#[utoipa::path(post, path = "/api/schedules/{name}/pause", tag = "tasks", params(("name" = String, Path)),
+    responses((status = 200, body = ScheduleShown)))]
+async fn pause(front: Arc<Front>, request: Request) -> Answer {
+    paused(&front, &request, true).await
+}
+
+/// Lets a schedule go on with the ticks from now on.
+#[utoipa::path(post, path = "/api/schedules/{name}/resume", tag = "tasks", params(("name" = String, Path)),
+    responses((status = 200, body = ScheduleShown)))]
+async fn resume(front: Arc<Front>, request: Request) -> Answer {
+    paused(&front, &request, false).await
+}
+
+async fn paused(front: &Front, request: &Request, is_paused: bool) -> Answer {
+    Fields::of_optional(&request.body)?.finish()?;
+    let schedule = seen(front, request).await?;
+    let schedule = front.tasks.pause_schedule(&schedule.app, &schedule.name, is_paused).await;
+    let schedule = schedule.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
+}
+
+/// The name in the path.
+fn name(request: &Request) -> Result<&str, Problem> {
+    request.parameters.first().map(String::as_str).ok_or_else(|| Problem::new(Kind::NO_SCHEDULE))
+}

@@ -1,0 +1,63 @@
+//! Every template with its data, and without.
+
+use serde_json::json;
+
+use super::*;
+
+/// What each template needs at least.
+fn needed(template: Template) -> Value {
+    match template {
+        Template::WorkflowCompleted
+        | Template::WorkflowFailed
+        | Template::JobCompleted
+        | Template::JobFailed
+        | Template::Welcome => json!({ "name": "docs" }),
+        Template::TestResults => json!({ "name": "docs", "passed": 7, "failed": 2 }),
+        Template::Entry => json!({ "name": "docs", "type": "sink.opened" }),
+        Template::Digest => json!({
+            "name": "ops", "count": 1, "summary": "", "is_full": true,
+            "entries": [{ "number": 7, "at": "now", "type": "sink.opened", "place": "docs", "what": "" }],
+        }),
+    }
+}
+
+#[test]
+fn every_template_is_filled_in_and_names_what_is_missing() {
+    let templates = Templates::new();
+    for template in Template::ALL {
+        let data = needed(*template);
+        let mail = templates.render(*template, &data).unwrap_or_else(|fault| panic!("{fault}"));
+        assert!(mail.subject.starts_with("[Tidings] ") && mail.subject.lines().count() == 1, "{mail:?}");
+        assert!(mail.html.contains("<!doctype html>") && mail.text.len() > 5, "{mail:?}");
+        for key in data.as_object().expect("an object").keys() {
+            let mut without = data.clone();
+            without.as_object_mut().expect("an object").remove(key);
+            let fault = templates.render(*template, &without).expect_err(key).to_string();
+            assert!(fault.contains(template.as_str()) && fault.contains("undefined"), "{key}: {fault}");
+        }
+    }
+}
+
+#[test]
+fn what_may_be_added_is_shown_in_both_bodies() {
+    let templates = Templates::new();
+    let more = json!({
+        "name": "docs", "reason": "<b>no</b>", "footer": "the footer", "facts": [{ "name": "at", "value": "9" }],
+    });
+    let mail = templates.render(Template::WorkflowFailed, &more).expect("a mail");
+    expect_test::expect![[r#"
+        docs failed.
+        Reason: <b>no</b>
+
+        at: 9
+
+        -- 
+        the footer
+    "#]]
+    .assert_eq(&mail.text);
+    assert!(mail.html.contains("Reason: &lt;b&gt;no&lt;"), "{}", mail.html);
+    assert!(mail.html.contains("<th style=\"text-align: left; padding: 2px 12px 2px 0\">at</th><td>9</td>"));
+    let results = json!({ "name": "docs", "passed": 7, "failed": 2, "skipped": 1 });
+    let mail = templates.render(Template::TestResults, &results).expect("a mail");
+    assert_eq!(mail.text, "docs: 7 passed, 2 failed, 1 skipped.\n");
+}

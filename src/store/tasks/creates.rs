@@ -1,0 +1,281 @@
+//! Tasks that a turn creates: all of a request or none, decided before anything is written.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    model::task::rank,
+    ports::{
+        CreateRefusal, CreatedTask, Creation, DEPTH_MAX, NewTask, OPEN_BYTES_MAX, OPEN_TASKS_MAX, Origin,
+        QUEUES_MAX, QueueSettings, StoreError,
+    },
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, QueueId, TaskId},
+    kind::TaskState,
+};
+
+use super::{Operation, moment, news::TaskChanges, queues::Queues, text};
+use crate::{
+    Context,
+    rows::{self, LISTED_MAX, list, signed, sized},
+};
+
+/// The task that others follow up.
+pub(super) struct Parent {
+    pub(super) id: TaskId,
+    pub(super) depth: i64,
+    pub(super) origin: Origin,
+}
+
+#[derive(FromQueryResult)]
+struct KeyedTask {
+    id: TaskId,
+    queue_id: QueueId,
+    key_hash: String,
+    request_hash: Option<String>,
+}
+
+/// What an app has, over all of its queues.
+#[derive(Clone, Default, FromQueryResult)]
+struct AppUse {
+    app_id: String,
+    queues: i64,
+    open: i64,
+    bytes: i64,
+}
+
+/// A key in a queue, and the task and request that used it.
+type Keys = HashMap<(QueueId, String), (TaskId, String)>;
+
+/// The tasks that a turn creates.
+pub(super) struct Creates {
+    keys: Keys,
+    uses: HashMap<AppId, AppUse>,
+    rows: Vec<Vec<Value>>,
+    payloads: Vec<Vec<Value>>,
+    changes: Arc<TaskChanges>,
+    wake_at: Option<Timestamp>,
+    at: Timestamp,
+}
+
+const TYPES: [&str; 17] = [
+    "text", "text", "text", "text", "bigint", "bigint", "bigint", "bigint", "text", "text", "text", "bigint",
+    "text", "text", "text", "bigint", "bigint",
+];
+
+impl Creates {
+    /// Reads which keys are in use and what apps have.
+    pub(super) async fn load<'t>(
+        connection: &impl ConnectionTrait,
+        context: &Context,
+        operations: &'t [Operation],
+        of_ticks: impl Iterator<Item = &'t AppId>,
+        at: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let changes = context.tasks.clone();
+        let (keys, uses) = (HashMap::new(), HashMap::new());
+        let mut creates =
+            Self { keys, uses, rows: Vec::new(), payloads: Vec::new(), changes, wake_at: None, at };
+        let asked: Vec<(&AppId, &NewTask)> = operations.iter().flat_map(asked).collect();
+        let keyed: BTreeSet<(QueueId, &str)> = asked
+            .iter()
+            .filter_map(|(app, task)| {
+                Some((QueueId::of(app, &task.command), task.key.as_ref()?.key_hash.as_str()))
+            })
+            .collect();
+        let keyed: Vec<Vec<Value>> =
+            keyed.into_iter().map(|(queue, key)| vec![queue.into(), key.into()]).collect();
+        for some in keyed.chunks(LISTED_MAX) {
+            let (values, bound) = list(connection, &["text", "text"], some);
+            let text = format!(
+                "with v(queue_id, key_hash) as ({values})
+                 select distinct t.id, t.queue_id, t.key_hash, t.request_hash from v
+                 join task t on t.queue_id = v.queue_id and t.key_hash = v.key_hash"
+            );
+            for found in rows::all::<KeyedTask>(connection, "task", &text, bound).await? {
+                let request = found.request_hash.unwrap_or_default();
+                creates.keys.insert((found.queue_id, found.key_hash), (found.id, request));
+            }
+        }
+        let apps: BTreeSet<&AppId> = asked.iter().map(|(app, _)| *app).chain(of_ticks).collect();
+        let apps: Vec<Vec<Value>> = apps.into_iter().map(|app| vec![app.clone().into()]).collect();
+        for some in apps.chunks(LISTED_MAX) {
+            let (values, bound) = list(connection, &["text"], some);
+            let text = format!(
+                "with v(app_id) as ({values})
+                 select app_id, count(*) as queues,
+                   cast(sum(waiting + ready + claimed + aside) as bigint) as open,
+                   cast(sum(bytes) as bigint) as bytes
+                 from queue where app_id in (select app_id from v) group by app_id"
+            );
+            for found in rows::all::<AppUse>(connection, "queue", &text, bound).await? {
+                if let Ok(app) = found.app_id.parse() {
+                    creates.uses.insert(app, found);
+                }
+            }
+        }
+        Ok(creates)
+    }
+
+    /// Creates all of these tasks of an app, or none.
+    pub(super) fn create(
+        &mut self,
+        app: &AppId,
+        tasks: &[NewTask],
+        parent: Option<&Parent>,
+        queues: &mut Queues,
+    ) -> Creation {
+        let mut used = self.uses.get(app).cloned().unwrap_or_default();
+        let (mut keys, mut fresh): (Keys, BTreeSet<QueueId>) = Default::default();
+        let mut created = Vec::with_capacity(tasks.len());
+        if parent.is_some_and(|parent| parent.depth >= DEPTH_MAX) {
+            return Err(CreateRefusal::Depth);
+        }
+        for (index, task) in tasks.iter().enumerate() {
+            let queue = QueueId::of(app, &task.command);
+            if let Some(key) = &task.key {
+                let place = (queue.clone(), key.key_hash.clone());
+                if let Some((id, request)) = keys.get(&place).or_else(|| self.keys.get(&place)) {
+                    if *request != key.request_hash {
+                        return Err(CreateRefusal::KeyReused(index));
+                    }
+                    created.push(CreatedTask { id: id.clone(), is_new: false });
+                    continue;
+                }
+                keys.insert(place, (task.id.clone(), key.request_hash.clone()));
+            }
+            let limit = queues.get(&queue).map_or_else(
+                || QueueSettings::default().payload_limit(),
+                |queue| queue.settings.payload_limit(),
+            );
+            if task.payload.len() as u64 > limit {
+                return Err(CreateRefusal::PayloadTooLarge(index, limit));
+            }
+            if queues.get(&queue).is_none() && fresh.insert(queue) {
+                used.queues += 1;
+            }
+            used.open += 1;
+            used.bytes += i64::try_from(task.payload.len()).unwrap_or(i64::MAX);
+            created.push(CreatedTask { id: task.id.clone(), is_new: true });
+        }
+        within(&used, &created, !fresh.is_empty())?;
+        self.uses.insert(app.clone(), used);
+        self.keys.extend(keys);
+        for (task, created) in tasks.iter().zip(&created) {
+            if created.is_new {
+                self.add(app, task, parent, queues);
+            }
+        }
+        Ok(created)
+    }
+
+    fn add(&mut self, app: &AppId, task: &NewTask, parent: Option<&Parent>, queues: &mut Queues) {
+        queues.make(app, &task.command, self.at);
+        let id = QueueId::of(app, &task.command);
+        let Some(queue) = queues.get_mut(&id) else { return };
+        let run_at = task.delay.map_or(task.run_at, |delay| Some(self.at.after(delay)));
+        let run_at = run_at.filter(|run_at| *run_at > self.at);
+        let state = if run_at.is_some() { TaskState::Waiting } else { TaskState::Ready };
+        let bytes = i64::try_from(task.payload.len()).unwrap_or(i64::MAX);
+        queue.moved(None, state, bytes);
+        self.wake_at = self.wake_at.into_iter().chain(run_at).min();
+        let ageing = queue.settings.ageing_ms.map(std::time::Duration::from_millis);
+        let max_attempts = task.max_attempts.unwrap_or_else(|| queue.settings.attempts());
+        let origin = parent.map_or(&task.origin, |parent| &parent.origin);
+        self.rows.push(vec![
+            task.id.clone().into(),
+            id.into(),
+            app.clone().into(),
+            state.into(),
+            rank(task.priority, self.changes.next_rank(self.at), ageing).into(),
+            moment(run_at),
+            i64::from(task.priority).into(),
+            i64::from(max_attempts).into(),
+            origin.kind.into(),
+            origin.name.clone().into(),
+            text(parent.map(|parent| parent.id.as_str())),
+            parent.map_or(0, |parent| parent.depth + 1).into(),
+            text(task.key.as_ref().map(|key| key.key_hash.as_str())),
+            text(task.key.as_ref().map(|key| key.request_hash.as_str())),
+            text(task.callback.as_deref()),
+            bytes.into(),
+            self.at.0.into(),
+        ]);
+        self.payloads.push(vec![task.id.clone().into(), task.payload.clone().into()]);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    /// When the first of them is due that is not yet.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.wake_at
+    }
+
+    pub(super) async fn write(
+        &self,
+        connection: &impl ConnectionTrait,
+        queues: &mut Queues,
+    ) -> Result<(), StoreError> {
+        queues.insert_new(connection).await?;
+        // No padding: a row must not be inserted twice.
+        for some in sized(connection, &self.rows) {
+            let (values, bound) = list(connection, &TYPES, some);
+            let text = format!(
+                "with v(id, queue_id, app_id, state, rank, wake_at, priority, max_attempts, origin_kind,
+                   origin, parent_id, depth, key_hash, request_hash, callback, bytes, at) as ({values})
+                 insert into task (id, queue_id, app_id, state, rank, wake_at, priority, attempts, abandons,
+                   max_attempts, origin_kind, origin, parent_id, depth, key_hash, request_hash, callback,
+                   bytes, created_at, updated_at)
+                 select id, queue_id, app_id, state, rank, nullif(wake_at, -1), priority, 0, 0, max_attempts,
+                   origin_kind, origin, nullif(parent_id, ''), depth, nullif(key_hash, ''),
+                   nullif(request_hash, ''), nullif(callback, ''), bytes, at, at from v"
+            );
+            rows::execute(connection, "task", &text, bound).await?;
+        }
+        for some in sized(connection, &self.payloads) {
+            let (values, bound) = list(connection, &["text", "text"], some);
+            let text = format!(
+                "with v(task_id, payload) as ({values})
+                 insert into task_body (task_id, payload) select task_id, payload from v"
+            );
+            rows::execute(connection, "task_body", &text, bound).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an app may have so much. What is there already is no reason to refuse what makes nothing.
+fn within(used: &AppUse, created: &[CreatedTask], makes_queues: bool) -> Result<(), CreateRefusal> {
+    if !created.iter().any(|task| task.is_new) {
+        return Ok(());
+    }
+    if makes_queues && used.queues > signed(QUEUES_MAX) {
+        return Err(CreateRefusal::Queues);
+    }
+    if used.open > signed(OPEN_TASKS_MAX) {
+        return Err(CreateRefusal::OpenTasks);
+    }
+    if used.bytes > signed(OPEN_BYTES_MAX) {
+        return Err(CreateRefusal::OpenBytes);
+    }
+    Ok(())
+}
+
+/// The tasks that an operation may create.
+fn asked(operation: &Operation) -> Vec<(&AppId, &NewTask)> {
+    match operation {
+        Operation::Create(app, tasks) => tasks.iter().map(|task| (app, task)).collect(),
+        Operation::Move(words) => {
+            words.iter().flat_map(|word| word.then.iter().map(move |task| (&word.app, task))).collect()
+        }
+        Operation::Claim(_) | Operation::Wake => Vec::new(),
+    }
+}

@@ -1,0 +1,416 @@
+//! Tasks that move by a word or by the clock: read and locked first, decided in memory, written at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use tidings_actors::{
+    deliverer::retry::RetryRules,
+    model::task::{ClaimProof, MoveRefusal, Moved, TaskMove, TaskStanding},
+    ports::{Origin, QueueSettings, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{QueueId, TaskId},
+    kind::{EntryType, OriginKind, TaskState},
+    task,
+};
+
+use super::{
+    Operation,
+    creates::{Creates, Parent},
+    for_update, moment,
+    queues::{Queues, is_open},
+    text,
+};
+use crate::{
+    Context,
+    ledger::Note,
+    rows::{self, LISTED_MAX, list, signed, sized},
+};
+
+/// The word in `flag` of a task that is cancelled once its claim ends.
+pub(super) const CANCEL: &str = "cancel";
+/// Tasks that become due, and claims that end, in one turn.
+const WAKE_MAX: u64 = 500;
+
+/// A task of a turn, whose row it holds.
+struct HeldTask {
+    row: task::Model,
+    standing: TaskStanding,
+    result: Option<String>,
+    progress: Option<String>,
+}
+
+impl HeldTask {
+    fn of(row: task::Model) -> Self {
+        let standing = standing(&row);
+        Self { row, standing, result: None, progress: None }
+    }
+
+    fn is_changed(&self) -> bool {
+        standing(&self.row) != self.standing
+    }
+}
+
+fn standing(row: &task::Model) -> TaskStanding {
+    TaskStanding {
+        state: row.state,
+        attempts: row.attempts,
+        abandons: row.abandons,
+        max_attempts: row.max_attempts,
+        claim: row.claim.clone(),
+        worker: row.worker.clone(),
+        claimed_at: row.claimed_at.map(Timestamp),
+        wake_at: row.wake_at.map(Timestamp),
+        is_flagged: row.flag.is_some(),
+        is_keyed: row.key_hash.is_some(),
+        ended_at: row.ended_at.map(Timestamp),
+        error: row.error.clone(),
+    }
+}
+
+/// The tasks that a turn moves.
+pub(super) struct Moves {
+    held: BTreeMap<TaskId, HeldTask>,
+    due: Vec<TaskId>,
+    expired: Vec<TaskId>,
+    at: Timestamp,
+}
+
+impl Moves {
+    pub(super) async fn load(
+        connection: &impl ConnectionTrait,
+        operations: &[Operation],
+        at: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let ids: BTreeSet<&TaskId> = operations
+            .iter()
+            .filter_map(|operation| match operation {
+                Operation::Move(words) => Some(words),
+                _ => None,
+            })
+            .flatten()
+            .map(|word| &word.id)
+            .collect();
+        let mut moves = Self { held: BTreeMap::new(), due: Vec::new(), expired: Vec::new(), at };
+        let ids: Vec<Vec<Value>> = ids.into_iter().map(|id| vec![id.clone().into()]).collect();
+        let lock = for_update(connection, "t", false);
+        for some in ids.chunks(LISTED_MAX) {
+            let (values, bound) = list(connection, &["text"], some);
+            let text = format!(
+                "with v(id) as ({values}) select t.* from task t where t.id in (select id from v)
+                 order by t.id{lock}"
+            );
+            moves.hold(rows::all(connection, "task", &text, bound).await?);
+        }
+        if operations.iter().any(|operation| matches!(operation, Operation::Wake)) {
+            moves.due = moves.find_over(connection, TaskState::Waiting).await?;
+            moves.expired = moves.find_over(connection, TaskState::Claimed).await?;
+        }
+        Ok(moves)
+    }
+
+    /// Tasks in this state whose moment has come. Those that another replica moves now are passed over.
+    async fn find_over(
+        &mut self,
+        connection: &impl ConnectionTrait,
+        state: TaskState,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let text = format!(
+            "select t.* from task t where t.state = '{state}' and t.wake_at <= $1
+             order by t.wake_at, t.id limit $2{}",
+            for_update(connection, "t", true)
+        );
+        let values = vec![self.at.0.into(), signed(WAKE_MAX).into()];
+        let found: Vec<task::Model> = rows::all(connection, "task", &text, values).await?;
+        let ids = found.iter().map(|row| row.id.clone()).collect();
+        self.hold(found);
+        Ok(ids)
+    }
+
+    fn hold(&mut self, found: Vec<task::Model>) {
+        for row in found {
+            self.held.entry(row.id.clone()).or_insert_with(|| HeldTask::of(row));
+        }
+    }
+
+    pub(super) fn queues(&self) -> BTreeSet<QueueId> {
+        self.held.values().map(|task| task.row.queue_id.clone()).collect()
+    }
+
+    /// Does what words say; an answer to each.
+    pub(super) fn say(
+        &mut self,
+        context: &Context,
+        words: &[TaskWord],
+        queues: &mut Queues,
+        creates: &mut Creates,
+    ) -> Vec<Result<Worded, WordRefusal>> {
+        words.iter().map(|word| self.say_one(context, word, queues, creates)).collect()
+    }
+
+    fn say_one(
+        &mut self,
+        context: &Context,
+        word: &TaskWord,
+        queues: &mut Queues,
+        creates: &mut Creates,
+    ) -> Result<Worded, WordRefusal> {
+        let held = self.held.get(&word.id).filter(|task| task.row.app_id == word.app);
+        let Some(task) = held else { return Err(WordRefusal::Move(MoveRefusal::NotFound)) };
+        let settings = settings(queues, &task.row.queue_id);
+        let limit = settings.payload_limit();
+        if word.step == TaskMove::Complete && word.body.as_ref().is_some_and(|body| body.len() as u64 > limit)
+        {
+            return Err(WordRefusal::ResultTooLarge(limit));
+        }
+        let mut after = task.standing.clone();
+        let moved = apply(context, &settings, &mut after, &word.step, word.proof.as_ref(), self.at)
+            .map_err(WordRefusal::Move)?;
+        let mut then = Vec::new();
+        if moved == Moved::Now && !word.then.is_empty() {
+            let parent = Parent { id: task.row.id.clone(), depth: task.row.depth, origin: origin(&task.row) };
+            then = creates.create(&word.app, &word.then, Some(&parent), queues).map_err(WordRefusal::Then)?;
+        }
+        let shown = Worded {
+            moved,
+            state: after.state,
+            wake_at: after.wake_at,
+            attempts: u64::try_from(after.attempts).unwrap_or(0),
+            then,
+        };
+        if let Some(task) = self.held.get_mut(&word.id) {
+            match (&word.step, moved) {
+                (TaskMove::Complete, Moved::Now) => task.result.clone_from(&word.body),
+                (TaskMove::Heartbeat(_), Moved::Now) if word.body.is_some() => {
+                    task.progress.clone_from(&word.body);
+                }
+                _ => {}
+            }
+            move_to(task, after, queues);
+        }
+        Ok(shown)
+    }
+
+    /// Does what the clock asks for.
+    pub(super) fn wake(&mut self, context: &Context, queues: &mut Queues) -> Woken {
+        let (due, expired) = (std::mem::take(&mut self.due), std::mem::take(&mut self.expired));
+        Woken {
+            due: self.pass(context, due, &TaskMove::Due, queues),
+            expired: self.pass(context, expired, &TaskMove::Expire, queues),
+            ..Woken::default()
+        }
+    }
+
+    /// Moves tasks by the clock; those that moved otherwise in this turn stay. How many moved.
+    fn pass(&mut self, context: &Context, ids: Vec<TaskId>, step: &TaskMove, queues: &mut Queues) -> u64 {
+        let mut count = 0;
+        for id in ids {
+            let Some(task) = self.held.get_mut(&id) else { continue };
+            let settings = settings(queues, &task.row.queue_id);
+            let mut after = task.standing.clone();
+            if apply(context, &settings, &mut after, step, None, self.at).is_ok() {
+                move_to(task, after, queues);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Writes the tasks that changed.
+    pub(super) async fn write(
+        &self,
+        connection: &impl ConnectionTrait,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let changed: Vec<Vec<Value>> =
+            self.held.values().filter(|task| task.is_changed()).map(|task| written(task, at)).collect();
+        const TYPES: [&str; 12] = [
+            "text", "text", "bigint", "bigint", "bigint", "text", "text", "bigint", "text", "bigint", "text",
+            "bigint",
+        ];
+        for some in changed.chunks(LISTED_MAX) {
+            let (values, bound) = list(connection, &TYPES, some);
+            let text = format!(
+                "with v(id, state, wake_at, attempts, abandons, claim, worker, claimed_at, flag, ended_at,
+                   error, at) as ({values})
+                 update task set state = v.state, wake_at = nullif(v.wake_at, -1), attempts = v.attempts,
+                   abandons = v.abandons, claim = nullif(v.claim, ''), worker = nullif(v.worker, ''),
+                   claimed_at = nullif(v.claimed_at, -1), flag = nullif(v.flag, ''),
+                   ended_at = nullif(v.ended_at, -1), error = nullif(v.error, ''), updated_at = v.at
+                 from v where task.id = v.id"
+            );
+            rows::execute(connection, "task", &text, bound).await?;
+        }
+        let bodies = |body: fn(&HeldTask) -> Option<&String>| -> Vec<Vec<Value>> {
+            let bodies = self.held.values().filter_map(|task| Some((&task.row.id, body(task)?)));
+            bodies.map(|(id, body)| vec![id.clone().into(), body.as_str().into()]).collect()
+        };
+        write_bodies(connection, "result", &bodies(|task| task.result.as_ref())).await?;
+        write_bodies(connection, "progress", &bodies(|task| task.progress.as_ref())).await
+    }
+
+    /// Tasks that a schedule created, and that ended.
+    pub(super) fn ended_of_ticks(&self) -> Vec<TaskId> {
+        let has_ended = |task: &&HeldTask| task.is_changed() && !is_open(task.standing.state);
+        let is_of_tick =
+            |task: &&HeldTask| task.row.origin_kind == OriginKind::Tick && task.row.parent_id.is_none();
+        let ended = self.held.values().filter(has_ended).filter(is_of_tick);
+        ended.map(|task| task.row.id.clone()).collect()
+    }
+
+    /// What others are told of the moves, and what ledgers are.
+    pub(super) fn told(&self, queues: &Queues) -> (TaskNews, Vec<Note>) {
+        let (mut news, mut notes) = (TaskNews::default(), Vec::new());
+        for task in self.held.values().filter(|task| task.is_changed()) {
+            if is_open(task.standing.state) {
+                news.wake_at = news.wake_at.into_iter().chain(task.standing.wake_at).min();
+                continue;
+            }
+            news.ended.insert(task.row.id.clone());
+            let lived = self.at.since(Timestamp(task.row.created_at));
+            news.tally.ended.push((task.standing.state, lived));
+            if task.standing.state == TaskState::Dead {
+                let command = queues.get(&task.row.queue_id).map(|queue| queue.command.clone());
+                let (row, standing) = (&task.row, &task.standing);
+                let note = Note::new(row.app_id.clone(), row.id.as_str(), EntryType::TaskDead, origin(row));
+                let note = note.with("command", command).with("attempts", standing.attempts);
+                notes.push(note.with("error", standing.error.clone()));
+            }
+        }
+        (news, notes)
+    }
+}
+
+fn settings(queues: &Queues, id: &QueueId) -> QueueSettings {
+    queues.get(id).map(|queue| queue.settings.clone()).unwrap_or_default()
+}
+
+fn origin(row: &task::Model) -> Origin {
+    Origin { kind: row.origin_kind, name: row.origin.clone() }
+}
+
+fn apply(
+    context: &Context,
+    settings: &QueueSettings,
+    standing: &mut TaskStanding,
+    step: &TaskMove,
+    proof: Option<&ClaimProof>,
+    at: Timestamp,
+) -> Result<Moved, MoveRefusal> {
+    let (policy, base, cap) = settings.backoff();
+    let rules = RetryRules { policy, base, cap, window: cap };
+    let backoff = |attempts: i64| {
+        rules.wait(u32::try_from(attempts).unwrap_or(u32::MAX).max(1), None, &*context.random)
+    };
+    standing.apply(step, proof, &settings.rules(), &backoff, at)
+}
+
+fn move_to(task: &mut HeldTask, after: TaskStanding, queues: &mut Queues) {
+    let (from, to) = (task.standing.state, after.state);
+    task.standing = after;
+    if from != to
+        && let Some(queue) = queues.get_mut(&task.row.queue_id)
+    {
+        queue.moved(Some(from), to, task.row.bytes);
+    }
+}
+
+fn written(task: &HeldTask, at: Timestamp) -> Vec<Value> {
+    let standing = &task.standing;
+    vec![
+        task.row.id.clone().into(),
+        standing.state.into(),
+        moment(standing.wake_at),
+        standing.attempts.into(),
+        standing.abandons.into(),
+        text(standing.claim.as_deref()),
+        text(standing.worker.as_deref()),
+        moment(standing.claimed_at),
+        text(standing.is_flagged.then_some(CANCEL)),
+        moment(standing.ended_at),
+        text(standing.error.as_deref()),
+        at.0.into(),
+    ]
+}
+
+async fn write_bodies(
+    connection: &impl ConnectionTrait,
+    column: &str,
+    bodies: &[Vec<Value>],
+) -> Result<(), StoreError> {
+    for some in sized(connection, bodies) {
+        let (values, bound) = list(connection, &["text", "text"], some);
+        let text = format!(
+            "with v(id, body) as ({values}) update task_body set {column} = v.body from v
+             where task_body.task_id = v.id"
+        );
+        rows::execute(connection, "task_body", &text, bound).await?;
+    }
+    Ok(())
+}
+
+#[derive(FromQueryResult)]
+struct GoneTask {
+    queue_id: QueueId,
+    state: TaskState,
+    bytes: i64,
+}
+
+/// Removes ended tasks whose time is over, at most `limit`. How many went.
+pub(crate) async fn forget(
+    connection: &impl ConnectionTrait,
+    at: Timestamp,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let mut gone: Vec<GoneTask> = Vec::new();
+    for state in TaskState::ALL.iter().filter(|state| !is_open(**state)) {
+        let left = limit.saturating_sub(gone.len() as u64);
+        let text = "delete from task where id in (select id from task where state = $1 and wake_at <= $2
+                      order by wake_at, id limit $3) returning queue_id, state, bytes";
+        let values = vec![(*state).into(), at.0.into(), signed(left).into()];
+        gone.extend(rows::all::<GoneTask>(connection, "task", text, values).await?);
+    }
+    if gone.is_empty() {
+        return Ok(0);
+    }
+    let ids = gone.iter().map(|task| task.queue_id.clone()).collect();
+    let mut queues = Queues::load(connection, &ids).await?;
+    for task in &gone {
+        if let Some(queue) = queues.get_mut(&task.queue_id) {
+            queue.left(task.state, task.bytes);
+        }
+    }
+    queues.write(connection).await?;
+    Ok(gone.len() as u64)
+}
+
+/// Voids all claims of a restored database: what workers did with them since the backup is not known. Their
+/// attempts are taken back.
+pub(crate) async fn of_restored(connection: &impl ConnectionTrait, at: Timestamp) -> Result<(), StoreError> {
+    let count = "(select count(*) from task t where t.queue_id = queue.id and t.state = 'claimed'
+                   and t.flag is";
+    let bytes = "(select coalesce(sum(t.bytes), 0) from task t where t.queue_id = queue.id
+                   and t.state = 'claimed' and t.flag is not null)";
+    let texts = [
+        format!(
+            "update queue set ready = ready + {count} null), cancelled = cancelled + {count} not null),
+               bytes = bytes - {bytes}, claimed = 0 where claimed > 0"
+        ),
+        format!(
+            "update task set state = 'cancelled', claim = null, flag = null, ended_at = {0}, updated_at = {0},
+               wake_at = {1} where state = 'claimed' and flag is not null",
+            at.0,
+            at.after(QueueSettings::default().rules().retention).0
+        ),
+        format!(
+            "update task set state = 'ready', claim = null, worker = null, wake_at = null,
+               attempts = attempts - 1, updated_at = {} where state = 'claimed'",
+            at.0
+        ),
+    ];
+    for text in &texts {
+        rows::execute(connection, "task", text, vec![]).await?;
+    }
+    Ok(())
+}

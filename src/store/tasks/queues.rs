@@ -1,0 +1,433 @@
+//! Queues: their settings and numbers, and the queues of a turn, whose rows it holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
+use tidings_actors::{
+    model::task::ClaimRate,
+    ports::{QUEUES_MAX, Queue, QueueSettings, StoreError},
+    time::Timestamp,
+};
+use tidings_entity::{
+    id::{AppId, QueueId},
+    kind::TaskState,
+};
+
+use super::{for_update, queue_lists::queue};
+use crate::{
+    error::{OfTable, undecodable},
+    rows::{self, LISTED_MAX, list, signed},
+};
+
+/// The states that count in columns of `queue`, in the order of [`TaskState::ALL`].
+const STATES: usize = TaskState::ALL.len();
+
+/// The place of a state in [`TaskState::ALL`].
+fn index(state: TaskState) -> usize {
+    TaskState::ALL.iter().position(|other| *other == state).unwrap_or(0)
+}
+
+/// Whether a task in this state has not ended.
+pub(super) fn is_open(state: TaskState) -> bool {
+    !state.has_ended()
+}
+
+#[derive(FromQueryResult)]
+struct QueueRow {
+    id: QueueId,
+    app_id: AppId,
+    command: String,
+    settings: String,
+    is_paused: bool,
+    is_stopped: bool,
+    permits_until: i64,
+    bytes: i64,
+    created_at: i64,
+}
+
+/// A queue of a turn.
+pub(super) struct HeldQueue {
+    pub(super) app: AppId,
+    pub(super) command: String,
+    pub(super) settings: QueueSettings,
+    /// Whether nothing of it is handed out: it is paused, or its app is disabled.
+    pub(super) is_paused: bool,
+    pub(super) permits_until: i64,
+    counts: [i64; STATES],
+    pub(super) bytes: i64,
+    changes: [i64; STATES],
+    bytes_change: i64,
+    paid: bool,
+    /// Whether a task of it may be claimed now that could not before.
+    is_ready: bool,
+    pub(super) created_at: i64,
+    is_new: bool,
+}
+
+impl HeldQueue {
+    /// A queue that its first task makes.
+    fn fresh(app: &AppId, command: &str, at: Timestamp) -> Self {
+        Self {
+            app: app.clone(),
+            command: command.to_owned(),
+            settings: QueueSettings::default(),
+            is_paused: false,
+            permits_until: 0,
+            counts: [0; STATES],
+            bytes: 0,
+            changes: [0; STATES],
+            bytes_change: 0,
+            paid: false,
+            is_ready: false,
+            created_at: at.0,
+            is_new: true,
+        }
+    }
+
+    /// How many tasks it has in a state.
+    pub(super) fn count(&self, state: TaskState) -> i64 {
+        self.counts[index(state)] + self.changes[index(state)]
+    }
+
+    /// A task of this size went from one state to another; `None`: it was made.
+    pub(super) fn moved(&mut self, from: Option<TaskState>, to: TaskState, bytes: i64) {
+        if let Some(from) = from {
+            self.changes[index(from)] -= 1;
+        }
+        self.changes[index(to)] += 1;
+        self.bytes_change += match (from.is_some_and(is_open), is_open(to)) {
+            (false, true) => bytes,
+            (true, false) => -bytes,
+            _ => 0,
+        };
+        // A claim that ends makes room where the queue bounds them.
+        let makes_room = from == Some(TaskState::Claimed) && self.settings.max_claimed.is_some();
+        self.is_ready |= to == TaskState::Ready || makes_room;
+    }
+
+    /// How many of its tasks may be claimed by its bounds, and when more may be, where its rate is what
+    /// bounds them.
+    pub(super) fn room(&self, at: Timestamp) -> (i64, Option<Timestamp>) {
+        if self.is_paused {
+            return (0, None);
+        }
+        let ready = self.count(TaskState::Ready);
+        let most = self.settings.max_claimed.map_or(i64::MAX, signed) - self.count(TaskState::Claimed);
+        let room = ready.min(most).max(0);
+        let Some(rate) = self.rate() else { return (room, None) };
+        let micros = at.0.saturating_mul(1_000);
+        let allowed = rate.allowed(micros);
+        if room <= allowed {
+            return (room, None);
+        }
+        let next = rate.after(allowed, micros).next(micros);
+        (allowed, Some(Timestamp(next.div_euclid(1_000) + 1)))
+    }
+
+    fn rate(&self) -> Option<ClaimRate> {
+        Some(ClaimRate { rate: self.settings.rate?, paid_until: self.permits_until })
+    }
+
+    /// Notes that tasks of it were claimed.
+    pub(super) fn claimed(&mut self, count: i64, at: Timestamp) {
+        self.changes[index(TaskState::Ready)] -= count;
+        self.changes[index(TaskState::Claimed)] += count;
+        if let Some(rate) = self.rate() {
+            self.permits_until = rate.after(count, at.0.saturating_mul(1_000)).paid_until;
+            self.paid = true;
+        }
+    }
+
+    fn is_changed(&self) -> bool {
+        self.paid || self.bytes_change != 0 || self.changes.iter().any(|change| *change != 0)
+    }
+}
+
+/// The queues of a turn, whose rows it holds to its end.
+pub(super) struct Queues {
+    held: BTreeMap<QueueId, HeldQueue>,
+    claims_end: Option<Timestamp>,
+    /// How long the tasks were ready that this turn handed out.
+    queued: Vec<Duration>,
+}
+
+const COLUMNS: &str = "q.id, q.app_id, q.command, q.settings, q.is_paused, q.permits_until, q.bytes,
+    q.created_at, a.disabled is not null as is_stopped, q.waiting, q.ready, q.claimed, q.succeeded, q.failed,
+    q.dead, q.aside, q.cancelled";
+
+impl Queues {
+    pub(super) async fn load(
+        connection: &impl ConnectionTrait,
+        ids: &BTreeSet<QueueId>,
+    ) -> Result<Self, StoreError> {
+        let mut queues = Self::none();
+        queues.lock(connection, ids).await?;
+        Ok(queues)
+    }
+
+    fn none() -> Self {
+        Self { held: BTreeMap::new(), claims_end: None, queued: Vec::new() }
+    }
+
+    async fn lock(
+        &mut self,
+        connection: &impl ConnectionTrait,
+        ids: &BTreeSet<QueueId>,
+    ) -> Result<(), StoreError> {
+        let lock = for_update(connection, "q", false);
+        let ids: Vec<Vec<Value>> = ids.iter().map(|id| vec![id.clone().into()]).collect();
+        for some in ids.chunks(LISTED_MAX) {
+            let (values, bound) = list(connection, &["text"], some);
+            let text = format!(
+                "with v(id) as ({values}) select {COLUMNS} from queue q join app a on a.id = q.app_id
+                 where q.id in (select id from v) order by q.id{lock}"
+            );
+            for row in rows::mixed(connection, "queue", &text, bound).await? {
+                let (id, queue) = held(&row)?;
+                self.held.insert(id, queue);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, id: &QueueId) -> Option<&HeldQueue> {
+        self.held.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &QueueId) -> Option<&mut HeldQueue> {
+        self.held.get_mut(id)
+    }
+
+    /// Adds a queue that is made in this turn.
+    pub(super) fn make(&mut self, app: &AppId, command: &str, at: Timestamp) {
+        self.held.entry(QueueId::of(app, command)).or_insert_with(|| HeldQueue::fresh(app, command, at));
+    }
+
+    /// Inserts the rows of queues that are made in this turn. Another replica may have made one meanwhile:
+    /// then its numbers are read before they are changed.
+    pub(super) async fn insert_new(&mut self, connection: &impl ConnectionTrait) -> Result<(), StoreError> {
+        let new: BTreeSet<QueueId> =
+            self.held.iter().filter(|(_, queue)| queue.is_new).map(|(id, _)| id.clone()).collect();
+        for id in &new {
+            let Some(queue) = self.held.get_mut(id) else { continue };
+            queue.is_new = false;
+            insert(connection, id, &queue.app, &queue.command, &queue.settings, Timestamp(queue.created_at))
+                .await?;
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut there = Self::none();
+        there.lock(connection, &new).await?;
+        for (id, found) in there.held {
+            if let Some(queue) = self.held.get_mut(&id) {
+                (queue.counts, queue.bytes) = (found.counts, found.bytes);
+                (queue.settings, queue.is_paused) = (found.settings, found.is_paused);
+                queue.permits_until = found.permits_until;
+            }
+        }
+        Ok(())
+    }
+
+    /// A claim was given that ends then.
+    pub(super) fn claim_ends(&mut self, at: Option<Timestamp>) {
+        self.claims_end = self.claims_end.into_iter().chain(at).min();
+    }
+
+    /// A task was handed out that was ready for so long.
+    pub(super) fn was_queued(&mut self, ready: Duration) {
+        self.queued.push(ready);
+    }
+
+    /// How long each of the tasks was ready that this turn handed out.
+    pub(super) fn take_queued(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.queued)
+    }
+
+    /// When the first of the claims of this turn runs out.
+    pub(super) fn claims_end(&self) -> Option<Timestamp> {
+        self.claims_end
+    }
+
+    /// Queues of which tasks may be claimed now that could not before.
+    pub(super) fn ready(&self) -> BTreeSet<(AppId, QueueId)> {
+        let ready = self.held.iter().filter(|(_, queue)| queue.is_ready && queue.count(TaskState::Ready) > 0);
+        ready.map(|(id, queue)| (queue.app.clone(), id.clone())).collect()
+    }
+
+    pub(super) async fn write(&self, connection: &impl ConnectionTrait) -> Result<(), StoreError> {
+        let changed: Vec<Vec<Value>> = self
+            .held
+            .iter()
+            .filter(|(_, queue)| queue.is_changed())
+            .map(|(id, queue)| {
+                let counts = TaskState::ALL.iter().map(|state| Value::from(queue.count(*state)));
+                let rest = [(queue.bytes + queue.bytes_change).into(), queue.permits_until.into()];
+                std::iter::once(id.clone().into()).chain(counts).chain(rest).collect()
+            })
+            .collect();
+        let names: Vec<&str> = TaskState::ALL.iter().map(|state| state.as_str()).collect();
+        let sets: Vec<String> = names.iter().map(|name| format!("{name} = v.{name}")).collect();
+        let mut types = vec!["text"];
+        types.resize(names.len() + 3, "bigint");
+        for some in changed.chunks(LISTED_MAX) {
+            let (values, bound) = list(connection, &types, some);
+            let text = format!(
+                "with v(id, {}, bytes, permits_until) as ({values}) update queue set {}, bytes = v.bytes,
+                   permits_until = v.permits_until from v where queue.id = v.id",
+                names.join(", "),
+                sets.join(", ")
+            );
+            rows::execute(connection, "queue", &text, bound).await?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn held(row: &QueryResult) -> Result<(QueueId, HeldQueue), StoreError> {
+    let queue = QueueRow::from_query_result(row, "").of("queue")?;
+    let mut counts = [0; STATES];
+    for (count, state) in counts.iter_mut().zip(TaskState::ALL) {
+        *count = row.try_get("", state.as_str()).of("queue")?;
+    }
+    let settings =
+        serde_json::from_str(&queue.settings).map_err(|error| undecodable("queue", error.to_string()))?;
+    let held = HeldQueue {
+        settings,
+        is_paused: queue.is_paused || queue.is_stopped,
+        permits_until: queue.permits_until,
+        counts,
+        bytes: queue.bytes,
+        created_at: queue.created_at,
+        is_new: false,
+        ..HeldQueue::fresh(&queue.app_id, &queue.command, Timestamp(queue.created_at))
+    };
+    Ok((queue.id, held))
+}
+
+async fn insert(
+    connection: &impl ConnectionTrait,
+    id: &QueueId,
+    app: &AppId,
+    command: &str,
+    settings: &QueueSettings,
+    at: Timestamp,
+) -> Result<u64, StoreError> {
+    let text = "insert into queue (id, app_id, command, settings, is_paused, waiting, ready, aside, claimed,
+                  succeeded, failed, dead, cancelled, bytes, permits_until, created_at)
+                values ($1, $2, $3, $4, false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $5) on conflict do nothing";
+    let values =
+        vec![id.clone().into(), app.clone().into(), command.into(), written(settings)?.into(), at.0.into()];
+    rows::execute(connection, "queue", text, values).await
+}
+
+fn written(settings: &QueueSettings) -> Result<String, StoreError> {
+    serde_json::to_string(settings).map_err(|error| undecodable("queue", error))
+}
+
+/// How many tasks all queues together have in each state; states without tasks are left out.
+pub(crate) async fn depths(
+    connection: &impl ConnectionTrait,
+) -> Result<BTreeMap<TaskState, u64>, StoreError> {
+    let sum = |state: &TaskState| format!("cast(coalesce(sum({state}), 0) as bigint) as {state}");
+    let sums: Vec<String> = TaskState::ALL.iter().map(sum).collect();
+    let text = format!("select {} from queue", sums.join(", "));
+    let found = rows::mixed(connection, "queue", &text, vec![]).await?;
+    let mut depths = BTreeMap::new();
+    for (row, state) in found.iter().flat_map(|row| TaskState::ALL.iter().map(move |state| (row, *state))) {
+        let count: i64 = row.try_get("", state.as_str()).of("queue")?;
+        if count > 0 {
+            depths.insert(state, rows::unsigned("queue", count)?);
+        }
+    }
+    Ok(depths)
+}
+
+/// Declares a queue, or gives it other settings.
+pub(crate) async fn set(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    command: &str,
+    settings: &QueueSettings,
+    at: Timestamp,
+) -> Result<Queue, StoreError> {
+    let text = "update queue set settings = $1 where id = $2";
+    let values = vec![written(settings)?.into(), QueueId::of(app, command).into()];
+    if rows::execute(connection, "queue", text, values).await? == 0 {
+        let text = "select count(*) from queue where app_id = $1";
+        let count = rows::number(connection, "queue", text, vec![app.clone().into()]).await?;
+        if count >= signed(QUEUES_MAX) {
+            return Err(StoreError::Conflict(format!("an app has at most {QUEUES_MAX} queues")));
+        }
+        insert(connection, &QueueId::of(app, command), app, command, settings, at).await?;
+    }
+    queue(connection, app, command).await
+}
+
+/// Pauses a queue, or lets it go on.
+pub(crate) async fn pause(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    command: &str,
+    is_paused: bool,
+) -> Result<Queue, StoreError> {
+    let text = "update queue set is_paused = $1 where id = $2";
+    let values = vec![is_paused.into(), QueueId::of(app, command).into()];
+    if rows::execute(connection, "queue", text, values).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    queue(connection, app, command).await
+}
+
+/// Removes open tasks of a queue that nobody has claimed, at most `limit`. How many went.
+pub(crate) async fn purge(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    command: &str,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let id = QueueId::of(app, command);
+    let mut queues = Queues::load(connection, &BTreeSet::from([id.clone()])).await?;
+    let Some(queue) = queues.get_mut(&id) else { return Err(StoreError::NotFound) };
+    let text = "delete from task where id in (select id from task where queue_id = $1
+                  and state in ('waiting', 'ready', 'aside') order by id limit $2)
+                returning state, bytes";
+    let values = vec![id.into(), signed(limit).into()];
+    let gone = gone(&rows::mixed(connection, "task", text, values).await?)?;
+    for (state, bytes) in &gone {
+        queue.left(*state, *bytes);
+    }
+    queues.write(connection).await?;
+    Ok(gone.len() as u64)
+}
+
+/// Sets the numbers of queues right whose tasks were all removed, of an app that is being erased.
+pub(crate) async fn empty(connection: &impl ConnectionTrait, app: &AppId) -> Result<(), StoreError> {
+    let zero: Vec<String> = TaskState::ALL.iter().map(|state| format!("{state} = 0")).collect();
+    let text = format!(
+        "update queue set {}, bytes = 0 where app_id = $1
+           and not exists (select 1 from task t where t.queue_id = queue.id)",
+        zero.join(", ")
+    );
+    rows::execute(connection, "queue", &text, vec![app.clone().into()]).await.map(drop)
+}
+
+/// The states and sizes of rows that were removed.
+fn gone(found: &[QueryResult]) -> Result<Vec<(TaskState, i64)>, StoreError> {
+    let read =
+        |row: &QueryResult| Ok((row.try_get("", "state").of("task")?, row.try_get("", "bytes").of("task")?));
+    found.iter().map(read).collect()
+}
+
+impl HeldQueue {
+    /// A task of this size was removed in this state.
+    pub(super) fn left(&mut self, state: TaskState, bytes: i64) {
+        self.changes[index(state)] -= 1;
+        if is_open(state) {
+            self.bytes_change -= bytes;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The part of a turn that is about tasks: a transaction of its own before that of verbs and settlements, so
+//! that a failure of one does not affect the other.
+
+use std::time::Duration;
+
+use sea_orm::{DatabaseTransaction, TransactionTrait};
+use tidings_actors::ports::{StoreError, TaskNews};
+use tokio::time::{Instant, timeout};
+
+use super::{TURN_MAX, Task, Work, turn::Turn, unavailable, unpanicked};
+use crate::{
+    Context,
+    database::connect::Share,
+    error::OfTable,
+    tasks::{self, Operation, Outcome},
+};
+
+/// The bytes of task bodies in one turn (8 MiB); further operations wait for the next turn.
+const TURN_BYTES: usize = 8 << 20;
+
+/// The outcomes of operations, in their order.
+type Outcomes = Vec<Result<Outcome, StoreError>>;
+
+impl Task {
+    /// Leaves the first operation without room in this turn, and all work after it, for the next turn.
+    pub(super) fn hold_back(&mut self, batch: &mut Vec<Work>) {
+        let mut bytes = 0;
+        let is_too_much = |work: &Work| {
+            let Work::Tasks(operation, _) = work else { return false };
+            let before = bytes;
+            bytes += operation.bytes();
+            before > 0 && bytes > TURN_BYTES
+        };
+        if let Some(first) = batch.iter().position(is_too_much) {
+            self.held_back = batch.split_off(first);
+        }
+    }
+
+    /// Does the operations on tasks, and answers them.
+    pub(super) async fn do_tasks(&mut self, turn: &mut Turn) {
+        let count = turn.operations.len();
+        if count == 0 {
+            return;
+        }
+        let began = Instant::now();
+        let outcome = unpanicked(self.operate_in_time(turn)).await;
+        if let Some(meter) = self.meter.get() {
+            meter.committed(outcome.is_ok(), count, began.elapsed());
+        }
+        let outcome = outcome.map(|(outcomes, news)| {
+            self.context.news.tell();
+            for mut news in news {
+                let tally = std::mem::take(&mut news.tally);
+                if let Some(meter) = self.meter.get() {
+                    meter.tasks_moved(&tally);
+                }
+                self.context.tasks.tell(news);
+            }
+            outcomes
+        });
+        let is_failure = |error: &StoreError| matches!(error, StoreError::Unavailable(_));
+        let failed = match &outcome {
+            Ok(outcomes) => outcomes.iter().any(|one| one.as_ref().err().is_some_and(is_failure)),
+            Err(error) => is_failure(error),
+        };
+        if failed {
+            self.next_trial = Some(Instant::now());
+            self.disconnect().await;
+            self.is_in_doubt |= outcome.is_err();
+        }
+        turn.answer_tasks(outcome);
+    }
+
+    async fn operate_in_time(&mut self, turn: &mut Turn) -> Result<(Outcomes, Vec<TaskNews>), StoreError> {
+        let is_file = self.address.file().is_some();
+        let limit = if is_file { Duration::MAX } else { TURN_MAX };
+        let silent = || Err(unavailable("the database server does not answer any more"));
+        timeout(limit, self.operate(turn)).await.unwrap_or_else(|_| silent())
+    }
+
+    /// Does all operations in one transaction: in as few sets as possible or, if a set fails, one by one.
+    async fn operate(&mut self, turn: &mut Turn) -> Result<(Outcomes, Vec<TaskNews>), StoreError> {
+        let context = self.context.clone();
+        let share = if self.is_in_doubt { Share::Alone } else { Share::Working };
+        let transaction = self.begin(share, turn).await?;
+        self.is_in_doubt = false;
+        let operations = std::mem::take(&mut turn.operations);
+        let sets = tasks::sets(&operations);
+        let is_one_set = sets.len() == 1;
+        let transaction = if is_one_set {
+            if let Ok((outcomes, news)) = tasks::run(&transaction, &context, &operations).await {
+                transaction.commit().await.of("commit")?;
+                return Ok((outcomes.into_iter().map(Ok).collect(), vec![news]));
+            }
+            transaction.rollback().await.of("rollback")?;
+            self.begin(share, turn).await?
+        } else {
+            transaction
+        };
+        let (mut outcomes, mut told) = (Vec::with_capacity(operations.len()), Vec::new());
+        for set in sets {
+            // A set that failed alone is not tried as it was.
+            if !is_one_set && let Ok((done, news)) = apart(&transaction, &context, set).await? {
+                outcomes.extend(done.into_iter().map(Ok));
+                told.push(news);
+                continue;
+            }
+            for operation in set {
+                match apart(&transaction, &context, std::slice::from_ref(operation)).await? {
+                    Ok((done, news)) => {
+                        outcomes.extend(done.into_iter().map(Ok));
+                        told.push(news);
+                    }
+                    Err(fault) => outcomes.push(Err(fault)),
+                }
+            }
+        }
+        transaction.commit().await.of("commit")?;
+        Ok((outcomes, told))
+    }
+}
+
+/// Does a set of operations, which changes nothing if it fails.
+async fn apart(
+    transaction: &DatabaseTransaction,
+    context: &Context,
+    set: &[Operation],
+) -> Result<Result<(Vec<Outcome>, TaskNews), StoreError>, StoreError> {
+    let savepoint = transaction.begin().await.of("savepoint")?;
+    let done = tasks::run(&savepoint, context, set).await;
+    match &done {
+        Ok(_) => savepoint.commit().await.of("savepoint")?,
+        Err(_) => savepoint.rollback().await.of("savepoint")?,
+    }
+    Ok(done)
+}

@@ -1,0 +1,237 @@
+//! The dashboard in a real browser: what a person sees, by mouse and by keyboard, on narrow and wide screens, and
+//! what somebody who means harm does not get.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    api::{App, items},
+    browser::Browser,
+    inbox::Inbox,
+    model::Arrival,
+    patience::{SOON, eventually},
+    project::Project,
+    remote::Host,
+    server::Server,
+    subscriber::{Answer, Subscriber},
+};
+
+mod looks;
+mod making;
+mod sessions;
+mod views;
+mod walks;
+
+/// What would show that a planted text was taken for a page.
+const PLANTED: &str = "<img src=x onerror=\"window.planted=1\"><script>window.planted=1</script>";
+/// A file whose name is such a text, as far as a path may be one.
+const PLANTED_PATH: &str = "docs/<img src=x onerror=window.planted=1>.md";
+
+/// The repository that both apps watch.
+const REPOSITORY: &str = "acme/handbook";
+
+/// A server with two apps: the first takes everything but pictures, the second's endpoint is away.
+struct Scene {
+    server: Server,
+    app: App,
+    watch: String,
+    /// A task of the first app that failed; another one is ready.
+    task: String,
+    away: App,
+    project: Project,
+    receiver: Subscriber,
+    _away: Subscriber,
+    host: Host,
+    _inbox: Inbox,
+}
+
+/// Two tasks of one queue: one that its worker gave up with these words, and one that is ready.
+fn failed_task(server: &Server, app: &App, words: &str) -> String {
+    let ask = |path: &str, body: Value| {
+        let reply = app.ask(server, "POST", path, Some(&body));
+        assert!((200..300).contains(&reply.status), "{path}: {}", reply.json());
+        reply.json()
+    };
+    let task = |page: u8| json!({ "command": "index", "payload": { "page": page, "say": words } });
+    ask("/api/tasks", task(1));
+    let given = ask("/api/tasks/claim", json!({ "commands": ["index"] }));
+    let task_id = given["tasks"][0]["id"].as_str().expect("an id").to_owned();
+    let fault = json!({ "token": given["tasks"][0]["token"], "error": format!("the index is full {words}") });
+    ask(&format!("/api/tasks/{task_id}/fail"), fault);
+    ask("/api/tasks", task(2));
+    task_id
+}
+
+impl Scene {
+    fn start() -> Self {
+        Self::told(PLANTED)
+    }
+
+    /// The same, in which others say this wherever they can.
+    fn told(words: &str) -> Self {
+        let server = Server::start();
+        let mut files: Vec<(String, String)> =
+            (1..=12).map(|number| (format!("docs/page-{number}.md"), format!("page {number}"))).collect();
+        files.extend((1..=3).map(|number| (format!("img/picture-{number}.png"), number.to_string())));
+        if words == PLANTED {
+            files.push((PLANTED_PATH.to_owned(), "planted".to_owned()));
+        }
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        let project = Project::with(&files);
+        project.write("README.md", b"read me");
+        project.commit(&format!("add the front page {words}"));
+        let host = Host::start();
+        host.publish(&project, REPOSITORY);
+        let (receiver, broken, inbox) = (Subscriber::start(), Subscriber::start(), Inbox::start());
+        let refusal = refusal(words);
+        receiver.script(move |arrival| match arrival {
+            Arrival::Change(change) if change.body["file"]["path"].to_string().contains("img/") => {
+                Answer::Say(refusal.clone())
+            }
+            _ => Answer::Accept,
+        });
+        broken.script(|_| Answer::Refuse(503));
+        let app = App::onboard_with(
+            &server,
+            &receiver,
+            &json!({ "app_name": "search index", "description": format!("finds pages {words}") }),
+        );
+        let away = App::onboard_with(&server, &broken, &json!({ "app_name": "docs site" }));
+        let sink = json!({ "name": "ops", "filter": "", "sink": { "url": inbox.url() } });
+        let made = app.ask(&server, "POST", "/api/subscriptions", Some(&sink));
+        assert_eq!(made.status, 201, "{}", made.json());
+        let url = json!({ "url": host.url(REPOSITORY) });
+        let watch = app.watch_with(&server, &url);
+        away.watch_with(&server, &url);
+        app.wait_until_held(&server, &watch, &project.head());
+        let task = failed_task(&server, &app, words);
+        let scene =
+            Self { server, app, watch, task, away, project, receiver, host, _away: broken, _inbox: inbox };
+        eventually("three letters, and a delivery that fails", SOON, || {
+            let failed = scene.away.ask(&scene.server, "GET", "/api/deliveries?status=failed", None).json();
+            (scene.letters().len() == 3 && !items(&failed).is_empty()).then_some(())
+        });
+        scene
+    }
+
+    fn letters(&self) -> Vec<Value> {
+        items(&self.app.ask(&self.server, "GET", "/api/dead-letters?status=open", None).json())
+    }
+
+    /// Where the repository lies that both apps watch.
+    fn repository_url(&self) -> String {
+        self.host.url(REPOSITORY)
+    }
+
+    fn admin_token(&self) -> String {
+        let file = self.server.data().join("admin-token");
+        fs::read_to_string(file).expect("an admin token").trim().to_owned()
+    }
+
+    /// A token of the staff with a role; its id and the token.
+    fn staff(&self, role: &str) -> (String, String) {
+        let body = json!({ "name": role, "role": role });
+        let admin = self.admin_token();
+        let made =
+            self.server.ask("POST", "/api/admin/tokens", Some(&admin), Some(&body)).expect("an answer");
+        let made = made.json();
+        let text = |field: &str| made[field].as_str().expect("a text").to_owned();
+        (text("token_id"), text("token"))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/dashboard/{path}", self.server.address())
+    }
+
+    /// Signs in on the page that is shown; what is shown then is there.
+    fn sign_in(&self, browser: &Browser, token: &str) {
+        browser.go(&self.url(""));
+        browser.write("#token", token);
+        browser.click_on("Sign in");
+        browser.wait_for("Sign out");
+        // Who is not signed in yet is told so, which the browser notes.
+        browser.complaints();
+    }
+
+    /// Goes to a page, and waits until all of it is there.
+    fn visit(&self, browser: &Browser, path: &str) {
+        browser.go(&self.url(path));
+        self.wait_until_shown(browser, path);
+    }
+
+    fn wait_until_shown(&self, browser: &Browser, path: &str) {
+        let is_shown = "const main = document.querySelector('main[aria-busy]');
+            return main?.getAttribute('aria-busy') === 'false' && document.querySelector('h1') !== null
+                && !document.body.innerText.includes('Loading …')";
+        eventually(&format!("all of {path}"), SOON, || (browser.run(is_shown, &[]) == true).then_some(()));
+    }
+
+    /// Every page of the staff, by a name.
+    fn pages(&self) -> Vec<(&'static str, String)> {
+        let (app, watch) = (&self.app.id, &self.watch);
+        let letter = self.letters()[0]["dead_letter_id"].as_str().expect("an id").to_owned();
+        let failed = self.away.ask(&self.server, "GET", "/api/deliveries?status=failed", None).json();
+        let delivery = items(&failed)[0]["id"].as_str().expect("an id").to_owned();
+        let away = &self.away.id;
+        let of_watch = |tab: &str| format!("watch?app={app}&id={watch}&tab={tab}");
+        vec![
+            ("overview", String::new()),
+            ("apps", "apps".into()),
+            ("app", format!("app?app={app}")),
+            ("app-redrives", format!("app?app={app}&tab=redrives")),
+            ("app-tokens", format!("app?app={app}&tab=tokens")),
+            ("watches", "watches".into()),
+            ("watch", of_watch("")),
+            ("watch-rounds", of_watch("rounds")),
+            ("watch-changes", of_watch("changes")),
+            ("watch-settings", of_watch("settings")),
+            ("letters", "letters".into()),
+            ("letters-of-app", format!("letters?app={app}")),
+            ("letter", format!("letter?app={app}&id={letter}")),
+            ("deliveries", format!("deliveries?app={app}&path=docs/**")),
+            ("delivery", format!("delivery?app={away}&id={delivery}")),
+            ("deliveries-of-all", "deliveries".into()),
+            ("start", "start".into()),
+            ("start-repository", format!("start?app={app}")),
+            ("start-arrivals", format!("start?app={app}&watch={watch}")),
+            ("ledger", format!("ledger?app={app}")),
+            ("ledger-of-all", "ledger".into()),
+            ("subscription", format!("subscription?app={app}&id=ops")),
+            ("queues", "queues".into()),
+            ("queue", format!("queue?app={app}&command=index")),
+            ("task", format!("task?app={app}&id={}", self.task)),
+            ("tree", "tree".into()),
+            ("breakers", "system".into()),
+            ("sources", "system?tab=sources&failing=false".into()),
+            ("hooks", "system?tab=hooks".into()),
+            ("replicas", "system?tab=replicas".into()),
+            ("storage", "system?tab=storage".into()),
+            ("settings", "system?tab=settings".into()),
+            ("keys", "system?tab=keys".into()),
+            ("tokens", "system?tab=tokens".into()),
+            ("audit", "audit".into()),
+            ("not-found", "letter?app=app_none&id=dead_none".into()),
+            ("nothing-matches", "apps?q=name:nothing".into()),
+        ]
+    }
+}
+
+/// How the receiver refuses: with these words in its answer, and in a header of it.
+fn refusal(words: &str) -> Vec<u8> {
+    let body = format!("pictures are not indexed {words}");
+    format!(
+        "HTTP/1.1 422 No\r\nx-note: no text {words}\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Writes a file of the documentation.
+fn write_picture(name: &str, png: &[u8]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join(format!("{name}.png")), png).expect("written");
+}
