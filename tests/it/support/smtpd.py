@@ -38,7 +38,9 @@ def is_encrypted(server):
 def log_in(server, session, envelope, mechanism, data):
     good = (data.login, data.password) == (USER, PASSWORD)
     append("logins.jsonl", {"user": data.login.decode(), "good": good, "encrypted": is_encrypted(server)})
-    return AuthResult(success=good, handled=good, auth_data=data)
+    # Servers that answer with what they were sent exist; the password must go no further.
+    refusal = f"535 5.7.8 no login {data.login.decode()} with {data.password.decode()}"
+    return AuthResult(success=good, handled=good, message=None if good else refusal, auth_data=data)
 
 
 class Handler:
