@@ -83,15 +83,16 @@ struct DeliveryShown {
     #[serde(flatten)]
     change: ChangeShown,
     repository_id: String,
-    /// The branch of the watch, as `event.cursor` in bodies.
+    /// Id of the branch of the watch, as `event.cursor` in bodies.
     cursor: String,
     /// The full name of the branch.
     branch: String,
-    /// The number of attempts so far.
+    /// Number of attempts so far.
     attempts: u64,
-    /// The last status code that is known: that of an acknowledgement only with `delivery.history = all`.
+    /// The last known status code of an answer. The code of an acknowledgement is known only with
+    /// `delivery.history = all`.
     last_status: Option<u16>,
-    /// When it is tried next, where it failed.
+    /// When the next attempt is due. Only after a failed attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
 }
@@ -99,18 +100,18 @@ struct DeliveryShown {
 /// One page of deliveries.
 #[derive(Default, Serialize, ToSchema)]
 struct Deliveries {
-    /// The newest round first, and in a round the last change first.
+    /// The deliveries, newest round first; within a round the last change first.
     items: Vec<DeliveryShown>,
-    /// Rounds of which only dead letters are shown, because their trees cannot be read: they are no longer
-    /// in the mirror, or the Git host does not give them just now.
+    /// Rounds that show only their dead letters, because their trees cannot be read: the mirror lacks them,
+    /// or the Git host does not give them now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreadable: Vec<UnreadableRound>,
-    /// Gives the next page as `cursor`; missing on the last. A page may be empty and have a next one.
+    /// Value of `cursor` for the next page. Missing on the last page. An empty page may have a next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
-/// A round that cannot be shown whole.
+/// A round that is shown only in part.
 #[derive(Serialize, ToSchema, PartialEq, Eq)]
 struct UnreadableRound {
     repository_id: String,
