@@ -47,41 +47,42 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// A task to be created.
+    /// A task to create.
     pub(super) struct TaskToCreate {
-        /// Names the queue: 1 to 128 letters, digits and `_.:-`. The queue is there from its first task on.
+        /// Command, which names the queue: 1 to 128 letters, digits and `_.:-`. The first task creates the
+        /// queue.
         command: String,
-        /// What the worker is given: any JSON, kept byte for byte. At most 256 KiB, or what the queue allows.
+        /// Payload for the worker: any JSON, kept byte for byte, at most 256 KiB or the limit of the queue.
         payload: Option<Value>,
-        /// 0 to 9; 9 goes first. 0 where it is missing.
+        /// Priority, 0 to 9; 9 is claimed first. Default 0.
         priority: Option<u64>,
-        /// After how many attempts the task is dead; as the queue says where it is missing.
+        /// Number of attempts after which the task is dead. Missing: the setting of the queue.
         max_attempts: Option<u64>,
-        /// When the task is due (RFC 3339); at once where it is missing or has passed.
+        /// When the task is due (RFC 3339). Missing or in the past: at once.
         run_at: Option<String>,
-        /// In how many seconds the task is due; goes before `run_at`.
+        /// Seconds until the task is due. Takes precedence over `run_at`.
         delay_seconds: Option<u64>,
-        /// Names this task in its queue: a second request with the same key makes no second task. It holds as
-        /// long as the task is kept, and at least for 24 hours after its end. For a single task the header
-        /// `Idempotency-Key` says the same.
+        /// Idempotency key of the task in its queue: a second request with the same key creates no second
+        /// task. The key is kept as long as the task, and at least 24 hours after its end. A request for one
+        /// task can use the header `Idempotency-Key` instead.
         key: Option<String>,
     }
 }
 
 body! {
-    /// Tasks to be created together.
+    /// Tasks to create together.
     struct TasksToCreate {
-        /// 1 to 100 tasks.
+        /// The tasks, 1 to 100.
         tasks: Vec<TaskToCreate>,
     }
 }
 
-/// A task that is there.
+/// A task that exists now.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CreatedShown {
-    /// The id of the task, `tsk_...`.
+    /// Id of the task, `tsk_...`.
     id: String,
-    /// Whether this request made it; false: an earlier one with the same key did.
+    /// Whether this request created the task. False: an earlier request with the same key did.
     created: bool,
 }
 
@@ -91,7 +92,7 @@ impl CreatedShown {
     }
 }
 
-/// Tasks that are there.
+/// Tasks that exist now.
 #[derive(Serialize, ToSchema)]
 struct CreatedList {
     /// The tasks, in the order of the request.

@@ -54,89 +54,90 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// A worker still works on a task.
+    /// Extends the claim on a task.
     struct Heartbeat {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// How long the worker wants from now on, in seconds, 1 to 3600; 300 where it is missing.
+        /// Seconds until the claim ends, counted from now, 1 to 3,600. Default 300.
         extend_seconds: Option<u64>,
-        /// How far the worker is: any JSON, at most 4 KiB.
+        /// Progress of the worker: any JSON, at most 4 KiB.
         progress: Option<Value>,
     }
 }
 
 body! {
-    /// A worker is done with a task.
+    /// Ends a task with success.
     struct Completion {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// What came of it: any JSON, kept byte for byte; as large as a payload may be.
+        /// Result of the task: any JSON, kept byte for byte, at most `payload_bytes` of the queue.
         result: Option<Value>,
-        /// Up to 100 tasks that follow it up. They are created with its end, or it does not end.
+        /// Up to 100 follow-up tasks. They are created in the same transaction that ends the task, or nothing
+        /// changes.
         then: Option<Vec<TaskToCreate>>,
     }
 }
 
 body! {
-    /// A worker gives a task up for good.
+    /// Ends a task as failed; no attempt follows.
     struct FailureOfTask {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// Why, for people; at most 2,000 characters.
+        /// Error, for people, at most 2,000 characters.
         error: String,
     }
 }
 
 body! {
-    /// A worker could not do a task this time.
+    /// Gives a task back after a failed attempt.
     struct Nack {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// In how many seconds it is tried again; by the policy of the queue where it is missing.
+        /// Seconds until the next attempt. Missing: the retry policy of the queue decides.
         delay_seconds: Option<u64>,
-        /// Why, for people; at most 2,000 characters.
+        /// Reason, for people, at most 2,000 characters.
         reason: Option<String>,
     }
 }
 
 body! {
-    /// A worker did not try a task.
+    /// Gives a task back that the worker did not start.
     struct Abandonment {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// In how many seconds another worker may have it; at once where it is missing.
+        /// Seconds until another worker can claim the task. Default 0: at once.
         delay_seconds: Option<u64>,
     }
 }
 
 body! {
-    /// Words about several tasks.
+    /// Requests about several tasks.
     struct Words {
-        /// 1 to 100 words, each as for one task.
+        /// 1 to 100 bodies, each as in the request for one task.
         items: Vec<Value>,
     }
 }
 
-/// Where a task stands after a word.
+/// State of a task after a request of its worker.
 #[derive(Serialize, ToSchema)]
 pub(super) struct WordedShown {
-    /// The id of the task.
+    /// Id of the task.
     id: String,
-    /// Where the task stands.
+    /// State of the task.
     state: &'static str,
-    /// How often it was claimed, abandoned claims left out.
+    /// Number of claims that were not abandoned.
     attempts: u64,
-    /// Whether it stood there before: the word was said twice.
+    /// Whether an earlier, equal request had already changed the task.
     repeated: bool,
-    /// Whether it was cancelled: no claim of it is extended any more, and the worker should end it.
+    /// Whether the task was cancelled. Its claim is not extended any more, and the worker should stop.
     cancelled: bool,
     /// When the claim runs out, in ISO 8601 with milliseconds, UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_until: Option<String>,
-    /// When it is due.
+    /// When the task is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     run_at: Option<String>,
-    /// The tasks that follow it up.
+    /// The follow-up tasks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     then: Vec<CreatedShown>,
 }
@@ -158,23 +159,23 @@ impl WordedShown {
     }
 }
 
-/// What became of one of several words: where the task stands, or why nothing changed.
+/// Result of one of several requests: the state of the task, or the problem.
 #[derive(Serialize, ToSchema)]
 struct ItemShown {
-    /// The status that a request of its own would have.
+    /// Status code that a single request would have.
     status: u16,
-    /// Where the task stands.
+    /// State of the task. Missing: nothing changed, see `problem`.
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<WordedShown>,
-    /// The code of the problem.
+    /// Code of the problem. Missing: the request succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'static str>,
 }
 
-/// What became of several words.
+/// Results of several requests.
 #[derive(Serialize, ToSchema)]
 struct ItemsShown {
-    /// An answer to each word, in their order.
+    /// One result for each item, in the order of the request.
     items: Vec<ItemShown>,
 }
 
@@ -251,7 +252,7 @@ async fn nack_all(front: Arc<Front>, request: Request) -> Answer {
     all(&front, &request, read_nack).await
 }
 
-/// Reads a word from a body.
+/// Reads the body of a worker's request.
 type Reader = fn(&Front, &Request, &[u8]) -> Result<(ClaimToken, Said), Problem>;
 
 impl ItemShown {
@@ -265,7 +266,7 @@ impl ItemShown {
     }
 }
 
-/// What a worker says.
+/// The content of a worker's request.
 struct Said {
     step: TaskMove,
     body: Option<String>,
