@@ -197,7 +197,7 @@ body! {
         #[schema(min_length = 1, max_length = 2048)]
         base_url: Option<String>,
         /// Whether header fields, credentials and the client certificate are also sent to the new `base_url`,
-        /// whatever its host.
+        /// whatever its host. Default false.
         keep_endpoint_access: Option<bool>,
         /// Delivery settings of the app. Settings that are missing keep their values.
         #[schema(value_type = Option<DeliverySettingsRequest>, nullable = false)]
@@ -311,7 +311,8 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
     Ok(json(StatusCode::CREATED, &onboarded))
 }
 
-/// What the staff is told of other apps with a name. Nobody else learns which names there are.
+/// The warning about other apps of the same name. Only the staff gets it: other callers must not learn which
+/// names exist.
 async fn same_name(front: &Front, request: &Request, name: &str) -> Result<Option<String>, Problem> {
     if !matches!(request.caller, Caller::Staff(_)) {
         return Ok(None);

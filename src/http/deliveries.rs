@@ -200,8 +200,8 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Looks at a round from above, or from where the page before left it; below which position it was left,
-    /// if it was.
+    /// Looks at a round from its last position, or from the end of the previous page. Returns the position
+    /// below which the next page continues, if there is one.
     async fn of_round(&mut self, facts: &RoundFacts, mark: Option<&Mark>) -> Result<Option<u64>, Problem> {
         let (low, mut high) = self.wanted.range(facts);
         if let Some(mark) = mark.filter(|mark| mark.round == facts.number && mark.cursor == facts.cursor) {
@@ -234,7 +234,8 @@ impl Search<'_> {
         Ok(self.named.get(watch).cloned())
     }
 
-    /// Looks at a round from above; below which position it was left, if it was.
+    /// Looks at a round from its last position. Returns the position below which the next page continues, if
+    /// there is one.
     async fn round(&mut self, of: &OfRound<'_>, low: u64, high: u64) -> Result<Option<u64>, Problem> {
         let (facts, mut high) = (of.facts, high);
         let mut reading = None;
@@ -314,7 +315,7 @@ impl Search<'_> {
         Ok(Some(found))
     }
 
-    /// The deliveries of a round that its dead letters alone still show.
+    /// The deliveries of a round whose trees cannot be read, from its dead letters.
     fn letters(&mut self, of: &OfRound<'_>, fates: &Fates) -> Vec<(u64, DeliveryShown)> {
         let facts = of.facts;
         let unreadable = UnreadableRound {

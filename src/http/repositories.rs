@@ -211,7 +211,7 @@ struct Branch {
     /// Why `head_commit` cannot be fetched. Missing: there is no such fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<HeadFaultShown>,
-    /// Milliseconds since the app is behind. 0: the app has every change.
+    /// How long the app has been behind, in milliseconds. 0: the app has every change.
     lag_ms: u64,
     /// The round that is being delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -314,7 +314,7 @@ fn words_of_left_out(count: u64) -> String {
 }
 
 impl Branch {
-    /// `next_try`: when its head is asked for again, where that cannot be taken.
+    /// `next_try`: when the head commit is fetched again, if it cannot be fetched now.
     fn of(cursor: &CursorStatus, seen: &Facts<'_>, next_try: Option<Timestamp>) -> Self {
         Self {
             cursor: cursor.id.to_string(),
@@ -406,10 +406,10 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &shown(&front, &watch).await?))
 }
 
-/// The words for whether a watch is served.
+/// The values of `state` of a watch.
 const STATES: &str = "active, paused";
 
-/// Why a watch is paused that this request pauses.
+/// The reason to store if this request pauses a watch.
 fn reason_of(state: WatchState, request: &Request) -> Option<String> {
     (state == WatchState::Paused).then(|| format!("paused {}", request.by_whom()))
 }

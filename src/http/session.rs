@@ -38,9 +38,9 @@ use crate::http::{
 };
 use crate::{identity::issuer::TOKEN_BYTES_MAX, secrets::Token, store::audit};
 
-/// Attempts to sign in from one address at once ...
+/// Sign-in attempts that one address may make at once.
 const ATTEMPTS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
-/// ... and then one in each interval of this length.
+/// Interval after which one more sign-in attempt is allowed.
 const ATTEMPT_EVERY: Duration = Duration::from_secs(6);
 
 /// The limit of sign-in attempts per address, in one process.

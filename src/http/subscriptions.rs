@@ -39,9 +39,9 @@ use super::{
 };
 use crate::secrets::shown_signing_secret;
 
-/// The state of a subscription that would send, if its sink were served.
+/// The state of a subscription that is active or blocked, and whose sink is disabled.
 const DISABLED: &str = "disabled";
-/// Most characters that are shown of a name that is not known.
+/// Most characters of an unknown name that a problem repeats.
 const NAME_SHOWN: usize = 64;
 
 /// The routes of this folder.

@@ -155,7 +155,7 @@ async fn named(front: &Front, app: &AppId, ids: &[DeadLetterId]) -> Answer {
     Ok(json(StatusCode::OK, &DismissalDone::of_named(dismissed)))
 }
 
-/// Closes the letters step by step, each step in its own transaction.
+/// Dismisses the dead letters step by step, each step in its own transaction.
 async fn meant(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
     let until = Instant::now() + PATIENCE;
     let mut done = DismissalDone::of_named(0);

@@ -31,7 +31,7 @@ use crate::http::{
     },
 };
 
-/// The most letters that one request names.
+/// Most dead letters in `ids` of one request.
 pub(super) const IDS_MAX: usize = 1000;
 /// How long a request marks letters, or counts them for a dry run, before it answers. The remaining letters
 /// are marked after the answer.

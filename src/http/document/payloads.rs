@@ -95,8 +95,7 @@ struct PayloadFile {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct PayloadChunk {
-    /// UUID of the attempt; all its chunks have the same. A new attempt has a new UUID and begins with index
-    /// 0.
+    /// UUID of the attempt, the same in all its chunks. A new attempt has a new UUID and begins with index 0.
     id: String,
     /// Number of the chunk in the file, from 0.
     index: u64,
@@ -216,7 +215,7 @@ struct BatchResult {
     reason: Option<String>,
 }
 
-/// Notice of the begin of a resync or the end of a round: the body of `/resync` and `/synced`.
+/// Notice that a resync begins or a round has ended: the body of `/resync` and `/synced`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
 pub(in crate::http) struct RoundPayload {

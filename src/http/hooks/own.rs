@@ -66,8 +66,7 @@ struct AppHookShown {
     provider: &'static str,
     /// Path on this server that the Git host sends its requests to.
     path: String,
-    /// Address of the only repository that the hook may wake. Missing: the hook may wake all repositories of
-    /// the app.
+    /// Address of the only repository whose scan the hook can start. Missing: all repositories of the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_url: Option<String>,
     /// Until when the previous secret is accepted, too. Missing: only the present secret is accepted.
@@ -122,7 +121,8 @@ body! {
         name: String,
         /// Kind of the Git host: `github`, `gitlab` or `gitea` (Gitea and Forgejo).
         provider: String,
-        /// The only repository of the app that the hook may wake. Missing: all repositories of the app.
+        /// The only repository of the app whose scan the hook can start. Missing: all repositories of the
+        /// app.
         repository_id: Option<String>,
         /// The secret that the Git host signs with. Missing: the server makes a secret.
         #[schema(min_length = 16, max_length = 500)]
@@ -136,8 +136,8 @@ body! {
         /// New name, unique among the hooks of the app.
         #[schema(min_length = 1, max_length = 64)]
         name: Option<String>,
-        /// The only repository of the app that the hook may wake from now on. Null: all repositories of the
-        /// app.
+        /// The only repository of the app whose scan the hook can start from now on. Null: all repositories
+        /// of the app.
         repository_id: Option<String>,
     }
 }

@@ -45,7 +45,7 @@ use crate::http::{
     repositories::trees::unavailable,
 };
 
-/// How often a mirror that upkeep removed meanwhile is created again.
+/// How often the preview creates its mirror again, if upkeep removes the mirror meanwhile.
 const TRIES_MAX: u32 = 3;
 /// How long fetching and reading the trees may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -95,9 +95,9 @@ body! {
         exclude: Option<Vec<String>>,
         /// Whether symbolic links are delivered: `skip` or `send`. Default `skip`.
         symlinks: Option<String>,
-        /// Accepted as in a registration, without effect: a preview shows no content.
+        /// The setting `content` of a registration. A preview shows no content.
         content: Option<String>,
-        /// Accepted as in a registration.
+        /// The setting `max_size` of a registration.
         max_size: Option<u64>,
     }
 }
@@ -180,7 +180,7 @@ struct Trees<'f> {
     commit: ObjectId,
 }
 
-/// How many files match, how many there are, and the first that match.
+/// The number of matching files, the number of all files, and the first matching paths.
 type Matches = (u64, u64, Vec<String>);
 
 impl Trees<'_> {

@@ -41,7 +41,7 @@ use crate::http::{
 const URL_CHARACTERS_MAX: usize = 2048;
 /// Most characters of a branch.
 const BRANCH_CHARACTERS_MAX: usize = 244;
-/// The fields that Docora lacks.
+/// The fields that Docora does not have.
 const OURS: &[&str] = &[
     "url",
     "token",
@@ -124,7 +124,7 @@ struct Registration {
     start: Option<String>,
 }
 
-/// Where an app wants to start.
+/// Where the deliveries of a new watch begin.
 enum Begin {
     All,
     Now,

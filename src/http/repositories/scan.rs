@@ -25,7 +25,7 @@ pub(super) struct Scan {
     /// disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     took_ms: Option<u64>,
-    /// Bytes of the objects that the last scan fetched, for all watches of the source together. 0: no ref had
+    /// Bytes of the objects that the last scan fetched, for all watches that share the scan. 0: no ref had
     /// moved. Missing: the scan failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
@@ -82,7 +82,7 @@ impl Scan {
         }
     }
 
-    /// When the last look ended.
+    /// When the last scan ended.
     pub(super) fn last_at(&self) -> Option<String> {
         self.last_at.clone()
     }

@@ -28,7 +28,7 @@ use crate::http::{
     },
 };
 
-/// The words of the field.
+/// The values of the field `status`.
 const WORDS: &str = "off, auto, github, gitlab, gitea";
 
 /// The value of `status` in a body.
@@ -196,7 +196,7 @@ pub(super) fn settled(
     }))
 }
 
-/// The same for a watch that is there.
+/// The kind of host whose API is told, for an existing watch; `None`: no status.
 pub(super) async fn settled_of(
     front: &Front,
     watch: &Watch,

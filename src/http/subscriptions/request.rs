@@ -63,7 +63,7 @@ body! {
 /// The fields of a subscription to create, after reading.
 pub(super) struct NewSubscription {
     pub(super) name: String,
-    /// The text, and whether it may mean entries about rounds.
+    /// The text of the filter, and whether the filter can select entries about rounds.
     pub(super) filter: (String, bool),
     pub(super) sink: NewSink,
     pub(super) from: Option<i64>,

@@ -43,9 +43,9 @@ use crate::http::{
 
 /// The longest wait for a task, in seconds.
 const WAIT_MAX: u64 = 60;
-/// How long the line may take to look once for a request that does not wait.
+/// How long one look for tasks may take for a request that does not wait.
 const LOOK_MAX: Duration = Duration::from_secs(10);
-/// How many seconds to wait after a claim that could not be tried.
+/// Seconds after which a client should repeat a claim for which no look was possible.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The routes of this file.
@@ -188,8 +188,7 @@ pub(super) fn nothing() -> Response {
     response
 }
 
-/// The answer with the tasks. It carries the claims along: if it is dropped before its end, they are given
-/// back.
+/// The answer with the tasks. If the answer is dropped before its end, its claims are given back.
 async fn answer(front: &Front, mut given: GivenTasks) -> Answer {
     let tasks = front.tasks.payloads(std::mem::take(&mut given.tasks)).await;
     let tasks = tasks.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
@@ -201,7 +200,7 @@ async fn answer(front: &Front, mut given: GivenTasks) -> Answer {
     Ok(response)
 }
 
-/// A body that gives the claims back which it names, unless it is read to its end.
+/// A response body that gives its claims back, unless the body is read to its end.
 struct GuardedBody {
     bytes: Option<Bytes>,
     given: Option<GivenTasks>,

@@ -33,7 +33,7 @@ use crate::http::{
 
 /// The longest wait until a task is due (one year, in seconds).
 const DELAY_MAX: u64 = 366 * 24 * 3_600;
-/// What is wrong with a name that [`is_of_dots`].
+/// The fault of a name for which [`is_of_dots`] is true.
 pub(super) const OF_DOTS: &str = "must not be . or .., which clients take for a step in the path";
 /// Most attempts of a task.
 pub(super) const ATTEMPTS_MAX: u64 = 1_000;
@@ -150,7 +150,7 @@ async fn create_batch(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::CREATED, &CreatedList { tasks: created.iter().map(CreatedShown::of).collect() }))
 }
 
-/// Reads a list of tasks to be created.
+/// Reads a list of tasks to create.
 pub(super) fn read_list(
     front: &Front,
     request: &Request,
@@ -162,7 +162,7 @@ pub(super) fn read_list(
     items.into_iter().map(task).collect()
 }
 
-/// Reads a task to be created. What is wrong with one of a list is said as if it were alone.
+/// Reads a task to create. A fault in a task of a list has the same text as in a single task.
 fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> Result<NewTask, Problem> {
     let mut raw = RawFields::of(body)?;
     let payload = raw.take("payload")?.map_or("null", RawValue::get).to_owned();
@@ -222,12 +222,12 @@ fn command(fields: &mut Fields) -> String {
     command
 }
 
-/// Whether clients take this name for a step in the path that it stands in.
+/// Whether the name is `.` or `..`, which clients resolve in a path.
 pub(super) fn is_of_dots(name: &str) -> bool {
     matches!(name, "." | "..")
 }
 
-/// What is wrong with a command.
+/// Checks a command; the error is the fault.
 pub(super) fn check_command(command: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     if command.is_empty() || command.len() > COMMAND_MAX || !command.bytes().all(is_plain) {

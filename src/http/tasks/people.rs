@@ -38,11 +38,11 @@ use crate::http::{
     front::Front,
 };
 
-/// What the cursors of the list are made for, beside the app.
+/// The name of the list in its cursors, followed by the app.
 const TASKS: &str = "tasks";
 /// The longest wait for the end of a task, in seconds.
 const WAIT_MAX: u64 = 60;
-/// The longest wait between two looks at a task whose end nobody told.
+/// The longest time between two reads of a task while a request waits for its end.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Tasks that are sent again in one transaction.
 const REDRIVE_STEP: u64 = 500;
@@ -104,7 +104,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies)))
 }
 
-/// A task of this app that its caller may see: of a command that its token is for.
+/// A task of this app, if the token of the caller may use its command.
 pub(super) async fn seen(front: &Front, request: &Request, id: &TaskId) -> Result<Task, Problem> {
     let task = front.tasks.task(&owner(request)?.id, id).await;
     let task = task.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
@@ -284,7 +284,7 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &RedriveShown { count, more: count >= REDRIVE_MAX, dry_run: is_dry }))
 }
 
-/// Sends tasks again in steps, so that others have their turn in between.
+/// Sends tasks again in steps, so that other work runs in between.
 async fn redriven(front: &Front, app: &AppId, filter: &TaskFilter) -> Result<u64, Problem> {
     let mut count = 0;
     while count < REDRIVE_MAX {

@@ -33,17 +33,17 @@ use crate::http::{
     front::Front,
 };
 
-/// What the cursors of the list are made for, beside the app.
+/// The name of the list in its cursors, followed by the app.
 const QUEUES: &str = "queues";
-/// What the cursors of the list of all apps are made for.
+/// The name of the list of all apps in its cursors.
 const ALL_QUEUES: &str = "admin queues";
-/// Most claims a second that a queue may be bounded to.
+/// Largest value of `rate`, in claims per second.
 const RATE_MAX: u64 = 100_000;
 /// The longest time that ended tasks are kept (a year, in seconds).
 const KEPT_MAX: u64 = 366 * 24 * 3_600;
 /// Tasks that are removed in one transaction.
 const PURGE_STEP: u64 = 500;
-/// How long one request removes tasks.
+/// How long one request removes tasks before it answers.
 const PURGE_TIME: Duration = Duration::from_secs(15);
 
 /// The routes of the staff in this file.
@@ -177,7 +177,7 @@ async fn list_all(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Page { items, next_cursor: last.map(place) }))
 }
 
-/// The place of a queue among those of all apps.
+/// The position of a queue in the list of all apps.
 struct QueuePlace(AppId, String);
 
 impl FromStr for QueuePlace {

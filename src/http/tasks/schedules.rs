@@ -35,7 +35,7 @@ use crate::http::{
     front::Front,
 };
 
-/// What the cursors of the list are made for, beside the app.
+/// The name of the list in its cursors, followed by the app.
 const SCHEDULES: &str = "schedules";
 /// How many of the next ticks one schedule shows.
 const TICKS_SHOWN: usize = 10;
@@ -181,7 +181,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
 }
 
-/// The schedule in the path, if its caller may see it: one of a command that its token is for.
+/// The schedule in the path, if the token of the caller may use its command.
 async fn seen(front: &Front, request: &Request) -> Result<Schedule, Problem> {
     let app = owner(request)?;
     let schedule = front.tasks.schedule(&app.id, name(request)?).await;

@@ -285,7 +285,8 @@ fn word(app: &AppId, (token, said): (ClaimToken, Said)) -> TaskWord {
     TaskWord { id: token.task, app: app.clone(), proof, step, body, then }
 }
 
-/// Checks that the caller's token is for the command of a task. A token for every command needs no look.
+/// Checks that the caller's token may use the command of a task. With a token for every command the task is
+/// not read.
 async fn check_command_of(front: &Front, request: &Request, id: &TaskId) -> Result<(), Problem> {
     if may_use(request, None).is_err() {
         seen(front, request, id).await?;
@@ -310,7 +311,7 @@ async fn one(front: &Front, request: &Request, read: Reader) -> Answer {
     }
 }
 
-/// Words about several tasks: one that changes nothing does not keep the others from it.
+/// Answers a request about several tasks. An item that fails does not stop the others.
 async fn all(front: &Front, request: &Request, read: Reader) -> Answer {
     let app = owner(request)?;
     let mut raw = RawFields::of(&request.body)?;
@@ -339,7 +340,7 @@ async fn all(front: &Front, request: &Request, read: Reader) -> Answer {
     Ok(json(StatusCode::OK, &ItemsShown { items }))
 }
 
-/// Why a word changed nothing, as an answer.
+/// The problem of a request that changed nothing.
 pub(super) fn not_moved(refusal: &WordRefusal) -> Problem {
     match refusal {
         WordRefusal::Move(MoveRefusal::ClaimLost) => Problem::new(Kind::CLAIM_LOST),
@@ -354,7 +355,7 @@ pub(super) fn not_moved(refusal: &WordRefusal) -> Problem {
     }
 }
 
-/// The body of a word without what is kept as it was sent, and its token.
+/// The fields of the body, without those that are kept byte for byte, and the token.
 fn fields<B: Body>(rest: &[u8]) -> Result<(Fields, Option<ClaimToken>), Problem> {
     let mut fields = Fields::of_body::<B>(rest)?;
     let text = fields.required_text("token", 1..=100);
@@ -365,7 +366,7 @@ fn fields<B: Body>(rest: &[u8]) -> Result<(Fields, Option<ClaimToken>), Problem>
     Ok((fields, token))
 }
 
-/// The token, once nothing is wrong with the body.
+/// The token, if the body has no faults.
 fn finished(fields: Fields, token: Option<ClaimToken>) -> Result<ClaimToken, Problem> {
     fields.finish()?;
     token.ok_or_else(|| Problem::invalid_field("token", "is required"))
