@@ -108,7 +108,7 @@ struct PendingChange {
 }
 
 body! {
-    /// Settles claimed changes.
+    /// Settles changes that a consumer claimed.
     struct Settlement {
         /// The `lease_id` of the answer that had the changes.
         lease_id: String,

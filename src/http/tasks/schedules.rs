@@ -80,7 +80,7 @@ body! {
     }
 }
 
-/// A schedule.
+/// A schedule with its state and its next ticks.
 #[derive(Serialize, ToSchema)]
 struct ScheduleShown {
     /// Name of the schedule.

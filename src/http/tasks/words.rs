@@ -137,7 +137,7 @@ pub(super) struct WordedShown {
     /// When the task is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     run_at: Option<String>,
-    /// The follow-up tasks.
+    /// The follow-up tasks that the completion created.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     then: Vec<CreatedShown>,
 }
