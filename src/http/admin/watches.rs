@@ -145,7 +145,7 @@ struct SourceShown {
     app_name: Option<String>,
     /// Number of watches that use the source.
     watches: u64,
-    /// When a ref of the source last moved.
+    /// When a ref of the source last moved. If none ever did: when the source was created.
     last_change: String,
     /// Why the last scan failed. Null: the last scan succeeded.
     last_error: Option<String>,

@@ -142,7 +142,8 @@ struct PayloadEvent {
     /// first-parent ancestor of this one. Otherwise missing. Only for a watch of mode `every`.
     #[schema(nullable = false)]
     history_rewritten: Option<bool>,
-    /// `true`: commits before this one were skipped. Otherwise missing. Only for a watch of mode `every`.
+    /// `true`: commits between `previous_commit_sha` and `commit_sha` were skipped. Otherwise missing. Only
+    /// for a watch of mode `every`.
     #[schema(nullable = false)]
     skipped_commits: Option<bool>,
     /// In a redrive: id of the parked delivery that this change repeats.
