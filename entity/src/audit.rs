@@ -10,26 +10,26 @@ use crate::id::Sha256Hash;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "audit")]
 pub struct Model {
-    /// The place of the row in the log; rises by one.
+    /// Number of the row in the log. Numbers rise by one.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i64,
-    /// When the act was done, in Unix milliseconds.
+    /// When the action happened, in Unix milliseconds.
     pub at: i64,
-    /// Who did it: `admin`, `tok_...`, `jwt:...`, `anyone` or `system`.
+    /// Who acted: `admin`, `tok_...`, `jwt:...`, `anyone` or `system`.
     pub actor: String,
-    /// The id of the app that acted or was acted on; empty where there is none.
+    /// Id of the app that acted, or that the action changed. Empty: no app.
     pub app: String,
-    /// The act, as a stable word.
+    /// The action, as a stable word.
     pub action: String,
-    /// The id of the thing that was acted on; empty where there is none.
+    /// Id of the object that the action changed. Empty: none.
     pub target: String,
     /// `ok`, or the stable code of the refusal.
     pub result: String,
-    /// The id of the API request; empty where the act had none.
+    /// Id of the API request. Empty: the action had none.
     pub request: String,
-    /// The hash of the row before.
+    /// Hash of the previous row.
     pub previous: Sha256Hash,
-    /// The hash of this row.
+    /// Hash of this row.
     pub hash: Sha256Hash,
     /// The key of the keyring for the hash; null in rows from before hashes had keys.
     pub key_id: Option<String>,

@@ -11,10 +11,10 @@ pub struct Model {
     /// Whether the breaker guards a source or an endpoint.
     #[sea_orm(primary_key, auto_increment = false)]
     pub kind: BreakerKind,
-    /// The id of the source or app.
+    /// Id of the source, the app or the sink that the breaker guards.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: String,
-    /// Failures in a row.
+    /// Number of failures in a row.
     pub failures: i32,
     /// When the breaker opened, in unix milliseconds; null while it is closed.
     pub opened_at: Option<i64>,

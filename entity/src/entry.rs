@@ -14,7 +14,7 @@ pub struct Model {
     /// The app whose ledger holds the entry.
     #[sea_orm(primary_key, auto_increment = false)]
     pub app_id: AppId,
-    /// Rises by one within the app, in the order of commits.
+    /// Number of the entry. Numbers of an app rise by one, in the order of commits.
     #[sea_orm(primary_key, auto_increment = false)]
     pub number: i64,
     /// When the entry was written, in Unix milliseconds.
@@ -22,17 +22,18 @@ pub struct Model {
     /// The type of the entry, such as `watch.blocked`.
     #[sea_orm(column_name = "type")]
     pub entry_type: EntryType,
-    /// The watch that it happened to; null where it concerns no single watch.
+    /// The watch. Null: the entry is not about a single watch.
     pub watch_id: Option<WatchId>,
-    /// The id of what changed: a source, a cursor, a watch, a sink or the app.
+    /// Id of the object that changed: a source, a cursor, a watch, a sink, a subscription, a task or the app.
+    /// For a schedule: its name.
     pub subject: String,
     /// The kind of the cause.
     pub origin_kind: OriginKind,
     /// The name of the origin: `<cursor>/<round>`, the token of a person, or a short name of a cause outside.
     pub origin: String,
-    /// The number of the entry before it about the same state of the same subject.
+    /// Number of the previous entry about the same state of the same subject.
     pub cause: Option<i64>,
-    /// More about it, a JSON object of at most 4 KiB.
+    /// Details of the change, a JSON object of at most 4 KiB.
     pub data: String,
 }
 

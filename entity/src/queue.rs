@@ -17,27 +17,27 @@ pub struct Model {
     pub command: String,
     /// The settings of the queue, as JSON.
     pub settings: String,
-    /// Whether nothing of it is handed out.
+    /// Whether the queue is paused: no task is handed out.
     pub is_paused: bool,
     /// The number of tasks that are not due yet.
     pub waiting: i64,
-    /// Tasks that may be claimed.
+    /// The number of ready tasks, which may be claimed.
     pub ready: i64,
-    /// Tasks that a pause set aside.
+    /// The number of tasks that a pause set aside.
     pub aside: i64,
-    /// Tasks that a worker has.
+    /// The number of claimed tasks.
     pub claimed: i64,
-    /// Tasks that a worker completed.
+    /// The number of tasks that a worker completed.
     pub succeeded: i64,
-    /// Tasks that a worker gave up.
+    /// The number of tasks that a worker ended as failed.
     pub failed: i64,
     /// The number of dead tasks, which have no attempts left.
     pub dead: i64,
-    /// Tasks that were cancelled.
+    /// The number of tasks that were cancelled.
     pub cancelled: i64,
-    /// Bytes of the payloads of its open tasks.
+    /// Bytes of the payloads of the tasks that have not ended.
     pub bytes: i64,
-    /// Until when claims are paid for by its rate, in unix microseconds.
+    /// The end of the permits for claims that the rate of the queue has given out, in unix microseconds.
     pub permits_until: i64,
     /// When the row was inserted, in unix milliseconds.
     pub created_at: i64,

@@ -19,7 +19,7 @@ pub struct Model {
     pub provider: HookProvider,
     /// The id that the Git host gave the delivery of the hook.
     pub delivery_id: String,
-    /// The event as the host names it.
+    /// Type of the event, in the word of the Git host.
     pub event: String,
     /// The kind of event that the hook reports, such as a push.
     pub news: HookNews,
@@ -29,7 +29,7 @@ pub struct Model {
     pub addresses: String,
     /// The ids of the watched repositories that the hook is about, a JSON array.
     pub repositories: String,
-    /// How the hook was judged.
+    /// The verdict about the hook.
     pub verdict: ReceiptVerdict,
     /// The reason for the verdict.
     pub reason: ReceiptReason,
@@ -46,14 +46,14 @@ pub struct Model {
     /// The hook of an app that the request came to; null: an address of the server itself, or of an unknown
     /// hook.
     pub hook_id: Option<HookId>,
-    /// The app of that hook.
+    /// The app that owns the hook of `hook_id`.
     pub app_id: Option<AppId>,
     /// The group of receipts in which the oldest are removed: the id of the app for genuine hooks of an app,
     /// else empty.
     pub ring: String,
     /// The result of storing the body; null if the hook was not proved genuine.
     pub body: Option<BodyFate>,
-    /// The size of that body.
+    /// The size of the body in bytes.
     pub body_bytes: Option<i64>,
 }
 

@@ -8,7 +8,7 @@ use crate::{id::ReplicaId, kind::ReplicaRole};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "replica")]
 pub struct Model {
-    /// Id of one process; a restart gets a new id.
+    /// Id of the replica process. A restart gets a new id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: ReplicaId,
     /// Host name and process id, for people.

@@ -14,46 +14,46 @@ pub struct Model {
     /// The app whose tasks are created.
     #[sea_orm(primary_key, auto_increment = false)]
     pub app_id: AppId,
-    /// Its name, unique in the app.
+    /// Name of the schedule, unique in the app.
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
     /// The cron line of the schedule.
     pub cron: String,
-    /// The time zone of the line, by its IANA name.
+    /// IANA name of the time zone of the cron line.
     pub zone: String,
-    /// What is done about ticks that passed while no server ran.
+    /// Handling of ticks that passed while no server ran.
     pub missed: MissedTicks,
-    /// What is done at a tick while the task of an earlier one has not ended.
+    /// Handling of a tick while the task of an earlier tick has not ended.
     pub overlap: TickOverlap,
-    /// The command of its tasks.
+    /// Command of the tasks.
     pub command: String,
-    /// The payload of its tasks: JSON as it was sent.
+    /// Payload of the tasks: JSON, byte for byte as it was sent.
     pub payload: String,
-    /// The priority of its tasks.
+    /// Priority of the tasks.
     pub priority: i64,
-    /// After how many attempts its tasks are dead; null: as their queue says.
+    /// Number of attempts after which a task is dead. Null: the setting of the queue.
     pub max_attempts: Option<i64>,
-    /// Whether the schedule rests: it has no ticks.
+    /// Whether the schedule is paused and creates no tasks.
     pub is_paused: bool,
-    /// The tick up to which everything is decided, in unix milliseconds.
+    /// All ticks up to this moment are handled; in unix milliseconds.
     pub last_tick: i64,
-    /// When it is looked at next, in unix milliseconds; null: it rests.
+    /// When the schedule is checked next, in unix milliseconds. Null: the schedule is paused.
     pub wake_at: Option<i64>,
     /// The task that was created last.
     pub last_task: Option<TaskId>,
-    /// Ticks without a task because no server ran at their time.
+    /// Number of ticks without a task because no server ran.
     pub missed_ticks: i64,
-    /// Ticks without a task because the task before had not ended.
+    /// Number of ticks without a task because the previous task had not ended.
     pub skipped_ticks: i64,
-    /// Why the last try to create its task failed.
+    /// Why the last attempt to create a task failed.
     pub error: Option<String>,
     /// When the row was inserted, in unix milliseconds.
     pub created_at: i64,
-    /// When a person changed it last, in unix milliseconds.
+    /// When a person last changed the schedule, in unix milliseconds.
     pub updated_at: i64,
 }
 
-/// None: joins are written out where they are used.
+/// No relations: joins are written out where they are used.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 

@@ -22,16 +22,16 @@ pub struct Model {
     pub state: TaskState,
     /// The rank of the task in its queue: the smallest is claimed first.
     pub rank: i64,
-    /// For a waiting task, when it is due; for a claimed task, when the claim runs out; for an ended task,
-    /// when it is forgotten; in unix milliseconds.
+    /// When a waiting task is due, when the claim of a claimed task runs out, or when an ended task is
+    /// removed, in unix milliseconds.
     pub wake_at: Option<i64>,
-    /// From 0 to 9; 9 is claimed first.
+    /// Priority, 0 to 9; 9 is claimed first.
     pub priority: i64,
-    /// Claims that were not abandoned.
+    /// Number of claims that were not abandoned.
     pub attempts: i64,
-    /// Claims that were abandoned.
+    /// Number of claims that were abandoned.
     pub abandons: i64,
-    /// After how many attempts it is dead.
+    /// Number of attempts after which the task is dead.
     pub max_attempts: i64,
     /// The hash of the newest claim's bits; null: the task was not claimed since it was last free.
     pub claim: Option<String>,
@@ -53,7 +53,7 @@ pub struct Model {
     pub origin_kind: OriginKind,
     /// The id of its origin.
     pub origin: String,
-    /// The task that it follows up.
+    /// The task whose completion created this task.
     pub parent_id: Option<TaskId>,
     /// The length of the chain of tasks that this one follows up.
     pub depth: i64,
@@ -61,7 +61,7 @@ pub struct Model {
     pub key_hash: Option<String>,
     /// The hash of the request that created it.
     pub request_hash: Option<String>,
-    /// The address that is notified of its end.
+    /// The address that is notified of the end of the task.
     pub callback: Option<String>,
     /// The last error of a worker, or the reason why the task is dead.
     pub error: Option<String>,

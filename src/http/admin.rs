@@ -63,20 +63,20 @@ async fn tree(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &front.handle.tree().await))
 }
 
-/// The mirror of a repository, as it lies on disk.
+/// The mirror of a repository on disk.
 #[derive(Serialize, ToSchema)]
 struct Mirror {
     /// Id of the repository, `rep_...`.
     repository: String,
-    /// The address of the repository; null where no watch follows it any more.
+    /// Address of the repository. Null: no watch follows the repository any more.
     url: Option<String>,
-    /// The size of all files of the mirror, in bytes.
+    /// Size of all files of the mirror, in bytes.
     bytes: u64,
-    /// The number of pack files.
+    /// Number of pack files.
     packs: u64,
-    /// Commits whose parents it lacks on purpose.
+    /// Number of commits whose parents are absent on purpose (entries of Git's `shallow` file).
     shallow: u64,
-    /// The size after contents were dropped to make room, in bytes; null: none were dropped.
+    /// Size of the mirror after file contents were removed to make room, in bytes. Null: none were removed.
     evicted_to: Option<u64>,
 }
 

@@ -84,36 +84,37 @@ pub fn routes(onboardings: &Arc<Onboardings>, tests: &Arc<Tests>) -> Vec<Route> 
 }
 
 body! {
-    /// An app that wants to be registered.
+    /// An app to register.
     struct Onboarding {
-        /// The name of the app as people see it.
+        /// Name of the app, for people.
         #[schema(min_length = 3, max_length = 100)]
         app_name: String,
-        /// The email address of a person to contact about the app.
+        /// Email address of a person to contact about the app.
         #[schema(min_length = 3, max_length = 255)]
         email: String,
-        /// Where it receives; `/create`, `/update` and `/delete` are appended. Or a stream of NATS JetStream,
-        /// `nats://host[:4222]/subject.prefix` (`tls://` where the connection must be encrypted): then each
-        /// change is a message of `{prefix}.{repository_id}.create`, `.update` or `.delete`. May be missing.
+        /// Address of the endpoint, to which `/create`, `/update` and `/delete` are appended. Or a subject of
+        /// NATS JetStream, `nats://host[:4222]/subject.prefix` (`tls://`: the connection must be encrypted):
+        /// then each change is a message with the subject `{prefix}.{repository_id}.create`, `.update` or
+        /// `.delete`. Missing: the app pulls its changes.
         #[schema(min_length = 1, max_length = 2048)]
         base_url: Option<String>,
-        /// A web page about it.
+        /// Address of a web page about the app.
         #[schema(min_length = 1, max_length = 2048)]
         website: Option<String>,
-        /// What the app does, for people.
+        /// Purpose of the app, for people.
         #[schema(max_length = 500)]
         description: Option<String>,
-        /// The key that deliveries are signed with; where it is missing, a new one is made.
+        /// The key that signs deliveries. Missing: the server makes a new key.
         #[schema(min_length = 16, max_length = 500)]
         client_auth_key: Option<String>,
     }
     beyond docora {
-        /// How it wants to be served.
+        /// Delivery settings of the app.
         #[schema(value_type = Option<DeliverySettingsRequest>, nullable = false)]
         delivery: Option<DeliverySettings>,
-        /// What its endpoint asks for.
+        /// Credentials for requests to the endpoint.
         endpoint_auth: Option<EndpointAuthRequest>,
-        /// What TLS towards its endpoint is set up with.
+        /// TLS settings for requests to the endpoint.
         endpoint_tls: Option<EndpointTlsRequest>,
     }
 }
@@ -130,90 +131,92 @@ struct AppRequest {
     access: AccessPatch,
 }
 
-/// What a registered app needs to keep. Neither secret is ever shown again.
+/// Ids and secrets of a new app. The token and the signing key are never shown again.
 #[derive(Serialize, ToSchema)]
 struct Onboarded {
     /// Id of the app, `app_...`.
     app_id: String,
-    /// The token of the app for this API.
+    /// Token of the app for this API.
     token: String,
-    /// The signing key in the form of Standard Webhooks.
+    /// Signing key, in the format of Standard Webhooks.
     signing_secret: String,
     /// When the app was registered.
     created_at: String,
-    /// Only for the staff: other apps have this name.
+    /// Warning that other apps have the same name. Only the staff sees this field.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
 }
 
-/// An app as it is registered, without its secrets.
+/// A registered app, without its secrets.
 #[derive(Serialize, ToSchema)]
 pub struct AppShown {
     /// Id of the app, `app_...`.
     app_id: String,
-    /// The name of the app as people see it.
+    /// Name of the app, for people.
     app_name: String,
-    /// The email address of a person to contact about the app.
+    /// Email address of a person to contact about the app.
     email: String,
-    /// True where anyone could register the app (`onboarding.mode` was `open`): `contact` in `mail.allow`
-    /// does not mean its `email`.
+    /// True: the app was registered while anyone could register apps (`onboarding.mode` was `open`), so
+    /// `contact` in `mail.allow` does not allow its `email`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     is_from_anyone: bool,
-    /// The address that changes are sent to; null where the app pulls.
+    /// Address of the endpoint or stream. Null: the app pulls its changes.
     base_url: Option<String>,
-    /// A web page about the app.
+    /// Address of a web page about the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     website: Option<String>,
-    /// What the app is for, in the words of its owner.
+    /// Purpose of the app, in the words of its owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
-    /// How it wants to be served.
+    /// Delivery settings of the app.
     #[schema(value_type = DeliverySettingsShown)]
     delivery: DeliverySettings,
     #[serde(flatten)]
     access: AccessShown,
-    /// Why it is not served, where it is not.
+    /// Why nothing is delivered to the app. Null: the app is served.
     disabled: Option<String>,
-    /// How its endpoint does. Missing in lists, and for an app that pulls.
+    /// State of the endpoint. Missing in lists, and for an app that pulls.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<EndpointShown>,
-    /// How many signing keys are in use; more than one during a rotation.
+    /// Number of signing keys in use. More than one during a rotation.
     signing_keys: usize,
-    /// A signing key that was made just now, in the form of Standard Webhooks; never shown again.
+    /// The signing key that this request made, in the format of Standard Webhooks. Never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<String>,
-    /// The moment of registration.
+    /// When the app was registered.
     created_at: String,
 }
 
 body! {
-    /// What an app changes of itself; what is missing stays as it is.
+    /// Changes to an app. A field that is missing keeps its value.
     struct AppChange {
-        /// Where it receives, on the web or in a stream; null: nowhere, it asks for what is pending. Another
-        /// scheme, host or port is refused while header fields, credentials or a client certificate would go
-        /// there that this change does not give anew (or take away with null): see `keep_endpoint_access`.
+        /// Address of the endpoint or stream: http, https, nats or tls URL. Null: the app has no endpoint and
+        /// pulls its changes. An address with another scheme, host or port is refused while the app has
+        /// header fields, credentials or a client certificate that this request neither sets nor removes
+        /// (null): see `keep_endpoint_access`.
         #[schema(min_length = 1, max_length = 2048)]
         base_url: Option<String>,
-        /// What goes with requests goes to the new `base_url` as well, wherever that is.
+        /// Whether header fields, credentials and the client certificate are also sent to the new `base_url`,
+        /// whatever its host. Default false.
         keep_endpoint_access: Option<bool>,
-        /// How it wants to be served; settings that are missing stay as they are.
+        /// Delivery settings of the app. Settings that are missing keep their values.
         #[schema(value_type = Option<DeliverySettingsRequest>, nullable = false)]
         delivery: Option<DeliverySettings>,
-        /// What its endpoint asks for; null: nothing.
+        /// Credentials for requests to the endpoint. Null: no credentials.
         endpoint_auth: Option<EndpointAuthRequest>,
-        /// What TLS towards its endpoint is set up with; null: nothing of its own.
+        /// TLS settings for requests to the endpoint. Null: no settings of the app's own.
         endpoint_tls: Option<EndpointTlsRequest>,
-        /// Whether nothing is sent to it.
+        /// Whether deliveries to the app are switched off.
         disabled: Option<bool>,
-        /// Signs with a new key from now on.
+        /// Whether the server signs with a new key from now on.
         rotate_signing_key: Option<bool>,
-        /// The new key; where it is missing, one is made.
+        /// The new signing key. Missing: the server makes a key.
         #[schema(min_length = 16, max_length = 500)]
         client_auth_key: Option<String>,
-        /// Sends a test delivery with what is changed here first, and changes nothing unless that is
-        /// answered with 2xx (422 with its outcome). False where it is missing.
+        /// Whether a test delivery with the new settings is sent first. If the answer is not 2xx, nothing is
+        /// changed (422 with the outcome). Default false.
         test_first: Option<bool>,
-        /// For how long older keys sign beside it, 0 to 2,592,000; 86,400 where it is missing.
+        /// Seconds for which older keys sign beside the new key, 0 to 2,592,000. Default 86,400.
         overlap_seconds: Option<u64>,
     }
 }
@@ -308,7 +311,8 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
     Ok(json(StatusCode::CREATED, &onboarded))
 }
 
-/// What the staff is told of other apps with a name. Nobody else learns which names there are.
+/// The warning about other apps of the same name. Only the staff gets it: other callers must not learn which
+/// names exist.
 async fn same_name(front: &Front, request: &Request, name: &str) -> Result<Option<String>, Problem> {
     if !matches!(request.caller, Caller::Staff(_)) {
         return Ok(None);

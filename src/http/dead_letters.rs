@@ -43,7 +43,7 @@ pub fn routes() -> Vec<Route> {
     [own, redrives::routes(), dismissals::routes()].concat()
 }
 
-/// A change that was parked.
+/// A dead letter: a change that was parked.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeadLetterShown {
     dead_letter_id: String,
@@ -51,24 +51,24 @@ pub(super) struct DeadLetterShown {
     cursor: String,
     round: i64,
     position: u64,
-    /// The path; bytes that are not UTF-8 are replaced.
+    /// Path of the file. Bytes that are not UTF-8 are replaced.
     path: String,
-    /// The path's bytes, where they are not UTF-8.
+    /// Bytes of the path in base64. Only if the path is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
-    /// `create`, `update` or `delete`.
+    /// Operation of the change: `create`, `update` or `delete`.
     operation: &'static str,
-    /// The id of the delivery that was parked.
+    /// Id of the delivery that was parked.
     delivery_id: String,
-    /// `rejected`, `failing`, `content_unavailable` or `skipped`.
+    /// Why the change was parked: `rejected`, `failing`, `content_unavailable` or `skipped`.
     reason: &'static str,
-    /// `open`, `redrive_requested`, `redriven`, `superseded` or `dismissed`.
+    /// Status of the dead letter: `open`, `redrive_requested`, `redriven`, `superseded` or `dismissed`.
     status: &'static str,
-    /// The receiver's last status code.
+    /// Status code of the receiver's last answer.
     http_status: Option<u16>,
-    /// The beginning of its last answer.
+    /// Beginning of the receiver's last answer.
     excerpt: String,
-    /// The redrive that it was asked for in last, unless that was taken back.
+    /// Id of the last redrive of the dead letter. Missing: none, or the redrive was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     redrive_id: Option<String>,
     created_at: String,
@@ -138,12 +138,12 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// A dead letter with how it came to be.
+/// A dead letter with its attempts.
 #[derive(Serialize, ToSchema)]
 struct DeadLetterDetail {
     #[serde(flatten)]
     letter: DeadLetterShown,
-    /// The attempts at the change, the first one first, at most 100.
+    /// The attempts at the change, oldest first, at most 100.
     attempts: Vec<AttemptShown>,
 }
 

@@ -83,15 +83,16 @@ struct DeliveryShown {
     #[serde(flatten)]
     change: ChangeShown,
     repository_id: String,
-    /// The branch of the watch, as `event.cursor` in bodies.
+    /// Id of the branch of the watch, as `event.cursor` in bodies.
     cursor: String,
     /// The full name of the branch.
     branch: String,
-    /// The number of attempts so far.
+    /// Number of attempts so far.
     attempts: u64,
-    /// The last status code that is known: that of an acknowledgement only with `delivery.history = all`.
+    /// The last known status code of an answer. The code of an acknowledgement is known only with
+    /// `delivery.history = all`.
     last_status: Option<u16>,
-    /// When it is tried next, where it failed.
+    /// When the next attempt is due. Only after a failed attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
 }
@@ -99,18 +100,18 @@ struct DeliveryShown {
 /// One page of deliveries.
 #[derive(Default, Serialize, ToSchema)]
 struct Deliveries {
-    /// The newest round first, and in a round the last change first.
+    /// The deliveries, newest round first; within a round the last change first.
     items: Vec<DeliveryShown>,
-    /// Rounds of which only dead letters are shown, because their trees cannot be read: they are no longer
-    /// in the mirror, or the Git host does not give them just now.
+    /// Rounds that show only their dead letters, because their trees cannot be read: the mirror lacks them,
+    /// or the Git host does not give them now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreadable: Vec<UnreadableRound>,
-    /// Gives the next page as `cursor`; missing on the last. A page may be empty and have a next one.
+    /// Value of `cursor` for the next page. Missing on the last page. An empty page may have a next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
-/// A round that cannot be shown whole.
+/// A round that is shown only in part.
 #[derive(Serialize, ToSchema, PartialEq, Eq)]
 struct UnreadableRound {
     repository_id: String,
@@ -199,8 +200,8 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Looks at a round from above, or from where the page before left it; below which position it was left,
-    /// if it was.
+    /// Looks at a round from its last position, or from the end of the previous page. Returns the position
+    /// below which the next page continues, if there is one.
     async fn of_round(&mut self, facts: &RoundFacts, mark: Option<&Mark>) -> Result<Option<u64>, Problem> {
         let (low, mut high) = self.wanted.range(facts);
         if let Some(mark) = mark.filter(|mark| mark.round == facts.number && mark.cursor == facts.cursor) {
@@ -233,7 +234,8 @@ impl Search<'_> {
         Ok(self.named.get(watch).cloned())
     }
 
-    /// Looks at a round from above; below which position it was left, if it was.
+    /// Looks at a round from its last position. Returns the position below which the next page continues, if
+    /// there is one.
     async fn round(&mut self, of: &OfRound<'_>, low: u64, high: u64) -> Result<Option<u64>, Problem> {
         let (facts, mut high) = (of.facts, high);
         let mut reading = None;
@@ -313,7 +315,7 @@ impl Search<'_> {
         Ok(Some(found))
     }
 
-    /// The deliveries of a round that its dead letters alone still show.
+    /// The deliveries of a round whose trees cannot be read, from its dead letters.
     fn letters(&mut self, of: &OfRound<'_>, fates: &Fates) -> Vec<(u64, DeliveryShown)> {
         let facts = of.facts;
         let unreadable = UnreadableRound {

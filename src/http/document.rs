@@ -95,13 +95,13 @@ fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
     [
         (
             "app",
-            "A token of the app, the first of which onboarding gave to it; a narrowed one needs the \
-             operation's `x-permission`.",
+            "A token of the app; the registration of the app makes the first one. A narrowed token needs \
+             the permission `x-permission` of the operation.",
         ),
         (
             "staff",
-            "The server's admin token, or one that has the operation's `x-permission`; the built-in roles \
-             from `x-role` up have it.",
+            "The server's admin token, or a staff token with the permission `x-permission` of the \
+             operation. The built-in roles from `x-role` up have this permission.",
         ),
     ]
     .map(|(name, description)| {

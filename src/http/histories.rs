@@ -29,19 +29,19 @@ use crate::http::{
     repositories::trees::{bring_trees, unavailable},
 };
 
-/// A change of a round, and what became of it.
+/// A change of a round and its state.
 #[derive(Clone, Serialize, ToSchema)]
 pub(super) struct ChangeShown {
-    /// `event.id` and `webhook-id` of its delivery.
+    /// Id of the delivery: `event.id` and `webhook-id`.
     id: String,
     round: i64,
     position: u64,
-    /// `file.created`, `file.updated` or `file.deleted`.
+    /// Type of the change: `file.created`, `file.updated` or `file.deleted`.
     #[serde(rename = "type")]
     change_type: &'static str,
-    /// The path; bytes that are not UTF-8 are replaced.
+    /// Path of the file. Bytes that are not UTF-8 are replaced.
     path: String,
-    /// The path's bytes, where they are not UTF-8.
+    /// Bytes of the path in base64. Only if the path is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,13 +52,13 @@ pub(super) struct ChangeShown {
     previous_mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_blob: Option<String>,
-    /// In a redrive: the id of the delivery that was parked.
+    /// In a redrive: id of the delivery that was parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     replay_of: Option<String>,
-    /// `delivered`, `parked`, `failed` (it will be tried again), `pending` or `dropped` (its round ended
-    /// before).
+    /// `delivered`, `parked`, `failed` (a retry follows), `pending` or `dropped` (the round ended before the
+    /// change).
     state: &'static str,
-    /// When it was delivered or parked.
+    /// When the change was delivered or parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     settled_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,7 +112,7 @@ impl ChangeShown {
         }
     }
 
-    /// The number of the round and the position in it.
+    /// The number of the round, and the position in the round.
     pub(super) fn place(&self) -> (i64, u64) {
         (self.round, self.position)
     }
@@ -122,7 +122,7 @@ impl ChangeShown {
         (self.previous_blob.as_deref(), self.blob.as_deref())
     }
 
-    /// The type of its event.
+    /// The type of the event.
     pub(super) fn change_type(&self) -> &'static str {
         self.change_type
     }
@@ -158,7 +158,7 @@ pub(super) fn followed<'w>(
     }
 }
 
-/// Why a list was not read.
+/// Why the list of changes was not read.
 #[derive(Debug)]
 pub(super) enum Unread {
     /// The list cannot be computed again: its trees are gone, or its letters are bound to another round.

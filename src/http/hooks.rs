@@ -59,15 +59,15 @@ pub fn routes(bounds: &Arc<Bounds>) -> Vec<Route> {
     ]
 }
 
-/// What became of a hook.
+/// Result of a received hook.
 #[derive(Serialize, ToSchema)]
 struct HookAnswer {
-    /// Names the receipt; missing for a repetition.
+    /// Id of the receipt. Missing: the hook was a repetition.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt_id: Option<String>,
-    /// `accepted`, `duplicate` or `ignored`.
+    /// Verdict: `accepted`, `duplicate` or `ignored`.
     verdict: &'static str,
-    /// The reason for the verdict, as a code.
+    /// Reason for the verdict, as a code.
     reason: &'static str,
 }
 

@@ -98,31 +98,31 @@ pub(super) fn handed_on(places: &Arc<Places>) -> Vec<Route> {
     [pull::routes(places), seen].concat()
 }
 
-/// A watch. The first six fields are what clients of Docora know.
+/// A watch. Docora's clients know the first six fields.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Repository {
     repository_id: String,
     github_url: String,
     owner: String,
     name: String,
-    /// Whether it cannot be read without a credential.
+    /// Whether the repository cannot be read without a credential.
     is_private: bool,
     created_at: String,
     /// `owner/name`, or the path of a local repository.
     repository: String,
-    /// Whether it is watched with a credential.
+    /// Whether the watch has a credential.
     has_token: bool,
-    /// The branches or refs that are followed.
+    /// The branches or refs that the watch follows.
     #[schema(value_type = SelectorShown)]
     selector: Selector,
-    /// Tells it from other watches of the same refs. Missing where it has no such name.
+    /// Name that distinguishes watches of the same refs. Missing: the watch has no such name.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schema(required = false)]
     watch_name: String,
-    /// How it shows on its commits where it stands. Missing where it does not.
+    /// How the watch shows its state on commits at the Git host. Missing: the watch shows no status.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<StatusShown>,
-    /// Where its changes go. Missing where they go to the endpoint of the app.
+    /// The watch's own sink. Missing: changes go to the endpoint of the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     sink: Option<SinkShown>,
     include: Vec<String>,
@@ -131,100 +131,100 @@ pub(super) struct Repository {
     symlinks: &'static str,
     /// Whether bodies carry the content of files: `inline` or `none`.
     content: &'static str,
-    /// Content of larger files is left out, in bytes.
+    /// Largest content that is sent, in bytes. The content of larger files is left out.
     max_size: u64,
-    /// `net` (the net change of several commits) or `every` (one round for each commit).
+    /// `net` (the net change of several commits) or `every` (one round per commit).
     mode: &'static str,
-    /// What a vanished branch of a pattern means: `delete` or `keep`.
+    /// Effect of a vanished branch of a pattern on the files of the app: `delete` or `keep`.
     on_branch_gone: &'static str,
-    /// `active` or `paused`: what was chosen. `effective_state` says how it is.
+    /// `active` or `paused`, as the owner chose. `effective_state` has the actual state.
     state: &'static str,
-    /// Why it is paused.
+    /// Why the watch is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// What it does, or what is in its way, the strongest reason first: `app_disabled`, `paused`, `blocked`
-    /// (a branch), `credential_refused`, `source_failing` (the repository cannot be looked at),
-    /// `endpoint_failing` (the breaker of the endpoint is open), `in_grace` (it is new, and its receiver
-    /// refuses the first deliveries), `retrying`, `delivering`, `pending` (the next round has not begun),
-    /// `branch_missing`, `empty`, `unmatched` (a pattern that matches no ref), or `active`: the app has
-    /// everything.
+    /// The actual state; of several that apply, the first in this order: `app_disabled`, `paused`, `blocked`
+    /// (a branch), `credential_refused`, `source_failing` (the repository cannot be scanned),
+    /// `endpoint_failing` (the breaker of the endpoint is open), `in_grace` (the watch is new, and its
+    /// receiver refuses the first deliveries), `retrying`, `delivering`, `pending` (the next round has not
+    /// begun), `branch_missing`, `empty`, `unmatched` (the pattern matches no ref), or `active` (the app has
+    /// every change).
     effective_state: &'static str,
-    /// Why, in a sentence.
+    /// Reason for `effective_state`, as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     effective_reason: Option<String>,
-    /// How many refs that the pattern matches are not followed, because it may follow `git.pattern_refs_max`.
-    /// Missing where there are none, and where `last_scan_at` is.
+    /// Number of refs that match the pattern and are not followed, because a pattern follows at most
+    /// `git.pattern_refs_max` refs. Missing: none, or `last_scan_at` is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     refs_left_out: Option<u64>,
-    /// What the last scan said, if it failed.
+    /// Error of the last scan. Missing: the last scan succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
-    /// Where its host says that the repository moved, and where it is asked now. What is delivered names
-    /// the address that was registered; to have the new one named, watch that and unwatch this.
+    /// New address of the repository, as the Git host reports it. Scans use the new address; bodies name the
+    /// registered one. To change the address in bodies, watch the new address and unwatch this repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_to: Option<String>,
-    /// The breaker of the Git source: whether the Git host is asked at all just now. It says nothing of the
-    /// endpoint of the app: `GET /api/app` has that breaker, as `endpoint`.
+    /// The breaker of the Git source: whether the Git host is asked now. The breaker of the app's endpoint is
+    /// the field `endpoint` of `GET /api/app`.
     breaker: Breaker,
-    /// What looking at the Git host came to.
+    /// The last scan of the Git host, and the next one.
     scan: Scan,
-    /// The same moment as `scan.last_at`.
+    /// The same as `scan.last_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_scan_at: Option<String>,
-    /// The same moment as `scan.next_at`.
+    /// The same as `scan.next_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_poll_at: Option<String>,
-    /// Open dead letters of all branches.
+    /// Number of open dead letters of all branches.
     dead_letters: u64,
-    /// Each branch that is followed.
+    /// The branches that the watch follows.
     branches: Vec<Branch>,
 }
 
-/// The circuit breaker of a Git source: a repository as seen with one credential, or with none.
+/// The circuit breaker of a Git source: a repository read with one credential, or without one.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Breaker {
-    /// `closed` (the Git host is asked) or `open` (it is left alone until the next probe).
+    /// `closed` (the Git host is asked) or `open` (the Git host is not asked until the next probe).
     state: &'static str,
-    /// Failed scans in a row.
+    /// Number of failed scans in a row.
     failures: u32,
     /// When the next probe is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     probe_at: Option<String>,
 }
 
-/// The progress of one branch.
+/// Progress of one branch.
 #[derive(Serialize, ToSchema)]
 struct Branch {
     /// Id of the branch in events, `cur_...`.
     cursor: String,
-    /// The full name of the ref.
+    /// Full name of the ref.
     branch: String,
-    /// `active`, `blocked`, `branch_missing` or `empty`.
+    /// State of the branch: `active`, `blocked`, `branch_missing` or `empty`.
     state: &'static str,
-    /// Why it does not move.
+    /// Why the branch does not progress. Missing: the branch is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The commit that the app has.
+    /// The commit that the app holds.
     held_commit: Option<String>,
-    /// The commit that the Git host named last.
+    /// The newest commit that the Git host named.
     head_commit: Option<String>,
-    /// Why that commit cannot be taken.
+    /// Why `head_commit` cannot be fetched. Missing: there is no such fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<HeadFaultShown>,
-    /// For how many milliseconds the app has been behind; 0 when it is not.
+    /// How long the app has been behind, in milliseconds. 0: the app has every change.
     lag_ms: u64,
-    /// What is being delivered.
+    /// The round that is being delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     round: Option<OpenRound>,
-    /// When the change at its head is tried next, where that failed.
+    /// When the next attempt of the change at the head of the branch is due. Only after a failed attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
-    /// Whether the app may have files that are gone: an old tree could not be fetched, and the app was not
-    /// told to drop what was not named. Registering the app with `delivery.resync` avoids it; to be told
-    /// again, ask for a complete resync.
+    /// Whether the app may hold files that were deleted in the repository: an old tree could not be fetched,
+    /// and the app was not told to drop the files that a resync did not name. An app with `delivery.resync`
+    /// is told. A complete resync tells the app again.
     #[serde(skip_serializing_if = "is_false")]
     deletes_unknown: bool,
-    /// The number of open dead letters.
+    /// Number of open dead letters of the branch.
     dead_letters: u64,
 }
 
@@ -232,9 +232,9 @@ struct Branch {
 #[derive(Serialize, ToSchema)]
 struct OpenRound {
     round: i64,
-    /// How many changes are settled.
+    /// Number of settled changes of the round.
     position: u64,
-    /// How many there are.
+    /// Number of changes in the round.
     total: u64,
 }
 
@@ -300,7 +300,7 @@ impl Repository {
 }
 
 impl Repository {
-    /// Adds the signing key that its sink was given just now.
+    /// Adds the signing key that this request made for the sink.
     fn with_secret(mut self, secret: Option<String>) -> Self {
         if let Some(sink) = &mut self.sink {
             sink.signing_secret = secret;
@@ -314,7 +314,7 @@ fn words_of_left_out(count: u64) -> String {
 }
 
 impl Branch {
-    /// `next_try`: when its head is asked for again, where that cannot be taken.
+    /// `next_try`: when the head commit is fetched again, if it cannot be fetched now.
     fn of(cursor: &CursorStatus, seen: &Facts<'_>, next_try: Option<Timestamp>) -> Self {
         Self {
             cursor: cursor.id.to_string(),
@@ -406,10 +406,10 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &shown(&front, &watch).await?))
 }
 
-/// The words for whether a watch is served.
+/// The values of `state` of a watch.
 const STATES: &str = "active, paused";
 
-/// Why a watch is paused that this request pauses.
+/// The reason to store if this request pauses a watch.
 fn reason_of(state: WatchState, request: &Request) -> Option<String> {
     (state == WatchState::Paused).then(|| format!("paused {}", request.by_whom()))
 }

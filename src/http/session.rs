@@ -38,9 +38,9 @@ use crate::http::{
 };
 use crate::{identity::issuer::TOKEN_BYTES_MAX, secrets::Token, store::audit};
 
-/// Attempts to sign in from one address at once ...
+/// Sign-in attempts that one address may make at once.
 const ATTEMPTS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
-/// ... and then one in each interval of this length.
+/// Interval after which one more sign-in attempt is allowed.
 const ATTEMPT_EVERY: Duration = Duration::from_secs(6);
 
 /// The limit of sign-in attempts per address, in one process.
@@ -74,36 +74,36 @@ pub(crate) fn routes(sign_ins: &Arc<SignIns>) -> Vec<Route> {
 }
 
 body! {
-    /// Who wants to sign in.
+    /// Sign-in of a browser.
     struct SignIn {
-        /// The token of an app, of the staff, or of the server itself.
+        /// Token of an app, of the staff, or of the server itself.
         #[schema(min_length = 1, max_length = 8192)]
         token: String,
     }
 }
 
-/// Who is signed in, or whose token came with the request.
+/// The person who is signed in, or the owner of the token of the request.
 #[derive(Serialize, ToSchema)]
 struct SessionShown {
-    /// Whose token the session stands for: `app` or `staff`.
+    /// Owner of the token: `app` or `staff`.
     kind: &'static str,
-    /// Of the staff: the highest of `viewer`, `operator` and `admin` whose permissions the caller has;
-    /// missing where it has fewer than a viewer.
+    /// Highest of the roles `viewer`, `operator` and `admin` whose permissions the caller has. Only for the
+    /// staff. Missing: the caller has fewer permissions than a viewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
-    /// What the caller may do, as `resource:action`.
+    /// Permissions of the caller, as `resource:action`.
     permissions: Vec<&'static str>,
-    /// Only for the token of an app.
+    /// Id of the app. Only for the token of an app.
     #[serde(skip_serializing_if = "Option::is_none")]
     app_id: Option<String>,
-    /// Only for the token of an app.
+    /// Name of the app. Only for the token of an app.
     #[serde(skip_serializing_if = "Option::is_none")]
     app_name: Option<String>,
-    /// `tok_...`, or `admin` for the server's own token.
+    /// Id of the token: `tok_...`, or `admin` for the server's own token.
     token_id: String,
-    /// When the session ends; null without one.
+    /// When the session ends. Null: the request has no session.
     expires_at: Option<String>,
-    /// The version of the server.
+    /// Version of the server.
     version: &'static str,
 }
 

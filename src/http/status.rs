@@ -32,33 +32,33 @@ pub fn routes(lifecycle: &Lifecycle) -> Vec<Route> {
     ]
 }
 
-/// The time of the server, and how long it has run.
+/// Time of the server, and the time since its start.
 #[derive(Serialize, ToSchema)]
 struct Health {
-    /// The present time, as a timestamp.
+    /// Present time, as a timestamp.
     timestamp: String,
-    /// Seconds since the process started.
+    /// Seconds since the start of the process.
     uptime: f64,
 }
 
-/// The state of the server in one word.
+/// State of the server.
 #[derive(Serialize, ToSchema)]
 struct Condition {
-    /// Always `ok`; a server that is not ready answers with a problem.
+    /// Always `ok`. A server that is not ready answers with a problem.
     status: &'static str,
 }
 
-/// The version of the running server, and how it was built.
+/// Version and build of the running server.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Version {
-    /// The version of Tidings, as in the changelog.
+    /// Version of Tidings, as in the changelog.
     version: &'static str,
-    /// The number of the build, where its builder gave one.
+    /// Number of the build, if the build set one.
     build_number: &'static str,
-    /// The commit it was built from, where its builder named it.
+    /// Git commit of the build, if the build set one.
     git_sha: &'static str,
-    /// When it was built, where its builder said so.
+    /// Date of the build, if the build set one.
     build_date: &'static str,
 }
 

@@ -39,9 +39,9 @@ use super::{
 };
 use crate::secrets::shown_signing_secret;
 
-/// The state of a subscription that would send, if its sink were served.
+/// The state of a subscription that is active or blocked, and whose sink is disabled.
 const DISABLED: &str = "disabled";
-/// Most characters that are shown of a name that is not known.
+/// Most characters of an unknown name that a problem repeats.
 const NAME_SHOWN: usize = 64;
 
 /// The routes of this folder.
@@ -61,57 +61,58 @@ pub(super) fn routes(tests: &Arc<Tests>) -> Vec<Route> {
 struct SubscriptionShown {
     subscription_id: String,
     name: String,
-    /// The filter that selects entries (docs/filters.md, the fields of the ledger); empty: all entries.
+    /// The filter that selects entries (docs/filters.md, fields of the ledger). Empty: all entries.
     filter: String,
-    /// `active`, `paused`, `blocked` (its sink fails; it is tried again now and then), `disabled` (its sink
-    /// wants nothing any more; resuming tries it again) or `expired`.
+    /// `active`, `paused`, `blocked` (the sink fails; retries continue), `disabled` (the sink asked for no
+    /// more messages; a resume tries again) or `expired`.
     state: &'static str,
-    /// Why it is blocked or disabled.
+    /// Why the subscription is blocked or disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The number of the last entry that it is done with: sent, skipped, or not meant by the filter.
+    /// Number of the last settled entry: sent, skipped, or not selected by the filter.
     position: i64,
-    /// The number of the newest entry of the ledger.
+    /// Number of the newest entry of the ledger.
     last: i64,
-    /// Failed tries of the next message.
+    /// Number of failed attempts of the next message.
     tries: u32,
-    /// When the next message is tried again, where it failed.
+    /// When the next message is retried. Only after a failed attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
-    /// When its next mail may go: each mail is followed by a wait (`mail.digest_interval`).
+    /// When the next mail may be sent. A wait follows each mail (`mail.digest_interval`).
     #[serde(skip_serializing_if = "Option::is_none")]
     next_mail_at: Option<String>,
-    /// When it ends by itself.
+    /// When the subscription expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     created_at: String,
     sink: SubscriptionSinkShown,
 }
 
-/// Where the entries of a subscription go.
+/// The sink of a subscription.
 #[derive(Serialize, ToSchema)]
 struct SubscriptionSinkShown {
-    /// Id of the sink, `snk_...`; its breaker has the same id.
+    /// Id of the sink, `snk_...`. Its breaker has the same id.
     sink_id: String,
-    /// `endpoint`, `stream` or `mail`.
+    /// Kind of the sink: `endpoint`, `stream` or `mail`.
     kind: &'static str,
-    /// Of mails `mailto:` and the recipients.
+    /// Address that messages are sent to. For mail: `mailto:` and the recipients.
     url: String,
-    /// Whom mails go to; missing where none are sent.
+    /// Recipients of mails. Missing: the sink is not mail.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     to: Vec<String>,
-    /// The format of bodies: `docora` or `cloudevents`.
+    /// Format of the bodies: `docora` or `cloudevents`.
     format: &'static str,
-    /// Header fields, credentials or certificates of the app's choice go with its requests.
+    /// Whether header fields, credentials or certificates of the app are used for requests to the sink.
     has_access: bool,
-    /// Why nothing is sent to the sink; missing while it is served. Resuming the subscription, or naming
-    /// `sink` in a change, enables the sink again.
+    /// Why nothing is sent to the sink. Missing: the sink is served. A resume of the subscription, or a
+    /// change that names `sink`, enables the sink again.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled: Option<String>,
-    /// The state of the endpoint's breaker; missing where nothing failed.
+    /// State of the sink's circuit breaker.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<EndpointShown>,
-    /// The key that was made for it just now, in the form of Standard Webhooks; never shown again.
+    /// The signing key that this request made for the sink, in the format of Standard Webhooks. Never shown
+    /// again.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<String>,
 }

@@ -56,43 +56,42 @@ pub fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// A token that an app wants.
+    /// A token to create for an app.
     struct TokenRequest {
-        /// What it is for.
+        /// Purpose of the token.
         #[schema(min_length = 1, max_length = 100)]
         name: String,
-        /// When it ends by itself: within ten years, and no later than the token that makes it, whose end
-        /// it has where this is missing.
+        /// When the token expires: within ten years, and no later than the token that makes this request.
+        /// Missing: when that token expires.
         expires_at: Option<String>,
-        /// What it may do, as `resource:action`; `*` stands for every resource or action. Everything that the
-        /// app may where it is missing. The maker needs each of them.
+        /// Permissions of the token, as `resource:action`; `*` stands for every resource or action. The
+        /// caller needs each of them. Missing: all permissions of the app.
         #[schema(min_items = 1, max_items = 100)]
         permissions: Option<Vec<String>>,
-        /// The commands of tasks that it may use, as names and globs (`mail.*`); every command where it is
-        /// missing. Only beside `permissions`.
+        /// Commands of tasks that the token may use, as names and globs (`mail.*`). Only together with
+        /// `permissions`. Missing: every command.
         #[schema(max_items = 100)]
         commands: Option<Vec<String>>,
     }
 }
 
 body! {
-    /// A token for a member of the staff.
+    /// A token to create for a member of the staff.
     struct StaffTokenRequest {
-        /// What it is for.
+        /// Purpose of the token.
         #[schema(min_length = 1, max_length = 100)]
         name: String,
-        /// `viewer`, `operator`, `admin` or a role of the settings; required where `permissions` is missing.
+        /// `viewer`, `operator`, `admin` or a role of the settings. Required if `permissions` is missing.
         role: Option<String>,
-        /// What it may do in place of a role, as `resource:action`; `*` stands for every resource or action.
-        /// The maker needs each of them.
+        /// Permissions of the token in place of a role, as `resource:action`; `*` stands for every resource
+        /// or action. The caller needs each of them.
         #[schema(min_items = 1, max_items = 100)]
         permissions: Option<Vec<String>>,
-        /// The commands of tasks that it may use, as names and globs (`mail.*`); every command where it is
-        /// missing.
+        /// Commands of tasks that the token may use, as names and globs (`mail.*`). Missing: every command.
         #[schema(max_items = 100)]
         commands: Option<Vec<String>>,
-        /// When it ends by itself: within ten years, and no later than the token that makes it, whose end
-        /// it has where this is missing.
+        /// When the token expires: within ten years, and no later than the token that makes this request.
+        /// Missing: when that token expires.
         expires_at: Option<String>,
     }
 }
@@ -101,29 +100,30 @@ body! {
 #[derive(Serialize, ToSchema)]
 struct TokenShown {
     token_id: String,
-    /// What it is for.
+    /// Purpose of the token.
     name: String,
-    /// The part of it that is no secret.
+    /// The public part of the token.
     public_id: String,
-    /// The role of a token of the staff; missing where it has permissions instead.
+    /// Role of a staff token. Missing: the token has permissions instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<String>,
-    /// What it was narrowed to, as `resource:action`; missing where it may do what its owner or its role may.
+    /// Permissions of a narrowed token, as `resource:action`. Missing: the token has all permissions of its
+    /// owner or role.
     #[serde(skip_serializing_if = "Option::is_none")]
     permissions: Option<Vec<String>>,
-    /// The commands that it may use, as names and globs; missing where it may use every command.
+    /// Commands of tasks that the token may use, as names and globs. Missing: every command.
     #[serde(skip_serializing_if = "Option::is_none")]
     commands: Option<Vec<String>>,
-    /// `live`, `expired` or `revoked`.
+    /// State of the token: `live`, `expired` or `revoked`.
     state: &'static str,
-    /// When it ends by itself.
+    /// When the token expires.
     expires_at: Option<String>,
-    /// When it was used last, to about a minute.
+    /// When the token was last used, to about a minute.
     last_used_at: Option<String>,
-    /// When it was revoked.
+    /// When the token was revoked.
     revoked_at: Option<String>,
     created_at: String,
-    /// The token itself; only when it is made, never again.
+    /// The token itself. Only in the answer that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
 }

@@ -42,38 +42,38 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// A row of the audit log, on the wire as in an export.
+/// A row of the audit log. Lists and exports have the same fields.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct AuditShown {
-    /// The place of the row in the log; rises by one.
+    /// Number of the row in the log. Numbers rise by one.
     id: i64,
-    /// When it was done, in Unix milliseconds: the form that is hashed.
+    /// When the action happened, in Unix milliseconds. The hash covers this form of the time.
     at_ms: i64,
-    /// When it was done, as a timestamp for people.
+    /// When the action happened, in ISO 8601, UTC.
     at: String,
-    /// Who: `admin` (the server's own token), `tok_...`, `jwt:...`, `anyone` or `system`.
+    /// Who acted: `admin` (the server's own token), `tok_...`, `jwt:...`, `anyone` or `system`.
     actor: String,
-    /// The app that it was done by or to; empty where there is none.
+    /// Id of the app that acted, or that the action changed. Empty: no app.
     app: String,
-    /// The verb: that of the route, by its operation id.
+    /// The action, named like the operation id of its route.
     action: String,
-    /// The id of what it was done to; empty where there is none.
+    /// Id of the object that the action changed. Empty: none.
     target: String,
-    /// `ok` or the code of the refusal.
+    /// `ok`, or the code of the problem that refused the action.
     result: String,
-    /// The id of the request, as in the log of the server.
+    /// Id of the request, as in the server's log.
     request: String,
-    /// The address that the request came from, as far as proxies are trusted (`server.trusted_proxies`); null
-    /// where there was no request, and in rows from before addresses were stored. Where a row stands for
-    /// several requests (`times:n`), the address of one of them.
+    /// Address of the client, as far as proxies are trusted (`server.trusted_proxies`). Null: no request, or
+    /// a row from before addresses were stored. A row that counts several requests (`times:n`) has the
+    /// address of one of them.
     #[serde(default)]
     address: Option<String>,
-    /// The hash of the row before this one.
+    /// Hash of the previous row.
     previous: String,
-    /// The key of the keyring that the hash was made with; null in rows from before there was one.
+    /// Id of the keyring key that the hash was made with. Null: a row from before hashes had a key.
     #[serde(default)]
     key: Option<String>,
-    /// The hash of this row.
+    /// Hash of this row.
     hash: String,
 }
 
@@ -108,19 +108,20 @@ impl AuditShown {
     }
 }
 
-/// What came of checking the log.
+/// Result of the check of the audit log.
 #[derive(Serialize, ToSchema)]
 struct Verified {
-    /// Whether nothing is wrong.
+    /// Whether the check found no fault.
     intact: bool,
-    /// Rows that were looked at.
+    /// Number of rows that were checked.
     rows: u64,
-    /// The last row, as `<id>:<hash>`: compared with a later log, it shows whether the log was rewritten.
+    /// The last row, as `<id>:<hash>`. Compared with a later log, this value shows whether rows were
+    /// rewritten.
     head: Option<String>,
-    /// The first row whose hash was made with a key of the keyring, and cannot be made without it; null:
-    /// none was.
+    /// Id of the first row whose hash was made with a key of the keyring and cannot be made without the key.
+    /// Null: no such row.
     keyed_from: Option<i64>,
-    /// What is wrong, at most a hundred things.
+    /// The faults, at most 100.
     faults: Vec<String>,
 }
 

@@ -49,13 +49,13 @@ pub(super) fn routes() -> Vec<Route> {
 /// A circuit breaker that has failures.
 #[derive(Clone, Serialize, ToSchema)]
 pub(super) struct BreakerShown {
-    /// What the breaker guards: `source` or `endpoint`.
+    /// Guarded by the breaker: `source` or `endpoint`.
     kind: &'static str,
-    /// The id of the source, of the app, or of the sink of a watch.
+    /// Id of the source, the app or the sink that the breaker guards.
     id: String,
-    /// `closed` (flows) or `open` (waits for the next probe).
+    /// `closed` (requests flow) or `open` (requests wait for the next probe).
     state: &'static str,
-    /// Failures in a row.
+    /// Number of failures in a row.
     failures: u32,
     opened_at: Option<String>,
     /// When the next probe is due.
@@ -77,22 +77,23 @@ impl BreakerShown {
     }
 }
 
-/// A circuit breaker that has failures, with the name of the app whose endpoint it guards.
+/// A circuit breaker that has failures, with the name of its app.
 #[derive(Serialize, ToSchema)]
 struct BreakerOfApp {
     #[serde(flatten)]
     breaker: BreakerShown,
-    /// Null for a source: `GET /api/admin/sources` tells its repository.
+    /// Name of the app whose endpoint the breaker guards. Null for a source: `GET /api/admin/sources` shows
+    /// its repository.
     app_name: Option<String>,
-    /// The subscription that sends to this sink; missing where there is none.
+    /// Name of the subscription that sends to this sink. Missing: no subscription does.
     #[serde(skip_serializing_if = "Option::is_none")]
     subscription: Option<String>,
 }
 
 body! {
-    /// How long one is kept open.
+    /// How long a breaker is kept open by hand.
     struct OpenRequest {
-        /// How long it is before a probe may go, 1 to 86,400; 3,600 where it is missing.
+        /// Seconds until the first probe, 1 to 86,400. Default 3,600.
         seconds: Option<u64>,
     }
 }

@@ -31,13 +31,13 @@ pub(super) fn routes() -> Vec<Route> {
     vec![route::<__path_list, _, _>(Access::Staff(Permission::DeadLettersRead), list)]
 }
 
-/// A change of an app that was parked. `/api/admin/apps/{app_id}/dead-letters/{id}` shows its attempts;
-/// routes below redrive and dismiss it.
+/// A dead letter of an app. `/api/admin/apps/{app_id}/dead-letters/{id}` shows its attempts; routes below
+/// that path redrive and dismiss the dead letter.
 #[derive(Serialize, ToSchema)]
 struct LetterOfApp {
     app_id: String,
     app_name: String,
-    /// `owner/name`, or the path of a local repository; null where it is not watched any more.
+    /// `owner/name`, or the path of a local repository. Null: the app does not watch the repository any more.
     repository: Option<String>,
     #[serde(flatten)]
     letter: DeadLetterShown,

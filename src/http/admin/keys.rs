@@ -33,14 +33,14 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// A key of the keyring and what it seals; never the key itself.
+/// A key of the keyring, without its secret, and the number of values that the key seals.
 #[derive(Serialize, ToSchema)]
 struct EncryptionKey {
     /// Id of the key: eight hexadecimal digits.
     id: String,
     /// Whether the key seals new values.
     is_primary: bool,
-    /// The number of values in the database that only this key opens.
+    /// Number of values in the database that only this key opens.
     sealed: u64,
 }
 
@@ -52,21 +52,21 @@ impl EncryptionKey {
 }
 
 body! {
-    /// The size of one step of sealing again.
+    /// Size of one step of re-encryption.
     struct ReencryptionStep {
-        /// Most values, 1 to 500; 500 where it is missing.
+        /// Most values that the step seals with the primary key, 1 to 500. Default 500.
         limit: Option<u64>,
     }
 }
 
-/// The result of one step of sealing again.
+/// Result of one step of re-encryption.
 #[derive(Serialize, ToSchema)]
 struct Reencrypted {
-    /// Values that the primary key seals now.
+    /// Number of values that this step sealed with the primary key.
     resealed: u64,
-    /// Values that another key still seals.
+    /// Number of values that other keys still seal.
     left: u64,
-    /// The number of these values that cannot be opened.
+    /// Number of the values in `left` that cannot be opened: their key is missing, or they are damaged.
     unreadable: u64,
 }
 

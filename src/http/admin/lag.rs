@@ -30,7 +30,7 @@ pub(crate) fn routes() -> Vec<Route> {
     vec![route::<__path_lag, _, _>(Access::Staff(Permission::SystemRead), lag)]
 }
 
-/// A branch of a watch whose app is behind.
+/// A branch of a watch that is behind: the app lacks changes.
 #[derive(Serialize, ToSchema)]
 struct Late {
     /// Id of the app, `app_...`.
@@ -44,19 +44,19 @@ struct Late {
     owner: String,
     /// The name of the repository.
     name: String,
-    /// `owner/name`, or the path of a local repository; null where it was unwatched just now.
+    /// `owner/name`, or the path of a local repository. Null: the repository was unwatched a moment ago.
     repository: Option<String>,
     /// The full name of the branch.
     branch: String,
-    /// Age of the oldest change that is not settled, in milliseconds.
+    /// Age of the oldest unsettled change, in milliseconds.
     lag_ms: u64,
-    /// When that change was found.
+    /// When the oldest unsettled change was found.
     behind_since: String,
-    /// `active`, `blocked`, `branch_missing` or `empty`.
+    /// State of the branch: `active`, `blocked`, `branch_missing` or `empty`.
     state: String,
-    /// Why the branch is not active; null while it is.
+    /// Why the branch is not active. Null: the branch is active.
     reason: Option<String>,
-    /// The number of the open round; null where none is open.
+    /// Number of the open round. Null: no round is open.
     open_round: Option<i64>,
 }
 

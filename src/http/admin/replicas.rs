@@ -26,29 +26,29 @@ pub(super) fn routes() -> Vec<Route> {
     vec![route::<__path_list, _, _>(Access::Staff(Permission::SystemRead), list)]
 }
 
-/// A server that shares the database.
+/// A server (replica) that shares the database.
 #[derive(Serialize, ToSchema)]
 struct ReplicaShown {
-    /// Id of one process; a restart gets a new id.
+    /// Id of the replica process. A restart gets a new id.
     replica: String,
-    /// Host name and process id.
+    /// Host name and process id of the replica.
     name: String,
     version: String,
-    /// `all`, `api` or `worker`, as `server.role` says.
+    /// Role of the replica: `all`, `api` or `worker` (setting `server.role`).
     role: &'static str,
-    /// Where the others reach it; missing: nowhere.
+    /// Address at which other replicas reach this one. Missing: other replicas cannot reach it.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
-    /// The number of shards that the replica holds, of 256.
+    /// Number of shards that the replica holds, of 256.
     shards: usize,
-    /// Age of the oldest change that is not settled in what it works on, in milliseconds; 0: nothing is
+    /// Age of the oldest unsettled change in the repositories of the replica, in milliseconds. 0: nothing is
     /// behind.
     lag_ms: u64,
-    /// How long ago it said that it lives, in milliseconds by the clock of the database. Beyond
-    /// `database.lease` others take its shards.
+    /// Milliseconds since the replica last renewed its row, by the clock of the database. After
+    /// `database.lease` other replicas take its shards.
     seen_ms: u64,
     started_at: String,
-    /// Whether it gives this answer.
+    /// Whether this replica gave the answer.
     is_this: bool,
 }
 

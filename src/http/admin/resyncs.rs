@@ -38,21 +38,21 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// How all watches are resynced.
+    /// Settings of a resync of all watches.
     struct ResyncAll {
-        /// Also tell the apps to drop what they have and is not named. False where it is missing.
+        /// Whether apps are also told to drop each file that the resync does not name. Default false.
         complete: Option<bool>,
     }
 }
 
-/// What was asked for.
+/// Result of the request for resyncs.
 #[derive(Serialize, ToSchema)]
 struct ResyncsAsked {
-    /// The number of watches that were asked to resync.
+    /// Number of watches that were asked to resync.
     watches: u64,
-    /// The number of branches whose next round is a resync.
+    /// Number of branches whose next round is a resync.
     branches: u64,
-    /// Goes on with the watches after these as `cursor`; missing: there are none.
+    /// The `cursor` of the request for the next watches. Missing: no watches are left.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }

@@ -21,32 +21,32 @@ pub(super) fn routes() -> Vec<Route> {
     vec![route::<__path_list, _, _>(Access::Staff(Permission::SystemRead), list)]
 }
 
-/// The samples of this process.
+/// Samples that this process measured.
 #[derive(Serialize, ToSchema)]
 struct SamplesShown {
-    /// How often one is taken (`telemetry.survey_interval`), in milliseconds.
+    /// Milliseconds between two samples (`telemetry.survey_interval`).
     interval_ms: u64,
-    /// The oldest first; of the last hour, at most 720.
+    /// The samples of the last hour, oldest first, at most 720.
     items: Vec<SampleShown>,
 }
 
-/// What a survey found, and what this process did since the one before.
+/// State of the server at one moment, and rates since the previous sample. Rates count only this process.
 #[derive(Serialize, ToSchema)]
 struct SampleShown {
     at: String,
-    /// Age of the oldest unsettled change in milliseconds; null where another replica measures it.
+    /// Age of the oldest unsettled change in milliseconds. Null: another replica reports the number.
     lag_ms: Option<u64>,
-    /// Branches that are behind; null as above.
+    /// Number of branches that are behind. Null: another replica reports the number.
     behind: Option<u64>,
-    /// Open dead letters; null as above.
+    /// Number of open dead letters. Null: another replica reports the number.
     dead_letters: Option<u64>,
-    /// Changes that were acknowledged each second; null in the first sample.
+    /// Acknowledged changes per second. Null in the first sample.
     acknowledged_per_s: Option<f64>,
-    /// Changes that were parked each second; null in the first sample.
+    /// Parked changes per second. Null in the first sample.
     parked_per_s: Option<f64>,
-    /// Attempts each second that no 2xx ended; null in the first sample.
+    /// Attempts per second that did not end with a 2xx. Null in the first sample.
     failed_per_s: Option<f64>,
-    /// Scans each second; null in the first sample.
+    /// Scans per second. Null in the first sample.
     scans_per_s: Option<f64>,
 }
 

@@ -60,10 +60,10 @@ async fn storage(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &StorageShown { database, mirrors }))
 }
 
-/// The filter for log lines.
+/// The filter of the server's log.
 #[derive(Serialize, ToSchema)]
 struct LogFilter {
-    /// The filter in the syntax of `telemetry.log_filter`: `info`, `warn,tidings=debug`.
+    /// The filter, in the syntax of `telemetry.log_filter`: `info`, `warn,tidings=debug`.
     #[schema(min_length = 1, max_length = 1000)]
     filter: String,
 }

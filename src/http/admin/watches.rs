@@ -51,21 +51,21 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// A watch of some app, with what holds it up.
+/// A watch of any app, with the reasons why the watch does not progress.
 #[derive(Serialize, ToSchema)]
 struct WatchShown {
     app_id: String,
     app_name: String,
-    /// Why nothing is delivered to the app; null while it is served.
+    /// Why nothing is delivered to the app. Null: the app is served.
     app_disabled: Option<String>,
-    /// The repository, which its watches share; `POST /api/admin/repositories/{id}/scan` takes it.
+    /// Id of the repository, which its watches share. `POST /api/admin/repositories/{id}/scan` takes this id.
     shared_repository: String,
-    /// The breaker of the app's endpoint, where it has failures.
+    /// The breaker of the endpoint. Null: the endpoint has no failures.
     endpoint_breaker: Option<BreakerShown>,
-    /// The change at the head of a branch that was tried and not acknowledged:
-    /// `GET /api/admin/apps/{app_id}/deliveries/{id}` shows every try.
+    /// Id of the delivery at the head of a branch that was attempted and not acknowledged. `GET
+    /// /api/admin/apps/{app_id}/deliveries/{id}` shows every attempt.
     waits_for: Option<String>,
-    /// The last failed try of that.
+    /// The last failed attempt of the delivery `waits_for`.
     last_attempt: Option<AttemptShown>,
     #[serde(flatten)]
     watch: Repository,
@@ -131,30 +131,30 @@ impl WatchShown {
     }
 }
 
-/// A repository seen with one credential, or with none, and what came of its last scan.
+/// A source: a repository read with one credential, or without one, and the result of its last scan.
 #[derive(Clone, Serialize, ToSchema)]
 struct SourceShown {
     source: String,
     /// Id of the repository, `rep_...`.
     repository: String,
     url: String,
-    /// Where its host says that it is now.
+    /// New address of the repository, as the Git host reports it.
     moved_to: Option<String>,
-    /// The app whose credential it is seen with.
+    /// Id of the app whose credential is used.
     app_id: Option<String>,
     app_name: Option<String>,
-    /// How many watches see through it.
+    /// Number of watches that use the source.
     watches: u64,
-    /// When one of its refs moved last.
+    /// When a ref of the source last moved. If none ever did: when the source was created.
     last_change: String,
-    /// Why the last scan failed; null: it did not.
+    /// Why the last scan failed. Null: the last scan succeeded.
     last_error: Option<String>,
-    /// When it was scanned last, whatever came of it; null: not since this process began, or by another
-    /// replica.
+    /// When the last scan ended, successful or not. Null: no scan since this process began, or another
+    /// replica scans the source.
     last_scan_at: Option<String>,
-    /// When it is polled next; null as above.
+    /// When the next poll is due. Null: not known, for the same reasons as `last_scan_at`.
     next_poll_at: Option<String>,
-    /// The breaker of the source, where it has failures.
+    /// The breaker of the source. Null: the source has no failures.
     breaker: Option<BreakerShown>,
 }
 

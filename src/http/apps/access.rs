@@ -55,31 +55,32 @@ const TAKEN: [&str; 18] = [
 const TAKEN_PREFIXES: [&str; 2] = ["webhook-", "x-docora-"];
 
 body! {
-    /// Credentials that the endpoint asks for: exactly one of these. They are kept sealed; passwords,
-    /// tokens and secrets are never shown again.
+    /// Credentials for requests to an endpoint: exactly one of the fields. Stored sealed; passwords, tokens
+    /// and secrets are never shown again.
     pub(super) struct EndpointAuthRequest {
-        /// A user and a password.
+        /// User name and password for HTTP Basic authentication.
         basic: Option<BasicRequest>,
-        /// A token that is sent as it is.
+        /// A token that is sent unchanged with each request.
         bearer: Option<BearerRequest>,
-        /// Tokens of a token server, for client credentials. Asked for with HTTP basic, kept until
-        /// shortly before they end, and asked for once more when the endpoint answers 401.
+        /// A client of an OAuth 2.0 token server (client credentials grant, HTTP Basic authentication).
+        /// Tokens are kept until shortly before they expire, and a new one is requested once if the endpoint
+        /// answers 401.
         oauth2: Option<OauthRequest>,
     }
 }
 
 body! {
-    /// A user and a password.
+    /// User name and password for HTTP Basic authentication.
     struct BasicRequest {
-        /// The user name, without a colon.
+        /// User name, without a colon.
         username: String,
-        /// The password of the user.
+        /// Password of the user.
         password: String,
     }
 }
 
 body! {
-    /// A token that never changes (RFC 6750).
+    /// A fixed bearer token (RFC 6750).
     struct BearerRequest {
         /// The token, sent as `Authorization: Bearer`.
         token: String,
@@ -87,61 +88,61 @@ body! {
 }
 
 body! {
-    /// A client of a token server.
+    /// A client of an OAuth 2.0 token server.
     struct OauthRequest {
-        /// The address of the token server.
+        /// Address of the token server.
         token_url: String,
-        /// The `client_id` that the token server knows this client by.
+        /// The `client_id` of this client at the token server.
         client_id: String,
-        /// The `client_secret` that belongs to `client_id`.
+        /// The `client_secret` of the `client_id`.
         client_secret: String,
-        /// The `scope` of the token, where the token server needs one.
+        /// The `scope` of the token, if the token server requires one.
         scope: Option<String>,
-        /// The `audience` of the token, where the token server needs one.
+        /// The `audience` of the token, if the token server requires one.
         audience: Option<String>,
     }
 }
 
 body! {
-    /// What TLS towards the endpoint, and the token server, is set up with. A new setup takes the place
-    /// of the whole old one. Kept sealed.
+    /// TLS settings for requests to the endpoint and the token server. New settings replace all old ones.
+    /// Stored sealed.
     pub(super) struct EndpointTlsRequest {
-        /// The certificate that is shown where one is asked for, and its chain, in PEM.
+        /// Client certificate and its chain, in PEM, for servers that request one.
         client_certificate: Option<String>,
-        /// The private key of the certificate in PEM: PKCS#8, SEC1 or PKCS#1, not encrypted.
+        /// Private key of the client certificate, in PEM: PKCS#8, SEC1 or PKCS#1, not encrypted.
         client_key: Option<String>,
-        /// Authorities that are trusted beside the public ones, in PEM.
+        /// Certificate authorities that are trusted in addition to the public ones, in PEM.
         ca: Option<String>,
     }
 }
 
-/// What is shown of credentials and TLS.
+/// Credentials and TLS settings of the endpoint, without secrets.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AccessShown {
-    /// Names of the header fields that go with each request (`delivery.headers`).
+    /// Names of the header fields that are sent with each request (`delivery.headers`).
     endpoint_headers: Vec<String>,
-    /// The credentials, without what is secret.
+    /// Credentials for requests to the endpoint, without secrets.
     #[schema(value_type = Option<Object>)]
     endpoint_auth: Option<Value>,
-    /// The certificates that the app chose; null where there are none.
+    /// Certificates of the app's TLS settings. Null: the app has none.
     endpoint_tls: Option<TlsShown>,
 }
 
-/// The certificates of a TLS setup.
+/// Certificates of TLS settings.
 #[derive(Serialize, ToSchema)]
 struct TlsShown {
-    /// The certificate that is shown to the endpoint; null where there is none.
+    /// Client certificate for requests to the endpoint. Null: none.
     client_certificate: Option<CertificateShown>,
-    /// The authorities that are trusted beside the public ones.
+    /// Certificate authorities that are trusted in addition to the public ones.
     ca: Vec<CertificateShown>,
 }
 
-/// A certificate of a TLS setup, without its key.
+/// A certificate of TLS settings, without its private key.
 #[derive(Serialize, ToSchema)]
 struct CertificateShown {
-    /// The subject of the certificate, as text.
+    /// Subject of the certificate, as text.
     subject: String,
-    /// SHA-256 of its DER form.
+    /// SHA-256 of the certificate in DER form.
     sha256: String,
     /// When the certificate expires, as a timestamp.
     not_after: String,
@@ -261,7 +262,7 @@ struct Part<'f> {
     fields: &'f mut Fields,
     at: String,
     unread: Map<String, Value>,
-    /// The names that it is described with.
+    /// The field names that the schema of the object describes.
     described: &'static [&'static str],
 }
 

@@ -28,30 +28,32 @@ const CONCURRENT_MAX: u32 = 1_024;
 const RATE_MAX: u32 = 10_000;
 
 body! {
-    /// How an app wants to be served. What is missing stays as it is; in a registration it has its default.
+    /// Delivery settings of an app. A setting that is missing keeps its value; in a registration it gets its
+    /// default.
     pub(super) struct DeliverySettingsRequest {
         #[schema(schema_with = orders, required = false)]
         order: String,
-        /// Most attempts of one branch at once with `phased`, 1 to 64; 8.
+        /// Most attempts of one branch in flight at once with `order: phased`, 1 to 64. Default 8.
         #[schema(nullable = false)]
         max_in_flight: Option<u32>,
-        /// Most attempts at once over all branches, 1 to 1,024; null: the server's setting, which is never
-        /// exceeded.
+        /// Most attempts in flight at once over all branches, 1 to 1,024. Null: the server's setting, which
+        /// is also the upper limit.
         max_concurrent: Option<u32>,
-        /// Most requests in a second, chunks, retries and notices included, 1 to 10,000; null: the server's
-        /// setting, which is never exceeded.
+        /// Most requests per second, including chunks, retries and notices, 1 to 10,000. Null: the server's
+        /// setting, which is also the upper limit.
         rate: Option<u32>,
-        /// Takes many changes in one request (`/batch`); null (default): one by one.
+        /// Settings for sending many changes in one request (`/batch`). Null (default): one change per
+        /// request.
         batch: Option<BatchSettingsRequest>,
         #[schema(schema_with = formats, required = false)]
         format: String,
         #[schema(schema_with = policies, required = false)]
         retry_policy: String,
-        /// The first wait, in milliseconds; null: the server's setting.
+        /// Wait before the first retry, in milliseconds. Null: the server's setting.
         retry_base_ms: Option<u64>,
-        /// The longest wait, in milliseconds; null: the server's setting.
+        /// Longest wait between two attempts, in milliseconds. Null: the server's setting.
         retry_cap_ms: Option<u64>,
-        /// How long failures of the endpoint are retried before the watch is blocked, in milliseconds; null:
+        /// How long failures of the endpoint are retried before the branch is blocked, in milliseconds. Null:
         /// the server's setting.
         retry_window_ms: Option<u64>,
         /// Whether `/synced` is sent after each round.
@@ -63,34 +65,34 @@ body! {
         /// Whether `/sync_recovered` is sent when a source can be scanned again.
         #[schema(nullable = false)]
         sync_recovered: Option<bool>,
-        /// Whether the app keeps files of different branches apart, so that it may watch patterns of branches
-        /// and tags.
+        /// Whether the app keeps files of different branches apart. Only such an app may watch patterns of
+        /// branches and tags.
         #[schema(nullable = false)]
         multi_branch: Option<bool>,
-        /// At most 16 header fields, 8 KiB with their values, that go with each request: a text sets one,
-        /// null takes it away; `headers: null` takes all away. They are kept sealed and not shown again.
+        /// At most 16 header fields, 8 KiB with their values, that are sent with each request. A text sets a
+        /// field, null removes the field; `headers: null` removes all. Stored sealed and not shown again.
         headers: Option<BTreeMap<String, Option<String>>>,
     }
 }
 
 body! {
-    /// How much travels in one request; what is missing has its default.
+    /// Size of a batch. A field that is missing has its default.
     struct BatchSettingsRequest {
-        /// Most changes, 2 to 1,000; 100.
+        /// Most changes in one request, 2 to 1,000. Default 100.
         #[schema(nullable = false)]
         count: Option<u32>,
-        /// Most bytes of their bodies together, 65,536 to 8,388,608; 1,048,576. A change that is larger goes
-        /// alone.
+        /// Most bytes of the bodies of all changes in one request, 65,536 to 8,388,608. Default 1,048,576. A
+        /// larger change is sent alone.
         #[schema(nullable = false)]
         bytes: Option<u64>,
         /// How long a batch that is not full waits for changes that are still being read, in milliseconds, 0
-        /// to 10,000; 50.
+        /// to 10,000. Default 50.
         #[schema(nullable = false)]
         linger_ms: Option<u64>,
     }
 }
 
-/// How an app is served; what each means is said where it is set.
+/// Delivery settings of an app. The schema `DeliverySettingsRequest` explains each field.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what the settings themselves are written as")]
 pub(super) struct DeliverySettingsShown {
@@ -119,7 +121,7 @@ pub(super) struct DeliverySettingsShown {
     multi_branch: bool,
 }
 
-/// How much travels in one request.
+/// Size of a batch. The schema `BatchSettingsRequest` explains each field.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what the settings themselves are written as")]
 struct BatchSettingsShown {
@@ -129,20 +131,20 @@ struct BatchSettingsShown {
 }
 
 fn orders() -> ObjectBuilder {
-    let meaning = "`strict` (default): one change at a time. `phased`: deletes, then creates, then updates, \
-        of each up to `max_in_flight` at once.";
+    let meaning = "`strict` (default): one change at a time. `phased`: deletes, then creates, then updates; \
+        at most `max_in_flight` changes of one kind at once.";
     words(OrderMode::ALL.iter().map(|word| word.as_str()), meaning)
 }
 
 fn formats() -> ObjectBuilder {
-    let meaning = "What bodies look like, from the next round of each branch on; `docora`, of a stream \
-        `cloudevents`. A `base_url` that leads to a stream or away from one sets it so, unless it is named \
-        as well.";
+    let meaning = "Format of the bodies, from the next round of each branch on. Default `docora`, for a \
+        stream `cloudevents`. A `base_url` that changes the app to a stream, or back, sets this default \
+        unless the request has `format`.";
     words(PayloadFormat::ALL.iter().map(|word| word.as_str()), meaning)
 }
 
 fn policies() -> ObjectBuilder {
-    let meaning = "How the wait between tries grows; `exp_full_jitter`.";
+    let meaning = "Growth of the wait between attempts. Default `exp_full_jitter`.";
     words(RetryPolicy::ALL.iter().map(|word| word.as_str()), meaning)
 }
 
@@ -188,7 +190,7 @@ fn read_settings(
     None
 }
 
-/// The present settings with these applied.
+/// The present settings with the settings of the body applied.
 fn laid_over(
     now: &DeliverySettings,
     named: Map<String, Value>,

@@ -10,14 +10,14 @@ use utoipa::ToSchema;
 
 use crate::http::bodies::moment::iso;
 
-/// How an endpoint does, by its circuit breaker.
+/// State of an endpoint, as its circuit breaker reports it.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct EndpointShown {
-    /// `closed` (deliveries flow) or `open` (nothing is sent but a probe now and then).
+    /// `closed` (deliveries flow) or `open` (nothing is sent except a probe from time to time).
     state: &'static str,
-    /// Failures in a row.
+    /// Number of failures in a row.
     failures: u32,
-    /// When the next probe is due, while it is open.
+    /// When the next probe is due. Only while the breaker is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     probe_at: Option<String>,
     /// The last failure of a request to the endpoint, in words.

@@ -39,7 +39,7 @@ use crate::sinks::nats::target::Target;
 const TESTS_MAX: usize = 6;
 /// The span in which an app may have [`TESTS_MAX`] test deliveries.
 const PERIOD: Duration = Duration::from_mins(1);
-/// How long to wait where all turns are taken.
+/// Seconds after which a client should repeat a test delivery that found no free slot.
 const BUSY_RETRY_AFTER_SECONDS: u64 = 5;
 
 /// The moments of recent test deliveries. Holds only apps that sent one within the last period.
@@ -81,34 +81,34 @@ impl Tests {
 }
 
 body! {
-    /// What a test delivery goes to.
+    /// Address of a test delivery.
     pub(super) struct TestRequest {
-        /// An address to try instead of the one that is set. Nothing is changed. Where scheme, host or port
-        /// are others, none of the app's header fields, credentials and certificates go along.
+        /// Address to test instead of the app's `base_url`. Nothing is stored. If scheme, host or port differ
+        /// from those of the app, none of its header fields, credentials and certificates are sent.
         base_url: Option<String>,
     }
 }
 
-/// What came of a test delivery: `POST {base_url}/test` with the headers and signatures of every
-/// delivery, about no repository. A receiver that does not know `/test` may answer 404: then the
-/// address, TLS and whatever it checks before its routes were still tried.
+/// Result of a test delivery: `POST {base_url}/test` with the headers and signatures of every delivery, and
+/// no repository. A receiver without a route for `/test` may answer 404: then the address, TLS and each check
+/// before its routes were still tested.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct TestOutcome {
-    /// Whether the answer was 2xx, as every delivery needs it.
+    /// Whether the answer was 2xx, which acknowledges a delivery.
     pub(in crate::http) accepted: bool,
-    /// The status of the answer; null without one. Of a mail 250 (taken), 422 (refused for good) or 503 (not
-    /// taken now).
+    /// Status code of the answer. Null: no answer. For mail: 250 (accepted), 422 (refused for good) or 503
+    /// (not accepted now).
     status: Option<u16>,
-    /// Why there was no answer: `timeout`, `connection` (name, connection, TLS or access token),
+    /// Why there was no answer: `timeout`, `connection` (name resolution, connection, TLS or access token),
     /// `refused` (by this server's egress rules) or `invalid_url`.
     failure: Option<&'static str>,
-    /// The beginning of the answer, or the failure in words; control characters escaped.
+    /// Beginning of the answer, or the failure in words. Control characters are escaped.
     detail: String,
-    /// How long it took, in milliseconds.
+    /// Duration of the attempt, in milliseconds.
     duration_ms: u64,
-    /// The address it was sent to; of a stream the subject; of mails `mailto:` and the recipients.
+    /// Address of the request. For a stream: the subject. For mail: `mailto:` and the recipients.
     url: String,
-    /// The id it was sent with, which its signature covers.
+    /// Id of the test delivery. The signature covers this id.
     webhook_id: String,
 }
 

@@ -53,80 +53,83 @@ const OF_SUBSCRIPTIONS: [&str; 10] = [
 /// Most characters of a `watch_name`.
 const ALIAS_MAX: usize = 40;
 
-/// Where the changes of one repository go, where that is not the endpoint of the app.
+/// Sink for the changes of one repository, used in place of the endpoint of the app.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 pub(in crate::http) struct SinkRequest {
-    /// `endpoint` (requests to `url`), `stream` (messages of the NATS server at `url`) or `pull` (changes
-    /// are asked for with `GET /api/repositories/{id}/pending`). Of a subscription also `mail`, not `pull`.
-    /// Missing: what `url` says, or `to`.
+    /// `endpoint` (requests to `url`), `stream` (messages to the NATS server at `url`) or `pull` (consumers
+    /// request changes with `GET /api/repositories/{id}/pending`). For a subscription: `endpoint`, `stream`
+    /// or `mail`. Missing: the kind follows from `url` or `to`.
     kind: Option<String>,
-    /// Where changes are sent; not with `pull`.
+    /// Address that changes are sent to. Not allowed with `pull`.
     #[schema(min_length = 1, max_length = 2048)]
     url: Option<String>,
-    /// Whom mails go to, 1 to 10 addresses; with `mail` only.
+    /// Recipients of mails, 1 to 10 addresses. Only with `mail`.
     #[schema(max_items = 10)]
     to: Option<Vec<String>>,
-    /// Header fields that go with each request, as in `delivery.headers` of an app.
+    /// Header fields that are sent with each request, as `delivery.headers` of an app.
     headers: Option<std::collections::BTreeMap<String, Option<String>>>,
-    /// Credentials of requests, as in `endpoint_auth` of an app.
+    /// Credentials for requests, as `endpoint_auth` of an app.
     #[schema(value_type = Option<Object>)]
     auth: Option<Value>,
-    /// Certificates of requests, as in `endpoint_tls` of an app.
+    /// TLS settings for requests, as `endpoint_tls` of an app.
     #[schema(value_type = Option<Object>)]
     tls: Option<Value>,
-    /// `docora` or `cloudevents`; missing: what its kind begins with.
+    /// Format of the bodies: `docora` or `cloudevents`. Default of a new sink: `cloudevents` for a stream,
+    /// otherwise `docora`.
     format: Option<String>,
-    /// `strict` (missing) or `phased`.
+    /// `strict` (one change at a time) or `phased` (attempts may overlap). Default of a new sink: `strict`.
     order: Option<String>,
-    /// As in `delivery` of an app.
+    /// The setting `max_in_flight`, as in `delivery` of an app.
     max_in_flight: Option<u32>,
-    /// As in `delivery` of an app.
+    /// The setting `batch`, as in `delivery` of an app.
     #[schema(value_type = Option<Object>)]
     batch: Option<Value>,
-    /// As in `delivery` of an app.
+    /// The setting `retry_policy`, as in `delivery` of an app.
     retry_policy: Option<String>,
-    /// As in `delivery` of an app.
+    /// The setting `retry_base_ms`, as in `delivery` of an app.
     retry_base_ms: Option<u64>,
-    /// As in `delivery` of an app.
+    /// The setting `retry_cap_ms`, as in `delivery` of an app.
     retry_cap_ms: Option<u64>,
-    /// As in `delivery` of an app.
+    /// The setting `retry_window_ms`, as in `delivery` of an app.
     retry_window_ms: Option<u64>,
     /// Whether `/synced` is sent after each round.
     synced: Option<bool>,
     /// Whether `/resync` is sent before each resync.
     resync: Option<bool>,
-    /// Whether `/sync_recovered` is sent when the source can be scanned again.
+    /// Whether `/sync_recovered` is sent when a source can be scanned again.
     sync_recovered: Option<bool>,
 }
 
-/// The sink that a repository has for itself.
+/// The sink of one watch, used in place of the endpoint of the app.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct SinkShown {
-    /// Id of the sink, `snk_...`; its breaker has the same id.
+    /// Id of the sink, `snk_...`. Its breaker has the same id.
     sink_id: String,
-    /// `endpoint`, `stream` or `pull`.
+    /// Kind of the sink: `endpoint`, `stream` or `pull`.
     kind: &'static str,
-    /// Where changes are sent.
+    /// Address that changes are sent to.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-    /// The format of bodies: `docora` or `cloudevents`.
+    /// Format of the bodies: `docora` or `cloudevents`.
     format: &'static str,
-    /// Whether attempts may overlap: `strict` (no) or `phased`.
+    /// `strict` (one change at a time) or `phased` (attempts may overlap).
     order: &'static str,
     max_in_flight: u32,
-    /// Many changes in one request; null: one by one.
+    /// Settings for sending many changes in one request. Null: one change per request.
     #[schema(value_type = Option<Object>)]
     batch: Option<BatchSettings>,
-    /// Header fields, credentials or certificates of the app's choice go with its requests.
+    /// Whether header fields, credentials or certificates of the app are used for requests to the sink.
     has_access: bool,
-    /// Why it is not served, where it is not. Naming `sink` in a change serves it again.
+    /// Why nothing is sent to the sink. Missing: the sink is served. A change that names `sink` enables the
+    /// sink again.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled: Option<String>,
-    /// How it does. Missing where nothing is sent.
+    /// State of the endpoint. Missing: nothing is sent to this sink.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<EndpointShown>,
-    /// The key that was made for it just now, in the form of Standard Webhooks; never shown again.
+    /// The signing key that this request made for the sink, in the format of Standard Webhooks. Never shown
+    /// again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::http) signing_secret: Option<String>,
 }

@@ -25,7 +25,7 @@ const MARK_BYTES: usize = 8;
 pub(crate) struct Page<T> {
     /// The items of this page, in the order of the list.
     pub(crate) items: Vec<T>,
-    /// Gives the next page as `cursor`; missing on the last.
+    /// Value of `cursor` for the next page. Missing on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next_cursor: Option<String>,
 }

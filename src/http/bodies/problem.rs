@@ -146,12 +146,12 @@ kinds! {
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Internal Server Error";
 }
 
-/// What is wrong with one field.
+/// One invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldFault {
     /// JSON pointer (RFC 6901) to the field.
     pub pointer: String,
-    /// What is wrong with it; never its value.
+    /// What is wrong with the field, without the value of the field.
     pub detail: String,
     /// The text that Docora has for this fault, where it has one.
     #[serde(skip)]
@@ -202,31 +202,31 @@ pub struct Problem {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody<'a> {
-    /// `urn:tidings:problem:<code>`, which never changes for a kind of problem.
+    /// Stable identifier of the kind of problem: `urn:tidings:problem:<code>`.
     #[serde(rename = "type")]
     problem_type: String,
-    /// The kind of problem in words.
+    /// Short description of the kind of problem.
     title: &'a str,
-    /// The status code of the answer, repeated in the body.
+    /// Status code of the answer.
     status: u16,
-    /// What happened in this request.
+    /// Explanation of this problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
-    /// The title; or the fields that are wrong, each with what is wrong with it.
+    /// The title, or a list of the invalid fields with the fault of each.
     error: &'a str,
-    /// Names this request in the server's log.
+    /// Id of the request in the server's log.
     request_id: &'a str,
-    /// Each field that is wrong (422).
+    /// The invalid fields (422).
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldFault],
-    /// What came of the test delivery (422 of a change with `test_first`).
+    /// Result of the test delivery (422 of a change with `test_first`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     outcome: Option<&'a Value>,
 }
 
 impl Problem {
-    /// A problem with nothing to add.
+    /// A problem without details.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
         let (faults, headers) = (Vec::new(), Vec::new());
@@ -256,7 +256,7 @@ impl Problem {
         self
     }
 
-    /// Says this before the detail that is there.
+    /// Puts a text before the present detail.
     #[must_use]
     pub fn with_detail_first(self, detail: &str) -> Self {
         match self.detail.clone() {
@@ -309,7 +309,7 @@ impl Problem {
         }
     }
 
-    /// The status it is answered with.
+    /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status

@@ -43,45 +43,46 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// Selects the letters to close: by their ids, or those that match all other fields.
+    /// Selects the dead letters to dismiss: those in `ids`, or those that match all other fields.
     struct DismissalRequest {
-        /// Their ids, at most 1,000; missing: every open one that meets the rest.
+        /// Ids of dead letters, at most 1,000. Missing: every open dead letter that matches the other fields.
         ids: Option<Vec<String>>,
-        /// Must be true where neither `ids` nor a filter is given: then every open letter is closed.
+        /// Must be true if neither `ids` nor a filter is given. Then every open dead letter is dismissed.
         all: Option<bool>,
-        /// Close nothing; say how many and which.
+        /// Whether the dead letters are only counted and shown. Nothing is dismissed.
         dry_run: Option<bool>,
-        /// Only what this filter means; see docs/filters.md.
+        /// Only dead letters that match this filter; see docs/filters.md.
         q: Option<String>,
-        /// Only letters of this repository.
+        /// Only dead letters of this repository.
         repository_id: Option<String>,
-        /// Only of this path.
+        /// Only dead letters of this path.
         path: Option<String>,
-        /// The path by its raw bytes, in base64.
+        /// Only dead letters of the path with these bytes, in base64.
         path_base64: Option<String>,
-        /// Only of paths that begin so.
+        /// Only dead letters of paths that begin with this text.
         path_prefix: Option<String>,
-        /// Only of paths that match, as in `include`.
+        /// Only dead letters of paths that match this glob, in the syntax of `include`.
         path_glob: Option<String>,
-        /// `create`, `update` or `delete`.
+        /// Only dead letters of this operation: `create`, `update` or `delete`.
         kind: Option<String>,
-        /// `rejected`, `failing`, `content_unavailable` or `skipped`.
+        /// Only changes parked for this reason: `rejected`, `failing`, `content_unavailable` or `skipped`.
         reason: Option<String>,
-        /// Given up at this moment (RFC 3339) or later.
+        /// Only changes parked at this moment (RFC 3339) or later.
         from: Option<String>,
-        /// Given up before this moment.
+        /// Only changes parked before this moment (RFC 3339).
         to: Option<String>,
     }
 }
 
-/// How many letters were closed.
+/// Result of a dismissal.
 #[derive(Serialize, ToSchema)]
 struct DismissalDone {
-    /// Letters that were open and are closed now.
+    /// Number of open dead letters that were dismissed.
     dismissed: u64,
-    /// Letters that are meant and stay open, because the open round of their branch sends them.
+    /// Number of matching dead letters that stay open, because the open round of their branch sends them.
     bound: u64,
-    /// The time of the request was over before all letters were looked at: send the request again.
+    /// Whether the time of the request ended before all dead letters were looked at. Then send the request
+    /// again.
     more: bool,
 }
 
@@ -154,7 +155,7 @@ async fn named(front: &Front, app: &AppId, ids: &[DeadLetterId]) -> Answer {
     Ok(json(StatusCode::OK, &DismissalDone::of_named(dismissed)))
 }
 
-/// Closes the letters step by step, each step in its own transaction.
+/// Dismisses the dead letters step by step, each step in its own transaction.
 async fn meant(front: &Front, app: &AppId, filter: &LetterFilter) -> Answer {
     let until = Instant::now() + PATIENCE;
     let mut done = DismissalDone::of_named(0);

@@ -31,7 +31,7 @@ use crate::http::{
     },
 };
 
-/// The most letters that one request names.
+/// Most dead letters in `ids` of one request.
 pub(super) const IDS_MAX: usize = 1000;
 /// How long a request marks letters, or counts them for a dry run, before it answers. The remaining letters
 /// are marked after the answer.
@@ -51,97 +51,97 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// Selects the letters to send again: by their ids, or those that match all other fields.
+    /// Selects the dead letters to send again: those in `ids`, or those that match all other fields.
     struct RedriveRequest {
-        /// Their ids, at most 1,000; missing: every open one that meets the rest.
+        /// Ids of dead letters, at most 1,000. Missing: every open dead letter that matches the other fields.
         ids: Option<Vec<String>>,
-        /// Send nothing; say how many and which.
+        /// Whether the dead letters are only counted and shown. Nothing is sent.
         dry_run: Option<bool>,
-        /// Only what this filter means; see docs/filters.md.
+        /// Only dead letters that match this filter; see docs/filters.md.
         q: Option<String>,
-        /// Only letters of this repository.
+        /// Only dead letters of this repository.
         repository_id: Option<String>,
-        /// Only of this path.
+        /// Only dead letters of this path.
         path: Option<String>,
-        /// The path by its raw bytes, in base64.
+        /// Only dead letters of the path with these bytes, in base64.
         path_base64: Option<String>,
-        /// Only of paths that begin so.
+        /// Only dead letters of paths that begin with this text.
         path_prefix: Option<String>,
-        /// Only of paths that match, as in `include`.
+        /// Only dead letters of paths that match this glob, in the syntax of `include`.
         path_glob: Option<String>,
-        /// `create`, `update` or `delete`.
+        /// Only dead letters of this operation: `create`, `update` or `delete`.
         kind: Option<String>,
-        /// `rejected`, `failing`, `content_unavailable` or `skipped`.
+        /// Only changes parked for this reason: `rejected`, `failing`, `content_unavailable` or `skipped`.
         reason: Option<String>,
-        /// Given up at this moment (RFC 3339) or later.
+        /// Only changes parked at this moment (RFC 3339) or later.
         from: Option<String>,
-        /// Given up before this moment.
+        /// Only changes parked before this moment (RFC 3339).
         to: Option<String>,
     }
 }
 
-/// How many changes will be sent again.
+/// Result of a request to redrive.
 #[derive(Serialize, ToSchema)]
 struct RedriveRequested {
-    /// The number of letters that are marked; more follow while `is_marking`.
+    /// Number of dead letters that were marked so far. More follow while `is_marking` is true.
     requested: u64,
-    /// The id of the redrive; its progress is at `/api/dead-letters/redrives/{id}`.
+    /// Id of the redrive. `/api/dead-letters/redrives/{id}` shows its progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     redrive_id: Option<String>,
-    /// Letters are still being marked.
+    /// Whether dead letters are still being marked.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     is_marking: bool,
 }
 
-/// What a redrive would send again, or a dismissal close.
+/// Result of a dry run of a redrive or a dismissal.
 #[derive(Serialize, ToSchema)]
 struct DryRun {
     dry_run: bool,
-    /// The number of dead letters that would be sent again or closed.
+    /// Number of dead letters that would be sent again or dismissed.
     would_request: u64,
-    /// Whether more letters may match: not all were looked at.
+    /// Whether more dead letters may match, because not all were looked at.
     at_least: bool,
-    /// The newest of the letters.
+    /// The newest matching dead letters, at most 20.
     sample: Vec<DeadLetterShown>,
 }
 
 /// Selects the redrives to cancel.
 #[derive(ToSchema)]
 struct Cancel {
-    /// Only those of this repository; missing: all of the app.
+    /// Only redrives of this repository. Missing: all redrives of the app.
     repository_id: Option<String>,
 }
 
-/// What was taken back.
+/// Result of the cancellation.
 #[derive(Serialize, ToSchema)]
 struct RedriveCancelled {
-    /// Letters that waited to be sent again.
+    /// Number of dead letters that waited to be sent again and are open now.
     reopened: u64,
     /// The branches, by `cursor`, whose running redrive ends.
     ending: Vec<String>,
 }
 
-/// How far a redrive is. The letters add up: `asked` = `sent` + `refused` + `superseded` +
-/// `cancelled` + `left`.
+/// Progress of a redrive. `asked` = `sent` + `refused` + `superseded` + `cancelled` + `left`.
 #[derive(Serialize, ToSchema)]
 struct RedriveShown {
     redrive_id: String,
-    /// `marking` (the letters are being found; sending goes on meanwhile), `sending` or `done`.
+    /// `marking` (dead letters are still being selected; those selected are sent meanwhile), `sending` or
+    /// `done`.
     state: &'static str,
-    /// The filter that selects the letters; missing where they were named one by one.
+    /// The filter that selects the dead letters. Missing: they were named by id.
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<FilterShown>,
-    /// The number of dead letters that the redrive selected so far.
+    /// Number of dead letters that the redrive selected so far.
     asked: u64,
-    /// The number of letters that were sent again and acknowledged.
+    /// Number of dead letters that were sent again and acknowledged.
     sent: u64,
-    /// The number of letters whose change was parked again: each has a new dead letter.
+    /// Number of dead letters whose change was parked again. Each has a new dead letter.
     refused: u64,
-    /// The number of letters that a later change of their path superseded, or whose repository was removed.
+    /// Number of dead letters that a later change of their path superseded, or whose repository was removed.
     superseded: u64,
-    /// The number of letters that were taken back.
+    /// Number of dead letters whose redrive was cancelled.
     cancelled: u64,
-    /// The number of letters that are still to be sent, or are being sent.
+    /// Number of dead letters that are still to be sent, or are being sent.
     left: u64,
     created_at: String,
 }

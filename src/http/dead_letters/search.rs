@@ -26,36 +26,36 @@ use crate::http::bodies::{
 pub(in crate::http) const WORDS: [&str; 9] =
     ["repository_id", "path", "path_base64", "path_prefix", "path_glob", "kind", "reason", "from", "to"];
 
-/// A filter for dead letters: those that match all fields.
+/// A filter for dead letters. A dead letter must match all fields.
 #[derive(Default, Serialize, ToSchema)]
 pub(super) struct FilterShown {
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_id: Option<String>,
-    /// Only letters of this path.
+    /// Only dead letters of this path.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
-    /// Only letters of the path of these raw bytes.
+    /// Only dead letters of the path with these bytes, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
-    /// Only letters of paths that begin with this text.
+    /// Only dead letters of paths that begin with this text.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_prefix: Option<String>,
-    /// Paths that match, as in `include`.
+    /// Only dead letters of paths that match this glob, in the syntax of `include`.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_glob: Option<String>,
-    /// `create`, `update` or `delete`.
+    /// Only dead letters of this operation: `create`, `update` or `delete`.
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
-    /// `rejected`, `failing`, `content_unavailable` or `skipped`.
+    /// Only changes parked for this reason: `rejected`, `failing`, `content_unavailable` or `skipped`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    /// Given up at this moment (RFC 3339) or later.
+    /// Only changes parked at this moment (RFC 3339) or later.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
-    /// Given up before this moment.
+    /// Only changes parked before this moment (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
-    /// The filter `q`, in which each moment is written in full.
+    /// The filter `q`, with each moment written in full.
     #[serde(skip_serializing_if = "Option::is_none")]
     q: Option<String>,
 }

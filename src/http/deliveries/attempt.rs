@@ -6,35 +6,35 @@ use utoipa::ToSchema;
 
 use crate::http::bodies::moment::iso;
 
-/// One try of a delivery.
+/// One attempt of a delivery.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AttemptShown {
     number: u32,
-    /// The receiver's status code; null where there was no answer.
+    /// Status code of the receiver. Null: there was no answer.
     http_status: Option<u16>,
-    /// The beginning of its answer, or why there was none.
+    /// Beginning of the answer, or the reason why there was none.
     excerpt: String,
-    /// The headers and the body of the answer. In a batch the first change has them; attempts from before
-    /// they were stored have none.
+    /// Headers and body of the answer. In a batch only the first change has them. Missing in attempts from
+    /// before answers were stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<AnswerShown>,
     took_ms: u64,
     ended_at: String,
 }
 
-/// What a receiver answered, credentials replaced by `[redacted]`, control characters escaped.
+/// Answer of a receiver. Credentials are replaced by `[redacted]`, control characters are escaped.
 #[derive(Serialize, ToSchema)]
 struct AnswerShown {
-    /// The header fields in the order they came, at most 4 KiB in all.
+    /// Header fields in the order of their arrival, at most 4 KiB in all.
     headers: Vec<HeaderShown>,
-    /// The beginning of the body, at most 4 KiB.
+    /// Beginning of the body, at most 4 KiB.
     body: String,
 }
 
 /// One header field of an answer.
 #[derive(Serialize, ToSchema)]
 struct HeaderShown {
-    /// The name of the header field, in lower case.
+    /// Name of the header field, in lower case.
     name: String,
     value: String,
 }

@@ -37,19 +37,19 @@ pub(super) fn route(histories: &Arc<Histories>) -> Route {
     route_with::<__path_show, _, _, _>(Access::App(Permission::ContentsRead), histories, show)
 }
 
-/// What a change did to its file.
+/// The content of a file before and after a change.
 #[derive(Serialize, ToSchema)]
 struct ContentChange {
-    /// The id of the delivery.
+    /// Id of the delivery.
     id: String,
-    /// The content before; missing where there was none, or it is not known what the app had.
+    /// The content before the change. Missing: there was none, or the app's content is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     old: Option<Side>,
-    /// The content after; missing where the file is deleted.
+    /// The content after the change. Missing: the file is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     new: Option<Side>,
-    /// The lines that differ, as the hunks of a unified diff; empty where none do. Missing where a side is
-    /// not shown as text.
+    /// The changed lines, as hunks of a unified diff. Empty: no line changed. Missing: a side is not shown as
+    /// text.
     #[serde(skip_serializing_if = "Option::is_none")]
     diff: Option<String>,
 }
@@ -57,16 +57,16 @@ struct ContentChange {
 /// The content before or after a change.
 #[derive(Serialize, ToSchema)]
 struct Side {
-    /// The Git object id of the content.
+    /// Git object id of the content.
     blob: String,
-    /// Its size; missing where it cannot be had.
+    /// Size of the content in bytes. Missing: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     size_bytes: Option<u64>,
-    /// The content, where it is text of at most 128 KiB.
+    /// The content. Only for text of at most 128 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// Why it is not shown: `binary`, `too_large` (more than 128 KiB) or `unavailable` (neither the mirror
-    /// nor the Git host gives it).
+    /// Why `text` is missing: `binary`, `too_large` (more than 128 KiB) or `unavailable` (neither the mirror
+    /// nor the Git host gives the content).
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<&'static str>,
 }

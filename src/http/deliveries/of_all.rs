@@ -37,12 +37,12 @@ pub(super) fn route(histories: &Arc<Histories>) -> Route {
     route_with::<__path_list, _, _, _>(Access::Staff(Permission::DeliveriesRead), histories, list)
 }
 
-/// A delivery of an app. `/api/admin/apps/{app_id}/deliveries/{id}` shows its tries.
+/// A delivery of an app. `/api/admin/apps/{app_id}/deliveries/{id}` shows its attempts.
 #[derive(Serialize, ToSchema)]
 struct DeliveryOfApp {
     app_id: String,
     app_name: String,
-    /// `owner/name`, or the path of a local repository; null where it is not watched any more.
+    /// `owner/name`, or the path of a local repository. Null: the app does not watch the repository any more.
     repository: Option<String>,
     #[serde(flatten)]
     delivery: DeliveryShown,
@@ -51,17 +51,18 @@ struct DeliveryOfApp {
 /// One page of deliveries of all apps.
 #[derive(Default, Serialize, ToSchema)]
 struct DeliveriesOfAll {
-    /// The newest round first, and in a round the last change first.
+    /// The deliveries, newest round first; within a round the last change first.
     items: Vec<DeliveryOfApp>,
-    /// Rounds of which only dead letters are shown, because their trees cannot be read.
+    /// Rounds that show only their dead letters, because their trees cannot be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unreadable: Vec<UnreadableRound>,
-    /// The number of rounds that this page looked at.
+    /// Number of rounds that this page looked at.
     rounds: u64,
-    /// When the oldest of them began: how far back the list has come. Missing where there was none.
+    /// When the oldest of these rounds began: how far back the page goes. Missing: the page looked at no
+    /// round.
     #[serde(skip_serializing_if = "Option::is_none")]
     back_to: Option<String>,
-    /// Gives the next page as `cursor`; missing on the last. A page may be empty and have a next one.
+    /// Value of `cursor` for the next page. Missing on the last page. An empty page may have a next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }

@@ -36,21 +36,21 @@ pub(super) fn route(histories: &Arc<Histories>) -> Route {
     route_with::<__path_show, _, _, _>(Access::App(Permission::ContentsRead), histories, show)
 }
 
-/// What is sent for a change.
+/// The request of a delivery.
 #[derive(Serialize, ToSchema)]
 struct RequestShown {
-    /// The id of the delivery, `webhook-id` of each request.
+    /// Id of the delivery, and `webhook-id` of each of its requests.
     id: String,
-    /// The last part of the address: `create`, `update` or `delete`; of a stream the end of the subject. A
-    /// batch goes to `batch` and has this body as one of its elements.
+    /// Last part of the address: `create`, `update` or `delete`. For a stream: the end of the subject. A
+    /// batch is sent to `batch` and has this body as one of its elements.
     action: &'static str,
-    /// The format of bodies in its round: `docora` or `cloudevents`.
+    /// Format of the bodies of the round: `docora` or `cloudevents`.
     format: &'static str,
-    /// The body, byte for byte as each attempt has it. Missing where it is not shown.
+    /// The body, byte for byte as in each attempt. Missing: `left_out` has the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
-    /// Why it is not shown: `too_large` (the content has more than 256 KiB), `chunked` (a large binary file
-    /// goes in several requests) or `unavailable` (a content or tree is not in the mirror any more).
+    /// Why `body` is missing: `too_large` (the content has more than 256 KiB), `chunked` (a large binary file
+    /// is sent in several requests) or `unavailable` (a content or tree is not in the mirror any more).
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<&'static str>,
 }

@@ -38,13 +38,12 @@ pub(super) fn route(histories: &Arc<Histories>) -> Route {
     route_with::<__path_show, _, _, _>(Access::App(Permission::DeliveriesRead), histories, show)
 }
 
-/// A delivery with its tries.
+/// A delivery with its attempts.
 #[derive(Serialize, ToSchema)]
 struct DeliveryDetail {
     #[serde(flatten)]
     delivery: DeliveryShown,
-    /// The recorded attempts, the first one first, at most 100: failed ones, or all of them with
-    /// `delivery.history = all`.
+    /// The recorded attempts, oldest first, at most 100. Only failed ones, unless `delivery.history = all`.
     tries: Vec<AttemptShown>,
 }
 

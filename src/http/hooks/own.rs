@@ -57,37 +57,36 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// A hook of an app.
+/// A hook of an app: an address for the push webhooks of one Git host.
 #[derive(Serialize, ToSchema)]
 struct AppHookShown {
     hook_id: String,
     name: String,
-    /// `github`, `gitlab` or `gitea`.
+    /// Kind of the Git host: `github`, `gitlab` or `gitea`.
     provider: &'static str,
-    /// Where the Git host sends: this path of this server.
+    /// Path on this server that the Git host sends its requests to.
     path: String,
-    /// The address of the only repository that it may wake; missing where it may wake all that the app
-    /// watches.
+    /// Address of the only repository whose scan the hook can start. Missing: all repositories of the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_url: Option<String>,
-    /// Until when the secret before is accepted, too.
+    /// Until when the previous secret is accepted, too. Missing: only the present secret is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     former_secret_until: Option<String>,
     created_at: String,
-    /// The newest of its receipts; null while nothing came.
+    /// The newest receipt of the hook. Null: no request came yet.
     last_receipt: Option<LastReceiptShown>,
-    /// What the host signs with, as it was just set; never shown again.
+    /// The secret that this request set; the Git host signs with this secret. Never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
 }
 
-/// What came to a hook last.
+/// The newest receipt of a hook.
 #[derive(Serialize, ToSchema)]
 struct LastReceiptShown {
     receipt_id: String,
-    /// `accepted`, `duplicate`, `ignored` or `refused`.
+    /// Verdict: `accepted`, `duplicate`, `ignored` or `refused`.
     verdict: &'static str,
-    /// The reason for the verdict, as a code.
+    /// Reason for the verdict, as a code.
     reason: &'static str,
     received_at: String,
 }
@@ -115,40 +114,42 @@ impl AppHookShown {
 }
 
 body! {
-    /// A hook to be made.
+    /// A hook to create.
     struct HookRequest {
-        /// Its name among those of the app: letters, digits, `.`, `-` and `_`.
+        /// Name, unique among the hooks of the app: letters, digits, `.`, `-` and `_`.
         #[schema(min_length = 1, max_length = 64)]
         name: String,
-        /// The kind of Git host that sends to it: `github`, `gitlab` or `gitea` (Gitea and Forgejo).
+        /// Kind of the Git host: `github`, `gitlab` or `gitea` (Gitea and Forgejo).
         provider: String,
-        /// A repository of the app, the only one that the hook may wake; all of them where it is missing.
+        /// The only repository of the app whose scan the hook can start. Missing: all repositories of the
+        /// app.
         repository_id: Option<String>,
-        /// What the host signs with; made where it is missing.
+        /// The secret that the Git host signs with. Missing: the server makes a secret.
         #[schema(min_length = 16, max_length = 500)]
         secret: Option<String>,
     }
 }
 
 body! {
-    /// What is to be changed of a hook; what is missing stays, and so do its address and its secret.
+    /// Changes to a hook. A field that is missing keeps its value. Address and secret do not change.
     struct HookChange {
-        /// Another name among those of the app.
+        /// New name, unique among the hooks of the app.
         #[schema(min_length = 1, max_length = 64)]
         name: Option<String>,
-        /// A repository of the app, the only one that the hook may wake from now on; null: all of them.
+        /// The only repository of the app whose scan the hook can start from now on. Null: all repositories
+        /// of the app.
         repository_id: Option<String>,
     }
 }
 
 body! {
-    /// How the secret of a hook is replaced.
+    /// Replaces the secret of a hook.
     struct SecretRotation {
-        /// The new secret; made where it is missing.
+        /// The new secret. Missing: the server makes a secret.
         #[schema(min_length = 16, max_length = 500)]
         secret: Option<String>,
-        /// For how long the secret before is accepted beside the new one, in seconds, 0 to 2,592,000; 86,400
-        /// where it is missing.
+        /// Seconds for which the previous secret is accepted beside the new one, 0 to 2,592,000. Default
+        /// 86,400.
         #[schema(maximum = 2_592_000)]
         overlap_seconds: Option<u64>,
     }

@@ -49,40 +49,41 @@ pub fn staff_routes() -> Vec<Route> {
     ]
 }
 
-/// A hook of a Git host that was received.
+/// Receipt of a request from a Git host to a hook.
 #[derive(Serialize, ToSchema)]
 struct ReceiptShown {
     receipt_id: String,
-    /// The hook of an app that it came to; missing at an address of the server itself.
+    /// Id of the app's hook that got the request. Missing: the request came to an address of the server
+    /// itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     hook_id: Option<String>,
-    /// `github`, `gitlab` or `gitea`.
+    /// Kind of the Git host: `github`, `gitlab` or `gitea`.
     provider: &'static str,
-    /// The host's id of the delivery; `null` where it gave none.
+    /// Id that the Git host gave to the request. Null: the Git host gave none.
     delivery_id: Option<String>,
-    /// The event as the host names it.
+    /// Type of the event, in the word of the Git host.
     event: String,
-    /// `accepted`, `duplicate`, `ignored` or `refused`; of a refused one all else is a claim.
+    /// Verdict: `accepted`, `duplicate`, `ignored` or `refused`. If refused, all other fields are unverified
+    /// claims of the sender.
     verdict: &'static str,
-    /// The reason for the verdict, as a code.
+    /// Reason for the verdict, as a code.
     reason: &'static str,
-    /// The ref that it tells of.
+    /// The ref that the hook names.
     #[serde(rename = "ref")]
     ref_name: Option<String>,
-    /// The addresses that the repository was looked up by.
+    /// Addresses by which the repository was looked up.
     addresses: Vec<String>,
-    /// How many watched repositories have one of them.
+    /// Number of watched repositories that have one of these addresses.
     repositories: usize,
-    /// The number of requests that the receipt stands for: in a flood refused or repeated hooks share
-    /// receipts.
+    /// Number of requests that the receipt counts. In a flood, refused or repeated requests share a receipt.
     times: u64,
     received_at: String,
     replayed_at: Option<String>,
-    /// What became of the body: `kept`, `too_large` (more than 65,536 bytes), `not_text`, `off`
-    /// (`hooks.kept_bytes` is 0) or `dropped` (newer bodies took its place). Null where the hook did not
-    /// prove itself, or repeats another one.
+    /// State of the body: `kept`, `too_large` (more than 65,536 bytes), `not_text`, `off` (`hooks.kept_bytes`
+    /// is 0) or `dropped` (newer bodies needed the space). Null: the request had no valid proof, or repeats
+    /// another one.
     body_state: Option<&'static str>,
-    /// The size of that body in bytes.
+    /// Size of the body in bytes.
     body_bytes: Option<u64>,
 }
 
@@ -109,14 +110,14 @@ impl ReceiptShown {
     }
 }
 
-/// A receipt with the request that it is of, as far as that is kept.
+/// A receipt with the stored parts of its request.
 #[derive(Serialize, ToSchema)]
 struct ReceiptWhole {
     #[serde(flatten)]
     receipt: ReceiptShown,
-    /// Header fields of the request, without secrets and signatures. Null where nothing is kept.
+    /// Header fields of the request, without secrets and signatures. Null: nothing is stored.
     request_headers: Option<BTreeMap<String, String>>,
-    /// The body as it came. Null where it is not kept: `body_state` says why.
+    /// The body, unchanged. Null: not stored; `body_state` has the reason.
     body: Option<String>,
 }
 

@@ -52,10 +52,10 @@ pub(super) fn routes(places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> 
     ]
 }
 
-/// An entry with the name of its app.
+/// An entry of the ledger, with the name of its app.
 #[derive(Serialize, ToSchema)]
 struct EntryOfApp {
-    /// The name of the app as people see it; empty where it was erased meanwhile.
+    /// Name of the app, for people. Empty: the app was erased meanwhile.
     app_name: String,
     #[serde(flatten)]
     entry: EntryShown,

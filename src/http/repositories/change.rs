@@ -56,71 +56,72 @@ pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
 }
 
 body! {
-    /// New settings of a watch; what is missing stays as it is.
+    /// Changes to a watch. A field that is missing keeps its value.
     struct Patch {
-        /// Globs of which one must match a path; empty: all paths. `*` and `?` stay within a name,
-        /// `**` crosses directories; `docs/` means all below it. A path begins without a slash.
+        /// Globs; a path must match at least one. Empty: all paths. `*` and `?` match within one name, `**`
+        /// matches across directories, `docs/` matches everything below. Paths have no leading slash.
         include: Option<Vec<String>>,
-        /// Globs of which none may match a path.
+        /// Globs; a path must match none of them.
         exclude: Option<Vec<String>>,
         /// Whether symbolic links are delivered: `skip` or `send`.
         symlinks: Option<String>,
         /// Whether bodies carry the content of files: `inline` or `none`.
         content: Option<String>,
-        /// Content of larger files is left out, in bytes.
+        /// Largest content that is sent, in bytes. The content of larger files is left out.
         max_size: Option<u64>,
-        /// `net` (the net change of several commits) or `every` (one round for each commit).
+        /// `net` (the net change of several commits) or `every` (one round per commit).
         mode: Option<String>,
-        /// What a vanished branch of a pattern means: `delete` or `keep`.
+        /// Effect of a vanished branch of a pattern on the files of the app: `delete` or `keep`.
         on_branch_gone: Option<String>,
-        /// `active`, or `paused` (nothing is delivered).
+        /// `active`, or `paused` (no changes are delivered).
         state: Option<String>,
-        /// Whether it shows on its commits where it stands: `off`, `github`, `gitlab`, `gitea` (also
+        /// How the watch shows its state on commits at the Git host: `off`, `github`, `gitlab`, `gitea` (also
         /// Forgejo), or `auto`.
         status: Option<String>,
-        /// Where its changes go, from the next attempt on; null: to the endpoint of the app. What is missing
-        /// in it stays as it is.
+        /// The watch's own sink, used from the next attempt on. Null: changes go to the endpoint of the app.
+        /// A field of the sink that is missing keeps its value.
         sink: Option<SinkRequest>,
     }
 }
 
 body! {
-    /// A new credential of a watch.
+    /// A new credential for a watch.
     struct NewToken {
-        /// What gives access to the repository; `token` is another name.
+        /// Token for reading the repository. `token` is another name for the field.
         github_token: Option<String>,
     }
     beyond docora {
-        /// What gives access to the repository.
+        /// Token for reading the repository, as `github_token`.
         token: Option<String>,
-        /// How the token is shown to the host: `auto` (missing), `github`, `gitlab`, `gitea`,
-        /// `bitbucket`, `basic` or `bearer`.
+        /// How the token is sent to the Git host: `auto`, `github`, `gitlab`, `gitea`, `bitbucket`, `basic`
+        /// or `bearer`. Default `auto`.
         token_type: Option<String>,
-        /// A GitHub App instead of a token.
+        /// A GitHub App in place of a token.
         github_app: Option<GithubApp>,
     }
 }
 
-/// How a resync is done.
+/// Settings of a resync.
 #[derive(ToSchema)]
 struct Resync {
-    /// Also tell the app to drop what it has and is not named.
+    /// Whether the app is also told to drop each file that the resync does not name. Default false.
     complete: Option<bool>,
 }
 
 body! {
-    /// Selects the change that is skipped.
+    /// Selects the change to skip.
     struct Skip {
-        /// The branch, by its `cursor`; needed only while several have a change at their head.
+        /// The branch, by its `cursor`. Required if several branches have a change at their head.
         cursor: Option<String>,
-        /// With `position`: the round of the head that was seen. 409 if the head has moved since.
+        /// Only together with `position`: the expected round of the change. If the head of the branch has
+        /// moved on, the answer is 409.
         round: Option<i64>,
-        /// With `round`: the position of the head that was seen.
+        /// Only together with `round`: the expected position of the change.
         position: Option<u64>,
     }
 }
 
-/// The change that is parked as soon as its attempt has ended.
+/// The change that is parked when its attempt in flight ends.
 #[derive(Serialize, ToSchema)]
 struct Skipping {
     cursor: String,
@@ -133,7 +134,7 @@ const RESYNC_WITHOUT_NOTICES: &str = "Resync requested. delivery.resync of this 
     told what to drop: everything that exists is sent again. `tidings app update --resync true --synced \
     true` changes that";
 
-/// The result of an act on a watch, in words.
+/// Result of an action on a watch, in words.
 #[derive(Serialize, ToSchema)]
 struct Done {
     message: &'static str,

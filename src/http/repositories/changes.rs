@@ -51,19 +51,19 @@ pub(super) fn routes(histories: &Arc<Histories>) -> Vec<Route> {
 /// Changes of one round.
 #[derive(Serialize, ToSchema)]
 struct RoundChanges {
-    /// The branch of the watch, as `event.cursor` in bodies.
+    /// Id of the branch of the watch, as `event.cursor` in bodies.
     cursor: String,
     /// The full name of the branch.
     branch: String,
-    /// The number of the round; null where none is open.
+    /// Number of the round. Null: no round is open.
     round: Option<i64>,
-    /// The number of changes in the whole round.
+    /// Number of changes in the whole round.
     total: u64,
-    /// How many of them are settled.
+    /// Number of settled changes of the round.
     settled: u64,
-    /// The changes in the order of their delivery.
+    /// The changes, in the order of their delivery.
     items: Vec<ChangeShown>,
-    /// Gives the next page as `cursor`; missing on the last.
+    /// Value of `cursor` for the next page. Missing on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -197,25 +197,25 @@ async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request)
 #[derive(Serialize, ToSchema)]
 struct RoundShown {
     round: i64,
-    /// The branch of the watch, as `event.cursor` in bodies.
+    /// Id of the branch of the watch, as `event.cursor` in bodies.
     cursor: String,
     /// The full name of the branch.
     branch: String,
-    /// `sync`, `resync`, `redrive` or `replay`.
+    /// Kind of the round: `sync`, `resync`, `redrive` or `replay`.
     kind: &'static str,
-    /// `open`, `finished`, or `ended` where it did not come to its end.
+    /// `open`, `finished`, or `ended` (the round ended before all its changes were settled).
     state: &'static str,
-    /// What the app had; null for nothing.
+    /// The commit that the app held before the round. Null: none.
     held_commit: Option<String>,
-    /// What it was brought to; null for nothing.
+    /// The commit that the round brings the app to. Null: none.
     target_commit: Option<String>,
     deletes: u64,
     creates: u64,
     updates: u64,
     total: u64,
-    /// How many changes are settled.
+    /// Number of settled changes of the round.
     position: u64,
-    /// The number of changes that were parked, as far as their dead letters are kept.
+    /// Number of parked changes, as far as their dead letters are kept.
     parked: u64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     history_rewritten: bool,

@@ -15,19 +15,19 @@ use crate::http::bodies::{
 const TOKEN_CHARACTERS_MAX: usize = 1024;
 /// Most characters of a private key.
 const KEY_CHARACTERS_MAX: usize = 16_384;
-/// Most characters of an app's id and of its API's address.
+/// Most characters of the id of a GitHub App, and of the address of its API.
 const NAME_CHARACTERS_MAX: usize = 256;
 
 body! {
-    /// A GitHub App that is installed where the repository is.
+    /// A GitHub App that is installed for the repository.
     pub(super) struct GithubApp {
-        /// The id of the app, or its client id; a number is taken too.
+        /// Id of the GitHub App, or its client id. A number is accepted, too.
         app_id: String,
-        /// The id of its installation; a text is taken too.
+        /// Id of the installation. A text is accepted, too.
         installation_id: u64,
-        /// The RSA key of the GitHub App in PEM.
+        /// Private RSA key of the GitHub App, in PEM.
         private_key: String,
-        /// Where the API is; missing: where GitHub has it for this host.
+        /// Address of the API. Missing: GitHub's usual address for the host.
         api_url: Option<String>,
     }
 }

@@ -38,16 +38,16 @@ pub(super) fn routes(downloads: &Arc<Downloads>) -> Vec<Route> {
     vec![route_with::<__path_list, _, _, _>(Access::App(Permission::FilesRead), downloads, list)]
 }
 
-/// Files of one commit.
+/// Files of the commit that the app holds.
 #[derive(Serialize, ToSchema)]
 struct HeldFiles {
-    /// The full name of the ref.
+    /// Full name of the ref.
     branch: String,
-    /// The commit that the app holds; null while it holds none.
+    /// The commit that the app holds. Null: the app holds no commit.
     held_commit: Option<String>,
-    /// The files in the order of their raw path bytes.
+    /// The files, ordered by the bytes of their paths.
     items: Vec<HeldFile>,
-    /// Gives the next page as `cursor`; missing on the last.
+    /// Value of `cursor` for the next page. Missing on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -56,12 +56,13 @@ struct HeldFiles {
 #[derive(Serialize, ToSchema)]
 struct HeldFile {
     path: String,
-    /// The raw bytes of the path, where it is not UTF-8.
+    /// Bytes of the path in base64. Only if the path is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
-    /// `100644`, `100755`, `100664` (of old commits, as `100644`), `120000`.
+    /// File mode in Git: `100644`, `100755`, `100664` (same meaning as `100644`, only in old commits) or
+    /// `120000`.
     mode: String,
-    /// The Git object id of the content, which is at `/api/repositories/{id}/blobs/{blob}`.
+    /// Git object id of the content. `/api/repositories/{id}/blobs/{blob}` gives the content.
     blob: String,
 }
 
@@ -76,7 +77,7 @@ impl HeldFile {
     }
 }
 
-/// The last file of a page, and of which tree.
+/// The last file of a page, and its tree.
 struct FileMark {
     commit: ObjectId,
     view: ViewId,

@@ -45,7 +45,7 @@ use crate::http::{
     repositories::trees::unavailable,
 };
 
-/// How often a mirror that upkeep removed meanwhile is created again.
+/// How often the preview creates its mirror again, if upkeep removes the mirror meanwhile.
 const TRIES_MAX: u32 = 3;
 /// How long fetching and reading the trees may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -66,57 +66,57 @@ pub(super) fn routes(previews: &Arc<Previews>, compiling: &Turns) -> Vec<Route> 
 }
 
 body! {
-    /// A repository, and what of it would be delivered.
+    /// A repository, and the settings of a watch to preview.
     struct PreviewRequest {
-        /// The address of the repository; `url` is another name for the field.
+        /// Address of the repository. `url` is another name for the field.
         #[schema(min_length = 1, max_length = 2048)]
         github_url: Option<String>,
-        /// The address of the repository, as `github_url`.
+        /// Address of the repository, as `github_url`.
         #[schema(min_length = 1, max_length = 2048)]
         url: Option<String>,
-        /// What gives access to it; `token` is another name.
+        /// Token for reading the repository. `token` is another name for the field.
         github_token: Option<String>,
-        /// What gives access to it.
+        /// Token for reading the repository, as `github_token`.
         token: Option<String>,
-        /// How the token is shown to the host, as in a registration.
+        /// How the token is sent to the Git host, as in a registration.
         token_type: Option<String>,
-        /// A GitHub App instead of a token.
+        /// A GitHub App in place of a token.
         github_app: Option<GithubApp>,
-        /// One branch; missing: the default branch. Of a pattern the first ref that matches is shown.
+        /// One branch or a pattern. Missing: the default branch. For a pattern the preview shows the first
+        /// ref that matches.
         #[schema(min_length = 1, max_length = 244)]
         branch: Option<String>,
-        /// A pattern of tags, instead of `branch`.
+        /// A pattern of tags, in place of `branch`.
         #[schema(min_length = 1, max_length = 244)]
         tags: Option<String>,
-        /// Globs of which one must match a path; missing: all paths.
+        /// Globs; a path must match at least one. Missing: all paths.
         include: Option<Vec<String>>,
-        /// Globs of which none may match a path.
+        /// Globs; a path must match none of them.
         exclude: Option<Vec<String>>,
-        /// `skip` (missing) or `send`.
+        /// Whether symbolic links are delivered: `skip` or `send`. Default `skip`.
         symlinks: Option<String>,
-        /// Taken as in a registration; a preview shows no content.
+        /// The setting `content` of a registration. A preview shows no content.
         content: Option<String>,
-        /// Taken as in a registration.
+        /// The setting `max_size` of a registration.
         max_size: Option<u64>,
     }
 }
 
-/// What a watch would deliver first.
+/// The first delivery that a watch with these settings would make.
 #[derive(Serialize, ToSchema)]
 struct PreviewShown {
-    /// Whether it cannot be read without a credential.
+    /// Whether the repository cannot be read without a credential.
     is_private: bool,
-    /// The short name of the branch or tag; missing where the repository has no commit yet.
+    /// Short name of the branch or tag. Missing: the repository has no commit yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
-    /// The commit that was looked at; null where the repository has none.
+    /// The commit that the preview shows. Null: the repository has no commit.
     commit: Option<String>,
-    /// The number of files that match.
+    /// Number of files that match the globs.
     matching: u64,
-    /// The number of all files, symbolic links among them.
+    /// Number of all files, including symbolic links.
     files: u64,
-    /// The first matching paths in the order of their bytes, at most 200; bytes that are not UTF-8 are
-    /// replaced.
+    /// The first matching paths, ordered by their bytes, at most 200. Bytes that are not UTF-8 are replaced.
     paths: Vec<String>,
 }
 
@@ -180,7 +180,7 @@ struct Trees<'f> {
     commit: ObjectId,
 }
 
-/// How many files match, how many there are, and the first that match.
+/// The number of matching files, the number of all files, and the first matching paths.
 type Matches = (u64, u64, Vec<String>);
 
 impl Trees<'_> {

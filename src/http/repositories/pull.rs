@@ -62,83 +62,84 @@ pub(super) fn routes(places: &Arc<Places>) -> Vec<Route> {
     ]
 }
 
-/// Changes that are handed out: the next ones of one round, in order.
+/// Changes that a consumer claims: the next ones of one round, in order.
 #[derive(Serialize, ToSchema)]
 struct Pending {
-    /// The lease under which the changes are handed out; it is given back when they are settled.
+    /// Id of the claim. The consumer sends this id when it settles the changes.
     lease_id: String,
-    /// When the lease ends, in ISO 8601 with milliseconds, UTC. Then the changes may be handed out again.
+    /// When the claim ends, in ISO 8601 with milliseconds, UTC. Afterwards the changes may be given out
+    /// again.
     expires_at: String,
-    /// The cursor, as in `event.cursor`.
+    /// Id of the branch of the watch, as `event.cursor`.
     cursor: String,
-    /// The full name of the branch.
+    /// Full name of the branch.
     branch: String,
-    /// The number of the round, as in `event.round`.
+    /// Number of the round, as `event.round`.
     round: i64,
-    /// Why the round was begun: `sync`, `resync`, `redrive` or `replay`.
+    /// Kind of the round: `sync`, `resync`, `redrive` or `replay`.
     kind: &'static str,
-    /// Whether the round names every file: drop each file that it did not name once its last change is
-    /// settled.
+    /// Whether the round names every file. Once its last change is settled, drop each file that the round did
+    /// not name.
     complete: bool,
-    /// The position of the first change.
+    /// Position of the first of these changes.
     from: u64,
-    /// The position after the last one.
+    /// Position after the last of these changes.
     to: u64,
-    /// Changes of the whole round.
+    /// Number of changes in the whole round.
     total: u64,
-    /// What to send as `accepted_through` once all of this is dealt with: the position of the last change, or
-    /// `to` where there are notices alone.
+    /// Value of `accepted_through` that settles all of these changes: the position of the last one, or `to`
+    /// if the answer has only notices.
     through: u64,
-    /// The changes in order, and the notices that the app asked for where they would have been sent: `resync`
-    /// before the first change, `synced` after the last.
+    /// The changes in order, with the notices that the app asked for: `resync` before the first change,
+    /// `synced` after the last.
     // Empty here: the bodies are put in as the bytes they are.
     #[schema(required = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     changes: Vec<PendingChange>,
 }
 
-/// A change that is handed out.
+/// A change or notice that a consumer claims.
 #[derive(Serialize, ToSchema)]
 struct PendingChange {
-    /// `create`, `update` or `delete`; `resync` and `synced` are notices, where they were asked for.
+    /// `create`, `update` or `delete`; or the notices `resync` and `synced`, for an app that asked for them.
     action: &'static str,
     #[schema(value_type = PulledPayload)]
     body: (),
 }
 
 body! {
-    /// What became of handed out changes.
+    /// Settles changes that a consumer claimed.
     struct Settlement {
-        /// The lease from the answer that handed out the changes.
+        /// The `lease_id` of the answer that had the changes.
         lease_id: String,
-        /// The last position that the app dealt with, `through` where it dealt with everything; missing:
-        /// none, and all changes are handed out again. Where `from` and `to` are equal, only notices were
-        /// handed out: `through` says that the app dealt with them.
+        /// Position of the last change that the app processed, or `through` for all of them. Missing: none,
+        /// and all changes are given out again. If `from` and `to` are equal, the answer had only notices:
+        /// `through` settles them.
         accepted_through: Option<u64>,
-        /// The positions up to `accepted_through` that the app does not want: they become dead letters.
+        /// Changes up to `accepted_through` that the app refuses. They become dead letters.
         refused: Option<Vec<Refused>>,
     }
 }
 
-/// A change that an app does not want.
+/// A change that an app refuses.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Refused {
-    /// The position of the change in its round.
+    /// Position of the change in its round.
     position: u64,
-    /// Why, for people; at most 1,024 characters.
+    /// Reason of the refusal, for people, at most 1,024 characters.
     #[serde(default)]
     reason: String,
 }
 
-/// How far an app got, on disk.
+/// Progress of the app, as stored on disk.
 #[derive(Serialize, ToSchema)]
 struct SettledShown {
-    /// The branch of the watch, as `event.cursor` in bodies.
+    /// Id of the branch of the watch, as `event.cursor` in bodies.
     cursor: String,
-    /// The number of the round.
+    /// Number of the round.
     round: i64,
-    /// How many changes of the round are settled.
+    /// Number of settled changes of the round.
     position: u64,
 }
 

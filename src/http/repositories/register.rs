@@ -41,7 +41,7 @@ use crate::http::{
 const URL_CHARACTERS_MAX: usize = 2048;
 /// Most characters of a branch.
 const BRANCH_CHARACTERS_MAX: usize = 244;
-/// The fields that Docora lacks.
+/// The fields that Docora does not have.
 const OURS: &[&str] = &[
     "url",
     "token",
@@ -67,64 +67,64 @@ pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
     vec![route_with::<__path_register, _, _, _>(Access::App(Permission::WatchesCreate), compiling, register)]
 }
 
-/// A repository that an app wants to watch.
+/// A repository for an app to watch.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 struct Registration {
-    /// The address of the repository; `url` is another name for the field.
+    /// Address of the repository. `url` is another name for the field.
     #[schema(min_length = 1, max_length = 2048)]
     github_url: Option<String>,
-    /// The address of the repository, as `github_url`.
+    /// Address of the repository, as `github_url`.
     #[schema(min_length = 1, max_length = 2048)]
     url: Option<String>,
-    /// What gives access to it; `token` is another name.
+    /// Token for reading the repository. `token` is another name for the field.
     github_token: Option<String>,
-    /// What gives access to it.
+    /// Token for reading the repository, as `github_token`.
     token: Option<String>,
-    /// How the token is shown to the host: `auto` (missing), `github`, `gitlab`, `gitea`,
-    /// `bitbucket`, `basic` or `bearer`.
+    /// How the token is sent to the Git host: `auto`, `github`, `gitlab`, `gitea`, `bitbucket`, `basic` or
+    /// `bearer`. Default `auto`.
     token_type: Option<String>,
-    /// A GitHub App instead of a token; its tokens are minted and renewed.
+    /// A GitHub App in place of a token. The server requests and renews its tokens.
     github_app: Option<GithubApp>,
-    /// One branch, or a pattern (`release/*`); missing: the default branch. A name that begins with `refs/`
-    /// is a full one and may name any ref (`refs/notes/x`, `refs/pull/*/head`).
+    /// One branch, or a pattern (`release/*`). Missing: the default branch. A name that begins with `refs/`
+    /// is the full name of any ref (`refs/notes/x`, `refs/pull/*/head`).
     #[schema(min_length = 1, max_length = 244)]
     branch: Option<String>,
-    /// A pattern of tags, instead of `branch`.
+    /// A pattern of tags, in place of `branch`.
     #[schema(min_length = 1, max_length = 244)]
     tags: Option<String>,
-    /// Globs of which one must match a path; missing: all paths. `*` and `?` stay within a name,
-    /// `**` crosses directories; `docs/` means all below it. A path begins without a slash.
+    /// Globs; a path must match at least one. Missing: all paths. `*` and `?` match within one name, `**`
+    /// matches across directories, `docs/` matches everything below. Paths have no leading slash.
     include: Option<Vec<String>>,
-    /// Globs of which none may match a path.
+    /// Globs; a path must match none of them.
     exclude: Option<Vec<String>>,
-    /// `skip` (missing) or `send`.
+    /// Whether symbolic links are delivered: `skip` or `send`. Default `skip`.
     symlinks: Option<String>,
-    /// `inline` (missing) or `none`.
+    /// Whether bodies carry the content of files: `inline` or `none`. Default `inline`.
     content: Option<String>,
-    /// Content of larger files is left out, in bytes; missing: 64 MiB.
+    /// Largest content that is sent, in bytes. The content of larger files is left out. Default 64 MiB.
     max_size: Option<u64>,
-    /// `net` (missing): the net change once; `every`: each commit.
+    /// `net` (the net change of several commits) or `every` (each commit). Default `net`.
     mode: Option<String>,
-    /// What a vanished branch of a pattern means for the files of the app: `delete` (missing): they
-    /// go; `keep`: they stay until it comes back.
+    /// Effect of a vanished branch of a pattern on the files of the app: `delete` (they are deleted) or
+    /// `keep` (they stay until the branch comes back). Default `delete`.
     on_branch_gone: Option<String>,
-    /// Tells this watch from others of the same refs: small letters, digits and `-`, at most 40. Missing:
-    /// none. The same repository, refs and name again replaces settings; another name is another watch.
+    /// Name that distinguishes watches of the same refs: lower-case letters, digits and `-`, at most 40
+    /// characters. Missing: no name. A registration with the same repository, refs and name replaces the
+    /// settings; another name makes another watch.
     #[schema(max_length = 40)]
     watch_name: Option<String>,
-    /// Where its changes go; missing: to the endpoint of the app.
+    /// The watch's own sink. Missing: changes go to the endpoint of the app.
     sink: Option<SinkRequest>,
-    /// Shows on each commit, at its Git host, where the watch stands: `off` (missing), `github`, `gitlab`,
-    /// `gitea` (also Forgejo), or `auto`, where the credential or the name of the host says which of them
-    /// it is.
+    /// How the watch shows its state on commits at the Git host: `off`, `github`, `gitlab`, `gitea` (also
+    /// Forgejo), or `auto` (the credential or the name of the host decides). Default `off`.
     status: Option<String>,
-    /// `all` (missing): every file; `now`: what comes after the head of now; a commit: what comes
-    /// after it.
+    /// Where deliveries begin: `all` (every file), `now` (changes after the present head) or a commit
+    /// (changes after that commit). Default `all`.
     start: Option<String>,
 }
 
-/// Where an app wants to start.
+/// Where the deliveries of a new watch begin.
 enum Begin {
     All,
     Now,

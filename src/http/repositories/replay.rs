@@ -30,20 +30,20 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// Where to go back to.
+    /// Where a replay begins.
     struct Replay {
-        /// A commit that the app held: 40 hexadecimal digits.
+        /// A commit that the app held, 40 hexadecimal digits.
         commit: String,
-        /// The branch, by its `cursor`; needed only where several held that commit.
+        /// The branch, by its `cursor`. Required if the app held the commit on several branches.
         cursor: Option<String>,
     }
 }
 
-/// The replay that comes next.
+/// The replay that was scheduled.
 #[derive(Serialize, ToSchema)]
 struct Replaying {
     cursor: String,
-    /// The commit that it goes back to.
+    /// The commit from which the replay begins.
     commit: String,
 }
 

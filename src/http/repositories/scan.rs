@@ -10,61 +10,62 @@ use utoipa::ToSchema;
 
 use crate::http::bodies::moment::iso;
 
-/// The last look at the Git host and the next one. A look that finds nothing new writes nothing down, so most
-/// of it is missing until the first look since the start of the server, and in lists where another replica
-/// works on the repository.
+/// The last scan of the Git host, and the next one. A scan that finds nothing new is not stored. So most
+/// fields are missing until the first scan after a start of the server, and in lists if another replica scans
+/// the repository.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Scan {
-    /// When the last look ended, whatever came of it.
+    /// When the last scan ended, successful or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_at: Option<String>,
-    /// When the next one is due; while the host fails, when it is probed.
+    /// When the next scan is due. While the Git host fails: when the next probe is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_at: Option<String>,
-    /// How long the last look took, from its turn at the host to its effect on disk.
+    /// Duration of the last scan in milliseconds, from its turn at the Git host until its results were on
+    /// disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     took_ms: Option<u64>,
-    /// Bytes of the objects that the last look fetched, for all who share it: 0 where nothing had moved.
-    /// Missing where it failed.
+    /// Bytes of the objects that the last scan fetched, for all watches that share the scan. 0: no ref had
+    /// moved. Missing: the scan failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
-    /// `ok`, or the code of the error: `unreachable`, `timeout`, `rate_limited` (the host asked for
-    /// patience), `auth_failed`, `repository_not_found`, `database_failed`, `crashed` and others.
+    /// `ok`, or the code of the error: `unreachable`, `timeout`, `rate_limited` (the Git host asked for a
+    /// pause), `auth_failed`, `repository_not_found`, `database_failed`, `crashed` and others.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
-    /// Why the last look failed.
+    /// Why the last scan failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// Looks that failed in a row.
+    /// Number of failed scans in a row.
     failures: u32,
-    /// What of this watch was left out, although the look went well.
+    /// Refs of this watch that the last successful scan left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     unseen: Option<Unseen>,
 }
 
-/// Refs that were not listed, because those that the app follows in this repository are too many for one
-/// listing. Nothing is concluded from it: they stay where they were until they are listed again.
+/// Refs that a scan did not list, because the app follows more refs of this repository than one listing can
+/// hold. Branches of these refs keep their state until a scan lists them again.
 #[derive(Serialize, ToSchema)]
 struct Unseen {
-    /// Full names, or what the names begin with (`refs/tags/`).
+    /// Full names of refs, or prefixes of names (`refs/tags/`).
     refs: Vec<String>,
     /// Why the refs were left out.
     reason: String,
 }
 
-/// Why the commit that the Git host names cannot be taken.
+/// Why the commit that the Git host named cannot be fetched.
 #[derive(Serialize, ToSchema)]
 pub(super) struct HeadFaultShown {
     reason: String,
-    /// When the branch came to this commit, or the reason last changed.
+    /// When the branch came to this commit, or when the reason last changed.
     since: String,
-    /// The first scan after this moment requests the commit again; missing where that is not known.
+    /// The first scan after this moment fetches the commit again. Missing: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_try_at: Option<String>,
 }
 
 impl Scan {
-    /// `breaker`: that of the source, where it has failures.
+    /// `breaker`: the breaker of the source, if the source has failures.
     pub(super) fn of(watch: &Watch, polled: &Polled, breaker: Option<&BreakerRow>) -> Self {
         let last = polled.last.as_deref();
         let probe = breaker.filter(|row| row.opened_at.is_some()).and_then(|row| row.probe_at);
@@ -81,19 +82,19 @@ impl Scan {
         }
     }
 
-    /// When the last look ended.
+    /// When the last scan ended.
     pub(super) fn last_at(&self) -> Option<String> {
         self.last_at.clone()
     }
 
-    /// When the next one is due.
+    /// When the next scan is due.
     pub(super) fn next_at(&self) -> Option<String> {
         self.next_at.clone()
     }
 }
 
 impl HeadFaultShown {
-    /// `not_before`: when the commit may be asked for again.
+    /// `not_before`: the earliest time to fetch the commit again.
     pub(super) fn of(cursor: &CursorStatus, not_before: Option<Timestamp>) -> Option<Self> {
         cursor.fault.as_ref().map(|fault| Self {
             reason: fault.reason.clone(),

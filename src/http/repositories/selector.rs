@@ -14,8 +14,9 @@ use utoipa::{
 pub(super) struct SelectorShown {
     #[schema(schema_with = kinds)]
     kind: String,
-    /// The short name of the branch, or the glob over short names; the full name or the glob over full names
-    /// (`refs/pull/*/head`) where `kind` is `ref` or `ref_pattern`; empty for the default branch.
+    /// For `branch`: its short name. For `branch_pattern` and `tag_pattern`: a glob over short names. For
+    /// `ref` and `ref_pattern`: the full name, or a glob over full names (`refs/pull/*/head`). Empty for
+    /// `default_branch`.
     value: String,
 }
 

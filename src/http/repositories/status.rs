@@ -28,7 +28,7 @@ use crate::http::{
     },
 };
 
-/// The words of the field.
+/// The values of the field `status`.
 const WORDS: &str = "off, auto, github, gitlab, gitea";
 
 /// The value of `status` in a body.
@@ -47,12 +47,12 @@ pub(super) enum StatusRequest {
     Gitea,
 }
 
-/// How a watch shows on its commits where it stands.
+/// Statuses that a watch shows on its commits.
 #[derive(Serialize, ToSchema)]
 pub(super) struct StatusShown {
-    /// Whose API is told: `github`, `gitlab` or `gitea`.
+    /// The API of the Git host: `github`, `gitlab` or `gitea`.
     host: &'static str,
-    /// The name of the status at the host.
+    /// Name (context) of the status at the Git host.
     context: String,
 }
 
@@ -63,30 +63,30 @@ impl StatusShown {
     }
 }
 
-/// The status of one commit: what its host is to show, and what the host was told.
+/// Status of one commit: the status to show, and the status that the Git host was told.
 #[derive(Serialize, ToSchema)]
 struct CommitStatusShown {
-    /// The commit that the status stands on.
+    /// The commit that has the status.
     commit: String,
-    /// The host of the repository.
+    /// Host name of the repository, without its port.
     host: String,
-    /// The name of the status at the host.
+    /// Name (context) of the status at the Git host.
     context: String,
-    /// What the host is to show: `pending`, `success`, `parked`, `blocked`, `paused`, `superseded` or
-    /// `cancelled`.
+    /// Status to show: `pending`, `success`, `parked`, `blocked`, `paused`, `superseded` or `cancelled`.
     wanted: &'static str,
-    /// The line beside it.
+    /// Text of the status.
     description: String,
-    /// What the host was told last, in the same words; null: nothing, or it is not known whether the host
-    /// took it. Words that hosts show alike are not told one after the other.
+    /// Status that the Git host was told last, in the words of `wanted`. Null: none, or it is not known
+    /// whether the host accepted the status. A status that looks the same at the host as the previous one is
+    /// not sent.
     #[schema(required = true)]
     told: Option<&'static str>,
-    /// Requests in a row that the host did not take.
+    /// Number of failed requests in a row to the Git host.
     tries: u32,
-    /// When the host is told next; missing where nothing is to be told.
+    /// When the Git host is told next. Missing: there is nothing to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
-    /// Why the host is told nothing more of this commit; missing while it is.
+    /// Why the Git host is told no more about this commit. Missing: the host is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
     updated_at: String,
@@ -196,7 +196,7 @@ pub(super) fn settled(
     }))
 }
 
-/// The same for a watch that is there.
+/// The kind of host whose API is told, for an existing watch; `None`: no status.
 pub(super) async fn settled_of(
     front: &Front,
     watch: &Watch,

@@ -52,9 +52,9 @@ pub(super) fn routes(sign_ins: &Arc<SignIns>) -> Vec<Route> {
 /// An issuer at which people sign in.
 #[derive(Serialize, ToSchema)]
 struct SignInIssuer {
-    /// Its name in the settings.
+    /// Name of the issuer in the settings.
     name: String,
-    /// What the button says.
+    /// Text of the sign-in button.
     label: String,
 }
 

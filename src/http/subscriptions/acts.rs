@@ -78,10 +78,9 @@ async fn resume(front: Arc<Front>, request: Request) -> Answer {
 }
 
 body! {
-    /// How a signing key is replaced.
+    /// Replaces a signing key.
     struct KeyRotation {
-        /// For how long the key before signs beside the new one, in seconds, 0 to 2,592,000; 86,400 where it
-        /// is missing.
+        /// Seconds for which the previous key signs beside the new one, 0 to 2,592,000. Default 86,400.
         #[schema(maximum = 2_592_000)]
         overlap_seconds: Option<u64>,
     }
@@ -138,7 +137,7 @@ async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer 
 body! {
     /// Selects the entry to send.
     struct SendRequest {
-        /// The number of the entry in the ledger.
+        /// Number of the entry in the ledger.
         #[schema(minimum = 1)]
         number: u64,
     }
@@ -187,16 +186,16 @@ async fn send(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer 
     Ok(json(StatusCode::OK, &shown))
 }
 
-/// One try to send a message of a subscription.
+/// One attempt to send a message of a subscription.
 #[derive(Serialize, ToSchema)]
 struct SubscriptionAttemptShown {
-    /// The id of the message: that of its entry.
+    /// Id of the message, which is the id of its entry.
     event_id: String,
-    /// The number of the entry; of the message of a gap that of the last entry that is gone.
+    /// Number of the entry. For the message of a gap: number of the last missing entry.
     entry: i64,
     #[serde(flatten)]
     attempt: AttemptShown,
-    /// When the same is tried again.
+    /// When the message is retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
 }

@@ -18,44 +18,44 @@ use crate::http::{
 const NAME_MAX: usize = 64;
 
 body! {
-    /// A subscription to be made.
+    /// A subscription to create.
     pub(super) struct SubscriptionRequest {
-        /// The name, unique among the subscriptions of the app: letters, digits, `.`, `-` and `_`.
+        /// Name, unique among the subscriptions of the app: letters, digits, `.`, `-` and `_`.
         #[schema(min_length = 1, max_length = 64)]
         name: String,
-        /// Which entries of the ledger it is sent (docs/filters.md); all where it is missing. Entries about
+        /// Filter that selects entries of the ledger (docs/filters.md). Missing: all entries. Entries about
         /// sending (`subscription.*`, `mail.*`) are never sent.
         #[schema(max_length = 1024)]
         filter: Option<String>,
-        /// Where they go: `kind` (`endpoint`, `stream` or `mail`; the other fields say it where it is
-        /// missing), `url`, `headers`, `auth`, `tls`, `format`, `retry_policy`, `retry_base_ms` and
-        /// `retry_cap_ms`. Requests go to the address itself; messages of a stream have the subject
-        /// `{prefix}.entry`. Mails go to the addresses in `to`, which `mail.allow` must list.
+        /// Sink for the entries: `kind` (`endpoint`, `stream` or `mail`; missing: derived from the other
+        /// fields), `url`, `headers`, `auth`, `tls`, `format`, `retry_policy`, `retry_base_ms` and
+        /// `retry_cap_ms`. Requests go to `url` itself: no path is appended. Messages of a stream have the
+        /// subject `{prefix}.entry`. Mails go to the addresses in `to`, which `mail.allow` must list.
         sink: SinkRequest,
-        /// The number of the first entry that it is sent; the next one that is written where it is missing.
+        /// Number of the first entry to send. Missing: the next entry that is written.
         #[schema(minimum = 1)]
         from: Option<u64>,
-        /// When it ends by itself (RFC 3339).
+        /// When the subscription expires (RFC 3339). Missing: never.
         expires_at: Option<String>,
     }
 }
 
 body! {
-    /// What is to be changed of a subscription; what is missing stays.
+    /// Changes to a subscription. A field that is missing keeps its value.
     pub(super) struct SubscriptionChange {
-        /// The new name of the subscription.
+        /// New name of the subscription.
         #[schema(min_length = 1, max_length = 64)]
         name: Option<String>,
-        /// The new filter of the subscription.
+        /// New filter of the subscription.
         #[schema(max_length = 1024)]
         filter: Option<String>,
-        /// Fields of its sink; those that are missing stay while the kind does.
+        /// Changes to the sink. A field that is missing keeps its value, unless `kind` changes.
         sink: Option<SinkRequest>,
-        /// The number of the next entry to send: entries after it are sent again, entries before it are left
-        /// out.
+        /// Number of the next entry to send. Entries from this number on are sent, also if they were sent
+        /// before; earlier entries are not sent.
         #[schema(minimum = 1)]
         from: Option<u64>,
-        /// When it ends by itself (RFC 3339); null: not at all.
+        /// When the subscription expires (RFC 3339). Null: never.
         expires_at: Option<String>,
     }
 }
@@ -63,7 +63,7 @@ body! {
 /// The fields of a subscription to create, after reading.
 pub(super) struct NewSubscription {
     pub(super) name: String,
-    /// The text, and whether it may mean entries about rounds.
+    /// The text of the filter, and whether the filter can select entries about rounds.
     pub(super) filter: (String, bool),
     pub(super) sink: NewSink,
     pub(super) from: Option<i64>,

@@ -43,9 +43,9 @@ use crate::http::{
 
 /// The longest wait for a task, in seconds.
 const WAIT_MAX: u64 = 60;
-/// How long the line may take to look once for a request that does not wait.
+/// How long one look for tasks may take for a request that does not wait.
 const LOOK_MAX: Duration = Duration::from_secs(10);
-/// How many seconds to wait after a claim that could not be tried.
+/// Seconds after which a client should repeat a claim for which no look was possible.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The routes of this file.
@@ -54,51 +54,51 @@ pub(super) fn routes(lifecycle: &Lifecycle) -> Vec<Route> {
 }
 
 body! {
-    /// What a worker asks for.
+    /// A request of a worker for tasks.
     struct ClaimToMake {
-        /// The commands that the worker does, 1 to 100. The first task in line over all of them is given.
+        /// Commands of the tasks that the worker can do, 1 to 100. The worker gets the first tasks in line
+        /// over all these commands.
         commands: Vec<String>,
-        /// The most tasks that the worker takes, 1 to 100; 1 where it is missing.
+        /// Most tasks to claim, 1 to 100. Default 1.
         count: Option<u64>,
-        /// How long the worker has them unless it asks for more time, in seconds, 1 to 3600; 300 where it is
-        /// missing.
+        /// Seconds until the claim ends, unless the worker extends the claim, 1 to 3,600. Default 300.
         claim_seconds: Option<u64>,
-        /// How long to wait for a task, in seconds, 0 to 60; 0 where it is missing.
+        /// Seconds to wait for a task, 0 to 60. Default 0: no wait.
         wait_seconds: Option<u64>,
     }
 }
 
-/// Tasks that a worker has.
+/// Tasks that a worker claimed.
 #[derive(Serialize, ToSchema)]
 struct ClaimShown {
-    /// The tasks, in the order in which they stood in line.
+    /// The tasks, in the order in which they waited.
     tasks: Vec<ClaimedShown>,
 }
 
-/// A task that a worker has.
+/// A task that a worker claimed.
 #[derive(Serialize, ToSchema)]
 struct ClaimedShown {
-    /// The id of the task, `tsk_...`.
+    /// Id of the task, `tsk_...`.
     id: String,
-    /// Proves the claim: the worker sends it with each word about the task. It is good until the task ends,
-    /// is given back, or the claim runs out.
+    /// Token of the claim. The worker sends this token with each request about the task. The token is valid
+    /// until the task ends, is given back, or the claim runs out.
     token: String,
-    /// The command of the task.
+    /// Command of the task.
     command: String,
-    /// What the worker is given, byte for byte as it was created.
+    /// Payload of the task, byte for byte as it was created.
     #[schema(value_type = Object)]
     payload: Box<RawValue>,
-    /// The priority, 0 to 9.
+    /// Priority, 0 to 9.
     priority: u8,
-    /// The number of this attempt, from 1.
+    /// Number of this attempt, from 1.
     attempt: u64,
-    /// After how many attempts the task is dead.
+    /// Number of attempts after which the task is dead.
     max_attempts: u64,
-    /// When the claim runs out unless it is extended, in ISO 8601 with milliseconds, UTC.
+    /// When the claim runs out unless the worker extends it, in ISO 8601 with milliseconds, UTC.
     claimed_until: String,
     /// When the task was created.
     created_at: String,
-    /// What the worker of an earlier attempt said.
+    /// Error or reason that the worker of an earlier attempt reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -188,8 +188,7 @@ pub(super) fn nothing() -> Response {
     response
 }
 
-/// The answer with the tasks. It carries the claims along: if it is dropped before its end, they are given
-/// back.
+/// The answer with the tasks. If the answer is dropped before its end, its claims are given back.
 async fn answer(front: &Front, mut given: GivenTasks) -> Answer {
     let tasks = front.tasks.payloads(std::mem::take(&mut given.tasks)).await;
     let tasks = tasks.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
@@ -201,7 +200,7 @@ async fn answer(front: &Front, mut given: GivenTasks) -> Answer {
     Ok(response)
 }
 
-/// A body that gives the claims back which it names, unless it is read to its end.
+/// A response body that gives its claims back, unless the body is read to its end.
 struct GuardedBody {
     bytes: Option<Bytes>,
     given: Option<GivenTasks>,

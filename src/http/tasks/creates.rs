@@ -33,7 +33,7 @@ use crate::http::{
 
 /// The longest wait until a task is due (one year, in seconds).
 const DELAY_MAX: u64 = 366 * 24 * 3_600;
-/// What is wrong with a name that [`is_of_dots`].
+/// The fault of a name for which [`is_of_dots`] is true.
 pub(super) const OF_DOTS: &str = "must not be . or .., which clients take for a step in the path";
 /// Most attempts of a task.
 pub(super) const ATTEMPTS_MAX: u64 = 1_000;
@@ -47,41 +47,42 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// A task to be created.
+    /// A task to create.
     pub(super) struct TaskToCreate {
-        /// Names the queue: 1 to 128 letters, digits and `_.:-`. The queue is there from its first task on.
+        /// Command, which names the queue: 1 to 128 letters, digits and `_.:-`. The first task creates the
+        /// queue.
         command: String,
-        /// What the worker is given: any JSON, kept byte for byte. At most 256 KiB, or what the queue allows.
+        /// Payload for the worker: any JSON, kept byte for byte, at most 256 KiB or the limit of the queue.
         payload: Option<Value>,
-        /// 0 to 9; 9 goes first. 0 where it is missing.
+        /// Priority, 0 to 9; 9 is claimed first. Default 0.
         priority: Option<u64>,
-        /// After how many attempts the task is dead; as the queue says where it is missing.
+        /// Number of attempts after which the task is dead. Missing: the setting of the queue.
         max_attempts: Option<u64>,
-        /// When the task is due (RFC 3339); at once where it is missing or has passed.
+        /// When the task is due (RFC 3339). Missing or in the past: at once.
         run_at: Option<String>,
-        /// In how many seconds the task is due; goes before `run_at`.
+        /// Seconds until the task is due. Takes precedence over `run_at`.
         delay_seconds: Option<u64>,
-        /// Names this task in its queue: a second request with the same key makes no second task. It holds as
-        /// long as the task is kept, and at least for 24 hours after its end. For a single task the header
-        /// `Idempotency-Key` says the same.
+        /// Idempotency key of the task in its queue: a second request with the same key creates no second
+        /// task. The key is kept as long as the task, and at least 24 hours after its end. A request for one
+        /// task can use the header `Idempotency-Key` instead.
         key: Option<String>,
     }
 }
 
 body! {
-    /// Tasks to be created together.
+    /// Tasks to create together.
     struct TasksToCreate {
-        /// 1 to 100 tasks.
+        /// The tasks, 1 to 100.
         tasks: Vec<TaskToCreate>,
     }
 }
 
-/// A task that is there.
+/// A task that exists now.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CreatedShown {
-    /// The id of the task, `tsk_...`.
+    /// Id of the task, `tsk_...`.
     id: String,
-    /// Whether this request made it; false: an earlier one with the same key did.
+    /// Whether this request created the task. False: an earlier request with the same key did.
     created: bool,
 }
 
@@ -91,7 +92,7 @@ impl CreatedShown {
     }
 }
 
-/// Tasks that are there.
+/// Tasks that exist now.
 #[derive(Serialize, ToSchema)]
 struct CreatedList {
     /// The tasks, in the order of the request.
@@ -149,7 +150,7 @@ async fn create_batch(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::CREATED, &CreatedList { tasks: created.iter().map(CreatedShown::of).collect() }))
 }
 
-/// Reads a list of tasks to be created.
+/// Reads a list of tasks to create.
 pub(super) fn read_list(
     front: &Front,
     request: &Request,
@@ -161,7 +162,7 @@ pub(super) fn read_list(
     items.into_iter().map(task).collect()
 }
 
-/// Reads a task to be created. What is wrong with one of a list is said as if it were alone.
+/// Reads a task to create. A fault in a task of a list has the same text as in a single task.
 fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> Result<NewTask, Problem> {
     let mut raw = RawFields::of(body)?;
     let payload = raw.take("payload")?.map_or("null", RawValue::get).to_owned();
@@ -221,12 +222,12 @@ fn command(fields: &mut Fields) -> String {
     command
 }
 
-/// Whether clients take this name for a step in the path that it stands in.
+/// Whether the name is `.` or `..`, which clients resolve in a path.
 pub(super) fn is_of_dots(name: &str) -> bool {
     matches!(name, "." | "..")
 }
 
-/// What is wrong with a command.
+/// Checks a command; the error is the fault.
 pub(super) fn check_command(command: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     if command.is_empty() || command.len() > COMMAND_MAX || !command.bytes().all(is_plain) {

@@ -38,11 +38,11 @@ use crate::http::{
     front::Front,
 };
 
-/// What the cursors of the list are made for, beside the app.
+/// The name of the list in its cursors, followed by the app.
 const TASKS: &str = "tasks";
 /// The longest wait for the end of a task, in seconds.
 const WAIT_MAX: u64 = 60;
-/// The longest wait between two looks at a task whose end nobody told.
+/// The longest time between two reads of a task while a request waits for its end.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Tasks that are sent again in one transaction.
 const REDRIVE_STEP: u64 = 500;
@@ -104,25 +104,25 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies)))
 }
 
-/// A task of this app that its caller may see: of a command that its token is for.
+/// A task of this app, if the token of the caller may use its command.
 pub(super) async fn seen(front: &Front, request: &Request, id: &TaskId) -> Result<Task, Problem> {
     let task = front.tasks.task(&owner(request)?.id, id).await;
     let task = task.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
     if request.may_use(&task.command) { Ok(task) } else { Err(Problem::new(Kind::NO_TASK)) }
 }
 
-/// What came of a task.
+/// Result of a task.
 #[derive(Serialize, ToSchema)]
 struct ResultShown {
-    /// The id of the task.
+    /// Id of the task.
     id: String,
-    /// Where the task stands.
+    /// State of the task.
     state: &'static str,
-    /// What its worker completed it with, byte for byte.
+    /// Result that the worker reported, byte for byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     result: Option<Box<RawValue>>,
-    /// What its last worker said, or why it is dead.
+    /// Error or reason that the last worker reported, or why the task is dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -221,30 +221,29 @@ async fn one(front: &Front, request: &Request, step: TaskMove) -> Answer {
 }
 
 body! {
-    /// Which tasks are sent again: those that failed, died or were cancelled, of all queues unless something
-    /// here leaves some out.
+    /// Selects the tasks to redrive: failed, dead and cancelled tasks that match all fields.
     struct RedriveOfTasks {
-        /// Only those of this queue.
+        /// Only tasks of this queue.
         command: Option<String>,
-        /// Only those in this state: `failed`, `dead` or `cancelled`.
+        /// Only tasks in this state: `failed`, `dead` or `cancelled`.
         state: Option<String>,
-        /// Only those that this filter means (docs/filters.md).
+        /// Only tasks that match this filter (docs/filters.md).
         q: Option<String>,
-        /// True: all of them, where nothing else is said.
+        /// Must be true if no other field selects tasks. Then all of them are redriven.
         all: Option<bool>,
-        /// True: they are only counted.
+        /// True: the tasks are only counted.
         dry_run: Option<bool>,
     }
 }
 
-/// What came of a redrive.
+/// Result of a redrive of tasks.
 #[derive(Serialize, ToSchema)]
 struct RedriveShown {
-    /// How many tasks were sent again or, in a dry run, would be.
+    /// Number of tasks that were redriven, or would be in a dry run.
     count: u64,
-    /// Whether there may be more: the same request goes on with them.
+    /// Whether more tasks may be left. The same request continues with them.
     more: bool,
-    /// Whether they were only counted.
+    /// Whether the tasks were only counted.
     dry_run: bool,
 }
 
@@ -285,7 +284,7 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &RedriveShown { count, more: count >= REDRIVE_MAX, dry_run: is_dry }))
 }
 
-/// Sends tasks again in steps, so that others have their turn in between.
+/// Sends tasks again in steps, so that other work runs in between.
 async fn redriven(front: &Front, app: &AppId, filter: &TaskFilter) -> Result<u64, Problem> {
     let mut count = 0;
     while count < REDRIVE_MAX {

@@ -33,17 +33,17 @@ use crate::http::{
     front::Front,
 };
 
-/// What the cursors of the list are made for, beside the app.
+/// The name of the list in its cursors, followed by the app.
 const QUEUES: &str = "queues";
-/// What the cursors of the list of all apps are made for.
+/// The name of the list of all apps in its cursors.
 const ALL_QUEUES: &str = "admin queues";
-/// Most claims a second that a queue may be bounded to.
+/// Largest value of `rate`, in claims per second.
 const RATE_MAX: u64 = 100_000;
 /// The longest time that ended tasks are kept (a year, in seconds).
 const KEPT_MAX: u64 = 366 * 24 * 3_600;
 /// Tasks that are removed in one transaction.
 const PURGE_STEP: u64 = 500;
-/// How long one request removes tasks.
+/// How long one request removes tasks before it answers.
 const PURGE_TIME: Duration = Duration::from_secs(15);
 
 /// The routes of the staff in this file.
@@ -64,51 +64,49 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// The settings of a queue. Each request says all of them: what is missing is by default from then on.
+    /// Settings of a queue. Each request sets all of them: a field that is missing gets its default.
     struct QueueToSet {
-        /// Most tasks of it that workers have at once; missing: no bound.
+        /// Most tasks of the queue that are claimed at once. Missing: no limit.
         max_claimed: Option<u64>,
-        /// Most claims in any second; missing: no bound.
+        /// Most claims per second. Missing: no limit.
         rate: Option<u64>,
-        /// After how many attempts a task is dead, 1 to 1000; 5 where it is missing.
+        /// Number of attempts after which a task is dead, 1 to 1,000. Default 5.
         max_attempts: Option<u64>,
-        /// How the wait between attempts grows: `fixed`, `linear`, `exponential`, `exp_full_jitter` or
-        /// `exp_equal_jitter`; `exp_full_jitter` where it is missing.
+        /// Growth of the wait between attempts: `fixed`, `linear`, `exponential`, `exp_full_jitter` or
+        /// `exp_equal_jitter`. Default `exp_full_jitter`.
         retry_policy: Option<String>,
-        /// The wait after the first attempt, in seconds; 5 where it is missing.
+        /// Wait after the first attempt, in seconds. Default 5.
         retry_base_seconds: Option<u64>,
-        /// The longest wait between attempts, in seconds; 900 where it is missing.
+        /// Longest wait between attempts, in seconds. Default 900.
         retry_cap_seconds: Option<u64>,
-        /// The longest time of a claim with all its extensions, in seconds, up to 86400; 3600 where it is
-        /// missing.
+        /// Longest duration of a claim with all extensions, in seconds, up to 86,400. Default 3,600.
         timeout_seconds: Option<u64>,
-        /// How much age one step of priority is worth, in seconds; missing: the higher priority always goes
-        /// first. It holds for tasks that are created from then on.
+        /// Seconds of age that count as one step of priority. Missing: the higher priority always goes first.
+        /// Applies to tasks that are created after the change.
         ageing_seconds: Option<u64>,
-        /// How long tasks are kept that succeeded, failed or were cancelled, in seconds; 604800 where it is
-        /// missing.
+        /// Seconds for which succeeded, failed and cancelled tasks are kept. Default 604,800.
         retention_seconds: Option<u64>,
-        /// How long dead tasks are kept, in seconds; 2592000 where it is missing.
+        /// Seconds for which dead tasks are kept. Default 2,592,000.
         dead_retention_seconds: Option<u64>,
-        /// Most bytes of a payload or a result, up to 1048576; 262144 where it is missing.
+        /// Most bytes of a payload or a result, up to 1,048,576. Default 262,144.
         payload_bytes: Option<u64>,
     }
 }
 
 body! {
-    /// Confirms that a queue is to be purged.
+    /// Confirmation that a queue is to be purged.
     struct PurgeConfirmation {
-        /// The command of the queue, once more.
+        /// The command of the queue, repeated.
         confirm: String,
     }
 }
 
-/// What came of a purge.
+/// Result of a purge.
 #[derive(Serialize, ToSchema)]
 struct PurgeShown {
-    /// How many tasks were removed.
+    /// Number of tasks that were removed.
     removed: u64,
-    /// Whether there may be more: the same request goes on with them.
+    /// Whether more tasks may be left. The same request continues with them.
     more: bool,
 }
 
@@ -136,12 +134,12 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page(queues, limit, &list, |queue| queue.command.clone(), shown)))
 }
 
-/// A queue, and whose it is.
+/// A queue, with its app.
 #[derive(Serialize, ToSchema)]
 struct QueueOfApp {
-    /// The id of the app.
+    /// Id of the app.
     app_id: String,
-    /// The name of the app.
+    /// Name of the app.
     app_name: String,
     #[serde(flatten)]
     queue: QueueShown,
@@ -179,7 +177,7 @@ async fn list_all(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Page { items, next_cursor: last.map(place) }))
 }
 
-/// The place of a queue among those of all apps.
+/// The position of a queue in the list of all apps.
 struct QueuePlace(AppId, String);
 
 impl FromStr for QueuePlace {

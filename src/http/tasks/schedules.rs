@@ -35,7 +35,7 @@ use crate::http::{
     front::Front,
 };
 
-/// What the cursors of the list are made for, beside the app.
+/// The name of the list in its cursors, followed by the app.
 const SCHEDULES: &str = "schedules";
 /// How many of the next ticks one schedule shows.
 const TICKS_SHOWN: usize = 10;
@@ -55,71 +55,71 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// When a schedule fires, and what it creates then. Each request says all of it.
+    /// When a schedule creates tasks, and which. Each request sets all fields: one that is missing gets its
+    /// default.
     struct ScheduleToSet {
-        /// The cron line: minute, hour, day of the month, month and day of the week, or `@hourly`, `@daily`,
+        /// Cron line: minute, hour, day of the month, month and day of the week; or `@hourly`, `@daily`,
         /// `@weekly`, `@monthly` or `@yearly`.
         cron: String,
-        /// The time zone of the line, by its IANA name, such as `Europe/Rome`; `UTC` where it is missing.
+        /// IANA name of the time zone of the cron line, such as `Europe/Rome`. Default `UTC`.
         zone: Option<String>,
-        /// The command of its tasks.
+        /// Command of the tasks.
         command: String,
-        /// The payload of its tasks: any JSON, kept byte for byte, at most 256 KiB; `null` where it is
-        /// missing.
+        /// Payload of the tasks: any JSON, kept byte for byte, at most 256 KiB. Default `null`.
         payload: Option<Value>,
-        /// The priority of its tasks, 0 to 9; 0 where it is missing.
+        /// Priority of the tasks, 0 to 9. Default 0.
         priority: Option<u64>,
-        /// After how many attempts its tasks are dead; as the queue says where it is missing.
+        /// Number of attempts after which a task is dead. Missing: the setting of the queue.
         max_attempts: Option<u64>,
-        /// What is done about ticks that passed while no server ran: `one` task for all of them, or a task
-        /// for `each`, at most the newest 100. `one` where it is missing.
+        /// Handling of ticks that passed while no server ran: `one` task for all of them, or one task for
+        /// `each` of the newest 100. Default `one`.
         missed: Option<String>,
-        /// What is done at a tick while the task of the tick before has not ended: `allow` the next task,
-        /// `skip` it, or let it `wait` for that end. `allow` where it is missing.
+        /// Handling of a tick while the task of the previous tick has not ended: `allow` the next task,
+        /// `skip` the tick, or `wait` for the end of that task. Default `allow`.
         overlap: Option<String>,
     }
 }
 
-/// A schedule as it stands.
+/// A schedule with its state and its next ticks.
 #[derive(Serialize, ToSchema)]
 struct ScheduleShown {
-    /// The name of the schedule.
+    /// Name of the schedule.
     name: String,
-    /// The cron line of the schedule.
+    /// Cron line of the schedule.
     cron: String,
-    /// The time zone of the line.
+    /// Time zone of the cron line.
     zone: String,
-    /// The command of its tasks.
+    /// Command of the tasks.
     command: String,
-    /// The payload of its tasks, byte for byte.
+    /// Payload of the tasks, byte for byte.
     #[schema(value_type = Object)]
     payload: Option<Box<RawValue>>,
-    /// The priority of its tasks.
+    /// Priority of the tasks.
     priority: u8,
-    /// After how many attempts its tasks are dead; missing: as their queue says.
+    /// Number of attempts after which a task is dead. Missing: the setting of the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_attempts: Option<u32>,
-    /// What is done about missed ticks: `one` or `each`.
+    /// Handling of missed ticks: `one` task for all, or one for `each`.
     missed: &'static str,
-    /// What is done at a tick while the last task has not ended: `allow`, `skip` or `wait`.
+    /// Handling of a tick while the last task has not ended: `allow`, `skip` or `wait`.
     overlap: &'static str,
-    /// Whether the schedule rests: it has no ticks.
+    /// Whether the schedule is paused and creates no tasks.
     paused: bool,
-    /// Its next ticks, in ISO 8601, UTC: ten of one schedule, one in a list; none while it rests.
+    /// The next ticks, in ISO 8601, UTC: ten for one schedule, one in a list. Empty: the schedule is paused.
     next: Vec<String>,
-    /// The task that it created last.
+    /// Id of the task that the schedule created last.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_task: Option<String>,
-    /// Ticks without a task because no server ran.
+    /// Number of ticks without a task because no server ran.
     missed_ticks: u64,
-    /// Ticks without a task because the task before had not ended.
+    /// Number of ticks without a task because the previous task had not ended.
     skipped_ticks: u64,
-    /// Why the last try to create its task failed; it is tried again every minute.
+    /// Why the last attempt to create a task failed. The server tries again every minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// When it was made.
+    /// When the schedule was created.
     created_at: String,
-    /// When a person changed it last.
+    /// When a person last changed the schedule.
     updated_at: String,
 }
 
@@ -181,7 +181,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
 }
 
-/// The schedule in the path, if its caller may see it: one of a command that its token is for.
+/// The schedule in the path, if the token of the caller may use its command.
 async fn seen(front: &Front, request: &Request) -> Result<Schedule, Problem> {
     let app = owner(request)?;
     let schedule = front.tasks.schedule(&app.id, name(request)?).await;

@@ -13,49 +13,50 @@ use utoipa::ToSchema;
 
 use crate::http::bodies::moment::iso;
 
-/// A task without what it works on.
+/// A task, without its payload and result.
 #[derive(Serialize, ToSchema)]
 pub(super) struct TaskShown {
-    /// The id of the task, `tsk_...`.
+    /// Id of the task, `tsk_...`.
     id: String,
-    /// The command that names its queue.
+    /// Command of the task, which names its queue.
     command: String,
-    /// `waiting`, `ready`, `claimed`, `succeeded`, `failed`, `dead`, `aside` or `cancelled`.
+    /// State: `waiting`, `ready`, `claimed`, `succeeded`, `failed`, `dead`, `aside` (set aside by a pause) or
+    /// `cancelled`.
     state: &'static str,
-    /// The priority, 0 to 9; 9 goes first.
+    /// Priority, 0 to 9; 9 is claimed first.
     priority: u8,
-    /// How often it was claimed, abandoned claims left out.
+    /// Number of claims that were not abandoned.
     attempts: u64,
-    /// After how many attempts it is dead.
+    /// Number of attempts after which the task is dead.
     max_attempts: u64,
-    /// When it is due, in ISO 8601 with milliseconds, UTC.
+    /// When the task is due, in ISO 8601 with milliseconds, UTC. Only while the task is `waiting`.
     #[serde(skip_serializing_if = "Option::is_none")]
     run_at: Option<String>,
-    /// When its claim runs out.
+    /// When the claim runs out. Only while the task is `claimed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_until: Option<String>,
-    /// When it is forgotten.
+    /// When the task is removed. Only after the task has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_until: Option<String>,
-    /// Who has it, or ended it: the id of a token.
+    /// Id of the token of the worker that has the task, or that ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
-    /// Whether it is cancelled as soon as its claim ends.
+    /// Whether the task will be cancelled when its claim ends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cancelling: bool,
-    /// What its last worker said, or why it is dead.
+    /// Error or reason that the last worker reported, or why the task is dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// What it comes from: `person` and the id of a token, for example.
+    /// Cause of the task: a kind and a name, such as `person` and the id of a token.
     origin: String,
-    /// The task that it follows up.
+    /// Id of the task whose completion created this task.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
-    /// When it was created.
+    /// When the task was created.
     created_at: String,
-    /// When it changed last.
+    /// When the task last changed.
     updated_at: String,
-    /// When it was claimed last.
+    /// When the task was last claimed.
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_at: Option<String>,
     /// When the task ended.
@@ -90,19 +91,19 @@ impl TaskShown {
     }
 }
 
-/// A task with what it works on and what came of it.
+/// A task with its payload, result and progress.
 #[derive(Serialize, ToSchema)]
 pub(super) struct WholeTask {
     #[serde(flatten)]
     task: TaskShown,
-    /// What the worker is given, byte for byte as it was created.
+    /// Payload of the task, byte for byte as it was created.
     #[schema(value_type = Object)]
     payload: Option<Box<RawValue>>,
-    /// What the worker completed it with.
+    /// Result that the worker reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     result: Option<Box<RawValue>>,
-    /// What the worker said last of its progress.
+    /// Latest progress that the worker reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     progress: Option<Box<RawValue>>,
@@ -124,27 +125,27 @@ pub(super) fn raw(text: Option<String>) -> Option<Box<RawValue>> {
     RawValue::from_string(text?).ok()
 }
 
-/// A queue with its settings and numbers.
+/// A queue with its settings and counts.
 #[derive(Serialize, ToSchema)]
 pub(super) struct QueueShown {
-    /// What the workers of its tasks do.
+    /// Command of the tasks of the queue.
     command: String,
-    /// Whether nothing of it is handed out.
+    /// Whether the queue is paused: no task is handed out.
     paused: bool,
-    /// How many tasks it has in each state.
+    /// Number of tasks in each state.
     counts: BTreeMap<&'static str, u64>,
-    /// Bytes of the payloads of its open tasks.
+    /// Bytes of the payloads of the tasks that have not ended.
     bytes: u64,
-    /// How long the next task to be claimed has been there, in seconds.
+    /// Seconds since the next task to be claimed was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_ready_seconds: Option<u64>,
-    /// When its first task was created, or it was declared.
+    /// When the first task was created, or the queue was declared.
     created_at: String,
-    /// What is set; everything else is by default.
+    /// Settings that differ from their defaults.
     settings: QueueSettingsShown,
 }
 
-/// The settings of a queue that are not by default.
+/// Settings of a queue that differ from their defaults.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) struct QueueSettingsShown {

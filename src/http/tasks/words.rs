@@ -54,89 +54,90 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// A worker still works on a task.
+    /// Extends the claim on a task.
     struct Heartbeat {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// How long the worker wants from now on, in seconds, 1 to 3600; 300 where it is missing.
+        /// Seconds until the claim ends, counted from now, 1 to 3,600. Default 300.
         extend_seconds: Option<u64>,
-        /// How far the worker is: any JSON, at most 4 KiB.
+        /// Progress of the worker: any JSON, at most 4 KiB.
         progress: Option<Value>,
     }
 }
 
 body! {
-    /// A worker is done with a task.
+    /// Ends a task with success.
     struct Completion {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// What came of it: any JSON, kept byte for byte; as large as a payload may be.
+        /// Result of the task: any JSON, kept byte for byte, at most `payload_bytes` of the queue.
         result: Option<Value>,
-        /// Up to 100 tasks that follow it up. They are created with its end, or it does not end.
+        /// Up to 100 follow-up tasks. They are created in the same transaction that ends the task, or nothing
+        /// changes.
         then: Option<Vec<TaskToCreate>>,
     }
 }
 
 body! {
-    /// A worker gives a task up for good.
+    /// Ends a task as failed; no attempt follows.
     struct FailureOfTask {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// Why, for people; at most 2,000 characters.
+        /// Error, for people, at most 2,000 characters.
         error: String,
     }
 }
 
 body! {
-    /// A worker could not do a task this time.
+    /// Gives a task back after a failed attempt.
     struct Nack {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// In how many seconds it is tried again; by the policy of the queue where it is missing.
+        /// Seconds until the next attempt. Missing: the retry policy of the queue decides.
         delay_seconds: Option<u64>,
-        /// Why, for people; at most 2,000 characters.
+        /// Reason, for people, at most 2,000 characters.
         reason: Option<String>,
     }
 }
 
 body! {
-    /// A worker did not try a task.
+    /// Gives a task back that the worker did not start.
     struct Abandonment {
-        /// The token of the claim.
+        /// Token of the claim.
         token: String,
-        /// In how many seconds another worker may have it; at once where it is missing.
+        /// Seconds until another worker can claim the task. Default 0: at once.
         delay_seconds: Option<u64>,
     }
 }
 
 body! {
-    /// Words about several tasks.
+    /// Requests about several tasks.
     struct Words {
-        /// 1 to 100 words, each as for one task.
+        /// 1 to 100 bodies, each as in the request for one task.
         items: Vec<Value>,
     }
 }
 
-/// Where a task stands after a word.
+/// State of a task after a request of its worker.
 #[derive(Serialize, ToSchema)]
 pub(super) struct WordedShown {
-    /// The id of the task.
+    /// Id of the task.
     id: String,
-    /// Where the task stands.
+    /// State of the task.
     state: &'static str,
-    /// How often it was claimed, abandoned claims left out.
+    /// Number of claims that were not abandoned.
     attempts: u64,
-    /// Whether it stood there before: the word was said twice.
+    /// Whether an earlier, equal request had already changed the task.
     repeated: bool,
-    /// Whether it was cancelled: no claim of it is extended any more, and the worker should end it.
+    /// Whether the task was cancelled. Its claim is not extended any more, and the worker should stop.
     cancelled: bool,
     /// When the claim runs out, in ISO 8601 with milliseconds, UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_until: Option<String>,
-    /// When it is due.
+    /// When the task is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     run_at: Option<String>,
-    /// The tasks that follow it up.
+    /// The follow-up tasks that the completion created.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     then: Vec<CreatedShown>,
 }
@@ -158,23 +159,23 @@ impl WordedShown {
     }
 }
 
-/// What became of one of several words: where the task stands, or why nothing changed.
+/// Result of one of several requests: the state of the task, or the problem.
 #[derive(Serialize, ToSchema)]
 struct ItemShown {
-    /// The status that a request of its own would have.
+    /// Status code that a single request would have.
     status: u16,
-    /// Where the task stands.
+    /// State of the task. Missing: nothing changed, see `problem`.
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<WordedShown>,
-    /// The code of the problem.
+    /// Code of the problem. Missing: the request succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'static str>,
 }
 
-/// What became of several words.
+/// Results of several requests.
 #[derive(Serialize, ToSchema)]
 struct ItemsShown {
-    /// An answer to each word, in their order.
+    /// One result for each item, in the order of the request.
     items: Vec<ItemShown>,
 }
 
@@ -251,7 +252,7 @@ async fn nack_all(front: Arc<Front>, request: Request) -> Answer {
     all(&front, &request, read_nack).await
 }
 
-/// Reads a word from a body.
+/// Reads the body of a worker's request.
 type Reader = fn(&Front, &Request, &[u8]) -> Result<(ClaimToken, Said), Problem>;
 
 impl ItemShown {
@@ -265,7 +266,7 @@ impl ItemShown {
     }
 }
 
-/// What a worker says.
+/// The content of a worker's request.
 struct Said {
     step: TaskMove,
     body: Option<String>,
@@ -284,7 +285,8 @@ fn word(app: &AppId, (token, said): (ClaimToken, Said)) -> TaskWord {
     TaskWord { id: token.task, app: app.clone(), proof, step, body, then }
 }
 
-/// Checks that the caller's token is for the command of a task. A token for every command needs no look.
+/// Checks that the caller's token may use the command of a task. With a token for every command the task is
+/// not read.
 async fn check_command_of(front: &Front, request: &Request, id: &TaskId) -> Result<(), Problem> {
     if may_use(request, None).is_err() {
         seen(front, request, id).await?;
@@ -309,7 +311,7 @@ async fn one(front: &Front, request: &Request, read: Reader) -> Answer {
     }
 }
 
-/// Words about several tasks: one that changes nothing does not keep the others from it.
+/// Answers a request about several tasks. An item that fails does not stop the others.
 async fn all(front: &Front, request: &Request, read: Reader) -> Answer {
     let app = owner(request)?;
     let mut raw = RawFields::of(&request.body)?;
@@ -338,7 +340,7 @@ async fn all(front: &Front, request: &Request, read: Reader) -> Answer {
     Ok(json(StatusCode::OK, &ItemsShown { items }))
 }
 
-/// Why a word changed nothing, as an answer.
+/// The problem of a request that changed nothing.
 pub(super) fn not_moved(refusal: &WordRefusal) -> Problem {
     match refusal {
         WordRefusal::Move(MoveRefusal::ClaimLost) => Problem::new(Kind::CLAIM_LOST),
@@ -353,7 +355,7 @@ pub(super) fn not_moved(refusal: &WordRefusal) -> Problem {
     }
 }
 
-/// The body of a word without what is kept as it was sent, and its token.
+/// The fields of the body, without those that are kept byte for byte, and the token.
 fn fields<B: Body>(rest: &[u8]) -> Result<(Fields, Option<ClaimToken>), Problem> {
     let mut fields = Fields::of_body::<B>(rest)?;
     let text = fields.required_text("token", 1..=100);
@@ -364,7 +366,7 @@ fn fields<B: Body>(rest: &[u8]) -> Result<(Fields, Option<ClaimToken>), Problem>
     Ok((fields, token))
 }
 
-/// The token, once nothing is wrong with the body.
+/// The token, if the body has no faults.
 fn finished(fields: Fields, token: Option<ClaimToken>) -> Result<ClaimToken, Problem> {
     fields.finish()?;
     token.ok_or_else(|| Problem::invalid_field("token", "is required"))

@@ -12,41 +12,43 @@ use utoipa::ToSchema;
 
 use super::{body::iso, cloud_event};
 
-/// What caused an entry.
+/// Cause of an entry.
 #[derive(Serialize, ToSchema)]
 struct OriginShown {
-    /// `commit`, `tick`, `person` or `outside`.
+    /// Kind of the origin: `commit`, `tick`, `person` or `outside`.
     kind: &'static str,
-    /// The name of the origin: `<cursor>/<round>` of a commit; `admin`, `tok_...` or `jwt:...` of a person;
-    /// otherwise `git`, `endpoint`, `guard` or `restore`.
+    /// Name of the origin. For a commit: `<cursor>/<round>`. For a tick: `<schedule>/<tick>`. For a person:
+    /// `admin`, `tok_...` or `jwt:...`. Otherwise `git`, `endpoint`, `guard` or `restore`.
     name: String,
 }
 
 /// An entry of the ledger.
 #[derive(Serialize, ToSchema)]
 pub struct EntryShown {
-    /// `ent_...`: no two entries ever have the same.
+    /// Unique id of the entry, `ent_...`.
     pub entry_id: String,
     app_id: String,
-    /// Rises by one with each entry of the app.
+    /// Number of the entry. Numbers of an app rise by one.
     number: i64,
-    /// `source.failing`, `source.recovered`, `watch.blocked`, `watch.recovered`, `watch.paused`,
-    /// `watch.resumed`, `round.began`, `round.ended`, `letter.parked`, `sink.disabled`, `sink.enabled`,
-    /// `sink.opened`, `sink.closed`, `subscription.blocked`, `subscription.recovered`,
-    /// `subscription.skipped`, `subscription.gap`, `mail.sent`, `mail.failed` or `ledger.restored`.
+    /// Type of the entry: `source.failing`, `source.recovered`, `watch.blocked`, `watch.recovered`,
+    /// `watch.paused`, `watch.resumed`, `round.began`, `round.ended`, `letter.parked`, `sink.disabled`,
+    /// `sink.enabled`, `sink.opened`, `sink.closed`, `subscription.blocked`, `subscription.recovered`,
+    /// `subscription.skipped`, `subscription.gap`, `mail.sent`, `mail.failed`, `status.ended`, `task.dead`,
+    /// `schedule.missed` or `ledger.restored`.
     #[serde(rename = "type")]
     pub entry_type: &'static str,
     at: String,
-    /// The watch that it happened to; missing where it concerns no single watch.
+    /// Id of the watch. Missing: the entry is not about a single watch.
     #[serde(skip_serializing_if = "Option::is_none")]
     repository_id: Option<String>,
-    /// The id of what changed: a source, a branch (`cur_...`), a watch, a sink, a subscription or the app.
+    /// Id of the object that changed: a source, a branch (`cur_...`), a watch, a sink, a subscription, a task
+    /// or the app. For a schedule: its name.
     subject: String,
     origin: OriginShown,
-    /// The number of the entry before it about the same state of the same subject.
+    /// Number of the previous entry about the same state of the same subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<i64>,
-    /// More about it, by type.
+    /// Details of the change; the fields depend on the type.
     data: Value,
 }
 
@@ -77,17 +79,17 @@ struct SubscriptionPayload<'a> {
     /// The entry; missing in a test and in the message of a gap.
     #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<EntryShown>,
-    /// The entries that are gone, in the message `subscription.gap`.
+    /// The entries that were removed before they were sent, in the message `subscription.gap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     gap: Option<GapShown>,
-    /// The moment of the entry; of other messages, when they were made.
+    /// When the entry was written. For other messages: when the message was made.
     timestamp: String,
 }
 
 /// The facts of a message.
 #[derive(Serialize)]
 struct MessageShown<'a> {
-    /// The id of the entry, as in the header `webhook-id`. The same message sent again has the same.
+    /// Id of the entry, as in the header `webhook-id`. A repeated message has the same id.
     id: &'a str,
     /// The type of the entry; `subscription.gap`, or `test`.
     r#type: &'static str,
@@ -101,12 +103,12 @@ struct SubscribedShown<'a> {
     app_id: &'a str,
 }
 
-/// Entries that were gone before they were sent.
+/// Entries that were removed before they were sent.
 #[derive(Serialize)]
 struct GapShown {
-    /// The number of the first of them.
+    /// Number of the first removed entry.
     first: i64,
-    /// The number of the last of them.
+    /// Number of the last removed entry.
     last: i64,
 }
 
