@@ -128,8 +128,8 @@ impl SessionShown {
     }
 }
 
-/// Signs a browser in with a token, for eight hours: the answer sets a cookie that stands for the token. The
-/// request comes from a page of this server.
+/// Signs a browser in with a token, for 8 hours. The answer sets a cookie that stands for the token. The
+/// request must come from a page of this server.
 #[utoipa::path(post, path = "/api/session", tag = "dashboard", request_body = SignIn, responses(
     (status = 201, body = SessionShown)
 ))]
@@ -203,7 +203,7 @@ fn token_of(actor: &str) -> Option<Option<TokenId>> {
     }
 }
 
-/// Who is signed in, or whose token came with the request.
+/// Shows who is signed in, or the owner of the token that the request carries.
 #[utoipa::path(get, path = "/api/session", tag = "dashboard", responses((status = 200, body = SessionShown)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
     let session = match session::of_cookie(&request.headers) {
