@@ -378,7 +378,7 @@ fn refuse_to_carry_away(fields: &mut Fields, app: &App, access: &AccessPatch, ba
         return;
     }
     let detail = format!(
-        "is another origin, to which {} of this app would be sent: give it anew, take it away (null), or \
+        "is another origin, to which {} of this app would be sent: send new values, remove them (null), or \
          confirm with keep_endpoint_access",
         kept.join(" and ")
     );

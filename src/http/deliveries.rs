@@ -466,6 +466,6 @@ fn delivery_id(text: &str) -> Result<DeliveryId, Problem> {
     let is_id = text.strip_prefix("dlv_").is_some_and(|rest| {
         rest.len() == 52 && rest.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
     });
-    let malformed = || Problem::malformed("id is that of a delivery: dlv_ and 52 letters and digits");
+    let malformed = || Problem::malformed("id must be the id of a delivery: dlv_ and 52 letters and digits");
     is_id.then(|| DeliveryId::from_stored(text.to_owned())).ok_or_else(malformed)
 }

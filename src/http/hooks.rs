@@ -353,7 +353,7 @@ async fn refuse_with(
         }
         ReceiptReason::WrongTime => refused.with_detail("the hook was signed too long ago, or in the future"),
         ReceiptReason::Unreadable => Problem::malformed("the hook is genuine, but its body cannot be read"),
-        _ => refused.with_detail("no secret of this address proves this body"),
+        _ => refused.with_detail("the body matches no secret of this address"),
     }
 }
 

@@ -146,7 +146,7 @@ async fn sign_in(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) ->
     let known = request.recheck.known(Access::Anybody, &headers, request.client).await?;
     let token_id = token_of(&known.actor).ok_or_else(|| {
         Problem::new(Kind::INVALID_TOKEN)
-            .with_detail("a token of the identity provider opens the API, and no session yet")
+            .with_detail("a token of the identity provider is valid for the API, but not for a session")
     })?;
     let (now, random) = (front.clock.now(), front.random.as_ref());
     let secret = Token::generate(SESSION_PREFIX, random);

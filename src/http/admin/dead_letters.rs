@@ -80,7 +80,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let limit = query.limit()?;
     let filter = search::of_letters(&query, front.clock.now())?;
     let app = query.get("app_id").map(str::parse::<AppId>).transpose();
-    let app = app.map_err(|_| Problem::malformed("app_id is an id of another kind"))?;
+    let app = app.map_err(|_| Problem::malformed("app_id must be the id of an app: app_..."))?;
     let before: Option<DeadLetterId> = query.after(LETTERS)?;
     let found = front.administration.all_dead_letters(app.as_ref(), &filter, before.as_ref(), limit).await;
     let found = found.map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;

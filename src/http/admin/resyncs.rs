@@ -30,7 +30,7 @@ use crate::http::{
 /// The name of this route in its cursors.
 const WATCHES: &str = "admin resync";
 /// The reason shown at a branch until its resync begins.
-const REASON: &str = "the staff asked for everything anew";
+const REASON: &str = "the staff requested a resync";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {

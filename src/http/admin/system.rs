@@ -90,7 +90,7 @@ async fn set_log_filter(_front: Arc<Front>, request: Request) -> Answer {
     }
     fields.finish()?;
     if !telemetry::set_filter(&filter) {
-        return Err(Problem::new(Kind::UNAVAILABLE).with_detail("the log of this process is not ours"));
+        return Err(Problem::new(Kind::UNAVAILABLE).with_detail("the log filter of this process is fixed"));
     }
     Ok(json(StatusCode::OK, &LogFilter { filter }))
 }

@@ -245,5 +245,5 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
 
 fn named<T: std::str::FromStr>(query: &Query, key: &str) -> Result<Option<T>, Problem> {
     let id = query.get(key).map(str::parse::<T>).transpose();
-    id.map_err(|_| Problem::malformed(format!("{key} is an id of another kind")))
+    id.map_err(|_| Problem::malformed(format!("{key} has no valid id")))
 }

@@ -224,7 +224,7 @@ fn refused(refused: TestRefused) -> Problem {
         TestRefused::NoEndpoint => Problem::new(Kind::CONFLICT)
             .with_detail("the app has no endpoint: set base_url, or name an address to try"),
         TestRefused::Busy => Problem::new(Kind::UNAVAILABLE)
-            .with_detail("no room for a request to this app came free in time")
+            .with_detail("no place for a request to this app became free in time")
             .retry_after(BUSY_RETRY_AFTER_SECONDS),
     }
 }

@@ -127,10 +127,10 @@ async fn dismiss(front: Arc<Front>, request: Request) -> Answer {
     let filter = search::of_fields(&mut fields, front.clock.now());
     let is_filtered = filter != LetterFilter::default();
     if ids.is_some() && (all || dry_run || is_filtered) {
-        fields.refuse("ids", "stands alone: a request that names letters has no filter, `all` or `dry_run`");
+        fields.refuse("ids", "must stand alone: a request with ids has no filter, `all` or `dry_run`");
     }
     if all && is_filtered {
-        fields.refuse("all", "stands alone: a filter means only some of the letters");
+        fields.refuse("all", "must stand alone: a request for all letters has no filter");
     }
     if ids.is_none() && !all && !dry_run && !is_filtered {
         fields.refuse("all", "must be true to close every open letter; or give `ids` or a filter");

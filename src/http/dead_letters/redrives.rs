@@ -197,7 +197,7 @@ async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     let dry_run = fields.boolean("dry_run").unwrap_or(false);
     let filter = search::of_fields(&mut fields, front.clock.now());
     if ids.is_some() && (dry_run || filter != LetterFilter::default()) {
-        fields.refuse("ids", "stands alone: who names letters needs no filter and no dry run");
+        fields.refuse("ids", "must stand alone: a request with ids has no filter and no `dry_run`");
     }
     fields.finish()?;
     let app = &request.app()?.id;

@@ -85,7 +85,7 @@ async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
     let delivery = single::named(&front, &histories, app, &request).await?;
     let (old, new) = delivery.change.blobs();
     if old.is_none() && new.is_none() {
-        let detail = "the mirror no longer has the trees that it was made of";
+        let detail = "the mirror no longer has the trees of the round";
         return Err(Problem::new(Kind::TREE_UNAVAILABLE).with_detail(detail));
     }
     let cursor: CursorId = delivery.cursor.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;

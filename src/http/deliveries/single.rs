@@ -95,7 +95,7 @@ pub(super) async fn named(
             next => mark = next,
         }
     }
-    Err(missing().with_detail("it is not among the newest changes; GET /api/deliveries?id= looks further"))
+    Err(missing().with_detail("not among the newest changes; GET /api/deliveries?id= searches further"))
 }
 
 /// The delivery whose row names its round and its position. If the trees cannot be read, the dead letter

@@ -150,7 +150,7 @@ async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer
 
 fn seen(headers: &HeaderMap, query: &Query) -> Result<Option<EntryPlace>, Problem> {
     let read = |what: &str, text: &str| {
-        text.parse().map_err(|()| Problem::malformed(format!("{what} is the id of an event of this tail")))
+        text.parse().map_err(|()| Problem::malformed(format!("{what} must be an event id of this route")))
     };
     match (headers.get(LAST_EVENT_ID), query.get("after")) {
         (Some(value), _) => read("Last-Event-ID", value.to_str().unwrap_or("")).map(Some),
@@ -207,7 +207,7 @@ impl News for EntriesOfAll {
         let is_first = !std::mem::replace(&mut self.is_placed, true);
         let (found, is_gap) = self.fresh().await?;
         if is_gap && !is_first {
-            let reason = "more happened at once than this tail tells; the list has all of it";
+            let reason = "more entries came at once than this stream sends; the list has all of them";
             piece.push_str(&format!("event: gap\ndata: {}\n\n", serde_json::json!({ "reason": reason })));
         }
         let mut names = Names::of(&self.front);

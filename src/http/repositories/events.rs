@@ -220,7 +220,7 @@ impl Changes {
         };
         if facts.number != self.place.round {
             let is_missed = self.place.round != 0 && !self.is_at_end;
-            let gone = is_missed.then(|| gap(self.place.round, None, "history is not kept so long"));
+            let gone = is_missed.then(|| gap(self.place.round, None, "the history is no longer stored"));
             self.go_to(EventMark { round: facts.number, position: 0 });
             if let Some(gone) = gone {
                 return Ok(Some(gone));
@@ -258,7 +258,7 @@ impl Changes {
         let changes = match reading.window(&self.front, &self.histories, &seek, limit).await {
             Err(Unread::Gone(_)) => {
                 let piece =
-                    gap(facts.number, Some((from, facts.position)), "its trees are no longer in the mirror");
+                    gap(facts.number, Some((from, facts.position)), "the mirror lost the trees of the round");
                 self.place.position = facts.position;
                 return Ok(piece);
             }

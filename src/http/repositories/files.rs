@@ -129,7 +129,7 @@ async fn list(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
     let is_same = |place: &FileMark, end: &TreeEnd| place.commit == end.commit && place.view == end.view.id();
     if after.as_ref().is_some_and(|place| !held.as_ref().is_some_and(|end| is_same(place, end))) {
         return Err(Problem::new(Kind::CONFLICT)
-            .with_detail("another tree is held by now: begin again without a cursor"));
+            .with_detail("the app holds another tree by now: begin again without a cursor"));
     }
     let mut files = HeldFiles { branch, held_commit: None, items: Vec::new(), next_cursor: None };
     if let Some(end) = held {

@@ -103,7 +103,7 @@ async fn obtainable(front: &Front, remote: &Remote, commit: ObjectId) -> Result<
         Ok(()) => Ok(()),
         Err(GitError::Unobtainable(_) | GitError::NotACommit(_)) => {
             Err(Problem::new(Kind::TREE_UNAVAILABLE)
-                .with_detail(format!("{commit} can be had nowhere any more")))
+                .with_detail(format!("{commit} cannot be fetched any more")))
         }
         Err(error) => Err(unavailable(&error)),
     }

@@ -165,7 +165,7 @@ async fn send(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer 
     let entry = front.subscriptions.sendable_entry(&found.app, number).await.map_err(store_failed)?;
     let entry = entry.ok_or_else(|| {
         Problem::new(Kind::NO_ENTRY)
-            .with_detail(format!("the ledger keeps no entry {number} that a subscription may be sent"))
+            .with_detail(format!("the ledger has no entry {number} that can be sent to a subscription"))
     })?;
     let entry_at = entry.at;
     let message = SubscriptionMessage::of_entry(&found, entry);

@@ -114,7 +114,7 @@ async fn create(front: Arc<Front>, request: Request) -> Answer {
     let header = request.headers.get(idempotency::HEADER);
     let header = header.map(HeaderValue::to_str).transpose();
     let header =
-        header.map_err(|_| Problem::malformed("Idempotency-Key has visible ASCII characters alone"))?;
+        header.map_err(|_| Problem::malformed("Idempotency-Key must have visible ASCII characters only"))?;
     let task = read(&front, &request, &request.body, header)?;
     let created = front.tasks.create_tasks(&app, vec![task]).await;
     let created = created.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
@@ -183,7 +183,7 @@ fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> 
         fields.refuse("key", format!("must have 1 to {most} characters"));
     }
     if own.as_deref().zip(header).is_some_and(|(own, header)| own != header) {
-        fields.refuse("key", "is another one than the header Idempotency-Key");
+        fields.refuse("key", "must be equal to the header Idempotency-Key");
     }
     fields.finish()?;
     may_use(request, Some(&command))?;

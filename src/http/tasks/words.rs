@@ -299,7 +299,7 @@ async fn one(front: &Front, request: &Request, read: Reader) -> Answer {
     let id: TaskId = request.id(Kind::NO_TASK)?;
     let said = read(front, request, &request.body)?;
     if said.0.task != id {
-        return Err(Problem::invalid_field("token", "is that of another task"));
+        return Err(Problem::invalid_field("token", "is the token of another task"));
     }
     check_command_of(front, request, &id).await?;
     let answers = front.tasks.move_tasks(vec![word(&app.id, said)]).await;
@@ -361,7 +361,7 @@ fn fields<B: Body>(rest: &[u8]) -> Result<(Fields, Option<ClaimToken>), Problem>
     let text = fields.required_text("token", 1..=100);
     let token = text.parse().ok();
     if token.is_none() && !text.is_empty() {
-        fields.refuse("token", "must be the token from the answer that gave the task");
+        fields.refuse("token", "must be the token from the answer that handed out the task");
     }
     Ok((fields, token))
 }
