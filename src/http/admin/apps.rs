@@ -65,7 +65,7 @@ fn for_an_app(route: &Route) -> Option<Route> {
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
-        .description(Some("the app"))
+        .description(Some("Id of the app, `app_...`."))
         .build();
     operation.parameters.get_or_insert_default().insert(0, RefOr::T(parameter));
     let handler = route.handler.clone();
