@@ -109,10 +109,10 @@ enum Verb {
     Listen(listen::ListenArgs),
     /// Check a received body and its headers against a secret
     Verify(verify::VerifyArgs),
-    /// Keep the address of a server and the token for it, so that other verbs need no flags
+    /// Store the address of a server and the token for it, so that other verbs need no options
     #[command(subcommand)]
     Auth(auth::AuthVerb),
-    /// Register and look after apps
+    /// Register and manage apps
     #[command(subcommand)]
     App(app::AppVerb),
     /// Watch repositories for an app
@@ -124,13 +124,13 @@ enum Verb {
     /// List deliveries with their results
     #[command(subcommand)]
     Delivery(delivery::DeliveryVerb),
-    /// Look at the ledger of an app: sources that fail, branches that are blocked, changes that were parked
+    /// Show the ledger of an app: failing sources, blocked branches, parked changes
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
-    /// Have entries of the ledger sent somewhere
+    /// Manage subscriptions: send entries of the ledger to an endpoint, a stream, or by mail
     #[command(subcommand)]
     Subscription(subscription::SubscriptionVerb),
-    /// See whether mails of this server arrive, and send mails of its templates
+    /// Test whether mails of this server arrive, and send mails from its templates
     #[command(subcommand)]
     Mail(mail::MailVerb),
     /// Manage hooks of an app: addresses at which Git hosts report pushes
@@ -142,28 +142,28 @@ enum Verb {
     /// List queues of tasks, and set, pause or purge them
     #[command(subcommand)]
     Queue(queue::QueueVerb),
-    /// Create tasks at moments of a clock
+    /// Manage schedules, which create tasks at the times of a cron line
     #[command(subcommand)]
     Schedule(schedule::ScheduleVerb),
-    /// Run a program for each task of some commands
+    /// Run a program for each task of the given commands
     #[command(subcommand)]
     Worker(worker::WorkerVerb),
-    /// List received hooks, and judge one again
+    /// List received hooks, and evaluate one again
     #[command(subcommand)]
     Receipt(receipt::ReceiptVerb),
-    /// Make, list and revoke tokens
+    /// Create, list and revoke tokens
     #[command(subcommand)]
     Token(token::TokenVerb),
     /// See and change a running server (token of the staff)
     #[command(subcommand)]
     Admin(admin::AdminVerb),
-    /// Read the audit log, and check that it is whole (token of the staff)
+    /// Read the audit log, and check that no row was changed (token of the staff)
     #[command(subcommand)]
     Audit(audit::AuditVerb),
-    /// Bring the database to this version, or back, or into another database
+    /// Migrate the database to this version or to an older one, or copy it into another database
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
-    /// Look after the keyring that protects secrets
+    /// Manage the keyring that seals secrets
     #[command(subcommand)]
     Key(key::KeyVerb),
     /// Copy database and keyring into a folder, also while the server runs
@@ -172,8 +172,8 @@ enum Verb {
     Restore(backup::RestoreArgs),
     /// Write a settings file that names every setting with its default
     Init(init::InitArgs),
-    /// Check the settings and print them with secrets left out; also lists open rounds of an older version
-    /// that the next start would end with a resync
+    /// Check the settings and print them without secrets; also list open rounds of an older version that the
+    /// next start would end with a resync
     CheckConfig,
     /// Check settings, keys, database, disk, clock and egress for faults, and print a remedy for each
     Doctor(doctor::DoctorArgs),

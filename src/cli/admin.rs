@@ -19,49 +19,49 @@ use super::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum AdminVerb {
-    /// Counts over all apps, the work that waits, the disk space of mirrors, and Git hosts under load
+    /// Show counts over all apps, the work that waits, the disk space of mirrors, and Git hosts under load
     Overview {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Lag and rates of the last hour, as the server measured them
+    /// Show the lag and the rates of the last hour, as the server measured them
     Samples {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// The servers that share the database, and the shards of each
+    /// List the servers that share the database, and the shards of each
     Replicas {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// The live supervision tree
+    /// Show the supervision tree of the running server
     Tree {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Watches of all apps that are behind, with the reason
+    /// List the watches of all apps, with the reason for those that are behind
     Watches {
         #[command(flatten)]
         server: ServerArgs,
         /// Only watches in this condition
         #[arg(long, value_enum)]
         condition: Option<Condition>,
-        /// Only of this app, by its id or name
+        /// Only watches of this app, by its id or name
         #[arg(long, value_name = "APP")]
         of: Option<String>,
         #[command(flatten)]
         query: QueryArgs,
     },
-    /// Queues of all apps with their numbers
+    /// List the queues of all apps with their counts
     Queues {
         #[command(flatten)]
         server: ServerArgs,
         #[command(flatten)]
         query: QueryArgs,
     },
-    /// Dead letters of all apps, newest first
+    /// List the dead letters of all apps, newest first
     DeadLetters(Box<dead_letters::LettersArgs>),
-    /// The last scan of each source with its result
+    /// List the sources with the result of their last scan
     Sources {
         #[command(flatten)]
         server: ServerArgs,
@@ -69,7 +69,7 @@ pub(super) enum AdminVerb {
         #[arg(long)]
         failing: bool,
     },
-    /// Poll a repository soon, with each of its sources
+    /// Request a scan of a repository soon, through each of its sources
     Scan {
         #[command(flatten)]
         server: ServerArgs,
@@ -82,29 +82,29 @@ pub(super) enum AdminVerb {
     /// Use this after a failover of the database that lost acknowledged changes. Paused watches stay paused,
     /// and begin the resync when they are resumed. `tidings repository resync` does the same for one watch.
     Resync(resync::ResyncArgs),
-    /// Circuit breakers that have failures
+    /// List, open and close the breakers that have failures
     #[command(subcommand)]
     Breaker(BreakerVerb),
-    /// The disk space of mirrors, the largest first
+    /// List the mirrors with their disk space, the largest first
     Mirrors {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// The disk space of the database and the mirrors
+    /// Show the disk space of the database and the mirrors
     Storage {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// The settings in force, secrets left out
+    /// Show the settings in force, without secrets
     Settings {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Show the filter for log lines; with a filter, use it from now on
+    /// Show the filter of the log, or change it until the next restart
     LogFilter {
         #[command(flatten)]
         server: ServerArgs,
-        /// A filter in the syntax of telemetry.log_filter: info, warn,tidings=debug
+        /// The new filter, in the syntax of telemetry.log_filter: info, warn,tidings=debug
         filter: Option<String>,
     },
 }
@@ -118,7 +118,7 @@ pub(super) enum Condition {
     Blocked,
     /// The watch is paused
     Paused,
-    /// Scan, source, endpoint or app are in trouble
+    /// The last scan failed, a breaker is open, or the app is not served
     Failing,
 }
 
@@ -138,7 +138,7 @@ pub(super) enum BreakerVerb {
         /// The source (src_...), the app (app_... or its name) or the sink (snk_...)
         id: String,
     },
-    /// Open a breaker by hand: no request is sent until the time is over
+    /// Open a breaker by hand: requests wait for --seconds, then one probe is sent
     Open {
         #[command(flatten)]
         server: ServerArgs,
@@ -155,9 +155,9 @@ pub(super) enum BreakerVerb {
 /// The kind of thing that a breaker guards.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Kind {
-    /// A Git host, seen with one credential
+    /// A Git repository, read with one credential
     Source,
-    /// An app's endpoint, or that of a sink of one watch or subscription
+    /// The endpoint of an app, or the sink of a watch or a subscription
     Endpoint,
 }
 

@@ -69,18 +69,18 @@ pub(super) enum AppVerb {
     Test {
         #[command(flatten)]
         server: ServerArgs,
-        /// An address to test instead of the address of the app
+        /// Test this address instead of the address of the app
         #[arg(long, value_name = "URL")]
         base_url: Option<String>,
     },
-    /// Sign with a new key; older keys sign as well for a while. Prints the key if it was generated
+    /// Replace the signing key; older keys also sign for --overlap. Prints the new key if it was generated
     RotateKey {
         #[command(flatten)]
         server: ServerArgs,
         /// File with the new key; if the file does not exist, it is created with a new key
         #[arg(long, value_name = "FILE")]
         signing_key_file: Option<PathBuf>,
-        /// For how long older keys sign too
+        /// How long older keys also sign
         #[arg(
             long,
             value_name = "DURATION",
@@ -96,7 +96,7 @@ pub(super) enum AppVerb {
         /// The id or name of the app; missing: the app whose token is used
         #[arg(value_name = "ID_OR_NAME")]
         id: Option<String>,
-        /// Confirm that the app and everything known of it are erased
+        /// Confirm that the app and everything stored about it are erased
         #[arg(long)]
         yes: bool,
     },

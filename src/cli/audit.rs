@@ -37,23 +37,23 @@ pub(super) enum AuditVerb {
         #[arg(long, default_value_t = 50)]
         limit: usize,
     },
-    /// Check that no row was changed, put in or taken out: of a server, or of an exported file
+    /// Check that no row was changed, added or removed, on a server or in an exported file
     Verify {
         #[command(flatten)]
         server: ServerArgs,
-        /// An export, instead of asking the server
+        /// Exported file to check, instead of the log of a server
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
-        /// A head from an earlier check, which must still be in the log
+        /// Head of an earlier check; the log must still contain it
         #[arg(long, value_name = "ID:HASH")]
         head: Option<String>,
-        /// The keyring (as it is, or exported) that the rows of a file are checked with
+        /// Keyring (plain or exported) to check the rows of the file with
         #[arg(long, value_name = "FILE", requires = "file")]
         keyring: Option<PathBuf>,
         #[command(flatten)]
         passphrase: PassphraseArgs,
     },
-    /// Write the whole log, a row of JSON a line
+    /// Write the whole log, one JSON object per line
     Export {
         #[command(flatten)]
         server: ServerArgs,
@@ -65,22 +65,22 @@ pub(super) enum AuditVerb {
 
 #[derive(Args, Debug)]
 pub(super) struct Filter {
-    /// Only acts of this actor (admin, tok_..., jwt:..., system)
+    /// Only actions of this caller (admin, tok_..., jwt:..., system)
     #[arg(long)]
     actor: Option<String>,
-    /// Only acts by or on this app, by its id or name
+    /// Only actions by this app or on this app, by its id or name
     #[arg(long, value_name = "APP")]
     of: Option<String>,
-    /// Only acts of this kind, such as post_api_apps_onboard
+    /// Only this action, such as post_api_apps_onboard
     #[arg(long)]
     action: Option<String>,
-    /// Only acts on this target
+    /// Only actions on the object with this id
     #[arg(long)]
     target: Option<String>,
-    /// Only acts at this moment (RFC 3339) or later
+    /// Only actions at this time (RFC 3339) or later
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     since: Option<String>,
-    /// Before this moment (RFC 3339)
+    /// Only actions before this time (RFC 3339)
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     until: Option<String>,
 }

@@ -28,11 +28,11 @@ const PROFILE: &str = "default";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum AuthVerb {
-    /// Keep the address of a server and the token for it, once the server has accepted the token
+    /// Store the address of a server and the token for it, once the server has accepted the token
     Login(LoginArgs),
     /// Show the server, the token file and the identity that the next verb uses
     Show(ServerArgs),
-    /// Forget a server and the token for it
+    /// Delete the stored address of a server and the token for it
     Clear(NameArgs),
 }
 
@@ -47,7 +47,7 @@ pub(super) struct LoginArgs {
         default_value = DEFAULT_SERVER
     )]
     server: Url,
-    /// File that holds the token; else the variable TIDINGS_TOKEN has it, or standard input
+    /// File that holds the token; without this option the variable TIDINGS_TOKEN or standard input gives it
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(super) struct LoginArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct NameArgs {
-    /// Name of the profile; missing: the default one
+    /// Name of the profile; if missing, the default profile
     #[arg(long, env = "TIDINGS_PROFILE", value_name = "NAME")]
     profile: Option<String>,
 }

@@ -15,14 +15,14 @@ use crate::{
 /// Takes a backup of the data directory.
 #[derive(Args, Debug)]
 pub(super) struct BackupArgs {
-    /// The folder of the backup; it must not exist yet
+    /// The folder to create for the backup; it must not exist yet
     to: PathBuf,
     #[command(flatten)]
     passphrase: PassphraseArgs,
     /// Copy the keyring as it is: anyone who has the backup can read every secret
     #[arg(long, conflicts_with_all = ["passphrase_file", "without_keyring"])]
     plain_keyring: bool,
-    /// Leave the keyring out, because it is kept elsewhere
+    /// Leave the keyring out of the backup; keep it elsewhere
     #[arg(long, conflicts_with = "passphrase_file")]
     without_keyring: bool,
 }
@@ -30,11 +30,11 @@ pub(super) struct BackupArgs {
 /// Restores a backup into an empty data directory.
 #[derive(Args, Debug)]
 pub(super) struct RestoreArgs {
-    /// The folder that `backup` made
+    /// The folder that `tidings backup` created
     from: PathBuf,
     #[command(flatten)]
     passphrase: PassphraseArgs,
-    /// The keyring (as it is, or exported), for a backup that was taken without
+    /// The keyring (plain or exported), for a backup without a keyring
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
 }

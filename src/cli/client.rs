@@ -36,16 +36,16 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// The server to ask, and the token to use.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ServerArgs {
-    /// Address of the server [default: that of the profile, or http://127.0.0.1:8080]
+    /// Address of the server [default: the address in the profile, or http://127.0.0.1:8080]
     #[arg(long, env = "TIDINGS_SERVER", value_name = "URL", value_parser = server_url)]
     pub(super) server: Option<Url>,
-    /// File that holds the token; else the variable TIDINGS_TOKEN has it
+    /// File that holds the token; without this option the variable TIDINGS_TOKEN holds it
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
-    /// Server and token file of this name in ~/.config/tidings/profiles.toml
+    /// Use the server and token file of this profile in ~/.config/tidings/profiles.toml
     #[arg(long, env = "TIDINGS_PROFILE", value_name = "NAME", conflicts_with = "server")]
     pub(super) profile: Option<String>,
-    /// As the staff: do it for this app (id or name), with a token of the staff
+    /// App (id or name) to act for, with a token of the staff
     #[arg(long = "for", value_name = "APP")]
     pub(super) for_app: Option<String>,
 }

@@ -67,17 +67,17 @@ pub(super) enum DeadLetterVerb {
         /// Send nothing; show how many letters would be sent, and some of them
         #[arg(long)]
         dry_run: bool,
-        /// Wait until they are sent or refused again
+        /// Wait until the letters are sent or refused again
         #[arg(long, conflicts_with_all = ["dry_run", "ids"])]
         wait: bool,
     },
     /// Close dead letters that need not be sent again: by their ids, those that match a filter, or all
     Dismiss(dismiss::DismissArgs),
-    /// How far redrives are, newest first
+    /// Show the progress of redrives, newest first
     Redrives {
         #[command(flatten)]
         server: ServerArgs,
-        /// Only the redrive of this id
+        /// Only the redrive with this id
         #[arg(value_parser = words::id::<RedriveId>("tidings dead-letter redrives"))]
         id: Option<RedriveId>,
     },

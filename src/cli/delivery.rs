@@ -21,7 +21,7 @@ pub(super) enum DeliveryVerb {
         server: ServerArgs,
         #[command(flatten)]
         filter: Box<DeliveryFilter>,
-        /// As the staff: the deliveries of all apps, not only of the one that --for names
+        /// With a token of the staff: the deliveries of all apps instead of the app that --for names
         #[arg(long, conflicts_with = "for_app")]
         all_apps: bool,
         /// At most this number of deliveries
@@ -35,7 +35,7 @@ pub(super) enum DeliveryVerb {
         /// The id of the delivery: `webhook-id` or `event.id`
         id: String,
     },
-    /// Show the body that is sent for a change; it is rendered again, because bodies are not stored
+    /// Show the body that is sent for a change; bodies are not stored, so it is made again
     Request {
         #[command(flatten)]
         server: ServerArgs,
@@ -51,7 +51,7 @@ pub(super) enum DeliveryVerb {
     },
 }
 
-/// Deliveries that meet everything that is said.
+/// A filter for deliveries: those that match all given options.
 #[derive(Args, Debug)]
 pub(super) struct DeliveryFilter {
     /// Only deliveries in this state: delivered, parked, failed, pending or dropped
@@ -69,16 +69,16 @@ pub(super) struct DeliveryFilter {
     /// Only deliveries of paths that match this glob
     #[arg(long, value_name = "GLOB")]
     path_glob: Option<String>,
-    /// Only create, update or delete
+    /// Only deliveries of this operation: create, update or delete
     #[arg(long, value_parser = words::word::<Operation>(Operation::ALL.iter().map(|word| word.as_str())))]
     kind: Option<Operation>,
     /// Only the delivery with this id, however old
     #[arg(long)]
     id: Option<String>,
-    /// Only deliveries that were settled, or last tried, at this moment (RFC 3339) or later
+    /// Only deliveries settled, or last attempted, at this moment (RFC 3339) or later
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     from: Option<String>,
-    /// Only deliveries that were settled, or last tried, before this moment
+    /// Only deliveries settled, or last attempted, before this moment (RFC 3339)
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     to: Option<String>,
     #[command(flatten)]

@@ -15,7 +15,7 @@ use crate::settings::ServerSettings;
 
 #[derive(Args, Debug)]
 pub(super) struct HealthcheckArgs {
-    /// Address of the server; missing: where the settings say that it listens
+    /// Address of the server; if missing, the listen address of the settings
     #[arg(long, value_name = "URL", value_parser = server_url)]
     server: Option<Url>,
 }

@@ -17,7 +17,7 @@ use super::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum HookVerb {
-    /// Create an address for one Git host, and the secret that it signs with
+    /// Create a hook: an address for one Git host, and the secret that the host signs with
     Add(AddArgs),
     /// List the hooks of the app
     List {
@@ -26,28 +26,28 @@ pub(super) enum HookVerb {
     },
     /// Show one hook with its last receipt
     Show(OneArgs),
-    /// Change the name of a hook, or the repositories that it may wake; its address and its secret stay
+    /// Change the name of a hook, or the repositories whose scans it may cause; its address and secret stay
     Update {
         #[command(flatten)]
         one: OneArgs,
         /// The new name: letters, digits, '.', '-' and '_'
         #[arg(long)]
         name: Option<String>,
-        /// The only repository that the hook may wake: its id, owner/name or address
+        /// The only repository whose scans the hook may cause: its id, owner/name or address
         #[arg(long, value_name = "REPOSITORY")]
         repository: Option<String>,
-        /// Let the hook wake all repositories of the app
+        /// Let the hook cause scans of all repositories of the app
         #[arg(long, conflicts_with = "repository")]
         all_repositories: bool,
     },
-    /// Give a hook a new secret; the previous secret is accepted for a while
+    /// Replace the secret of a hook; the previous secret is also accepted for --overlap
     Rotate {
         #[command(flatten)]
         one: OneArgs,
         /// File with the new secret; created if it does not exist
         #[arg(long, value_name = "FILE")]
         secret_file: Option<PathBuf>,
-        /// For how long the secret before is accepted as well: 0s, 1h, 1d; 30 days at most
+        /// How long the previous secret is also accepted: 0s, 1h, 1d; at most 30 days
         #[arg(long, default_value = "1d", value_parser = humantime::parse_duration)]
         overlap: Duration,
     },
@@ -67,7 +67,8 @@ pub(super) struct AddArgs {
         value_parser = words::word::<HookProvider>(HookProvider::ALL.iter().map(|word| word.as_str()))
     )]
     provider: HookProvider,
-    /// The only repository that the hook may wake: its id, owner/name or address; if missing, all of the app
+    /// The only repository whose scans the hook may cause: its id, owner/name or address; if missing, all
+    /// repositories of the app
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<String>,
     /// File with the secret that the host signs with; created if it does not exist

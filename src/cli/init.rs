@@ -21,10 +21,10 @@ const HEAD: &str = "\
 
 #[derive(Args, Debug)]
 pub(super) struct InitArgs {
-    /// The file that is written (mode 600: settings may hold secrets)
+    /// The settings file to write (mode 600: settings may hold secrets)
     #[arg(value_name = "FILE", default_value = "tidings.toml")]
     file: PathBuf,
-    /// Write over a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     replace: bool,
 }

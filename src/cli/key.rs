@@ -35,25 +35,25 @@ use crate::{
 pub(super) enum KeyVerb {
     /// Create a keyring; refuses to overwrite an existing one
     Generate {
-        /// Where; missing: in the data directory
+        /// The keyring file to create; if missing, that of the data directory
         #[arg(long, value_name = "FILE")]
         path: Option<PathBuf>,
     },
     /// Show the ids of the keys in a keyring file
     Status {
-        /// Where; missing: in the data directory
+        /// The keyring file; if missing, that of the data directory
         #[arg(long, value_name = "FILE")]
         path: Option<PathBuf>,
     },
-    /// List the keys with the number of values that each seals (admin token)
+    /// List the keys with the number of values that each key seals (admin token)
     List(Where),
-    /// Add a key that seals from now on, without a restart (admin token)
+    /// Add a key and seal new values with it, without a restart (admin token)
     Rotate(Where),
-    /// Seal again the values of older keys, while the server runs (admin token)
+    /// Seal the values of older keys again with the primary key, while the server runs (admin token)
     Reencrypt {
         #[command(flatten)]
         place: Where,
-        /// Most values in one transaction
+        /// Maximum number of values in one transaction
         #[arg(
             long,
             default_value_t = RESEAL_STEP_MAX,
@@ -61,16 +61,16 @@ pub(super) enum KeyVerb {
         )]
         step: u64,
     },
-    /// Take a key out of the keyring; refused while anything is sealed with it (admin token)
+    /// Remove a key from the keyring; refused while the key seals values (admin token)
     Retire {
         #[command(flatten)]
         place: Where,
         /// The id of the key
         id: String,
     },
-    /// Write the keyring into a file that opens with a passphrase only
+    /// Write the keyring into a file that is encrypted with a passphrase
     Export {
-        /// The file to make; nothing may be there
+        /// The file to create; it must not exist yet
         to: PathBuf,
         #[command(flatten)]
         passphrase: PassphraseArgs,
@@ -95,7 +95,7 @@ pub(super) enum KeyVerb {
 pub(super) struct Where {
     #[command(flatten)]
     server: ServerArgs,
-    /// On the data directory of the settings, which no server may have open
+    /// Work on the data directory of the settings; no server may have it open
     #[arg(long)]
     offline: bool,
 }

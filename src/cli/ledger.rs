@@ -20,13 +20,13 @@ pub(super) enum LedgerVerb {
         server: ServerArgs,
         #[command(flatten)]
         filter: LedgerFilter,
-        /// Only from this moment on (RFC 3339)
+        /// Only entries from this moment (RFC 3339) on
         #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
         since: Option<String>,
-        /// Only entries before this moment
+        /// Only entries before this moment (RFC 3339)
         #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
         until: Option<String>,
-        /// As the staff: the entries of all apps, not only of the one that --for names
+        /// With a token of the staff: the entries of all apps instead of the app that --for names
         #[arg(long, conflicts_with = "for_app")]
         all_apps: bool,
         /// At most this number of entries
@@ -39,16 +39,16 @@ pub(super) enum LedgerVerb {
         server: ServerArgs,
         #[command(flatten)]
         filter: LedgerFilter,
-        /// The id of the last entry already seen, or `beginning`; if missing, only new entries
+        /// The id of the last entry already seen, or `beginning`; if missing, only new entries are printed
         #[arg(long, value_name = "ID")]
         after: Option<String>,
-        /// As the staff: the entries of all apps, not only of the one that --for names
+        /// With a token of the staff: the entries of all apps instead of the app that --for names
         #[arg(long, conflicts_with = "for_app")]
         all_apps: bool,
     },
 }
 
-/// Entries that meet everything that is said.
+/// A filter for ledger entries: those that match all given options.
 #[derive(Args, Debug)]
 pub(super) struct LedgerFilter {
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(super) struct LedgerFilter {
     /// Only entries of this repository: its id, owner/name or address
     #[arg(long, value_name = "REPOSITORY")]
     repository: Option<String>,
-    /// Only about this source, branch, watch, sink or app, by its id
+    /// Only entries about this source, branch, watch, sink or app, by its id
     #[arg(long, value_name = "ID")]
     subject: Option<String>,
 }

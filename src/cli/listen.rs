@@ -73,7 +73,7 @@ const BODY_UNIT: usize = 64 << 10;
 /// Receives deliveries, checks their signatures, prints them and may mirror them into a folder.
 #[derive(Args, Clone, Debug)]
 pub struct ListenArgs {
-    /// Address and port to listen on, or a port of 127.0.0.1; port 0 takes a free one
+    /// Address and port to listen on, or only a port of 127.0.0.1; port 0 takes a free port
     #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS", value_parser = socket_address)]
     pub listen: SocketAddr,
     /// The secret that signatures are checked with.
@@ -82,18 +82,18 @@ pub struct ListenArgs {
     /// Prints each body instead of a line about it; set from the option that every verb has.
     #[arg(skip)]
     pub json: bool,
-    /// Keeps this folder equal to what one watch sends of one branch
+    /// Keep this folder equal to the files of one branch of one watch
     #[arg(long, value_name = "FOLDER")]
     pub mirror: Option<PathBuf>,
-    /// Mirrors into the folder although it holds other files, or is the mirror of another watch or branch:
-    /// files of the same path are written over
+    /// Mirror into the folder even if it holds other files, or mirrors another watch or branch: files with
+    /// the same path are overwritten
     #[arg(long, requires = "mirror")]
     pub mirror_into_existing: bool,
-    /// Asks a server for the changes of this watch (its id, or owner/name or the address of its
-    /// repository) instead of listening
+    /// Pull the changes of this watch from a server instead of listening; names the watch by its id, or by
+    /// owner/name or address of its repository
     #[arg(long, value_name = "REPOSITORY", conflicts_with_all = ["listen", "secret_file"])]
     pub pull: Option<String>,
-    /// With --pull: end when nothing is pending
+    /// With --pull: end when no change is pending
     #[arg(long, requires = "pull")]
     pub once: bool,
     /// With --pull: the server that changes are claimed from.

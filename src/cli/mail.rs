@@ -25,24 +25,24 @@ const WITHIN: Duration = Duration::from_secs(30);
 #[derive(Subcommand, Debug)]
 pub(super) enum MailVerb {
     /// Send a test mail and print each step: connect, TLS, login, accepted; exit code 0 if the server accepts
-    /// it
+    /// the mail
     Test(TestArgs),
-    /// Send the mail of a template, filled in with data of yours; exit code 0 if it is taken
+    /// Send a mail made from a template and your data; exit code 0 if the server accepts the mail
     Send(SendArgs),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct TestArgs {
-    /// The recipient, who need not be in mail.allow
+    /// Recipient of the mail; mail.allow need not list the address
     to: String,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct SendArgs {
-    /// A recipient; mail.allow must list each
+    /// Recipient of the mail; mail.allow must list the address
     #[arg(required = true)]
     to: Vec<String>,
-    /// The template; docs/mail.md lists the data of each
+    /// Name of the template; docs/mail.md lists the data of each template
     #[arg(long, value_parser = PossibleValuesParser::new(Template::ALL.iter().map(|one| one.as_str())))]
     template: String,
     /// The data for the template: a JSON object, such as '{"name": "docs"}'

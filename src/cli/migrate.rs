@@ -15,25 +15,24 @@ use crate::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum MigrateVerb {
-    /// Take every step that is missing
+    /// Apply all migrations that are missing
     Up,
-    /// Take back the last steps: their tables are deleted with all data in them
+    /// Revert the last migrations: their tables are deleted with all data in them
     Down {
-        /// The number of steps to take back
+        /// Number of migrations to revert
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         steps: u32,
         /// Confirm that tables and their data are deleted
         #[arg(long)]
         yes: bool,
-        /// The name of the database (for SQLite the name of the file): needed to take back all steps, which
+        /// Name of the database (for SQLite the name of the file); required to revert all migrations, which
         /// deletes everything
         #[arg(long, value_name = "NAME")]
         everything_of: Option<String>,
     },
-    /// Show which steps were taken; changes nothing
+    /// Show which migrations are applied; changes nothing
     Status,
-    /// Copy everything into another database, SQLite or PostgreSQL, and compare the two; the server is
-    /// stopped
+    /// Copy all data into another database, SQLite or PostgreSQL, and compare both; stop the server before
     Copy(copy::CopyArgs),
 }
 

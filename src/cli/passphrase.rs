@@ -14,7 +14,7 @@ use super::{
 /// The arguments that say where the passphrase is.
 #[derive(Args, Clone, Debug)]
 pub(super) struct PassphraseArgs {
-    /// File that holds the passphrase; else the variable TIDINGS_PASSPHRASE has it
+    /// File that holds the passphrase; without this option the variable TIDINGS_PASSPHRASE holds it
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 }

@@ -15,26 +15,26 @@ use super::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum QueueVerb {
-    /// List the queues of the app with their numbers
+    /// List the queues of the app with their counts
     List {
         #[command(flatten)]
         server: ServerArgs,
         #[command(flatten)]
         query: QueryArgs,
     },
-    /// Show one queue with its numbers and settings
+    /// Show one queue with its counts and settings
     Show(OneArgs),
-    /// Declare a queue, or replace its settings: what is not given is by default
+    /// Create a queue, or replace its settings; settings that are not given get their defaults
     Set(SetArgs),
-    /// Hand nothing of a queue out; workers keep what they have
+    /// Pause a queue: its tasks are not handed out; workers keep the tasks that they have claimed
     Pause(OneArgs),
-    /// Let a queue go on
+    /// Resume a paused queue: its tasks are handed out again
     Resume(OneArgs),
-    /// Remove the tasks of a queue that wait or are ready
+    /// Remove the tasks of a queue that wait, are ready or are set aside
     Purge {
         #[command(flatten)]
         one: OneArgs,
-        /// Confirm that the tasks are to go
+        /// Confirm that the tasks are removed
         #[arg(long)]
         yes: bool,
     },
@@ -45,7 +45,7 @@ pub(super) enum QueueVerb {
 pub(super) struct OneArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// The command that names it
+    /// The command of the queue
     #[arg(value_name = "COMMAND")]
     command: String,
 }
@@ -54,13 +54,13 @@ pub(super) struct OneArgs {
 pub(super) struct SetArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// Most tasks of it that workers have at once
+    /// Maximum number of tasks of the queue that workers have claimed at once
     #[arg(long, value_name = "NUMBER")]
     max_claimed: Option<u64>,
-    /// Most claims in any second
+    /// Maximum number of claims in any second
     #[arg(long, value_name = "NUMBER")]
     rate: Option<u32>,
-    /// After how many attempts a task is dead [default: 5]
+    /// Number of attempts after which a task is dead [default: 5]
     #[arg(long, value_name = "NUMBER")]
     max_attempts: Option<u32>,
     /// How the wait between attempts grows [default: exp_full_jitter]
@@ -72,10 +72,10 @@ pub(super) struct SetArgs {
     /// The longest wait between attempts, in seconds [default: 900]
     #[arg(long, value_name = "SECONDS")]
     retry_cap: Option<u64>,
-    /// The longest time of a claim with all its extensions, in seconds [default: 3600]
+    /// Longest duration of a claim with all its extensions, in seconds [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// How much age one step of priority is worth, in seconds
+    /// Waiting time that counts as much as one step of priority, in seconds
     #[arg(long, value_name = "SECONDS")]
     ageing: Option<u64>,
     /// How long ended tasks are kept, in seconds [default: 604800]
@@ -84,7 +84,7 @@ pub(super) struct SetArgs {
     /// How long dead tasks are kept, in seconds [default: 2592000]
     #[arg(long, value_name = "SECONDS")]
     dead_retention: Option<u64>,
-    /// Most bytes of a payload or a result [default: 262144]
+    /// Maximum size of a payload or a result, in bytes [default: 262144]
     #[arg(long, value_name = "BYTES", value_parser = words::bytes)]
     payload_bytes: Option<u64>,
 }

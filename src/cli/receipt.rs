@@ -28,7 +28,7 @@ pub(super) enum ReceiptVerb {
     },
     /// Show a received hook with the stored header fields and body
     Show(OneArgs),
-    /// Judge a received hook again, by its stored body, and act on it like on a new one
+    /// Evaluate a received hook again from its stored body, and act on it as on a new hook
     Replay(OneArgs),
 }
 

@@ -26,7 +26,7 @@ use super::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum RepositoryVerb {
-    /// Begin to watch a repository
+    /// Create a watch of a repository
     Add(Box<add::AddArgs>),
     /// Show which files of a repository a watch would deliver; nothing is registered
     Preview(Box<preview::PreviewArgs>),
@@ -41,7 +41,7 @@ pub(super) enum RepositoryVerb {
     },
     /// Show one watch with its branches
     Show(OneArgs),
-    /// Ask the Git host now
+    /// Request a scan of the repository now
     Scan(OneArgs),
     /// Send every file again, in a round of its own
     Resync {
@@ -59,14 +59,14 @@ pub(super) enum RepositoryVerb {
         #[arg(long, value_parser = words::id::<CursorId>(CURSORS))]
         cursor: Option<CursorId>,
     },
-    /// Send the changes after a commit that the app once held again
+    /// Send again the changes after a commit that the app held earlier
     Replay {
         #[command(flatten)]
         one: OneArgs,
         /// The commit: 40 hexadecimal digits
         #[arg(value_parser = words::commit)]
         commit: ObjectId,
-        /// The branch, by its `cursor`; needed where several held the commit
+        /// The branch, by its `cursor`; required if several branches held the commit
         #[arg(long, value_parser = words::id::<CursorId>(CURSORS))]
         cursor: Option<CursorId>,
     },
@@ -74,18 +74,18 @@ pub(super) enum RepositoryVerb {
     Changes(Box<past::ChangesArgs>),
     /// List the rounds, newest first
     Rounds(OneArgs),
-    /// List the statuses of the commits of a watch: the state to show, the state that the Git host was told,
-    /// and the reason if the host is told no more
+    /// List the statuses of the commits of a watch: the wanted state, the state that the Git host was told
+    /// last, and the reason if the host is told no more
     Statuses(OneArgs),
-    /// Print deliveries and parked changes as they happen, until the process is ended
+    /// Print delivered and parked changes as they happen, until the process is ended
     Events(Box<past::EventsArgs>),
-    /// Pause the watch: nothing is delivered
+    /// Pause the watch: no change is delivered
     Pause(OneArgs),
     /// Resume a paused watch
     Resume(OneArgs),
-    /// End the watch: nothing of the repository is delivered any more
+    /// End the watch: no change of the repository is delivered any more
     Remove(OneArgs),
-    /// Replace the credential; it is read from a file or the variable TIDINGS_GIT_TOKEN
+    /// Replace the credential of the repository; it is read from a file or the variable TIDINGS_GIT_TOKEN
     Token {
         #[command(flatten)]
         one: OneArgs,

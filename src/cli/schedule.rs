@@ -16,7 +16,7 @@ use super::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ScheduleVerb {
-    /// Make a schedule, or change it: what is not given is by default
+    /// Create a schedule, or replace it; settings that are not given get their defaults
     Add(AddArgs),
     /// List the schedules of the app with their next ticks
     List {
@@ -25,9 +25,9 @@ pub(super) enum ScheduleVerb {
     },
     /// Show one schedule with its next ten ticks
     Show(OneArgs),
-    /// Let a schedule rest; ticks that pass meanwhile are not made up
+    /// Pause a schedule; ticks during the pause create no tasks, not even later
     Pause(OneArgs),
-    /// Let a schedule go on with the ticks from now on
+    /// Resume a schedule, beginning with its next tick
     Resume(OneArgs),
     /// Remove a schedule; tasks that it created stay
     Remove(OneArgs),
@@ -47,28 +47,28 @@ pub(super) struct OneArgs {
 pub(super) struct AddArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// Minute, hour, day of the month, month and day of the week, or '@daily' and the like
+    /// Cron line: minute, hour, day of the month, month and day of the week; or a word such as '@daily'
     #[arg(long, value_name = "LINE")]
     cron: String,
-    /// The time zone of the line, such as Europe/Rome
+    /// Time zone of the cron line, such as Europe/Rome
     #[arg(long, default_value = "UTC")]
     zone: String,
-    /// The command of its tasks
+    /// Command of the tasks that the schedule creates
     #[arg(long)]
     command: String,
-    /// What their worker is given, as JSON
+    /// Payload of the tasks, as JSON
     #[arg(long, value_name = "JSON", default_value = "null")]
     payload: String,
-    /// 0 to 9; 9 goes first
+    /// Priority of the tasks, 0 to 9; 9 goes first
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
     priority: u8,
-    /// After how many attempts a task is dead; as its queue says where it is missing
+    /// Number of attempts after which a task is dead; if missing, the setting of the queue
     #[arg(long, value_name = "NUMBER")]
     max_attempts: Option<u32>,
-    /// What is done about ticks that passed while no server ran: one task for all, or a task for each
+    /// What to do about ticks that passed while no server ran: one task for all, or a task for each
     #[arg(long, default_value = "one", value_parser = missed())]
     missed: MissedTicks,
-    /// What is done at a tick while the task of the tick before has not ended
+    /// What to do at a tick while the task of the previous tick has not ended
     #[arg(long, default_value = "allow", value_parser = overlap())]
     overlap: TickOverlap,
 }

@@ -37,8 +37,8 @@ pub struct ServeArgs {
     /// Write the address of `server.ops_listen` into this file, once it listens
     #[arg(long, value_name = "FILE")]
     ops_address_file: Option<PathBuf>,
-    /// Start with an empty database although this data directory was used with another database, which is
-    /// missing or empty
+    /// Start with an empty database, although this data directory was used with another database that is
+    /// missing or empty now
     #[arg(long)]
     new_database: bool,
 }

@@ -18,7 +18,7 @@ const LAUNCHD_PLIST: &str = include_str!("service/tidings.plist");
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ServiceVerb {
-    /// Write the unit, and have it started now and at each boot
+    /// Write the unit, and start the service now and at each boot
     Install {
         #[command(flatten)]
         manager: Choice,
@@ -27,11 +27,11 @@ pub(super) enum ServiceVerb {
         /// Only print the unit
         #[arg(long)]
         print: bool,
-        /// Write over a unit that says something else
+        /// Overwrite a unit that has another content
         #[arg(long)]
         replace: bool,
     },
-    /// Stop it and remove the unit; data and settings stay
+    /// Stop the service and remove its unit; data and settings stay
     Uninstall {
         #[command(flatten)]
         manager: Choice,
@@ -95,7 +95,7 @@ enum Manager {
 /// The arguments for the unit.
 #[derive(Args, Debug)]
 pub(super) struct Unit {
-    /// The program; if missing, this one
+    /// The program to run as the service; if missing, this program
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
     /// The settings file; if missing, that of --config; if none, settings come from /etc/tidings/environment

@@ -18,7 +18,7 @@ use super::{
 
 #[derive(Subcommand, Debug)]
 pub(super) enum SubscriptionVerb {
-    /// Send entries of the ledger to a web address, to a stream, or by mail
+    /// Send entries of the ledger to an HTTP address, to a stream, or by mail
     Add(Box<settings::AddArgs>),
     /// Change a subscription; options that are missing leave the setting unchanged
     Update(Box<settings::UpdateArgs>),
@@ -31,36 +31,36 @@ pub(super) enum SubscriptionVerb {
     },
     /// Show one subscription with its last attempts
     Show(OneArgs),
-    /// List the tries to send to its sink, newest first
+    /// List the attempts of a subscription, newest first
     Attempts {
         #[command(flatten)]
         one: OneArgs,
         /// Only attempts of the entry with this number
         #[arg(long, value_name = "NUMBER")]
         number: Option<u64>,
-        /// At most this number of tries
+        /// At most this number of attempts
         #[arg(long, default_value_t = 100, value_name = "COUNT")]
         limit: usize,
     },
-    /// Give the sink a new signing key; the previous key signs as well for a while
+    /// Replace the signing key of the sink; the previous key also signs for --overlap
     RotateKey {
         #[command(flatten)]
         one: OneArgs,
-        /// For how long the key before signs as well: 0s, 1h, 1d; 30 days at most
+        /// How long the previous key also signs: 0s, 1h, 1d; at most 30 days
         #[arg(long, default_value = "1d", value_parser = humantime::parse_duration)]
         overlap: Duration,
     },
-    /// Send a test message now; exit code 0 if it is taken
+    /// Send a test message now; exit code 0 if the sink accepts it
     Test(OneArgs),
-    /// Send nothing until it is resumed
+    /// Pause a subscription: nothing is sent until it is resumed
     Pause(OneArgs),
-    /// Resume a subscription at once
+    /// Resume a subscription; its next message is tried at once
     Resume(OneArgs),
     /// Send one entry now, such as a skipped one; exit code 0 if the sink accepts it
     Send {
         #[command(flatten)]
         one: OneArgs,
-        /// The number of the entry
+        /// The number of the entry in the ledger
         number: u64,
     },
     /// Remove a subscription with its sink and its attempts

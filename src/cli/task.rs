@@ -18,42 +18,42 @@ use super::{
 pub(super) enum TaskVerb {
     /// Create a task for workers
     Create(CreateArgs),
-    /// Claim tasks: this command line has them until it ends them or the claim runs out
+    /// Claim tasks, until they are ended or given back or the claim expires
     Claim(ClaimArgs),
-    /// End a task with a result
+    /// Complete a task with a result
     Complete {
         #[command(flatten)]
         word: WordArgs,
-        /// What came of it, as JSON
+        /// Result of the task, as JSON
         #[arg(long, value_name = "JSON")]
         result: Option<String>,
     },
-    /// Give a task back that could not be done this time: it is tried again
+    /// Give back a task that could not be done this time; it is tried again
     Nack {
         #[command(flatten)]
         word: WordArgs,
-        /// In how many seconds it is tried again; by the policy of its queue where it is missing
+        /// Seconds until the task is tried again; if missing, as the policy of its queue says
         #[arg(long, value_name = "SECONDS")]
         delay: Option<u64>,
-        /// The reason, for people
+        /// Why the task could not be done, for people
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Give a task up for good
+    /// Fail a task for good: it is not tried again
     Fail {
         #[command(flatten)]
         word: WordArgs,
-        /// The reason, for people
+        /// Why the task failed, for people
         #[arg(long)]
         error: String,
     },
     /// List tasks, newest first
     List(ListArgs),
-    /// Show one task, with what it works on and what came of it
+    /// Show one task with its payload, result and progress
     Show(OneArgs),
-    /// Cancel a task; a worker that has it may still end it for a minute
+    /// Cancel a task; a worker that has claimed it may still end it, for at most 60 seconds
     Cancel(OneArgs),
-    /// Send tasks again that failed, died or were cancelled
+    /// Redrive tasks that failed, are dead or were cancelled
     Redrive(RedriveArgs),
 }
 
@@ -61,21 +61,21 @@ pub(super) enum TaskVerb {
 pub(super) struct CreateArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// What the worker is to do: letters, digits and '_.:-'
+    /// Command of the task, which is its queue: letters, digits and '_.:-'
     command: String,
-    /// What the worker is given, as JSON
+    /// Payload of the task, as JSON
     #[arg(long, value_name = "JSON", default_value = "null")]
     payload: String,
-    /// 0 to 9; 9 goes first
+    /// Priority of the task, 0 to 9; 9 goes first
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
     priority: u8,
-    /// In how many seconds it is due
+    /// Seconds until the task is due
     #[arg(long, value_name = "SECONDS")]
     delay: Option<u64>,
-    /// After how many attempts it is dead; as its queue says where it is missing
+    /// Number of attempts after which the task is dead; if missing, the setting of its queue
     #[arg(long, value_name = "NUMBER")]
     max_attempts: Option<u32>,
-    /// Names this task: the same key makes no second one
+    /// Key of this request: a second request with the same key creates no second task
     #[arg(long)]
     key: Option<String>,
 }
@@ -84,16 +84,16 @@ pub(super) struct CreateArgs {
 pub(super) struct ClaimArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// The commands that are claimed
+    /// Commands whose tasks are claimed
     #[arg(required = true)]
     commands: Vec<String>,
-    /// The most tasks that are claimed
+    /// Maximum number of tasks to claim
     #[arg(long, default_value_t = 1)]
     count: u64,
-    /// How long the claim lasts, in seconds
+    /// Duration of the claim, in seconds
     #[arg(long, value_name = "SECONDS")]
     claim: Option<u64>,
-    /// How long to wait for a task, in seconds
+    /// Seconds to wait for a task
     #[arg(
         long,
         value_name = "SECONDS",
@@ -103,12 +103,12 @@ pub(super) struct ClaimArgs {
     wait: u64,
 }
 
-/// A word about a claimed task.
+/// A request about a claimed task.
 #[derive(Args, Debug)]
 pub(super) struct WordArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// The token from the answer that gave the task
+    /// The token of the claim, from the answer that handed out the task
     #[arg(value_parser = token)]
     token: ClaimToken,
 }
@@ -121,13 +121,13 @@ fn token(text: &str) -> Result<ClaimToken, String> {
 pub(super) struct ListArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Only tasks of this queue
+    /// Only tasks with this command
     #[arg(long)]
     command: Option<String>,
     /// Only tasks in this state
     #[arg(long, value_parser = words::word::<TaskState>(TaskState::ALL.iter().map(|word| word.as_str())))]
     state: Option<TaskState>,
-    /// Only what this filter means, such as 'state:dead since:-2h'
+    /// Only tasks that match this filter, such as 'state:dead since:-2h'; docs/filters.md describes filters
     #[arg(long, value_name = "FILTER")]
     query: Option<String>,
 }
@@ -149,16 +149,16 @@ pub(super) struct RedriveArgs {
     /// The id of one task
     #[arg(value_name = "TASK", value_parser = words::id::<TaskId>("tidings task list"))]
     id: Option<TaskId>,
-    /// Only tasks of this queue
+    /// Only tasks with this command
     #[arg(long, conflicts_with = "id")]
     command: Option<String>,
-    /// Only what this filter means
+    /// Only tasks that match this filter; docs/filters.md describes filters
     #[arg(long, value_name = "FILTER", conflicts_with = "id")]
     query: Option<String>,
-    /// All tasks of these states
+    /// Every task that failed, is dead or was cancelled
     #[arg(long, conflicts_with_all = ["id", "command", "query"])]
     all: bool,
-    /// Count them, and send none
+    /// Only count the tasks; redrive none
     #[arg(long, conflicts_with = "id")]
     dry_run: bool,
 }

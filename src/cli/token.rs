@@ -29,10 +29,10 @@ pub(super) enum TokenVerb {
         server: ServerArgs,
         /// A name that says what the token is for
         name: String,
-        /// Make a token of the staff with this role: viewer, operator, admin or one of the settings
+        /// Create a token of the staff with this role: viewer, operator, admin or a role of the settings
         #[arg(long, value_parser = role, conflicts_with = "for_app")]
         role: Option<String>,
-        /// Make a token of the staff with the permissions that are given
+        /// Create a token of the staff with the given permissions
         #[arg(long, conflicts_with = "for_app", requires = "permissions")]
         staff: bool,
         /// Narrow the token to this permission, such as watches:read or "*:read"; may be given several times
@@ -45,7 +45,7 @@ pub(super) enum TokenVerb {
         #[arg(long, value_name = "MOMENT")]
         expires_at: Option<String>,
     },
-    /// End a token, at once and for good
+    /// Revoke a token, at once and for good
     Revoke {
         #[command(flatten)]
         server: ServerArgs,

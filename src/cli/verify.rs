@@ -23,11 +23,11 @@ const BODY_MAX: u64 = 512 << 20;
 /// The secret that signatures are checked with.
 #[derive(Args, Clone, Debug)]
 pub struct SecretArgs {
-    /// The app's client_auth_key or its whsec_ form; better given by the environment or a file, because every
+    /// The app's client_auth_key or its whsec_ form; use the environment or a file instead, because every
     /// user of this machine can see arguments
     #[arg(long, env = "TIDINGS_SECRET", hide_env_values = true, value_parser = secret, value_name = "SECRET")]
     pub secret: Option<Secret>,
-    /// A file with one secret per line; several during a rotation
+    /// File with one secret per line; during a rotation it holds several
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }
@@ -69,19 +69,19 @@ impl SecretArgs {
 /// Checks the signatures of a webhook that was received.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
-    /// The body exactly as it was received; standard input without it, or as `-`
+    /// File with the body exactly as it was received; if missing or `-`, standard input
     #[arg(value_name = "BODY")]
     pub body: Option<PathBuf>,
-    /// A header as it was received, `Name: value`; once for each
+    /// A header as it was received, `Name: value`; repeat the option for each header
     #[arg(long = "header", short = 'H', value_name = "HEADER")]
     pub headers: Vec<String>,
-    /// A file with one header per line
+    /// File with one header per line
     #[arg(long, value_name = "FILE")]
     pub headers_file: Option<PathBuf>,
     /// The secret that the signatures are checked with.
     #[command(flatten)]
     pub secret: SecretArgs,
-    /// Accept timestamps that are more than five minutes from now
+    /// Accept timestamps that differ from now by more than five minutes
     #[arg(long)]
     pub ignore_age: bool,
     /// Prints the verdict as JSON; set from the option that every verb has.

@@ -66,7 +66,7 @@ pub struct WatchArgs {
     #[arg(value_name = "URL_OR_PATH")]
     repository: String,
     /// The branch, a pattern of branches ('release/*'), or refs by their full names (refs/notes/x,
-    /// 'refs/pull/*/head'); the default branch if not given
+    /// 'refs/pull/*/head'); if missing, the default branch
     #[arg(long)]
     branch: Option<String>,
     /// Only paths that match this glob (may be repeated)
@@ -78,19 +78,19 @@ pub struct WatchArgs {
     /// Deliver to this address instead of printing
     #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// A file with the signing key for --to; without it one is made and shown
+    /// File with the signing key for --to; if missing, a key is generated and shown
     #[arg(long, value_name = "FILE", requires = "to")]
     secret_file: Option<PathBuf>,
-    /// A file with the token for a private repository
+    /// File with the token for a private repository
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Deliver each commit as its own round instead of the net change
     #[arg(long)]
     every: bool,
-    /// End as soon as everything that is there now has been taken
+    /// End as soon as everything that the repository has now is delivered
     #[arg(long)]
     once: bool,
-    /// Keep the state here, and go on from it the next time
+    /// Keep the state in this folder, and continue from it the next time
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }

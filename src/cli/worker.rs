@@ -37,7 +37,7 @@ const EXTENSIONS: u64 = 3;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum WorkerVerb {
-    /// Claim tasks of some commands, and run a program for each
+    /// Claim tasks of the given commands, and run a program for each
     Start(StartArgs),
 }
 
@@ -53,11 +53,10 @@ pub(super) struct StartArgs {
     /// standard error as the reason
     #[arg(long, value_name = "PROGRAM")]
     exec: String,
-    /// How many tasks at once
+    /// Number of tasks at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
-    /// How long a claim lasts unless it is extended, in seconds; a worker that dies is noticed after that
-    /// time
+    /// Duration of a claim unless it is extended, in seconds; a worker that dies is noticed after this time
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..=3600))]
     claim: u64,
 }

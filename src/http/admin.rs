@@ -55,7 +55,7 @@ pub fn routes(of_apps: &[Route], measured: &Arc<Measured>) -> Vec<Route> {
     .concat()
 }
 
-/// The live supervision tree.
+/// Shows the supervision tree of this process, with the actors that run now.
 #[utoipa::path(get, path = "/api/admin/tree", tag = "admin", responses(
     (status = 200, body = Object)
 ))]
@@ -87,11 +87,11 @@ impl Mirror {
     }
 }
 
-/// The mirrors that take most of the disk, the largest first; measured now.
+/// Lists the mirrors, the largest first. Their sizes on disk are measured for each request.
 #[utoipa::path(get, path = "/api/admin/mirrors", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<Mirror>)))]
 async fn mirrors(front: Arc<Front>, request: Request) -> Answer {

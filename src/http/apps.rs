@@ -255,7 +255,7 @@ impl AppShown {
     }
 }
 
-/// Registers an app and answers with its token and signing key, which are shown only once.
+/// Registers an app. The answer has its token and signing key, which are shown only once.
 #[utoipa::path(post, path = "/api/apps/onboard", tag = "apps", request_body = Onboarding, responses(
     (status = 201, body = Onboarded)
 ))]
@@ -325,7 +325,7 @@ async fn same_name(front: &Front, request: &Request, name: &str) -> Result<Optio
     }))
 }
 
-/// The app that asks.
+/// Shows the app that sends the request.
 #[utoipa::path(get, path = "/api/app", tag = "apps", responses(
     (status = 200, body = AppShown)
 ))]
@@ -333,7 +333,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &AppShown::with_endpoint(&front, request.app()?).await?))
 }
 
-/// Changes the app that asks. What is changed counts from the next attempt on.
+/// Changes the settings of an app, from its next attempt on.
 #[utoipa::path(patch, path = "/api/app", tag = "apps", request_body = AppChange, responses(
     (status = 200, body = AppShown)
 ))]
@@ -382,14 +382,14 @@ fn refuse_to_carry_away(fields: &mut Fields, app: &App, access: &AccessPatch, ba
         return;
     }
     let detail = format!(
-        "is another origin, to which {} of this app would be sent: give it anew, take it away (null), or \
+        "is another origin, to which {} of this app would be sent: send new values, remove them (null), or \
          confirm with keep_endpoint_access",
         kept.join(" and ")
     );
     fields.refuse("base_url", detail);
 }
 
-/// Erases the app that asks with everything that is known of it.
+/// Erases the app that sends the request, and everything that is stored about it.
 #[utoipa::path(delete, path = "/api/app", tag = "apps", responses((status = 204)))]
 async fn erase_self(front: Arc<Front>, request: Request) -> Answer {
     erase(&front, &request.app()?.id).await

@@ -69,9 +69,9 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-/// Leads a browser to the dashboard. Others find nothing here.
+/// Redirects a browser (`Accept: text/html`) to the dashboard. Other clients get 404.
 #[utoipa::path(get, path = "/", tag = "dashboard", responses(
-    (status = 303, description = "Where the dashboard is."),
+    (status = 303, description = "Redirect to `/dashboard/`."),
 ))]
 async fn root(_front: Arc<Front>, request: Request) -> Answer {
     let accepts = request.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
@@ -81,9 +81,9 @@ async fn root(_front: Arc<Front>, request: Request) -> Answer {
     Err(Problem::new(Kind::NO_PAGE))
 }
 
-/// Leads to the dashboard.
+/// Redirects to the dashboard at `/dashboard/`.
 #[utoipa::path(get, path = "/dashboard", tag = "dashboard", responses(
-    (status = 308, description = "Where it is.")
+    (status = 308, description = "Redirect to `/dashboard/`.")
 ))]
 async fn entrance(_front: Arc<Front>, _request: Request) -> Answer {
     Ok(led(StatusCode::PERMANENT_REDIRECT))
@@ -98,7 +98,7 @@ fn led(status: StatusCode) -> Response {
 
 /// The first page of the dashboard.
 #[utoipa::path(get, path = "/dashboard/", tag = "dashboard", responses(
-    (status = 200, description = "The page.")
+    (status = 200, description = "The HTML page.")
 ))]
 async fn overview(_front: Arc<Front>, request: Request) -> Answer {
     frame(&request, StatusCode::OK)
@@ -106,8 +106,8 @@ async fn overview(_front: Arc<Front>, request: Request) -> Answer {
 
 /// A page of the dashboard.
 #[utoipa::path(get, path = "/dashboard/{page}", tag = "dashboard", params(("page" = String, Path)), responses(
-    (status = 200, description = "The page."),
-    (status = 404, description = "There is no such page, which the page says itself.")
+    (status = 200, description = "The HTML page."),
+    (status = 404, description = "The page does not exist. The body is an HTML page that says so.")
 ))]
 async fn page(_front: Arc<Front>, request: Request) -> Answer {
     let name = request.parameters.first().map_or("", String::as_str);
@@ -116,10 +116,11 @@ async fn page(_front: Arc<Front>, request: Request) -> Answer {
     frame(&request, status)
 }
 
-/// A script or style of the dashboard.
+/// A script or style sheet of the dashboard.
 #[utoipa::path(get, path = "/dashboard/assets/{version}/{file}", tag = "dashboard",
     params(("version" = String, Path), ("file" = String, Path)),
-    responses((status = 200, description = "The file."), (status = 304, description = "It is the same.")))]
+    responses((status = 200, description = "The content of the file."),
+        (status = 304, description = "The file still has the `ETag` of `If-None-Match`.")))]
 async fn file(_front: Arc<Front>, request: Request) -> Answer {
     let (version, name) = request.parameters.split_first().ok_or_else(|| Problem::new(Kind::NO_PAGE))?;
     let name = name.join("/");
@@ -128,10 +129,11 @@ async fn file(_front: Arc<Front>, request: Request) -> Answer {
     answer(&request.headers, content_type(&name), found, if is_kept { FOR_GOOD } else { ASK_AGAIN })
 }
 
-/// A script of a folder of the dashboard.
+/// A script in a folder of the dashboard.
 #[utoipa::path(get, path = "/dashboard/assets/{version}/{folder}/{file}", tag = "dashboard",
     params(("version" = String, Path), ("folder" = String, Path), ("file" = String, Path)),
-    responses((status = 200, description = "The file."), (status = 304, description = "It is the same.")))]
+    responses((status = 200, description = "The content of the file."),
+        (status = 304, description = "The file still has the `ETag` of `If-None-Match`.")))]
 #[expect(dead_code, reason = "it describes the second place of files; the handler is that of the first")]
 async fn file_of_folder() {}
 

@@ -97,23 +97,32 @@ impl DeadLetterShown {
     }
 }
 
-/// The app's dead letters, newest first.
+/// Lists the dead letters of the app, newest first.
 #[utoipa::path(get, path = "/api/dead-letters", tag = "dead letters",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
-        ("status" = Option<String>, Query, description = "only letters that stand there"),
-        ("repository_id" = Option<String>, Query, description = "only of this repository"),
-        ("path" = Option<String>, Query, description = "only of this path"),
-        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
-        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
-        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
-        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
+        ("status" = Option<String>, Query, description = "Only dead letters with this status: `open`, \
+            `redrive_requested`, `redriven`, `superseded` or `dismissed`."),
+        ("repository_id" = Option<String>, Query, description = "Only changes of this repository \
+            (`repo_...`)."),
+        ("path" = Option<String>, Query, description = "Only changes of this path."),
+        ("path_base64" = Option<String>, Query, description = "Only changes of this path, given as base64 of \
+            its raw bytes."),
+        ("path_prefix" = Option<String>, Query, description = "Only changes of paths that begin with this \
+            text."),
+        ("path_glob" = Option<String>, Query, description = "Only changes of paths that match this glob, \
+            written as in `include`."),
+        ("kind" = Option<String>, Query, description = "Only changes of this operation: `create`, `update` \
+            or `delete`."),
         ("reason" = Option<String>, Query,
-            description = "`rejected`, `failing`, `content_unavailable` or `skipped`"),
-        ("from" = Option<String>, Query, description = "given up at this moment (RFC 3339) or later"),
-        ("to" = Option<String>, Query, description = "given up before this moment"),
+            description = "Only changes parked for this reason: `rejected`, `failing`, `content_unavailable` \
+                or `skipped`."),
+        ("from" = Option<String>, Query, description = "Only changes parked at this time (RFC 3339) or \
+            later."),
+        ("to" = Option<String>, Query, description = "Only changes parked before this time (RFC 3339)."),
     ),
     responses(
         (status = 200, body = Page<DeadLetterShown>)
@@ -147,7 +156,7 @@ struct DeadLetterDetail {
     attempts: Vec<AttemptShown>,
 }
 
-/// Shows one dead letter, by its id.
+/// Shows the dead letter with this id.
 #[utoipa::path(get, path = "/api/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)),
     responses(

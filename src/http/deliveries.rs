@@ -383,26 +383,33 @@ async fn searched(
     Ok((search.page, mark))
 }
 
-/// The app's deliveries, the newest round first. What waits and was never tried is shown where it is
-/// asked for (`status=pending`).
+/// Lists the deliveries of the app, the newest round first. Changes that were never attempted are listed only
+/// on request, for example with `status=pending`.
 #[utoipa::path(get, path = "/api/deliveries", tag = "deliveries",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
         ("status" = Option<String>, Query,
-            description = "`delivered`, `parked`, `failed`, `pending` or `dropped`; what was tried where it \
-                is missing"),
-        ("repository_id" = Option<String>, Query, description = "only of this repository"),
-        ("path" = Option<String>, Query, description = "only of this path"),
-        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
-        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
-        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
-        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
-        ("id" = Option<String>, Query, description = "only this delivery"),
+            description = "Only deliveries in this state: `delivered`, `parked`, `failed`, `pending` or \
+                `dropped`. Default: the first three."),
+        ("repository_id" = Option<String>, Query, description = "Only changes of this repository \
+            (`repo_...`)."),
+        ("path" = Option<String>, Query, description = "Only changes of this path."),
+        ("path_base64" = Option<String>, Query, description = "Only changes of this path, given as base64 of \
+            its raw bytes."),
+        ("path_prefix" = Option<String>, Query, description = "Only changes of paths that begin with this \
+            text."),
+        ("path_glob" = Option<String>, Query, description = "Only changes of paths that match this glob, \
+            written as in `include`."),
+        ("kind" = Option<String>, Query, description = "Only changes of this operation: `create`, `update` \
+            or `delete`."),
+        ("id" = Option<String>, Query, description = "Only the delivery with this id."),
         ("from" = Option<String>, Query,
-            description = "settled, or tried last, at this moment (RFC 3339) or later"),
-        ("to" = Option<String>, Query, description = "settled, or tried last, before this moment"),
+            description = "Only deliveries settled, or last attempted, at this time (RFC 3339) or later."),
+        ("to" = Option<String>, Query, description = "Only deliveries settled, or last attempted, before \
+            this time (RFC 3339)."),
     ),
     responses((status = 200, body = Deliveries)))]
 async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
@@ -461,6 +468,6 @@ fn delivery_id(text: &str) -> Result<DeliveryId, Problem> {
     let is_id = text.strip_prefix("dlv_").is_some_and(|rest| {
         rest.len() == 52 && rest.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
     });
-    let malformed = || Problem::malformed("id is that of a delivery: dlv_ and 52 letters and digits");
+    let malformed = || Problem::malformed("id must be the id of a delivery: dlv_ and 52 letters and digits");
     is_id.then(|| DeliveryId::from_stored(text.to_owned())).ok_or_else(malformed)
 }

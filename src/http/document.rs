@@ -54,7 +54,7 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
         }
         operation.operation_id = Some(operation_id(&method, &template));
         for (statuses, description) in
-            [("4XX", "The request cannot be served."), ("5XX", "The server cannot.")]
+            [("4XX", "The request is refused; the body names the reason."), ("5XX", "The server failed.")]
         {
             operation.responses.responses.insert(statuses.to_owned(), RefOr::T(problem(description)));
         }
@@ -74,7 +74,7 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
     let (webhooks, schemas) = webhooks::webhooks();
     components = components.schemas_from_iter(schemas);
     let here =
-        ServerBuilder::new().url("/").description(Some("The server that gives this document.")).build();
+        ServerBuilder::new().url("/").description(Some("The server that serves this document.")).build();
     OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
@@ -131,11 +131,11 @@ fn idempotency_key() -> Parameter {
         .required(Required::False)
         .schema(Some(schema))
         .description(Some(
-            "Names this request, in visible ASCII characters. Sent again under the same key it has no second \
-             effect and is answered as the first time (`idempotent-replayed: true`), for 7 days, \
-             and among the last 10,000 of its owner; 409 while the first still runs, or if the key was used \
-             for another request. Without a token a key has at least \
-             32 random characters.",
+            "Key of this request, in visible ASCII characters. A repeated request with the same key has no \
+             second effect and gets the first answer again (`idempotent-replayed: true`), for 7 days and \
+             among the last 10,000 keys of its owner. 409 while the first request runs, or if the key was \
+             used for another request. A key of a request without a token must have at least 32 random \
+             characters.",
         ))
         .build()
 }

@@ -113,7 +113,7 @@ impl Downloads {
 
 fn busy() -> Problem {
     Problem::new(Kind::CONTENT_UNAVAILABLE)
-        .with_detail("too much is being downloaded just now")
+        .with_detail("other downloads take all memory for downloads now")
         .retry_after(RETRY_AFTER_SECONDS)
 }
 

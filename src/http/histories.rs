@@ -197,7 +197,7 @@ impl Unread {
         if is_ended && (is_gone || error.is_of_the_object()) {
             info!(round.number = round, code = error.code(), %error,
                 "a round of before is not shown: its trees cannot be read");
-            return Self::gone("the mirror no longer has the trees that it was made of");
+            return Self::gone("the mirror no longer has the trees of the round");
         }
         Self::failed(error)
     }

@@ -71,65 +71,69 @@ struct HookAnswer {
     reason: &'static str,
 }
 
-/// A hook of GitHub, proved by `X-Hub-Signature-256`: JSON, or a form with the JSON in `payload`.
+/// Receives a webhook of GitHub, authenticated by `X-Hub-Signature-256`. The body is JSON, or a form with the
+/// JSON in `payload`.
 #[utoipa::path(post, path = "/hooks/github", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of \
-        its body), or nothing that anybody watches"),
-    (status = 202, body = HookAnswer, description = "the repository is polled soon")
+    (status = 200, body = HookAnswer, description = "The webhook repeats an earlier one (the same delivery \
+        id, or the same body within 10 seconds), or names nothing that any app watches."),
+    (status = 202, body = HookAnswer, description = "The repository is scanned soon.")
 ))]
 async fn github(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
     receive(&front, &bounds, request).await
 }
 
-/// A hook of GitLab, proved by `X-Gitlab-Token` or by the headers of Standard Webhooks.
+/// Receives a webhook of GitLab, authenticated by `X-Gitlab-Token` or by the headers of Standard Webhooks.
 #[utoipa::path(post, path = "/hooks/gitlab", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of \
-        its body), or nothing that anybody watches"),
-    (status = 202, body = HookAnswer, description = "the repository is polled soon")
+    (status = 200, body = HookAnswer, description = "The webhook repeats an earlier one (the same delivery \
+        id, or the same body within 10 seconds), or names nothing that any app watches."),
+    (status = 202, body = HookAnswer, description = "The repository is scanned soon.")
 ))]
 async fn gitlab(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
     receive(&front, &bounds, request).await
 }
 
-/// A hook of Gitea or Forgejo, proved by `X-Gitea-Signature`, `X-Forgejo-Signature` or
-/// `X-Hub-Signature-256`: JSON, or a form with the JSON in `payload`.
+/// Receives a webhook of Gitea or Forgejo, authenticated by `X-Gitea-Signature`, `X-Forgejo-Signature` or
+/// `X-Hub-Signature-256`. The body is JSON, or a form with the JSON in `payload`.
 #[utoipa::path(post, path = "/hooks/gitea", tag = "hooks", request_body = Object, responses(
-    (status = 200, body = HookAnswer, description = "a repetition (of the delivery, or within ten seconds of \
-        its body), or nothing that anybody watches"),
-    (status = 202, body = HookAnswer, description = "the repository is polled soon")
+    (status = 200, body = HookAnswer, description = "The webhook repeats an earlier one (the same delivery \
+        id, or the same body within 10 seconds), or names nothing that any app watches."),
+    (status = 202, body = HookAnswer, description = "The repository is scanned soon.")
 ))]
 async fn gitea(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
     receive(&front, &bounds, request).await
 }
 
-/// A hook of GitHub for one app, proved as at `/hooks/github` with the secret of this hook. It wakes what the
-/// app watches.
+/// Receives a webhook of GitHub for one app, authenticated as at `/hooks/github`, but with the secret of this
+/// hook. Only watches of this app are scanned.
 #[utoipa::path(post, path = "/hooks/github/{id}", tag = "hooks", params(("id" = String, Path)),
     request_body = Object, responses(
-        (status = 200, body = HookAnswer, description = "a repetition, or nothing that the app watches"),
-        (status = 202, body = HookAnswer, description = "the repository is polled soon")
+        (status = 200, body = HookAnswer, description = "The webhook repeats an earlier one, or names \
+            nothing that the app watches."),
+        (status = 202, body = HookAnswer, description = "The repository is scanned soon.")
     ))]
 async fn app_github(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
     receive_for_app(&front, &bounds, request).await
 }
 
-/// A hook of GitLab for one app, proved as at `/hooks/gitlab` with the secret of this hook. It wakes what the
-/// app watches.
+/// Receives a webhook of GitLab for one app, authenticated as at `/hooks/gitlab`, but with the secret of this
+/// hook. Only watches of this app are scanned.
 #[utoipa::path(post, path = "/hooks/gitlab/{id}", tag = "hooks", params(("id" = String, Path)),
     request_body = Object, responses(
-        (status = 200, body = HookAnswer, description = "a repetition, or nothing that the app watches"),
-        (status = 202, body = HookAnswer, description = "the repository is polled soon")
+        (status = 200, body = HookAnswer, description = "The webhook repeats an earlier one, or names \
+            nothing that the app watches."),
+        (status = 202, body = HookAnswer, description = "The repository is scanned soon.")
     ))]
 async fn app_gitlab(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
     receive_for_app(&front, &bounds, request).await
 }
 
-/// A hook of Gitea or Forgejo for one app, proved as at `/hooks/gitea` with the secret of this hook. It wakes
-/// what the app watches.
+/// Receives a webhook of Gitea or Forgejo for one app, authenticated as at `/hooks/gitea`, but with the
+/// secret of this hook. Only watches of this app are scanned.
 #[utoipa::path(post, path = "/hooks/gitea/{id}", tag = "hooks", params(("id" = String, Path)),
     request_body = Object, responses(
-        (status = 200, body = HookAnswer, description = "a repetition, or nothing that the app watches"),
-        (status = 202, body = HookAnswer, description = "the repository is polled soon")
+        (status = 200, body = HookAnswer, description = "The webhook repeats an earlier one, or names \
+            nothing that the app watches."),
+        (status = 202, body = HookAnswer, description = "The repository is scanned soon.")
     ))]
 async fn app_gitea(front: Arc<Front>, bounds: Arc<Bounds>, request: Request) -> Answer {
     receive_for_app(&front, &bounds, request).await
@@ -349,7 +353,7 @@ async fn refuse_with(
         }
         ReceiptReason::WrongTime => refused.with_detail("the hook was signed too long ago, or in the future"),
         ReceiptReason::Unreadable => Problem::malformed("the hook is genuine, but its body cannot be read"),
-        _ => refused.with_detail("no secret of this address proves this body"),
+        _ => refused.with_detail("the body matches no secret of this address"),
     }
 }
 

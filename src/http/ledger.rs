@@ -66,18 +66,20 @@ pub(super) fn staff_routes(places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<R
     of_all::routes(places, lifecycle)
 }
 
-/// What happened to this app: its newest entries first.
+/// Lists the ledger of the app, newest entry first.
 #[utoipa::path(get, path = "/api/ledger", tag = "ledger",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
-        ("type" = Option<String>, Query, description = "only entries of these types, separated by commas"),
-        ("repository_id" = Option<String>, Query, description = "only what happened to this watch"),
-        ("subject" = Option<String>, Query, description = "only what happened to this source, branch, watch, \
-            sink or app, by its id"),
-        ("since" = Option<String>, Query, description = "not before this moment (RFC 3339)"),
-        ("until" = Option<String>, Query, description = "before this moment (RFC 3339)"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
+        ("type" = Option<String>, Query, description = "Only entries of these types, separated by commas."),
+        ("repository_id" = Option<String>, Query, description = "Only entries about this watch \
+            (`repo_...`)."),
+        ("subject" = Option<String>, Query, description = "Only entries about this source, branch, watch, \
+            sink or app, by its id."),
+        ("since" = Option<String>, Query, description = "Only entries from this time (RFC 3339) on."),
+        ("until" = Option<String>, Query, description = "Only entries before this time (RFC 3339)."),
     ),
     responses((status = 200, body = Page<EntryShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -92,23 +94,26 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// What happens to this app, as server-sent events: each with the type of its entry, and the entry as in the
-/// list. From now on, or behind an entry that was seen; `gap` says that entries before the next one are not
-/// kept any more.
+/// Follows the ledger of the app as server-sent events, from now on or after a given entry. The type of each
+/// event is the type of its entry; the data is the entry as the list shows it. The event `gap` says that the
+/// entries before the next one are no longer stored.
 #[utoipa::path(get, path = "/api/ledger/follow", tag = "ledger",
     params(
-        ("after" = Option<String>, Query, description = "the id of the last entry that was seen, or \
-            `beginning`; the present where it is missing"),
-        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
-        ("type" = Option<String>, Query, description = "only entries of these types, separated by commas"),
-        ("repository_id" = Option<String>, Query, description = "only what happened to this watch"),
-        ("subject" = Option<String>, Query, description = "only what happened to this subject"),
-        ("Last-Event-ID" = Option<String>, Header, description = "the same as `after`; goes before it"),
+        ("after" = Option<String>, Query, description = "Id of the last entry that the caller has, or \
+            `beginning`. Default: new entries only."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
+        ("type" = Option<String>, Query, description = "Only entries of these types, separated by commas."),
+        ("repository_id" = Option<String>, Query, description = "Only entries about this watch \
+            (`repo_...`)."),
+        ("subject" = Option<String>, Query, description = "Only entries about this source, branch, watch, \
+            sink or app, by its id."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The same as `after`. Overrides `after`."),
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 429, description = "the caller, or all callers together, have as many tails as they may \
-            have")
+        (status = 429, description = "The caller has 8 event streams open already, or the server has reached \
+            its limit for all callers.")
     ))]
 async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer {
     let app = request.app()?.id.clone();

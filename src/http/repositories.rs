@@ -362,12 +362,13 @@ async fn announce(front: &Front, watch: &Watch) {
     front.handle.refresh(&watch.app).await;
 }
 
-/// The app's repositories, oldest first.
+/// Lists the repositories of the app, oldest first.
 #[utoipa::path(get, path = "/api/repositories", tag = "repositories",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
     ),
     responses(
         (status = 200, body = Page<Repository>)
@@ -392,7 +393,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// One repository of the app.
+/// Shows one repository of the app.
 #[utoipa::path(get, path = "/api/repositories/{id}", tag = "repositories",
     params(("id" = String, Path)), responses(
     (status = 200, body = Repository)

@@ -128,8 +128,8 @@ impl SessionShown {
     }
 }
 
-/// Signs a browser in with a token, for eight hours: the answer sets a cookie that stands for the token. The
-/// request comes from a page of this server.
+/// Signs a browser in with a token, for 8 hours. The answer sets a cookie that stands for the token. The
+/// request must come from a page of this server.
 #[utoipa::path(post, path = "/api/session", tag = "dashboard", request_body = SignIn, responses(
     (status = 201, body = SessionShown)
 ))]
@@ -146,7 +146,7 @@ async fn sign_in(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) ->
     let known = request.recheck.known(Access::Anybody, &headers, request.client).await?;
     let token_id = token_of(&known.actor).ok_or_else(|| {
         Problem::new(Kind::INVALID_TOKEN)
-            .with_detail("a token of the identity provider opens the API, and no session yet")
+            .with_detail("a token of the identity provider is valid for the API, but not for a session")
     })?;
     let (now, random) = (front.clock.now(), front.random.as_ref());
     let secret = Token::generate(SESSION_PREFIX, random);
@@ -203,7 +203,7 @@ fn token_of(actor: &str) -> Option<Option<TokenId>> {
     }
 }
 
-/// Who is signed in, or whose token came with the request.
+/// Shows who is signed in, or the owner of the token that the request carries.
 #[utoipa::path(get, path = "/api/session", tag = "dashboard", responses((status = 200, body = SessionShown)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
     let session = match session::of_cookie(&request.headers) {

@@ -62,20 +62,21 @@ struct Version {
     build_date: &'static str,
 }
 
-/// The time here, and since when this process runs.
+/// Shows the time of the server and how long the process has run.
 #[utoipa::path(get, path = "/health", tag = "status", responses((status = 200, body = Health)))]
 async fn health(front: Arc<Front>, lifecycle: Lifecycle, _request: Request) -> Answer {
     let health = Health { timestamp: iso(front.clock.now()), uptime: lifecycle.uptime_seconds() };
     Ok(json(StatusCode::OK, &health))
 }
 
-/// Whether this process answers at all.
+/// Answers 200 as long as the process runs.
 #[utoipa::path(get, path = "/livez", tag = "status", responses((status = 200, body = Condition)))]
 async fn alive(_front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Condition { status: "ok" }))
 }
 
-/// Whether this process takes work: the database answers and took the last write, and no stop was asked for.
+/// Answers 200 if the process takes work: the database answers and took the last write, and the server is not
+/// stopping.
 #[utoipa::path(get, path = "/readyz", tag = "status", responses(
     (status = 200, body = Condition)
 ))]
@@ -87,7 +88,7 @@ async fn ready(front: Arc<Front>, lifecycle: Lifecycle, _request: Request) -> An
     Ok(json(StatusCode::OK, &Condition { status: "ok" }))
 }
 
-/// The version of the running server, and how it was built.
+/// Shows the version of the running server, and how it was built.
 #[utoipa::path(get, path = "/version", tag = "status", responses((status = 200, body = Version)))]
 async fn version(_front: Arc<Front>, _request: Request) -> Answer {
     let version = Version {

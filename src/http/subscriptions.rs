@@ -212,12 +212,13 @@ async fn changed(
     shown(front, &next).await
 }
 
-/// The subscriptions of this app, oldest first.
+/// Lists the subscriptions of the app, oldest first.
 #[utoipa::path(get, path = "/api/subscriptions", tag = "subscriptions",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
     ),
     responses((status = 200, body = Page<SubscriptionShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -234,13 +235,13 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page(found, limit, &list, |one| one.id.to_string(), of)))
 }
 
-/// Makes a subscription: the entries of the ledger that its filter means are sent to its sink, in their
-/// order, each until the sink took or refused it. An app has at most 100.
+/// Creates a subscription: the ledger entries that match its filter are sent to its sink in order, each until
+/// the sink accepts or refuses it. An app has at most 100 subscriptions.
 #[utoipa::path(post, path = "/api/subscriptions", tag = "subscriptions", request_body = SubscriptionRequest,
     responses(
         (status = 201, body = SubscriptionShown),
-        (status = 409, description = "the name is taken, the app has 100 subscriptions, or a replica of an \
-            older version is alive")
+        (status = 409, description = "The name is taken, the app has 100 subscriptions already, or a replica \
+            runs an older version.")
     ))]
 async fn create(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?.id.clone();
@@ -267,7 +268,7 @@ async fn create(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::CREATED, &made))
 }
 
-/// One subscription, by its id or its name.
+/// Shows the subscription with this id or name.
 #[utoipa::path(get, path = "/api/subscriptions/{id}", tag = "subscriptions", params(("id" = String, Path)),
     responses((status = 200, body = SubscriptionShown)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
@@ -275,13 +276,13 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &shown(&front, &found).await?))
 }
 
-/// Changes a subscription; what is not named stays. Its signing key stays, too. With `sink` its next message
-/// is tried at once.
+/// Changes the given fields of a subscription. Its signing key stays the same. If `sink` is given, the next
+/// message is tried at once.
 #[utoipa::path(patch, path = "/api/subscriptions/{id}", tag = "subscriptions", params(("id" = String, Path)),
     request_body = SubscriptionChange,
     responses(
         (status = 200, body = SubscriptionShown),
-        (status = 409, description = "the name is taken")
+        (status = 409, description = "The name is taken.")
     ))]
 async fn change(front: Arc<Front>, request: Request) -> Answer {
     let found = named(&front, &request).await?;
@@ -290,7 +291,7 @@ async fn change(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &changed(&front, &request, &patch).await?))
 }
 
-/// Removes a subscription with its sink and what is known of its tries.
+/// Removes a subscription, its sink and the record of its attempts.
 #[utoipa::path(delete, path = "/api/subscriptions/{id}", tag = "subscriptions",
     params(("id" = String, Path)), responses((status = 204)))]
 async fn remove(front: Arc<Front>, request: Request) -> Answer {

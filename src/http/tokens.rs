@@ -158,7 +158,7 @@ impl TokenShown {
     }
 }
 
-/// Makes another token for the app that asks.
+/// Creates another token for the app.
 #[utoipa::path(post, path = "/api/app/tokens", tag = "apps", request_body = TokenRequest, responses(
     (status = 201, body = TokenShown)
 ))]
@@ -170,11 +170,11 @@ async fn create(front: Arc<Front>, request: Request) -> Answer {
     make(&front, &request, fields, wanted, name, expires_at).await
 }
 
-/// The tokens of the app that asks, oldest first.
+/// Lists the tokens of the app, oldest first.
 #[utoipa::path(get, path = "/api/app/tokens", tag = "apps",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<TokenShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -183,7 +183,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     listed(&front, &request, &TokensOf::App(app), &list).await
 }
 
-/// Ends a token of the app that asks, at once and for good.
+/// Revokes a token of the app, at once and for good.
 #[utoipa::path(delete, path = "/api/app/tokens/{id}", tag = "apps", params(("id" = String, Path)),
     responses((status = 204)))]
 async fn revoke(front: Arc<Front>, request: Request) -> Answer {
@@ -202,18 +202,18 @@ async fn create_staff(front: Arc<Front>, request: Request) -> Answer {
     make(&front, &request, fields, wanted, name, expires_at).await
 }
 
-/// The tokens of the staff, oldest first. The admin token of the server itself is none of them.
+/// Lists the tokens of the staff, oldest first. The admin token of the server itself is not listed.
 #[utoipa::path(get, path = "/api/admin/tokens", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<TokenShown>)))]
 async fn list_staff(front: Arc<Front>, request: Request) -> Answer {
     listed(&front, &request, &TokensOf::Staff, STAFF).await
 }
 
-/// Ends a token of the staff, at once and for good.
+/// Revokes a token of the staff, at once and for good.
 #[utoipa::path(delete, path = "/api/admin/tokens/{id}", tag = "admin", params(("id" = String, Path)),
     responses((status = 204)))]
 async fn revoke_staff(front: Arc<Front>, request: Request) -> Answer {

@@ -11,16 +11,16 @@ use super::super::{Context, Failure, client::ServerArgs, output::table, query::Q
 pub(in crate::cli) struct LettersArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Only of this app, by its id or name
+    /// Only letters of this app, by its id or name
     #[arg(long, value_name = "APP")]
     of: Option<String>,
     /// Only letters in this state: open, redrive_requested, redriven, superseded or dismissed
     #[arg(long, default_value = "open")]
     status: LetterStatus,
-    /// Only letters of this reason: rejected, failing, content_unavailable or skipped
+    /// Only letters parked for this reason: rejected, failing, content_unavailable or skipped
     #[arg(long)]
     reason: Option<ParkReason>,
-    /// Only create, update or delete
+    /// Only letters of this operation: create, update or delete
     #[arg(long)]
     kind: Option<Operation>,
     /// Only letters of this path
@@ -35,7 +35,7 @@ pub(in crate::cli) struct LettersArgs {
     /// Only changes parked at this moment (RFC 3339) or later
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     from: Option<String>,
-    /// Only changes parked before this moment
+    /// Only changes parked before this moment (RFC 3339)
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     to: Option<String>,
     #[command(flatten)]

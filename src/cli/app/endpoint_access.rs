@@ -21,7 +21,7 @@ const INPUT_BYTES_MAX: u64 = 64 << 10;
 /// Arguments for header fields of the app's choice (`headers`).
 #[derive(Args, Debug)]
 pub(in crate::cli) struct HeaderArgs {
-    /// A header field of each request, its value in a file (`-`: standard input); may be repeated
+    /// Header field to send with each request, its value in a file (`-`: standard input); may be repeated
     #[arg(long, value_name = "NAME=FILE")]
     header_file: Vec<String>,
 }
@@ -29,26 +29,26 @@ pub(in crate::cli) struct HeaderArgs {
 /// Arguments for the credentials of the endpoint (`endpoint_auth` of an app, `auth` of a sink).
 #[derive(Args, Debug)]
 pub(in crate::cli) struct AuthArgs {
-    /// User of HTTP basic authentication; the password is the auth secret
+    /// User name for HTTP basic authentication; the password is the auth secret
     #[arg(long, value_name = "USER", group = "auth")]
     basic: Option<String>,
-    /// Bearer authentication; the token is the auth secret
+    /// Use bearer authentication; the token is the auth secret
     #[arg(long, group = "auth")]
     bearer: bool,
-    /// Client of an OAuth 2.0 token server; its secret is the auth secret
+    /// Client id at an OAuth 2.0 token server; the client secret is the auth secret
     #[arg(long, value_name = "ID", group = "auth", requires = "oauth2_token_url")]
     oauth2_client: Option<String>,
-    /// The address of the token server
+    /// Address of the OAuth 2.0 token server
     #[arg(long, value_name = "URL", requires = "oauth2_client")]
     oauth2_token_url: Option<String>,
-    /// The scope that tokens are asked for
+    /// Scope to request tokens for
     #[arg(long, value_name = "SCOPE", requires = "oauth2_client")]
     oauth2_scope: Option<String>,
-    /// The audience that tokens are for
+    /// Audience to request tokens for
     #[arg(long, value_name = "AUDIENCE", requires = "oauth2_client")]
     oauth2_audience: Option<String>,
-    /// File that holds the auth secret (`-`: standard input); else the variable
-    /// TIDINGS_ENDPOINT_SECRET has it
+    /// File that holds the auth secret (`-`: standard input); without this option the variable
+    /// TIDINGS_ENDPOINT_SECRET holds it
     #[arg(long, value_name = "FILE", requires = "auth")]
     auth_secret_file: Option<PathBuf>,
 }

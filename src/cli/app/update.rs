@@ -19,11 +19,11 @@ pub(in crate::cli) struct UpdateArgs {
     /// Let the app pull its changes: Tidings sends nothing
     #[arg(long, conflicts_with = "base_url")]
     pull: bool,
-    /// Send header fields, credentials and client certificate to the new URL as well, although it is
-    /// elsewhere
+    /// Also send header fields, credentials and client certificate to the new URL if it has another scheme,
+    /// host or port
     #[arg(long, requires = "base_url")]
     keep_endpoint_access: bool,
-    /// Change nothing unless the endpoint takes a test delivery
+    /// Change nothing unless the endpoint accepts a test delivery
     #[arg(long)]
     test_first: bool,
     /// Send nothing to the app from now on
@@ -49,66 +49,66 @@ pub(in crate::cli) struct UpdateArgs {
 /// The fields of `delivery`.
 #[derive(Args, Debug)]
 struct DeliveryArgs {
-    /// Whether sends of one branch may overlap
+    /// Whether attempts of one branch may overlap
     #[arg(long, value_parser = PossibleValuesParser::new(["strict", "phased"]))]
     order: Option<String>,
-    /// Most attempts in flight per branch (phased)
+    /// Maximum number of attempts in flight per branch (phased)
     #[arg(long, value_name = "COUNT")]
     max_in_flight: Option<u32>,
-    /// Most attempts in flight over all branches
+    /// Maximum number of attempts in flight over all branches
     #[arg(long, value_name = "COUNT")]
     max_concurrent: Option<u32>,
-    /// Most requests in any second
+    /// Maximum number of requests in any second
     #[arg(long, value_name = "COUNT", value_parser = words::rate)]
     rate: Option<u32>,
     /// The format of bodies
     #[arg(long, value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
     format: Option<String>,
-    /// How the wait between tries grows
+    /// How the wait between attempts grows
     #[arg(
         long,
         value_parser = PossibleValuesParser::new(RetryPolicy::ALL.iter().map(|policy| policy.as_str()))
     )]
     retry_policy: Option<String>,
-    /// The first wait, in milliseconds
+    /// Wait after the first failed attempt, in milliseconds
     #[arg(long, value_name = "MS")]
     retry_base_ms: Option<u64>,
-    /// The longest wait, in milliseconds
+    /// Longest wait between attempts, in milliseconds
     #[arg(long, value_name = "MS")]
     retry_cap_ms: Option<u64>,
-    /// How long endpoint failures are retried, in milliseconds
+    /// How long failures of the endpoint are retried, in milliseconds
     #[arg(long, value_name = "MS")]
     retry_window_ms: Option<u64>,
-    /// Send many changes in one request, at most this number
+    /// Send several changes in one request, at most this number
     #[arg(long, value_name = "COUNT")]
     batch_count: Option<u32>,
-    /// Most bytes of a batch
+    /// Maximum size of a batch, in bytes
     #[arg(long, value_name = "BYTES")]
     batch_bytes: Option<u64>,
-    /// How long a batch that is not full waits, in milliseconds
+    /// How long a batch that is not full waits for more changes, in milliseconds
     #[arg(long, value_name = "MS")]
     batch_linger_ms: Option<u64>,
     /// Send one change in each request
     #[arg(long, conflicts_with_all = ["batch_count", "batch_bytes", "batch_linger_ms"])]
     no_batch: bool,
-    /// Whether /synced follows each round
+    /// Whether to send /synced after each round
     #[arg(long, value_name = "BOOL")]
     synced: Option<bool>,
-    /// Whether /resync announces each resync
+    /// Whether to send /resync before each resync
     #[arg(long, value_name = "BOOL")]
     resync: Option<bool>,
-    /// Whether /sync_recovered is sent
+    /// Whether to send /sync_recovered when a repository can be read again
     #[arg(long, value_name = "BOOL")]
     sync_recovered: Option<bool>,
-    /// The app keeps branches apart (by event.cursor), so patterns may be watched
+    /// Whether the app tells branches apart (by event.cursor), so that it may watch patterns
     #[arg(long, value_name = "BOOL")]
     multi_branch: Option<bool>,
     #[command(flatten)]
     headers: HeaderArgs,
-    /// Takes a header field away; may be repeated
+    /// Remove a header field; may be repeated
     #[arg(long, value_name = "NAME")]
     remove_header: Vec<String>,
-    /// Takes all header fields away
+    /// Remove all header fields
     #[arg(long, conflicts_with_all = ["header_file", "remove_header"])]
     no_headers: bool,
 }

@@ -5,7 +5,7 @@ use tidings_entity::kind::{Operation, ParkReason};
 
 use super::super::{Failure, client::Client, words};
 
-/// Letters that meet everything that is said.
+/// A filter for dead letters: those that match all given options.
 #[derive(Args, Debug)]
 #[group(id = "filter", multiple = true)]
 pub(in crate::cli) struct FilterArgs {
@@ -21,16 +21,16 @@ pub(in crate::cli) struct FilterArgs {
     /// Only letters of paths that match this glob
     #[arg(long, value_name = "GLOB")]
     path_glob: Option<String>,
-    /// Only create, update or delete
+    /// Only letters of this operation: create, update or delete
     #[arg(long, value_parser = words::word::<Operation>(Operation::ALL.iter().map(|word| word.as_str())))]
     kind: Option<Operation>,
-    /// Only letters of this reason: rejected, failing, content_unavailable or skipped
+    /// Only letters parked for this reason: rejected, failing, content_unavailable or skipped
     #[arg(long, value_parser = words::word::<ParkReason>(ParkReason::ALL.iter().map(|word| word.as_str())))]
     reason: Option<ParkReason>,
     /// Only changes parked at this moment (RFC 3339) or later
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     from: Option<String>,
-    /// Only changes parked before this moment
+    /// Only changes parked before this moment (RFC 3339)
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true, value_parser = words::past)]
     to: Option<String>,
     /// Only letters that match this filter, such as 'state:open since:-2h'; docs/filters.md describes filters

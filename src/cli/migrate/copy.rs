@@ -29,20 +29,21 @@ use crate::{
     },
 };
 
-/// Where from and where to.
+/// The two databases of a copy.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct CopyArgs {
-    /// The database to copy, without a password; else the variable TIDINGS_COPY_FROM has it, or database.url
+    /// Address of the database to copy, without a password; without this option the variable
+    /// TIDINGS_COPY_FROM or database.url gives it
     #[arg(long, value_name = "URL", conflicts_with = "from_file")]
     from: Option<String>,
     /// File that holds the address of the database to copy
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
-    /// The database to fill, which holds nothing, without a password; else the variable TIDINGS_COPY_TO has
-    /// it
+    /// Address of the database to fill, without a password; the database must be empty. Without this option
+    /// the variable TIDINGS_COPY_TO gives it
     #[arg(long, value_name = "URL", conflicts_with = "to_file")]
     to: Option<String>,
-    /// File that holds the address of the database to fill
+    /// File that holds the address of the empty database to fill
     #[arg(long, value_name = "FILE")]
     to_file: Option<PathBuf>,
 }

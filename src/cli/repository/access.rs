@@ -14,10 +14,11 @@ use super::super::{
 /// A token of the Git host, or a GitHub App.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct AccessArgs {
-    /// File that holds the credential of the Git host; else the variable TIDINGS_GIT_TOKEN has it
+    /// File that holds the credential of the Git host; without this option the variable TIDINGS_GIT_TOKEN
+    /// holds it
     #[arg(long, value_name = "FILE")]
     git_token_file: Option<PathBuf>,
-    /// How the token is shown: auto, github, gitlab, gitea, bitbucket, basic (user:password), bearer
+    /// How the token is sent: auto, github, gitlab, gitea, bitbucket, basic (user:password), bearer
     #[arg(long, value_name = "TYPE")]
     git_token_type: Option<String>,
     /// Id of a GitHub App, which is used instead of a token
@@ -32,10 +33,10 @@ pub(in crate::cli) struct AccessArgs {
     /// Id of the installation of the GitHub App
     #[arg(long, value_name = "ID", requires = "github_app_id")]
     github_app_installation: Option<u64>,
-    /// File that holds its private key
+    /// File that holds the private key of the GitHub App
     #[arg(long, value_name = "FILE", requires = "github_app_id")]
     github_app_key_file: Option<PathBuf>,
-    /// Address of the API; missing: where GitHub has it for the host
+    /// Address of the GitHub API; if missing, derived from the host name
     #[arg(long, value_name = "URL", requires = "github_app_id")]
     github_api_url: Option<String>,
 }

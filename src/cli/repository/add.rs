@@ -25,16 +25,16 @@ use crate::{git::address::Address, http::repositories::selector::selector};
 pub(in crate::cli) struct AddArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Address of the repository; where the server may read its own disk, also a path
+    /// Address of the repository; a path, too, if the server may read local repositories
     url: String,
-    /// One branch, or a pattern; a full name may be that of any ref (refs/notes/x, 'refs/pull/*/head');
-    /// missing: the default branch
+    /// One branch, a pattern, or the full name of any ref (refs/notes/x, 'refs/pull/*/head'); if missing, the
+    /// default branch
     #[arg(long)]
     branch: Option<String>,
     /// A pattern of tags, instead of a branch
     #[arg(long, conflicts_with = "branch")]
     tags: Option<String>,
-    /// Watch the same refs a second time under this name: small letters, digits and -
+    /// Watch the same refs a second time under this name: lower-case letters, digits and -
     #[arg(long, value_name = "NAME")]
     watch_name: Option<String>,
     #[command(flatten)]

@@ -22,10 +22,10 @@ const NOTHING_OPEN: &str =
 pub(in crate::cli) struct ChangesArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// The number of the round; missing: the round that is being delivered
+    /// Number of the round; if missing, the open round
     #[arg(long)]
     round: Option<i64>,
-    /// The branch, by its short or full name; needed where several are followed
+    /// The branch, by its short or full name; required if the watch follows several branches
     #[arg(long)]
     branch: Option<String>,
     /// Only changes of paths that match this glob
@@ -41,10 +41,10 @@ pub(in crate::cli) struct ChangesArgs {
 pub(in crate::cli) struct EventsArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// The branch, by its short or full name; needed where several are followed
+    /// The branch, by its short or full name; required if the watch follows several branches
     #[arg(long)]
     branch: Option<String>,
-    /// The id of the last event already seen (ROUND.POSITION); if missing, only new events
+    /// The id of the last event already seen (ROUND.POSITION); if missing, only new events are printed
     #[arg(long, value_name = "ID")]
     after: Option<String>,
 }

@@ -14,15 +14,15 @@ use super::{
 pub(in crate::cli) struct PreviewArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Address of the repository; where the server may read its own disk, also a path
+    /// Address of the repository; a path, too, if the server may read local repositories
     url: String,
-    /// One branch; missing: the default branch
+    /// One branch; if missing, the default branch
     #[arg(long)]
     branch: Option<String>,
     /// A pattern of tags, instead of a branch
     #[arg(long, conflicts_with = "branch")]
     tags: Option<String>,
-    /// Include paths that match one of these globs (may be repeated); none: every path
+    /// Include paths that match one of these globs (may be repeated); if missing, every path
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Exclude paths that match one of these globs (may be repeated)

@@ -8,7 +8,7 @@ use super::super::words;
 /// The settings of a watch.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct SettingsArgs {
-    /// Include paths that match one of these globs (may be repeated); none: every path
+    /// Include paths that match one of these globs (may be repeated); if missing, every path
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Exclude paths that match one of these globs (may be repeated)
@@ -20,14 +20,15 @@ pub(in crate::cli) struct SettingsArgs {
     /// Contents of files: inline (the default) or none
     #[arg(long)]
     content: Option<String>,
-    /// Content of larger files is left out (bytes; 67108864 by default)
+    /// Leave out the content of files larger than this, in bytes (67108864 by default)
     #[arg(long, value_name = "BYTES", value_parser = words::bytes)]
     max_size: Option<u64>,
-    /// With several commits at once: net (send the net change once; the default) or every (send each commit)
+    /// If several commits arrive at once: net (send the net change once; the default) or every (send each
+    /// commit)
     #[arg(long)]
     mode: Option<String>,
-    /// What happens to the files when a branch of a pattern vanishes: delete (the default) or keep; files of
-    /// a single branch always stay
+    /// What to do with the files of a branch of a pattern when the branch vanishes: delete (the default) or
+    /// keep; files of a single branch always stay
     #[arg(long)]
     on_branch_gone: Option<String>,
     /// Show the state of the watch on each commit at its Git host: github, gitlab, gitea (also Forgejo), auto

@@ -7,7 +7,7 @@ use tidings_actors::model::sink::SinkAddress;
 /// The arguments for the watch's own sink.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct SinkArgs {
-    /// Send its changes to this address (https:// or nats://) instead of the endpoint of the app
+    /// Send the changes of the watch to this address (https:// or nats://) instead of the endpoint of the app
     #[arg(long, value_name = "URL", conflicts_with = "sink_pull")]
     sink_url: Option<String>,
     /// Send nothing: a consumer pulls the changes
@@ -16,7 +16,7 @@ pub(in crate::cli) struct SinkArgs {
     /// The format of bodies at --sink-url: docora or cloudevents
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
     sink_format: Option<String>,
-    /// One change at a time (strict) or several (phased) at --sink-url
+    /// Send one change at a time (strict) or several at once (phased) to --sink-url
     #[arg(long, value_name = "ORDER", value_parser = PossibleValuesParser::new(["strict", "phased"]))]
     sink_order: Option<String>,
 }

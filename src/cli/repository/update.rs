@@ -23,13 +23,13 @@ pub(in crate::cli) struct UpdateArgs {
     /// Send changes to the endpoint of the app instead of a sink of the watch
     #[arg(long, conflicts_with_all = ["sink_url", "sink_pull", "sink_format", "sink_order"])]
     no_sink: bool,
-    /// All paths: takes the includes away
+    /// Remove all include globs: every path is watched
     #[arg(long, conflicts_with = "include")]
     no_include: bool,
     /// Remove all exclude globs
     #[arg(long, conflicts_with = "exclude")]
     no_exclude: bool,
-    /// Whether the watch is served
+    /// Whether the watch is served (active) or not (paused)
     #[arg(long, value_parser = PossibleValuesParser::new(["active", "paused"]))]
     state: Option<String>,
 }

@@ -29,7 +29,7 @@ pub(in crate::cli) struct AddArgs {
     /// Begin with the entry of this number; if missing, with the next new entry
     #[arg(long, value_name = "NUMBER")]
     from: Option<u64>,
-    /// End at this moment (RFC 3339)
+    /// End the subscription at this moment (RFC 3339)
     #[arg(long, value_name = "MOMENT")]
     expires_at: Option<String>,
 }
@@ -43,13 +43,14 @@ pub(in crate::cli) struct UpdateArgs {
     name: Option<String>,
     #[command(flatten)]
     sink: SinkArgs,
-    /// Another filter; '' for all entries
+    /// The new filter; '' for all entries
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
-    /// Continue with the entry of this number: it and later entries are sent again, earlier ones are not sent
+    /// Continue with the entry of this number: this and later entries are sent again, earlier ones are not
+    /// sent
     #[arg(long, value_name = "NUMBER")]
     from: Option<u64>,
-    /// End at this moment (RFC 3339)
+    /// End the subscription at this moment (RFC 3339)
     #[arg(long, value_name = "MOMENT")]
     expires_at: Option<String>,
     /// Remove the end of the subscription
@@ -60,7 +61,7 @@ pub(in crate::cli) struct UpdateArgs {
 /// The sink of the entries, with its access data: the field `sink` of bodies.
 #[derive(Args, Debug)]
 struct SinkArgs {
-    /// Where entries go: https://host/path, or nats://host/subject.prefix
+    /// Address that entries are sent to: https://host/path, or nats://host/subject.prefix
     #[arg(long)]
     url: Option<String>,
     /// A recipient of mails with the entries, up to ten times; mail.allow must list each

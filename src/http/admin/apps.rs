@@ -65,7 +65,7 @@ fn for_an_app(route: &Route) -> Option<Route> {
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
-        .description(Some("the app"))
+        .description(Some("Id of the app, `app_...`."))
         .build();
     operation.parameters.get_or_insert_default().insert(0, RefOr::T(parameter));
     let handler = route.handler.clone();
@@ -89,12 +89,13 @@ fn for_an_app(route: &Route) -> Option<Route> {
     })
 }
 
-/// All apps, oldest first.
+/// Lists all apps, oldest first.
 #[utoipa::path(get, path = "/api/admin/apps", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
     ),
     responses(
         (status = 200, body = Page<AppShown>)
@@ -111,7 +112,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page(apps, limit, APPS, |app| app.id.to_string(), AppShown::of)))
 }
 
-/// Shows one app, by its id.
+/// Shows the app with this id.
 #[utoipa::path(get, path = "/api/admin/apps/{id}", tag = "admin", params(("id" = String, Path)), responses(
     (status = 200, body = AppShown)
 ))]
@@ -122,7 +123,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &AppShown::with_endpoint(&front, &app).await?))
 }
 
-/// Erases an app with everything that is known of it.
+/// Erases an app and everything that is stored about it.
 #[utoipa::path(delete, path = "/api/admin/apps/{id}", tag = "admin", params(("id" = String, Path)), responses(
     (status = 204)
 ))]

@@ -125,17 +125,20 @@ struct Verified {
     faults: Vec<String>,
 }
 
-/// Rows of the audit log, newest first.
+/// Lists the rows of the audit log, newest first.
 #[utoipa::path(get, path = "/api/admin/audit", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("actor" = Option<String>, Query, description = "only what this one did"),
-        ("app" = Option<String>, Query, description = "only what was done by or to this app"),
-        ("action" = Option<String>, Query, description = "only this verb"),
-        ("target" = Option<String>, Query, description = "only what was done to this"),
-        ("since" = Option<String>, Query, description = "not before this moment (RFC 3339)"),
-        ("until" = Option<String>, Query, description = "before this moment (RFC 3339)"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("actor" = Option<String>, Query, description = "Only rows of this caller: `admin`, `tok_...`, \
+            `jwt:...`, `anyone` or `system`."),
+        ("app" = Option<String>, Query, description = "Only rows of actions by this app or on this app \
+            (`app_...`)."),
+        ("action" = Option<String>, Query, description = "Only rows of this action, the operation id of its \
+            route."),
+        ("target" = Option<String>, Query, description = "Only rows of actions on the object with this id."),
+        ("since" = Option<String>, Query, description = "Only rows from this time (RFC 3339) on."),
+        ("until" = Option<String>, Query, description = "Only rows before this time (RFC 3339)."),
     ),
     responses((status = 200, body = Page<AuditShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -161,10 +164,10 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page(rows, limit, AUDIT, |row| row.id.to_string(), AuditShown::of)))
 }
 
-/// The log itself, oldest first, a row of JSON a line; at most 20,000 rows. Where that is not all,
-/// `tidings-next-after` gives `after` of the next part.
+/// Exports the audit log, oldest row first, one JSON object per line, at most 20,000 rows. If more rows
+/// follow, the header `tidings-next-after` has the `after` of the next request.
 #[utoipa::path(get, path = "/api/admin/audit/export", tag = "admin",
-    params(("after" = Option<i64>, Query, description = "only rows behind this id")),
+    params(("after" = Option<i64>, Query, description = "Only rows with a larger id than this one.")),
     responses((status = 200, content_type = "application/x-ndjson", body = String)))]
 async fn export(front: Arc<Front>, request: Request) -> Answer {
     let query = Query::of(&request.query, &["after"])?;
@@ -199,9 +202,10 @@ async fn export(front: Arc<Front>, request: Request) -> Answer {
     Ok(response)
 }
 
-/// Checks the whole log.
+/// Checks the hashes of the whole audit log and names at most 100 faults.
 #[utoipa::path(get, path = "/api/admin/audit/verify", tag = "admin",
-    params(("head" = Option<String>, Query, description = "a `head` of before, which must still be there")),
+    params(("head" = Option<String>, Query, description = "`head` of an earlier check. The log must still \
+        contain that row.")),
     responses((status = 200, body = Verified)))]
 async fn verify(front: Arc<Front>, request: Request) -> Answer {
     let query = Query::of(&request.query, &["head"])?;

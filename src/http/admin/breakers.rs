@@ -98,11 +98,11 @@ body! {
     }
 }
 
-/// Every breaker that has failures; all others are closed.
+/// Lists the breakers that have failures. All other breakers are closed.
 #[utoipa::path(get, path = "/api/admin/breakers", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<BreakerOfApp>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -134,10 +134,11 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
 
-/// Closes a breaker by hand: the next try goes at once.
+/// Closes a breaker by hand. The next request to the endpoint or Git source goes at once.
 #[utoipa::path(post, path = "/api/admin/breakers/{kind}/{id}/reset", tag = "admin",
-    params(("kind" = String, Path, description = "`source` or `endpoint`"), ("id" = String, Path)),
-    responses((status = 202, description = "it closes")))]
+    params(("kind" = String, Path, description = "Kind of the breaker: `source` or `endpoint`."),
+        ("id" = String, Path)),
+    responses((status = 202, description = "The breaker closes.")))]
 async fn reset(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
     let (kind, key) = key(&front, &request).await?;
@@ -148,11 +149,12 @@ async fn reset(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &told))
 }
 
-/// Opens a breaker by hand: nothing goes until the time is over, then one probe. One that is open
-/// already stays as it is: the answer has `until`, when its next probe is due, and no `seconds`.
+/// Opens a breaker by hand: requests wait for `seconds`, then one probe goes. A breaker that is open already
+/// stays as it is: its answer has `until`, the time of the next probe, and no `seconds`.
 #[utoipa::path(post, path = "/api/admin/breakers/{kind}/{id}/open", tag = "admin", request_body = OpenRequest,
-    params(("kind" = String, Path, description = "`source` or `endpoint`"), ("id" = String, Path)),
-    responses((status = 202, description = "it opens")))]
+    params(("kind" = String, Path, description = "Kind of the breaker: `source` or `endpoint`."),
+        ("id" = String, Path)),
+    responses((status = 202, description = "The breaker opens, or is open already.")))]
 async fn open(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<OpenRequest>(&request.body)?;
     let seconds = fields.number("seconds").unwrap_or(SECONDS);

@@ -43,27 +43,35 @@ struct LetterOfApp {
     letter: DeadLetterShown,
 }
 
-/// Dead letters of all apps, newest first. A page looks at some thousand letters at most: it may hold fewer
-/// than were asked for, or none, and still name a next one.
+/// Lists the dead letters of all apps, newest first. A request reads about 10,000 dead letters at most: a
+/// page may have fewer items than `limit`, or none, and still a `next_cursor`.
 #[utoipa::path(get, path = "/api/admin/dead-letters", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
-        ("app_id" = Option<String>, Query, description = "only of this app"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
+        ("app_id" = Option<String>, Query, description = "Only dead letters of this app (`app_...`)."),
         ("status" = Option<String>, Query,
-            description = "only letters that stand there; `open` costs what is open, however many are \
-                closed"),
-        ("repository_id" = Option<String>, Query, description = "only of this repository"),
-        ("path" = Option<String>, Query, description = "only of this path"),
-        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
-        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
-        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
-        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
+            description = "Only dead letters with this status: `open`, `redrive_requested`, `redriven`, \
+                `superseded` or `dismissed`. Closed ones do not slow down a list of `open` ones."),
+        ("repository_id" = Option<String>, Query, description = "Only changes of this repository \
+            (`repo_...`)."),
+        ("path" = Option<String>, Query, description = "Only changes of this path."),
+        ("path_base64" = Option<String>, Query, description = "Only changes of this path, given as base64 of \
+            its raw bytes."),
+        ("path_prefix" = Option<String>, Query, description = "Only changes of paths that begin with this \
+            text."),
+        ("path_glob" = Option<String>, Query, description = "Only changes of paths that match this glob, \
+            written as in `include`."),
+        ("kind" = Option<String>, Query, description = "Only changes of this operation: `create`, `update` \
+            or `delete`."),
         ("reason" = Option<String>, Query,
-            description = "`rejected`, `failing`, `content_unavailable` or `skipped`"),
-        ("from" = Option<String>, Query, description = "given up at this moment (RFC 3339) or later"),
-        ("to" = Option<String>, Query, description = "given up before this moment"),
+            description = "Only changes parked for this reason: `rejected`, `failing`, `content_unavailable` \
+                or `skipped`."),
+        ("from" = Option<String>, Query, description = "Only changes parked at this time (RFC 3339) or \
+            later."),
+        ("to" = Option<String>, Query, description = "Only changes parked before this time (RFC 3339)."),
     ),
     responses((status = 200, body = Page<LetterOfApp>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -72,7 +80,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let limit = query.limit()?;
     let filter = search::of_letters(&query, front.clock.now())?;
     let app = query.get("app_id").map(str::parse::<AppId>).transpose();
-    let app = app.map_err(|_| Problem::malformed("app_id is an id of another kind"))?;
+    let app = app.map_err(|_| Problem::malformed("app_id must be the id of an app: app_..."))?;
     let before: Option<DeadLetterId> = query.after(LETTERS)?;
     let found = front.administration.all_dead_letters(app.as_ref(), &filter, before.as_ref(), limit).await;
     let found = found.map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;

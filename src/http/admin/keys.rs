@@ -70,11 +70,11 @@ struct Reencrypted {
     unreadable: u64,
 }
 
-/// The keys, oldest first, and how many values each of them seals.
+/// Lists the keys of the keyring, oldest first, with the number of values that each key seals.
 #[utoipa::path(get, path = "/api/admin/keys", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<EncryptionKey>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -85,11 +85,12 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
 
-/// Adds a key, in the file and in force: it seals from now on. Older keys still open. Among replicas it seals
-/// once each of them has it.
+/// Adds a key to the keyring and its file. The key seals new values, with several replicas as soon as all of
+/// them have it. Older keys still open their values.
 #[utoipa::path(post, path = "/api/admin/keys/rotate", tag = "admin", responses(
     (status = 201, body = EncryptionKey),
-    (status = 409, description = "a replica did not take the key; asked again, it goes on with the same one")
+    (status = 409, description = "A replica did not take the key. A repeated request continues with the same \
+        key.")
 ))]
 async fn rotate(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
@@ -97,8 +98,8 @@ async fn rotate(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::CREATED, &EncryptionKey { id, is_primary: true, sealed: 0 }))
 }
 
-/// Seals the next values again with the primary key, at most `limit` of them. Repeat until nothing is left;
-/// an interruption loses nothing.
+/// Seals the next values again with the primary key, at most `limit` of them. Repeat the request until `left`
+/// equals `unreadable`. An interrupted request loses nothing.
 #[utoipa::path(post, path = "/api/admin/keys/reencrypt", tag = "admin",
     request_body = Option<ReencryptionStep>,
     responses(
@@ -117,10 +118,10 @@ async fn reencrypt(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &shown))
 }
 
-/// Takes a key out of the keyring; refused while anything is sealed with it.
+/// Removes a key from the keyring. A key that still seals values is refused.
 #[utoipa::path(delete, path = "/api/admin/keys/{id}", tag = "admin", params(("id" = String, Path)), responses(
     (status = 204),
-    (status = 409, description = "something is or may still be sealed with it, or it is the primary key")
+    (status = 409, description = "The key seals values, or may still seal some, or is the primary key.")
 ))]
 async fn retire(front: Arc<Front>, request: Request) -> Answer {
     let id: String = request.id(Kind::NO_KEY)?;

@@ -81,11 +81,11 @@ impl Late {
     }
 }
 
-/// The branches of served watches that are behind for longest, the worst first.
+/// Lists the branches of served watches that are behind, the longest lag first.
 #[utoipa::path(get, path = "/api/admin/lag", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 10 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 10."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<Late>)))]
 async fn lag(front: Arc<Front>, request: Request) -> Answer {

@@ -98,8 +98,8 @@ struct Overview {
     hosts: Vec<HostShown>,
 }
 
-/// Counts over all apps, the work that waits, the disk space of mirrors, and Git hosts under load. The counts
-/// are those of the last survey (`telemetry.survey_interval`), of the moment `measured_at`.
+/// Shows counts over all apps, the work that waits, the disk space of mirrors, and Git hosts under load. The
+/// counts come from the last survey (`telemetry.survey_interval`), made at `measured_at`.
 #[utoipa::path(get, path = "/api/admin/overview", tag = "admin", responses(
     (status = 200, body = Object)
 ))]

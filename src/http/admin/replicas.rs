@@ -71,11 +71,12 @@ impl ReplicaShown {
     }
 }
 
-/// The servers that share the database and lived within the last day; with a SQLite file, this one.
+/// Lists the servers that share the database and were alive within the last day. With SQLite that is this
+/// server alone.
 #[utoipa::path(get, path = "/api/admin/replicas", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<ReplicaShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {

@@ -30,7 +30,7 @@ use crate::http::{
 /// The name of this route in its cursors.
 const WATCHES: &str = "admin resync";
 /// The reason shown at a branch until its resync begins.
-const REASON: &str = "the staff asked for everything anew";
+const REASON: &str = "the staff requested a resync";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -57,13 +57,14 @@ struct ResyncsAsked {
     next_cursor: Option<String>,
 }
 
-/// Resyncs all apps, or one: a page of their watches. Paused watches stay paused, and begin with the resync
-/// when they are resumed.
+/// Requests a resync of the watches of all apps or of one app, one page of watches per request. Paused
+/// watches stay paused; their resync begins when they are resumed.
 #[utoipa::path(post, path = "/api/admin/watches/resync", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100 watches; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the answer before"),
-        ("app_id" = Option<String>, Query, description = "only of this app"),
+        ("limit" = Option<u64>, Query, description = "Number of watches per request, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous answer."),
+        ("app_id" = Option<String>, Query, description = "Only watches of this app (`app_...`). Default: all \
+            apps."),
     ),
     request_body = Option<ResyncAll>,
     responses((status = 202, body = ResyncsAsked)))]

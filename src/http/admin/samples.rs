@@ -69,7 +69,7 @@ impl SampleShown {
     }
 }
 
-/// Lag and rates of the last hour, as this process measured them. A restart begins anew.
+/// Lists the lag and the rates of the last hour, as this process measured them. A restart clears the list.
 #[utoipa::path(get, path = "/api/admin/samples", tag = "admin", responses(
     (status = 200, body = SamplesShown)
 ))]

@@ -33,7 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// The settings in force; secrets are left out.
+/// Shows the settings in force. Secrets are left out.
 #[utoipa::path(get, path = "/api/admin/settings", tag = "admin", responses(
     (status = 200, body = Object)
 ))]
@@ -48,7 +48,8 @@ struct StorageShown {
     mirrors: Storage,
 }
 
-/// What the database and the mirrors take. Counts rows: not for every second.
+/// Shows the space that the database and the mirrors take. Each request counts rows, so do not send it every
+/// second.
 #[utoipa::path(get, path = "/api/admin/storage", tag = "admin", responses(
     (status = 200, body = Object)
 ))]
@@ -68,7 +69,7 @@ struct LogFilter {
     filter: String,
 }
 
-/// Shows the filter for log lines.
+/// Shows the filter of the log.
 #[utoipa::path(get, path = "/api/admin/log-filter", tag = "admin", responses(
     (status = 200, body = LogFilter)
 ))]
@@ -77,7 +78,7 @@ async fn log_filter(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &LogFilter { filter }))
 }
 
-/// Logs other lines from now on, until the next start.
+/// Changes the filter of the log, until the next restart.
 #[utoipa::path(patch, path = "/api/admin/log-filter", tag = "admin", request_body = LogFilter, responses(
     (status = 200, body = LogFilter)
 ))]
@@ -89,7 +90,7 @@ async fn set_log_filter(_front: Arc<Front>, request: Request) -> Answer {
     }
     fields.finish()?;
     if !telemetry::set_filter(&filter) {
-        return Err(Problem::new(Kind::UNAVAILABLE).with_detail("the log of this process is not ours"));
+        return Err(Problem::new(Kind::UNAVAILABLE).with_detail("the log filter of this process is fixed"));
     }
     Ok(json(StatusCode::OK, &LogFilter { filter }))
 }

@@ -71,17 +71,19 @@ struct WatchShown {
     watch: Repository,
 }
 
-/// Watches of all apps, in the order of their ids.
+/// Lists the watches of all apps, in the order of their ids.
 #[utoipa::path(get, path = "/api/admin/watches", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
         ("condition" = Option<String>, Query,
-            description = "`behind` (or nobody knows, because the last scan failed), `blocked`, `paused` or \
-                `failing` (scan, source, endpoint or app)"),
-        ("app_id" = Option<String>, Query, description = "only of this app"),
-        ("repository" = Option<String>, Query, description = "only of this repository (`rep_...`)"),
+            description = "Only watches in this condition: `behind` (a branch is behind, or the last scan \
+                failed), `blocked`, `paused` or `failing` (the last scan failed, a breaker is open, or the \
+                app is not served)."),
+        ("app_id" = Option<String>, Query, description = "Only watches of this app (`app_...`)."),
+        ("repository" = Option<String>, Query, description = "Only watches of this repository (`rep_...`)."),
     ),
     responses((status = 200, body = Page<WatchShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -180,12 +182,13 @@ impl SourceShown {
     }
 }
 
-/// What came of the last scan of each source, in the order of their ids.
+/// Lists the sources with the result of their last scan, in the order of their ids.
 #[utoipa::path(get, path = "/api/admin/sources", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("failing" = Option<bool>, Query, description = "true: only those whose last scan failed"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("failing" = Option<bool>, Query, description = "`true`: only sources whose last scan failed. \
+            Default `false`."),
     ),
     responses((status = 200, body = Page<SourceShown>)))]
 async fn sources(front: Arc<Front>, request: Request) -> Answer {
@@ -215,10 +218,12 @@ async fn sources(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// Polls a repository soon, with each of its sources but those that an operator keeps from being asked.
+/// Requests a scan of a repository through each of its sources, except sources whose breaker an operator
+/// opened by hand.
 #[utoipa::path(post, path = "/api/admin/repositories/{id}/scan", tag = "admin", params(("id" = String, Path)),
-    responses((status = 202, description = "it is polled soon"),
-        (status = 409, description = "an operator keeps all of its sources from being asked")))]
+    responses((status = 202, description = "The repository is scanned soon."),
+        (status = 409, description = "An operator opened the breakers of all sources of the repository by \
+            hand.")))]
 async fn scan(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
     let id: RepositoryId = request.id(Kind::NO_REPOSITORY)?;
@@ -240,5 +245,5 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
 
 fn named<T: std::str::FromStr>(query: &Query, key: &str) -> Result<Option<T>, Problem> {
     let id = query.get(key).map(str::parse::<T>).transpose();
-    id.map_err(|_| Problem::malformed(format!("{key} is an id of another kind")))
+    id.map_err(|_| Problem::malformed(format!("{key} has no valid id")))
 }

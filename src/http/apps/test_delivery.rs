@@ -112,9 +112,9 @@ pub(in crate::http) struct TestOutcome {
     webhook_id: String,
 }
 
-/// Sends one signed test delivery to the endpoint of the app that asks. It is tried once, within 10
-/// seconds; it counts for no breaker and is kept in no history. Six a minute. A branch that is blocked
-/// because the app refused everything goes on when its endpoint takes the test.
+/// Sends one signed test delivery to the endpoint of the app: one attempt of at most 10 seconds, 6 tests per
+/// minute. The test does not count for the breaker and is not in the history. A branch that is blocked
+/// because the app refused everything continues once the endpoint accepts the test.
 #[utoipa::path(post, path = "/api/app/test", tag = "apps", request_body = Option<TestRequest>, responses(
     (status = 200, body = TestOutcome)
 ))]
@@ -141,15 +141,14 @@ pub(super) async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request)
     Ok(json(StatusCode::OK, &outcome))
 }
 
-/// Sends one signed test delivery to the sink that this repository has for itself; without one, to the
-/// endpoint of the app. It counts among the six a minute of the app. A branch that is blocked because this
-/// sink refused
-/// everything goes on when the sink takes the test.
+/// Sends one signed test delivery to the sink of this repository or, if it has none of its own, to the
+/// endpoint of the app. The test counts among the app's 6 per minute. A branch that is blocked because this
+/// sink refused everything continues once the sink accepts the test.
 #[utoipa::path(post, path = "/api/repositories/{id}/test", tag = "repositories",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = TestOutcome),
-        (status = 409, description = "nothing is sent to this sink: its changes are claimed")
+        (status = 409, description = "Nothing is sent to this sink: consumers pull its changes.")
     ))]
 pub(super) async fn test_sink(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let failed = |error| Problem::of_store(error, Kind::NOT_REGISTERED);
@@ -225,7 +224,7 @@ fn refused(refused: TestRefused) -> Problem {
         TestRefused::NoEndpoint => Problem::new(Kind::CONFLICT)
             .with_detail("the app has no endpoint: set base_url, or name an address to try"),
         TestRefused::Busy => Problem::new(Kind::UNAVAILABLE)
-            .with_detail("no room for a request to this app came free in time")
+            .with_detail("no place for a request to this app became free in time")
             .retry_after(BUSY_RETRY_AFTER_SECONDS),
     }
 }

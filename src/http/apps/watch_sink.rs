@@ -309,7 +309,7 @@ fn read_address(front: &Front, inner: &mut Fields, kind: SinkKind, now: Option<&
     let is_there = inner.has("base_url");
     if kind == SinkKind::Pull {
         if is_there {
-            inner.refuse("base_url", "is for kinds that changes are sent to");
+            inner.refuse("base_url", "is only for the kinds endpoint and stream");
             inner.text("base_url", 0..=usize::MAX);
         }
         return SinkAddress::Pull;

@@ -112,11 +112,11 @@ kinds! {
     /// The Git host does not answer, so nothing is known.
     UNVERIFIED = "repository-unverified", SERVICE_UNAVAILABLE, "Failed to validate repository";
     /// No tree that the app holds or is brought to has this content.
-    CONTENT_GONE = "content-gone", GONE, "The content is in no tree that is held";
+    CONTENT_GONE = "content-gone", GONE, "No tree that the app holds has the content";
     /// More bytes than are ever served.
     CONTENT_TOO_LARGE = "content-too-large", UNPROCESSABLE_ENTITY, "The content is too large to be served";
     /// The mirror lacks it and the Git host does not give it, or there is no room for it just now.
-    CONTENT_UNAVAILABLE = "content-unavailable", SERVICE_UNAVAILABLE, "The content cannot be had just now";
+    CONTENT_UNAVAILABLE = "content-unavailable", SERVICE_UNAVAILABLE, "The content is not available now";
     /// A tree that this needs cannot be fetched any more, or does not give the same list any more.
     TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "A tree that this needs is unavailable";
     /// The route exists, the method does not.

@@ -92,14 +92,15 @@ impl DismissalDone {
     }
 }
 
-/// Closes one dead letter by hand: it is not redriven and not counted as open any more. The app gets the
-/// path again as soon as it changes. A letter that is being sent by the open round of its branch, or was
-/// redriven or superseded, is a conflict.
+/// Dismisses one dead letter: its change is not redriven and no longer counts as open. The app gets the path
+/// again as soon as the path changes. 409 if the open round of the branch sends the dead letter, or if it was
+/// redriven or superseded.
 #[utoipa::path(post, path = "/api/dead-letters/{id}/dismiss", tag = "dead letters",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = DismissalDone),
-        (status = 409, description = "the open round of its branch sends it, or it is closed already")
+        (status = 409, description = "The open round of the branch sends the dead letter, or the dead letter \
+            is closed already.")
     ))]
 async fn dismiss_one(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
@@ -107,13 +108,14 @@ async fn dismiss_one(front: Arc<Front>, request: Request) -> Answer {
     named(&front, &request.app()?.id, &[id]).await
 }
 
-/// Closes dead letters by hand: those that are named, those that a filter means, or all that are open.
+/// Dismisses dead letters: those named in `ids`, those that match a filter, or all open ones.
 #[utoipa::path(post, path = "/api/dead-letters/dismiss", tag = "dead letters",
     request_body = DismissalRequest,
     responses(
-        (status = 200, body = DismissalDone, description = "with `dry_run` a `DryRun`"),
-        (status = 409, description = "one of `ids` is being sent by the open round of its branch, or is \
-            closed already")
+        (status = 200, body = DismissalDone, description = "The number of dismissed dead letters; with \
+            `dry_run`, a `DryRun`."),
+        (status = 409, description = "For one of `ids`: the open round of the branch sends the dead letter, \
+            or the dead letter is closed already.")
     ))]
 async fn dismiss(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<DismissalRequest>(&request.body)?;
@@ -126,10 +128,10 @@ async fn dismiss(front: Arc<Front>, request: Request) -> Answer {
     let filter = search::of_fields(&mut fields, front.clock.now());
     let is_filtered = filter != LetterFilter::default();
     if ids.is_some() && (all || dry_run || is_filtered) {
-        fields.refuse("ids", "stands alone: a request that names letters has no filter, `all` or `dry_run`");
+        fields.refuse("ids", "must stand alone: a request with ids has no filter, `all` or `dry_run`");
     }
     if all && is_filtered {
-        fields.refuse("all", "stands alone: a filter means only some of the letters");
+        fields.refuse("all", "must stand alone: a request for all letters has no filter");
     }
     if ids.is_none() && !all && !dry_run && !is_filtered {
         fields.refuse("all", "must be true to close every open letter; or give `ids` or a filter");

@@ -167,7 +167,7 @@ impl RedriveShown {
     }
 }
 
-/// Asks that one change be sent again.
+/// Requests a redrive of one dead letter: its change is sent again.
 #[utoipa::path(post, path = "/api/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)),
     responses(
@@ -179,13 +179,14 @@ async fn redrive_one(front: Arc<Front>, request: Request) -> Answer {
     named(&front, &request, &[id]).await
 }
 
-/// Asks that changes be sent again: those that are named, those that a filter means, or every open
-/// one. Each is sent as the branch is then, never as it was: newer content is never overwritten.
+/// Requests a redrive of dead letters: those named in `ids`, those that match a filter, or all open ones.
+/// Each path is sent as it is on the branch at that time, so no newer content is overwritten.
 #[utoipa::path(post, path = "/api/dead-letters/redrive", tag = "dead letters",
     request_body = Option<RedriveRequest>,
     responses(
         (status = 202, body = RedriveRequested),
-        (status = 200, body = DryRun, description = "`dry_run`: nothing is sent")
+        (status = 200, body = DryRun, description = "With `dry_run`: the dead letters that a redrive would \
+            send. Nothing is sent.")
     ))]
 async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<RedriveRequest>(&request.body)?;
@@ -196,7 +197,7 @@ async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     let dry_run = fields.boolean("dry_run").unwrap_or(false);
     let filter = search::of_fields(&mut fields, front.clock.now());
     if ids.is_some() && (dry_run || filter != LetterFilter::default()) {
-        fields.refuse("ids", "stands alone: who names letters needs no filter and no dry run");
+        fields.refuse("ids", "must stand alone: a request with ids has no filter and no `dry_run`");
     }
     fields.finish()?;
     let app = &request.app()?.id;
@@ -221,7 +222,8 @@ async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     begin(&front, app, &filter).await
 }
 
-/// Cancels all redrives. Attempts in flight finish; everything not yet sent goes back to open.
+/// Cancels the redrives of the app, or of one of its repositories. Attempts in flight finish; dead letters
+/// that were not sent yet are open again.
 #[utoipa::path(post, path = "/api/dead-letters/redrive/cancel", tag = "dead letters",
     request_body = Option<Cancel>,
     responses(
@@ -246,11 +248,11 @@ async fn cancel(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &RedriveCancelled { reopened: cancelled.reopened, ending }))
 }
 
-/// The app's redrives, newest first.
+/// Lists the redrives of the app, newest first.
 #[utoipa::path(get, path = "/api/dead-letters/redrives", tag = "dead letters",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses(
         (status = 200, body = Page<RedriveShown>)
@@ -266,7 +268,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// How far one redrive is.
+/// Shows the progress of one redrive.
 #[utoipa::path(get, path = "/api/dead-letters/redrives/{id}", tag = "dead letters",
     params(("id" = String, Path)),
     responses(

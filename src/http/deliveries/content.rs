@@ -71,13 +71,13 @@ struct Side {
     left_out: Option<&'static str>,
 }
 
-/// The content of a change before and after, and the lines that differ. Staff needs the role operator: the
-/// contents of private repositories are the business of their apps.
+/// Shows the content of a file before and after a change, and the lines that differ. Staff need the role
+/// operator, because the contents of private repositories belong to their apps.
 #[utoipa::path(get, path = "/api/deliveries/{id}/content", tag = "deliveries",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = ContentChange),
-        (status = 409, description = "the trees of its round are no longer in the mirror")
+        (status = 409, description = "The mirror no longer has the trees of the round.")
     ))]
 async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let app = request.app()?;
@@ -85,7 +85,7 @@ async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
     let delivery = single::named(&front, &histories, app, &request).await?;
     let (old, new) = delivery.change.blobs();
     if old.is_none() && new.is_none() {
-        let detail = "the mirror no longer has the trees that it was made of";
+        let detail = "the mirror no longer has the trees of the round";
         return Err(Problem::new(Kind::TREE_UNAVAILABLE).with_detail(detail));
     }
     let cursor: CursorId = delivery.cursor.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;

@@ -67,26 +67,33 @@ struct DeliveriesOfAll {
     next_cursor: Option<String>,
 }
 
-/// Deliveries of all apps, the newest round first. A page looks at 32 rounds and some thousand changes at
-/// most: it may hold fewer than were asked for, or none, and still name a next one.
+/// Lists the deliveries of all apps, the newest round first. A request reads 32 rounds and about 10,000
+/// changes at most: a page may have fewer items than `limit`, or none, and still a `next_cursor`.
 #[utoipa::path(get, path = "/api/admin/deliveries", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
         ("status" = Option<String>, Query,
-            description = "`delivered`, `parked`, `failed`, `pending` or `dropped`; what was tried where it \
-                is missing"),
-        ("repository_id" = Option<String>, Query, description = "only of this repository"),
-        ("path" = Option<String>, Query, description = "only of this path"),
-        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
-        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
-        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
-        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
-        ("id" = Option<String>, Query, description = "only this delivery"),
+            description = "Only deliveries in this state: `delivered`, `parked`, `failed`, `pending` or \
+                `dropped`. Default: the first three."),
+        ("repository_id" = Option<String>, Query, description = "Only changes of this repository \
+            (`repo_...`)."),
+        ("path" = Option<String>, Query, description = "Only changes of this path."),
+        ("path_base64" = Option<String>, Query, description = "Only changes of this path, given as base64 of \
+            its raw bytes."),
+        ("path_prefix" = Option<String>, Query, description = "Only changes of paths that begin with this \
+            text."),
+        ("path_glob" = Option<String>, Query, description = "Only changes of paths that match this glob, \
+            written as in `include`."),
+        ("kind" = Option<String>, Query, description = "Only changes of this operation: `create`, `update` \
+            or `delete`."),
+        ("id" = Option<String>, Query, description = "Only the delivery with this id."),
         ("from" = Option<String>, Query,
-            description = "settled, or tried last, at this moment (RFC 3339) or later"),
-        ("to" = Option<String>, Query, description = "settled, or tried last, before this moment"),
+            description = "Only deliveries settled, or last attempted, at this time (RFC 3339) or later."),
+        ("to" = Option<String>, Query, description = "Only deliveries settled, or last attempted, before \
+            this time (RFC 3339)."),
     ),
     responses((status = 200, body = DeliveriesOfAll)))]
 async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {

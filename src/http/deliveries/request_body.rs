@@ -55,14 +55,14 @@ struct RequestShown {
     left_out: Option<&'static str>,
 }
 
-/// The body that is sent for a change. Bodies are not kept: it is made again from the round, and equal to
-/// that of each attempt. Headers that depend on the moment and the keys (`webhook-timestamp`, the signatures)
-/// and what the app wants to have sent along are no part of it.
+/// Shows the body that is sent for a change. Bodies are not stored: this one is made again from the round and
+/// equals the body of each attempt. Headers are not shown: neither timestamps and signatures nor the headers
+/// that the app added.
 #[utoipa::path(get, path = "/api/deliveries/{id}/request", tag = "deliveries",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = RequestShown),
-        (status = 409, description = "the trees of its round are no longer in the mirror")
+        (status = 409, description = "The mirror no longer has the trees of the round.")
     ))]
 async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let app = request.app()?;

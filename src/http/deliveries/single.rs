@@ -47,13 +47,13 @@ struct DeliveryDetail {
     tries: Vec<AttemptShown>,
 }
 
-/// Shows one delivery. A failed or parked one is found at once; another is searched among the newest changes,
-/// and beyond those with `GET /api/deliveries?id=`.
+/// Shows the delivery with this id. A failed or parked delivery is found at once; others are searched among
+/// the newest changes only. `GET /api/deliveries?id=` searches further back.
 #[utoipa::path(get, path = "/api/deliveries/{id}", tag = "deliveries",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = DeliveryDetail),
-        (status = 409, description = "the trees of its round are no longer in the mirror")
+        (status = 409, description = "The mirror no longer has the trees of the round.")
     ))]
 async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let app = request.app()?;
@@ -94,7 +94,7 @@ pub(super) async fn named(
             next => mark = next,
         }
     }
-    Err(missing().with_detail("it is not among the newest changes; GET /api/deliveries?id= looks further"))
+    Err(missing().with_detail("not among the newest changes; GET /api/deliveries?id= searches further"))
 }
 
 /// The delivery whose row names its round and its position. If the trees cannot be read, the dead letter

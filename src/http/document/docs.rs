@@ -49,8 +49,9 @@ async fn description(_front: Arc<Front>, table: fn() -> Vec<Route>, _request: Re
     Ok(response)
 }
 
-/// Leads to the pages that show this document.
-#[utoipa::path(get, path = "/docs", tag = "docs", responses((status = 308, description = "Where they are.")))]
+/// Redirects to the pages that show the OpenAPI document.
+#[utoipa::path(get, path = "/docs", tag = "docs", responses((status = 308, description = "Redirect to \
+    `/docs/index.html`.")))]
 async fn entrance(_front: Arc<Front>, _request: Request) -> Answer {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
@@ -58,9 +59,9 @@ async fn entrance(_front: Arc<Front>, _request: Request) -> Answer {
     Ok(response)
 }
 
-/// A file of these pages.
+/// A file of the pages that show the OpenAPI document.
 #[utoipa::path(get, path = "/docs/{file}", tag = "docs", params(("file" = String, Path)), responses(
-    (status = 200, description = "The file.")
+    (status = 200, description = "The content of the file.")
 ))]
 async fn file(_front: Arc<Front>, request: Request) -> Answer {
     page(request.parameters.first().map_or("", String::as_str))

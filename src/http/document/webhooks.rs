@@ -18,28 +18,28 @@ use super::payloads::{
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it describes what is sent")]
 struct Headers {
-    /// The id of the message: the same in each attempt. Of a chunk `{event.id}.{chunk.id}.{chunk.index}`.
+    /// Id of the message, the same in each attempt. For a chunk: `{event.id}.{chunk.id}.{chunk.index}`.
     #[param(rename = "webhook-id")]
     id: String,
-    /// When this attempt was signed, in unix seconds.
+    /// Time at which this attempt was signed, in Unix seconds.
     #[param(rename = "webhook-timestamp")]
     timestamp: String,
-    /// Standard Webhooks: `v1,` and the base64 of the HMAC-SHA256 of
-    /// `{webhook-id}.{webhook-timestamp}.{body}`; during a rotation one for each key, the newest first, with
-    /// spaces between them.
+    /// Signature of Standard Webhooks: `v1,` and the base64 of the HMAC-SHA256 of
+    /// `{webhook-id}.{webhook-timestamp}.{body}`. During a rotation one signature per key, the newest key
+    /// first, separated by spaces.
     #[param(rename = "webhook-signature")]
     signature: String,
     /// The id of the receiving app, `app_...`.
     #[param(rename = "x-docora-app-id")]
     app_id: String,
-    /// The moment of signing, the same as `webhook-timestamp`.
+    /// Time of signing in Unix seconds, the same as `webhook-timestamp`.
     #[param(rename = "x-docora-timestamp")]
     docora_timestamp: String,
     /// `sha256=` and the HMAC-SHA256 of `{x-docora-timestamp}.{body}` in hexadecimal digits. During a
     /// rotation the old key signs until the overlap ends.
     #[param(rename = "x-docora-signature")]
     docora_signature: String,
-    /// The trace of the attempt (W3C Trace Context), where the server exports traces.
+    /// Trace context of the attempt (W3C). Missing if the server exports no traces.
     traceparent: Option<String>,
 }
 
@@ -71,97 +71,104 @@ fn described<P: Path + SchemaReferences>(schemas: &mut Vec<(String, RefOr<Schema
     (P::path(), PathItem::new(method, operation))
 }
 
-/// A file is there that the app did not have.
+/// The branch has a file that the app does not have.
 ///
-/// A binary file of more than `delivery.chunk_threshold` (1 MiB) comes in chunks: one request each, in order,
-/// all under one `event.id`.
+/// A binary file of more than `delivery.chunk_threshold` (default 1 MiB) is sent in chunks: one request per
+/// chunk, in order, all with the same `event.id`.
 #[utoipa::path(post, path = "create", tag = "changes", params(Headers),
     request_body(content(
         (ChangePayload = "application/json"),
         (CloudEventPayload = "application/cloudevents+json")
     )),
     responses(
-        (status = "2XX", description = "The change is safe, or a chunk of it: it is not sent again."),
-        (status = 410, description = "The app is gone: it is disabled."),
-        (status = "4XX", description = "The receiver does not take this change: it becomes a dead letter. \
-            408, 425 and 429 are tried again."),
-        (status = "5XX", description = "Tried again."),
+        (status = "2XX", description = "The receiver has stored the change, or this chunk of it. The request \
+            is not sent again."),
+        (status = 410, description = "The receiver no longer exists: Tidings disables the app."),
+        (status = "4XX", description = "The receiver refuses the change, which becomes a dead letter. After \
+            408, 425 or 429 the request is sent again."),
+        (status = "5XX", description = "The request is sent again."),
     ))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn create() {}
 
-/// A file has another content or mode. The body is that of a create, with `previous_sha`.
+/// The content or the mode of a file has changed. The body has the fields of a `create`, and `previous_sha`.
 #[utoipa::path(post, path = "update", tag = "changes", params(Headers),
     request_body(content(
         (ChangePayload = "application/json"),
         (CloudEventPayload = "application/cloudevents+json")
     )),
-    responses((status = "2XX", description = "As of a create.")))]
+    responses((status = "2XX", description = "The receiver has stored the change. The request is not sent \
+        again.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn update() {}
 
-/// A file is gone. The body has its path and the last `sha`.
+/// A file was deleted. The body has its path and its last `sha`.
 #[utoipa::path(post, path = "delete", tag = "changes", params(Headers),
     request_body(content(
         (ChangePayload = "application/json"),
         (CloudEventPayload = "application/cloudevents+json")
     )),
-    responses((status = "2XX", description = "As of a create.")))]
+    responses((status = "2XX", description = "The receiver has stored the change. The request is not sent \
+        again.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn delete() {}
 
-/// Many changes of one round, in order, for an app with `delivery.batch`. Chunked files never come in one.
+/// Several changes of one round, in order. Sent to apps with `delivery.batch`. A batch never has chunked
+/// files.
 #[utoipa::path(post, path = "batch", tag = "changes", params(Headers),
     request_body(content((BatchPayload = "application/json"),
         (Vec<CloudEventPayload> = "application/cloudevents-batch+json"))),
-    responses((status = "2XX", body = BatchAnswer, description = "What became of each change.")))]
+    responses((status = "2XX", body = BatchAnswer, description = "The result of each change.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn batch() {}
 
-/// A resync begins, for an app with `delivery.resync`. Nothing of the round comes before the 2xx to this.
+/// A resync begins. Sent to apps with `delivery.resync`. No change of the round is sent before the 2xx
+/// answer.
 #[utoipa::path(post, path = "resync", tag = "notices", params(Headers),
     request_body(content(
         (RoundPayload = "application/json"),
         (CloudEventPayload = "application/cloudevents+json")
     )),
-    responses((status = "2XX", description = "The app is ready. A refusal blocks the branch.")))]
+    responses((status = "2XX", description = "The receiver is ready for the changes. A refusal blocks the \
+        branch.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn resync() {}
 
-/// All changes of a round are settled, for an app with `delivery.synced`.
+/// All changes of a round are settled. Sent to apps with `delivery.synced`.
 #[utoipa::path(post, path = "synced", tag = "notices", params(Headers),
     request_body(content(
         (RoundPayload = "application/json"),
         (CloudEventPayload = "application/cloudevents+json")
     )),
-    responses((status = "2XX", description = "Noted. A refusal is recorded, and the round is over.")))]
+    responses((status = "2XX", description = "The notice has arrived. A refusal is recorded, and the round \
+        ends all the same.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn synced() {}
 
-/// The repository cannot be read. Sent once for each time that its breaker opens; the answer has no effect.
+/// The repository cannot be read. Sent each time the breaker of its source opens. The answer has no effect.
 #[utoipa::path(post, path = "sync_failed", tag = "notices", params(Headers),
     request_body(content(
         (SyncFailedPayload = "application/json"),
         (CloudEventPayload = "application/cloudevents+json")
     )),
-    responses((status = "2XX", description = "Noted.")))]
+    responses((status = "2XX", description = "The notice has arrived.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn sync_failed() {}
 
-/// The repository can be read again, for an app with `delivery.sync_recovered`. The answer has no effect.
+/// The repository can be read again. Sent to apps with `delivery.sync_recovered`. The answer has no effect.
 #[utoipa::path(post, path = "sync_recovered", tag = "notices", params(Headers),
     request_body(content((SyncRecoveredPayload = "application/json"),
         (CloudEventPayload = "application/cloudevents+json"))),
-    responses((status = "2XX", description = "Noted.")))]
+    responses((status = "2XX", description = "The notice has arrived.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn sync_recovered() {}
 
-/// A test delivery that a person asked for (`POST /api/app/test`), who is shown the answer.
+/// A test delivery that a person requested with `POST /api/app/test`. The person sees the answer.
 #[utoipa::path(post, path = "test", tag = "notices", params(Headers),
     request_body(content(
         (TestPayload = "application/json"),
         (CloudEventPayload = "application/cloudevents+json")
     )),
-    responses((status = "2XX", description = "It was received and is genuine.")))]
+    responses((status = "2XX", description = "The test delivery has arrived, and its signature is valid.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn test() {}

@@ -352,7 +352,7 @@ impl Pipeline {
             return Ok(Bytes::new());
         }
         let server = &self.front.settings.server;
-        let body = body.map(|part| part.map_err(|_| Problem::malformed("the body ended before its end")));
+        let body = body.map(|part| part.map_err(|_| Problem::malformed("the body ended too early")));
         if route.access.is_of_hooks() {
             let limit = self.front.settings.hooks.body_bytes_max;
             let body = body.map(|part| part.and_then(|part| room.take(part.remaining()).map(|()| part)));

@@ -117,8 +117,8 @@ impl Places {
     pub(crate) fn tail(&self, owner: &str) -> Result<QuotaShare, Problem> {
         self.tails.take(owner).map_err(|full| {
             let detail = match full {
-                Full::Owner => format!("a caller has at most {TAILS_PER_CALLER} tails at once"),
-                Full::All => "this server has as many tails as it may have".to_owned(),
+                Full::Owner => format!("a caller has at most {TAILS_PER_CALLER} event streams at once"),
+                Full::All => "this server has reached its limit of event streams".to_owned(),
             };
             Problem::new(Kind::TOO_MANY).with_detail(detail).retry_after(RETRY_TAIL_AFTER_SECONDS)
         })
@@ -127,7 +127,7 @@ impl Places {
 
 fn too_many_requests() -> Problem {
     Problem::new(Kind::TOO_MANY)
-        .with_detail("the owner of this token has as many requests under way as it may have")
+        .with_detail("the owner of this token has reached its limit of requests at once")
         .retry_after(RETRY_AFTER_SECONDS)
 }
 

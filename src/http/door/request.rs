@@ -171,7 +171,7 @@ impl Request {
         let Some(place) = self.place.as_ref().and_then(Weak::upgrade) else { return Ok(None) };
         let full = || {
             Problem::new(Kind::TOO_MANY)
-                .with_detail("as many requests wait for work as may (server.waiting_connections_max)")
+                .with_detail("too many requests wait for work (server.waiting_connections_max)")
                 .retry_after(RETRY_AFTER_SECONDS)
         };
         place.step_aside().map(Some).ok_or_else(full)

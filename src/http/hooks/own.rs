@@ -174,11 +174,11 @@ async fn named(front: &Front, request: &Request) -> Result<AppHook, Problem> {
     of_app(front, &request.app()?.id, &text).await
 }
 
-/// The hooks of this app, oldest first.
+/// Lists the hooks of the app, oldest first.
 #[utoipa::path(get, path = "/api/hooks", tag = "hooks",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<AppHookShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -192,13 +192,13 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page(found, limit, &list, |hook| hook.id.to_string(), of)))
 }
 
-/// Makes a hook: an address for one Git host, and the secret that proves what comes there. What comes there
-/// wakes the watches of this app and of no other. An app has at most 100.
+/// Creates a hook: an address for the webhooks of one Git host, and the secret that authenticates them. Its
+/// webhooks cause scans for the watches of this app only. An app has at most 100 hooks.
 #[utoipa::path(post, path = "/api/hooks", tag = "hooks", request_body = HookRequest,
     responses(
         (status = 201, body = AppHookShown),
-        (status = 409, description = "the name is taken, the app has 100 hooks, or a replica of an older \
-            version is alive")
+        (status = 409, description = "The name is taken, the app has 100 hooks already, or a replica runs an \
+            older version.")
     ))]
 async fn create(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?.id.clone();
@@ -228,13 +228,13 @@ fn no_repository(error: StoreError) -> Problem {
     }
 }
 
-/// Changes the name of a hook, or which repositories it may wake. To have it wake nothing for a while, switch
-/// it off at the Git host.
+/// Changes the name of a hook, or the repositories whose scans it may cause. To pause a hook, disable the
+/// webhook at the Git host.
 #[utoipa::path(patch, path = "/api/hooks/{id}", tag = "hooks", params(("id" = String, Path)),
     request_body = HookChange,
     responses(
         (status = 200, body = AppHookShown),
-        (status = 409, description = "the name is taken")
+        (status = 409, description = "The name is taken.")
     ))]
 async fn change(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_body::<HookChange>(&request.body)?;
@@ -283,7 +283,7 @@ fn read_secret(front: &Front, fields: &mut Fields) -> Secret {
     given.unwrap_or_else(|| generate_signing_key(front.random.as_ref()))
 }
 
-/// One hook, by its id or its name.
+/// Shows the hook with this id or name.
 #[utoipa::path(get, path = "/api/hooks/{id}", tag = "hooks", params(("id" = String, Path)),
     responses((status = 200, body = AppHookShown)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
@@ -291,8 +291,8 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &AppHookShown::of(&found, front.clock.now(), None)))
 }
 
-/// Gives a hook another secret, which the answer shows once. The secret before is accepted beside it for a
-/// while; one that still was accepted beside that is accepted no more.
+/// Replaces the secret of a hook. The answer shows the new secret once. The previous secret is also accepted
+/// for `overlap_seconds`; an older one is no longer accepted.
 #[utoipa::path(post, path = "/api/hooks/{id}/rotate-secret", tag = "hooks", params(("id" = String, Path)),
     request_body = Option<SecretRotation>, responses((status = 200, body = AppHookShown)))]
 async fn rotate_secret(front: Arc<Front>, request: Request) -> Answer {
@@ -311,7 +311,7 @@ async fn rotate_secret(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &AppHookShown::of(&rotated, now, Some(&secret))))
 }
 
-/// Removes a hook with its receipts: what still comes to its address is refused.
+/// Removes a hook and its receipts. Webhooks that still arrive at its address are refused.
 #[utoipa::path(delete, path = "/api/hooks/{id}", tag = "hooks", params(("id" = String, Path)),
     responses((status = 204)))]
 async fn remove(front: Arc<Front>, request: Request) -> Answer {

@@ -133,13 +133,14 @@ fn verdict(query: &Query) -> Result<Option<ReceiptVerdict>, Problem> {
     })
 }
 
-/// Receipts of the hooks of this app, newest first.
+/// Lists the receipts of the app's hooks, newest first.
 #[utoipa::path(get, path = "/api/receipts", tag = "hooks",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("verdict" = Option<String>, Query, description = "only receipts with this verdict"),
-        ("hook" = Option<String>, Query, description = "only those of this hook, by its id or its name"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("verdict" = Option<String>, Query, description = "Only receipts with this verdict: `accepted`, \
+            `duplicate`, `ignored` or `refused`."),
+        ("hook" = Option<String>, Query, description = "Only receipts of this hook, by its id or name."),
     ),
     responses((status = 200, body = Page<ReceiptShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -159,31 +160,34 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// One receipt of a hook of this app, with the header fields and the body that are kept of it.
+/// Shows one receipt of a hook of the app, with the stored headers and body of the webhook.
 #[utoipa::path(get, path = "/api/receipts/{id}", tag = "hooks", params(("id" = String, Path)),
     responses((status = 200, body = ReceiptWhole)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
     whole(&front, Some(&request.app()?.id), &request).await
 }
 
-/// Judges a received hook of this app again, by what its body says by now and by what is watched now, and
-/// heeds it like a new one.
+/// Evaluates a received webhook of the app again: reads its stored body once more and compares it with the
+/// present watches. An accepted webhook causes a scan, as a new one does.
 #[utoipa::path(post, path = "/api/receipts/{id}/replay", tag = "hooks", params(("id" = String, Path)),
     responses(
-        (status = 200, body = ReceiptShown, description = "still nothing that the app watches"),
-        (status = 202, body = ReceiptShown, description = "the repository is polled soon"),
-        (status = 409, description = "the hook did not prove itself, repeats another one, or cannot be read")
+        (status = 200, body = ReceiptShown, description = "The webhook still names nothing that the app \
+            watches."),
+        (status = 202, body = ReceiptShown, description = "The repository is scanned soon."),
+        (status = 409, description = "The webhook was not authenticated, repeats another webhook, or cannot \
+            be read.")
     ))]
 async fn replay(front: Arc<Front>, request: Request) -> Answer {
     replayed(&front, Some(&request.app()?.id), &request).await
 }
 
-/// Receipts of hooks, newest first.
+/// Lists the receipts of all hooks, newest first.
 #[utoipa::path(get, path = "/api/admin/receipts", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("verdict" = Option<String>, Query, description = "only receipts with this verdict"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("verdict" = Option<String>, Query, description = "Only receipts with this verdict: `accepted`, \
+            `duplicate`, `ignored` or `refused`."),
     ),
     responses(
         (status = 200, body = Page<ReceiptShown>)
@@ -198,21 +202,23 @@ async fn list_of_all(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page))
 }
 
-/// One receipt, with the header fields and the body that are kept of it.
+/// Shows one receipt, with the stored headers and body of the webhook.
 #[utoipa::path(get, path = "/api/admin/receipts/{id}", tag = "admin", params(("id" = String, Path)),
     responses((status = 200, body = ReceiptWhole)))]
 async fn show_any(front: Arc<Front>, request: Request) -> Answer {
     whole(&front, None, &request).await
 }
 
-/// Judges a received hook again, by what its body says by now and by what is watched now, and heeds it like a
-/// new one.
+/// Evaluates a received webhook again: reads its stored body once more and compares it with the present
+/// watches. An accepted webhook causes a scan, as a new one does.
 #[utoipa::path(post, path = "/api/admin/receipts/{id}/replay", tag = "admin",
     params(("id" = String, Path)),
     responses(
-        (status = 200, body = ReceiptShown, description = "still nothing that anybody watches"),
-        (status = 202, body = ReceiptShown, description = "the repository is polled soon"),
-        (status = 409, description = "the hook did not prove itself, repeats another one, or cannot be read")
+        (status = 200, body = ReceiptShown, description = "The webhook still names nothing that any app \
+            watches."),
+        (status = 202, body = ReceiptShown, description = "The repository is scanned soon."),
+        (status = 409, description = "The webhook was not authenticated, repeats another webhook, or cannot \
+            be read.")
     ))]
 async fn replay_any(front: Arc<Front>, request: Request) -> Answer {
     replayed(&front, None, &request).await

@@ -67,18 +67,20 @@ impl EntryOfApp {
     }
 }
 
-/// What happened to all apps: the newest entries first, by their moments.
+/// Lists the ledgers of all apps by time, newest entry first.
 #[utoipa::path(get, path = "/api/admin/ledger", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
-        ("type" = Option<String>, Query, description = "only entries of these types, separated by commas"),
-        ("repository_id" = Option<String>, Query, description = "only what happened to this watch"),
-        ("subject" = Option<String>, Query, description = "only what happened to this source, branch, watch, \
-            sink or app, by its id"),
-        ("since" = Option<String>, Query, description = "not before this moment (RFC 3339)"),
-        ("until" = Option<String>, Query, description = "before this moment (RFC 3339)"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
+        ("type" = Option<String>, Query, description = "Only entries of these types, separated by commas."),
+        ("repository_id" = Option<String>, Query, description = "Only entries about this watch \
+            (`repo_...`)."),
+        ("subject" = Option<String>, Query, description = "Only entries about this source, branch, watch, \
+            sink or app, by its id."),
+        ("since" = Option<String>, Query, description = "Only entries from this time (RFC 3339) on."),
+        ("until" = Option<String>, Query, description = "Only entries before this time (RFC 3339)."),
     ),
     responses((status = 200, body = Page<EntryOfApp>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -108,22 +110,26 @@ async fn entries(
     entries.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))
 }
 
-/// What happens to all apps, as server-sent events: each with the type of its entry, and the entry as in the
-/// list. From now on, or from a moment on that was seen; `gap` says that more happened than a look takes.
+/// Follows the ledgers of all apps as server-sent events, from now on or after a given event. The type of
+/// each event is the type of its entry; the data is the entry as the list shows it. The event `gap` says that
+/// entries are left out, because too many came at once; the list has them.
 #[utoipa::path(get, path = "/api/admin/ledger/follow", tag = "admin",
     params(
-        ("after" = Option<String>, Query, description = "the id of the last event that was seen; the present \
-            where it is missing"),
-        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
-        ("type" = Option<String>, Query, description = "only entries of these types, separated by commas"),
-        ("repository_id" = Option<String>, Query, description = "only what happened to this watch"),
-        ("subject" = Option<String>, Query, description = "only what happened to this subject"),
-        ("Last-Event-ID" = Option<String>, Header, description = "the same as `after`; goes before it"),
+        ("after" = Option<String>, Query, description = "Id of the last event that the caller has. Default: \
+            new events only."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
+        ("type" = Option<String>, Query, description = "Only entries of these types, separated by commas."),
+        ("repository_id" = Option<String>, Query, description = "Only entries about this watch \
+            (`repo_...`)."),
+        ("subject" = Option<String>, Query, description = "Only entries about this source, branch, watch, \
+            sink or app, by its id."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The same as `after`. Overrides `after`."),
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 429, description = "the caller, or all callers together, have as many tails as they may \
-            have")
+        (status = 429, description = "The caller has 8 event streams open already, or the server has reached \
+            its limit for all callers.")
     ))]
 async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer {
     let query = Query::of(&request.query, &["after", "q", "type", "repository_id", "subject"])?;
@@ -144,7 +150,7 @@ async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer
 
 fn seen(headers: &HeaderMap, query: &Query) -> Result<Option<EntryPlace>, Problem> {
     let read = |what: &str, text: &str| {
-        text.parse().map_err(|()| Problem::malformed(format!("{what} is the id of an event of this tail")))
+        text.parse().map_err(|()| Problem::malformed(format!("{what} must be an event id of this route")))
     };
     match (headers.get(LAST_EVENT_ID), query.get("after")) {
         (Some(value), _) => read("Last-Event-ID", value.to_str().unwrap_or("")).map(Some),
@@ -201,7 +207,7 @@ impl News for EntriesOfAll {
         let is_first = !std::mem::replace(&mut self.is_placed, true);
         let (found, is_gap) = self.fresh().await?;
         if is_gap && !is_first {
-            let reason = "more happened at once than this tail tells; the list has all of it";
+            let reason = "more entries came at once than this stream sends; the list has all of them";
             piece.push_str(&format!("event: gap\ndata: {}\n\n", serde_json::json!({ "reason": reason })));
         }
         let mut names = Names::of(&self.front);

@@ -140,7 +140,7 @@ struct Done {
     message: &'static str,
 }
 
-/// Changes settings. A changed view is delivered as the next round.
+/// Changes the settings of a watch. The next round delivers the effect of a changed view.
 #[utoipa::path(patch, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)),
     request_body = Patch,
     responses((status = 200, body = Repository)))]
@@ -192,7 +192,7 @@ async fn patched(front: &Front, watch: &Watch, patch: &WatchPatch) -> Answer {
     Ok(json(StatusCode::OK, &shown(front, &watch).await?))
 }
 
-/// Replaces the credential, after it has proved to give access.
+/// Replaces the credential of a repository, after a check that the new one gives access.
 #[utoipa::path(patch, path = "/api/repositories/{id}/token", tag = "repositories",
     params(("id" = String, Path)),
     request_body = NewToken,
@@ -226,7 +226,7 @@ async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Done { message: "Token updated successfully" }))
 }
 
-/// Ends the watch: after the answer no attempt of it begins. A body is not looked at.
+/// Ends a watch. No attempt of it begins after the answer. A body of the request is ignored.
 #[utoipa::path(delete, path = "/api/repositories/{id}", tag = "repositories", params(("id" = String, Path)),
     responses((status = 204)))]
 async fn unwatch(front: Arc<Front>, request: Request) -> Answer {
@@ -238,12 +238,12 @@ async fn unwatch(front: Arc<Front>, request: Request) -> Answer {
     Ok(response)
 }
 
-/// Asks the Git host soon, whatever the schedule says; where the breaker is open, as its probe. While an
-/// operator keeps the breaker open, nothing is asked.
+/// Requests a scan of the repository, whatever its schedule says. If the breaker of the source is open, the
+/// scan is its probe. While an operator keeps the breaker open by hand, the request is refused.
 #[utoipa::path(post, path = "/api/repositories/{id}/scan", tag = "repositories",
     params(("id" = String, Path)),
-    responses((status = 202, body = Done), (status = 409, description = "an operator keeps it from being \
-        asked")))]
+    responses((status = 202, body = Done), (status = 409, description = "An operator opened the breaker of \
+        the source by hand.")))]
 async fn scan(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     Fields::of_optional(&request.body)?.finish()?;
@@ -255,7 +255,7 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &Done { message: "Scan requested" }))
 }
 
-/// Resyncs: deletes of what is gone, then creates of all other files.
+/// Requests a resync: deletes of files that are gone, then creates of all other files.
 #[utoipa::path(post, path = "/api/repositories/{id}/resync", tag = "repositories",
     params(("id" = String, Path)),
     request_body = Option<Resync>,
@@ -275,7 +275,7 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &Done { message }))
 }
 
-/// Skips the change at the head: it becomes a dead letter, and the next change follows.
+/// Skips the change at the head of a branch: the change becomes a dead letter, and the next change follows.
 #[utoipa::path(post, path = "/api/repositories/{id}/skip", tag = "repositories",
     params(("id" = String, Path)),
     request_body = Option<Skip>,
@@ -299,7 +299,7 @@ async fn skip(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &skipping))
 }
 
-/// Holds the watch still.
+/// Pauses the watch until it is resumed.
 #[utoipa::path(post, path = "/api/repositories/{id}/pause", tag = "repositories",
     params(("id" = String, Path)),
     responses((status = 200, body = Repository)))]
@@ -307,7 +307,7 @@ async fn pause(front: Arc<Front>, request: Request) -> Answer {
     set_state(&front, &request, WatchState::Paused).await
 }
 
-/// Serves the watch again.
+/// Resumes the watch after a pause.
 #[utoipa::path(post, path = "/api/repositories/{id}/resume", tag = "repositories",
     params(("id" = String, Path)),
     responses((status = 200, body = Repository)))]

@@ -107,25 +107,30 @@ impl FromStr for ChangeMark {
     }
 }
 
-/// The changes of the round that is being delivered, or of one before, in the order of their delivery.
+/// Lists the changes of the open round, or of an earlier round, in the order of their delivery.
 #[utoipa::path(get, path = "/api/repositories/{id}/changes", tag = "repositories",
     params(
         ("id" = String, Path),
         ("branch" = Option<String>, Query,
-            description = "which branch, by its short or full name; needed where several are followed"),
-        ("round" = Option<i64>, Query, description = "which round; the open one where it is missing"),
-        ("path" = Option<String>, Query, description = "only of this path"),
-        ("path_base64" = Option<String>, Query, description = "the same by its raw bytes"),
-        ("path_prefix" = Option<String>, Query, description = "only of paths that begin so"),
-        ("path_glob" = Option<String>, Query, description = "only of paths that match, as in `include`"),
-        ("kind" = Option<String>, Query, description = "`create`, `update` or `delete`"),
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+            description = "Short or full name of the branch. Required if the watch follows several \
+                branches."),
+        ("round" = Option<i64>, Query, description = "Number of the round. Default: the open round."),
+        ("path" = Option<String>, Query, description = "Only changes of this path."),
+        ("path_base64" = Option<String>, Query, description = "Only changes of this path, given as base64 of \
+            its raw bytes."),
+        ("path_prefix" = Option<String>, Query, description = "Only changes of paths that begin with this \
+            text."),
+        ("path_glob" = Option<String>, Query, description = "Only changes of paths that match this glob, \
+            written as in `include`."),
+        ("kind" = Option<String>, Query, description = "Only changes of this operation: `create`, `update` \
+            or `delete`."),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses(
         (status = 200, body = RoundChanges),
-        (status = 404, description = "no such repository, or no such round of it"),
-        (status = 409, description = "the trees of that round are no longer in the mirror")
+        (status = 404, description = "The repository does not exist, or it has no such round."),
+        (status = 409, description = "The mirror no longer has the trees of the round.")
     ))]
 async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let app = request.app()?;
@@ -269,13 +274,14 @@ impl FromStr for RoundSeen {
     }
 }
 
-/// The rounds of a repository, newest first, as far back as history is kept.
+/// Lists the rounds of a repository, newest first, as far back as history is stored.
 #[utoipa::path(get, path = "/api/repositories/{id}/rounds", tag = "repositories",
     params(
         ("id" = String, Path),
-        ("branch" = Option<String>, Query, description = "only of this branch, by its short or full name"),
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("branch" = Option<String>, Query, description = "Only rounds of this branch, by its short or full \
+            name."),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<RoundShown>)))]
 async fn rounds(front: Arc<Front>, request: Request) -> Answer {

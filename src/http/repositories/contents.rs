@@ -35,18 +35,20 @@ pub(super) fn routes(downloads: &Arc<Downloads>) -> Vec<Route> {
     vec![route_with::<__path_blob, _, _, _>(Access::App(Permission::ContentsRead), downloads, blob)]
 }
 
-/// The content of a blob, while a tree that the app holds or is brought to has it.
+/// Returns the content of a blob. The blob must be in a tree that the app holds, or in the target tree of an
+/// open round.
 #[utoipa::path(get, path = "/api/repositories/{id}/blobs/{blob}", tag = "repositories",
     params(
         ("id" = String, Path),
-        ("blob" = String, Path, description = "`file.blob` of a delivery: 40 hexadecimal digits"),
-        ("If-None-Match" = Option<String>, Header, description = "an `ETag` that was given before"),
+        ("blob" = String, Path, description = "Id of the blob, 40 hexadecimal digits: `file.blob` of a \
+            delivery."),
+        ("If-None-Match" = Option<String>, Header, description = "`ETag` of an earlier answer."),
     ),
     responses(
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>,
-            description = "the bytes as they are stored, at most 256 MiB"),
-        (status = 304, description = "what `If-None-Match` names is still right"),
-        (status = 410, description = "no tree that is held has it any more")
+            description = "The content as raw bytes, at most 256 MiB."),
+        (status = 304, description = "The content still has the `ETag` of `If-None-Match`."),
+        (status = 410, description = "No tree that the app holds has the blob any more.")
     ))]
 async fn blob(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) -> Answer {
     let app = request.app()?;

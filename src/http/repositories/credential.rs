@@ -44,11 +44,11 @@ pub(super) fn read(front: &Front, fields: &mut Fields, location: Option<&Locatio
     let token = read_token(fields, token_field);
     let kind: Option<TokenType> = fields.word("token_type", TOKEN_TYPES);
     if kind.is_some() && !has_token {
-        fields.refuse("token_type", "says how a token is shown, and there is none");
+        fields.refuse("token_type", "must not be given without a token");
     }
     let app = fields.object("github_app").and_then(|app| read_app(fields, app));
     if has_token && has_app {
-        fields.refuse("github_app", "stands in place of a token; give one of the two");
+        fields.refuse("github_app", "is an alternative to a token; give one of the two");
         return None;
     }
     let (field, credential) = match (token, app) {
@@ -100,7 +100,7 @@ fn read_app(fields: &mut Fields, mut app: Map<String, Value>) -> Option<AppKey> 
         }
     }
     if !app.is_empty() {
-        fields.refuse("github_app", "holds a field that there is not");
+        fields.refuse("github_app", "has an unknown field");
         return None;
     }
     Some(AppKey {

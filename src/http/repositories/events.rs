@@ -79,22 +79,23 @@ impl FromStr for Seen {
     }
 }
 
-/// What is delivered and parked of a branch, as server-sent events (`file.created`, `file.updated`,
-/// `file.deleted`, each with the change as in `.../changes`), from now on or after an event that was seen.
-/// `gap` says what can no longer be shown.
+/// Follows the settled changes of a branch as server-sent events, from now on or after a given event. The
+/// event types are `file.created`, `file.updated` and `file.deleted`; the data is the change as `.../changes`
+/// shows it. The event `gap` names changes that can no longer be shown.
 #[utoipa::path(get, path = "/api/repositories/{id}/events", tag = "repositories",
     params(
         ("id" = String, Path),
         ("branch" = Option<String>, Query,
-            description = "which branch, by its short or full name; needed where several are followed"),
-        ("after" = Option<String>, Query, description = "the id of the last event that was seen; the present \
-            where it is missing"),
-        ("Last-Event-ID" = Option<String>, Header, description = "the same; goes before `after`"),
+            description = "Short or full name of the branch. Required if the watch follows several \
+                branches."),
+        ("after" = Option<String>, Query, description = "Id of the last event that the caller has. Default: \
+            new events only."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The same as `after`. Overrides `after`."),
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 429, description = "the caller, or all callers together, have as many tails as they may \
-            have")
+        (status = 429, description = "The caller has 8 event streams open already, or the server has reached \
+            its limit for all callers.")
     ))]
 async fn events(front: Arc<Front>, state: TailState, request: Request) -> Answer {
     let app = request.app()?;
@@ -219,7 +220,7 @@ impl Changes {
         };
         if facts.number != self.place.round {
             let is_missed = self.place.round != 0 && !self.is_at_end;
-            let gone = is_missed.then(|| gap(self.place.round, None, "history is not kept so long"));
+            let gone = is_missed.then(|| gap(self.place.round, None, "the history is no longer stored"));
             self.go_to(EventMark { round: facts.number, position: 0 });
             if let Some(gone) = gone {
                 return Ok(Some(gone));
@@ -257,7 +258,7 @@ impl Changes {
         let changes = match reading.window(&self.front, &self.histories, &seek, limit).await {
             Err(Unread::Gone(_)) => {
                 let piece =
-                    gap(facts.number, Some((from, facts.position)), "its trees are no longer in the mirror");
+                    gap(facts.number, Some((from, facts.position)), "the mirror lost the trees of the round");
                 self.place.position = facts.position;
                 return Ok(piece);
             }

@@ -103,18 +103,19 @@ impl FromStr for FileMark {
     }
 }
 
-/// The files that the app holds of a branch: what it was sent and has not been told to delete.
+/// Lists the files of a branch that the app holds: those that were sent to it and not deleted later.
 #[utoipa::path(get, path = "/api/repositories/{id}/files", tag = "repositories",
     params(
         ("id" = String, Path),
         ("branch" = Option<String>, Query,
-            description = "which branch, by its short or full name; needed where several are followed"),
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+            description = "Short or full name of the branch. Required if the watch follows several \
+                branches."),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses(
         (status = 200, body = HeldFiles),
-        (status = 409, description = "another tree is held by now: begin again without `cursor`")
+        (status = 409, description = "The app holds another tree by now. Begin again without `cursor`.")
     ))]
 async fn list(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) -> Answer {
     let app = request.app()?;
@@ -129,7 +130,7 @@ async fn list(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
     let is_same = |place: &FileMark, end: &TreeEnd| place.commit == end.commit && place.view == end.view.id();
     if after.as_ref().is_some_and(|place| !held.as_ref().is_some_and(|end| is_same(place, end))) {
         return Err(Problem::new(Kind::CONFLICT)
-            .with_detail("another tree is held by now: begin again without a cursor"));
+            .with_detail("the app holds another tree by now: begin again without a cursor"));
     }
     let mut files = HeldFiles { branch, held_commit: None, items: Vec::new(), next_cursor: None };
     if let Some(end) = held {

@@ -120,12 +120,12 @@ struct PreviewShown {
     paths: Vec<String>,
 }
 
-/// Shows which files of a repository a watch would deliver. Nothing is registered. An app has one preview at
-/// a time.
+/// Shows which files of a repository a watch would deliver. No watch is created. An app has at most one
+/// preview at a time.
 #[utoipa::path(post, path = "/api/repositories/preview", tag = "repositories", request_body = PreviewRequest,
     responses(
         (status = 200, body = PreviewShown),
-        (status = 429, description = "the app, or two others, have a preview made just now")
+        (status = 429, description = "The app has a preview running, or two other apps have one each.")
     ))]
 async fn preview(front: Arc<Front>, state: PreviewState, request: Request) -> Answer {
     let app = request.app()?;

@@ -70,7 +70,7 @@ impl Previews {
         };
         let own = own.try_lock_owned().map_err(|_| busy("an app has one preview at a time"))?;
         let all = Arc::clone(&self.all).try_acquire_owned();
-        let all = all.map_err(|_| busy("other apps have a preview made just now"))?;
+        let all = all.map_err(|_| busy("two previews of other apps are running"))?;
         Ok(PreviewTurn { _all: all, _own: own })
     }
 

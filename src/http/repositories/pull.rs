@@ -143,25 +143,27 @@ struct SettledShown {
     position: u64,
 }
 
-/// The next changes of a watch, for an app without an endpoint; 204 where none can be handed out now. Of
-/// the requests that wait for a change an app has one for each sixteen connections of the server at once, and
-/// all apps together one for each four: beyond that a request does not wait for a change, and its 204 comes
-/// after a second, with `Retry-After`.
+/// Hands out the next changes of a watch whose sink is pull; 204 if there are none now. One app may have one
+/// waiting request per 16 connections of the server, all apps together one per 4. A request beyond these
+/// limits does not wait: its 204 comes after 1 second, with `Retry-After`.
 #[utoipa::path(get, path = "/api/repositories/{id}/pending", tag = "pull",
     params(
         ("id" = String, Path),
-        ("branch" = Option<String>, Query, description = "only of this branch, by its full name"),
-        ("limit" = Option<u64>, Query, description = "most changes, 1 to 64; 64 where it is missing"),
-        ("lease_seconds" = Option<u64>, Query, description = "1 to 3,600; 60 where it is missing"),
+        ("branch" = Option<String>, Query, description = "Only changes of this branch, by its full name \
+            (`refs/heads/...`)."),
+        ("limit" = Option<u64>, Query, description = "Maximum number of changes, 1 to 64. Default 64."),
+        ("lease_seconds" = Option<u64>, Query, description = "Duration of the lease in seconds, 1 to 3,600. \
+            Default 60."),
         ("wait_seconds" = Option<u64>, Query,
-            description = "how long to wait for a change, 0 to 60; 0 where it is missing"),
+            description = "Number of seconds to wait for a change, 0 to 60. Default 0."),
     ),
     responses(
         (status = 200, body = Pending),
-        (status = 204, description = "nothing can be handed out now: nothing is pending, or another lease \
-            holds the changes; with `Retry-After` where too many requests wait already"),
-        (status = 409, description = "the app has an endpoint, or is disabled"),
-        (status = 503, description = "the watch goes from one replica to another: ask again")
+        (status = 204, description = "No change can be handed out now: none is pending, or another lease \
+            holds them. Has `Retry-After` if too many requests wait already."),
+        (status = 409, description = "The changes of the watch are sent to an endpoint or stream, or the app \
+            is disabled."),
+        (status = 503, description = "The watch is moving from one replica to another. Repeat the request.")
     ))]
 async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -> Answer {
     let query = Query::of(&request.query, &["branch", "limit", "lease_seconds", "wait_seconds"])?;
@@ -213,14 +215,15 @@ fn nothing() -> Response {
     response
 }
 
-/// Says what became of changes that were handed out. The answer comes when it is on disk.
+/// Settles changes that were handed out: acknowledges or refuses them. The answer comes when the result is on
+/// disk.
 #[utoipa::path(post, path = "/api/repositories/{id}/settle", tag = "pull", params(("id" = String, Path)),
     request_body = Settlement,
     responses(
         (status = 200, body = SettledShown),
-        (status = 409, description = "the lease is over: ask again for what is pending"),
-        (status = 503, description = "the watch goes from one replica to another, or the database does not \
-            answer: say it again")
+        (status = 409, description = "The lease has ended. Request the pending changes again."),
+        (status = 503, description = "The watch is moving from one replica to another, or the database does \
+            not answer. Repeat the request.")
     ))]
 async fn settle(front: Arc<Front>, request: Request) -> Answer {
     let watch = named(&front, &request).await?;

@@ -146,7 +146,7 @@ struct WatchRequest {
     begin: Begin,
 }
 
-/// Begins to watch a repository.
+/// Creates a watch of a repository for the app.
 #[utoipa::path(post, path = "/api/repositories", tag = "repositories", request_body = Registration, responses(
     (status = 201, body = Repository)
 ))]

@@ -47,16 +47,17 @@ struct Replaying {
     commit: String,
 }
 
-/// Delivers what came between a commit that was held and what is held now once more, as if the app
-/// still had that commit: deletes, creates and updates under new ids, before anything newer. Right
-/// for an app that was restored from a backup of then, and for one that only wants to see it again.
+/// Sends again what changed between a commit that the app held earlier and the commit that it holds now, as
+/// if it still held the earlier one: deletes, creates and updates with new ids, before newer changes. For an
+/// app that was restored from a backup of that time, or that wants the changes again.
 #[utoipa::path(post, path = "/api/repositories/{id}/replay", tag = "repositories",
     params(("id" = String, Path)),
     request_body = Replay,
     responses(
         (status = 202, body = Replaying),
-        (status = 409, description = "it was never held, several branches held it, nothing is held now, \
-            a resync is to come, or its tree can be had nowhere")
+        (status = 409, description = "The app never held the commit, several branches held it, the branch \
+            holds nothing now, a resync is pending, or neither the mirror nor the Git host has the commit \
+            any more.")
     ))]
 async fn replay(front: Arc<Front>, request: Request) -> Answer {
     let id: WatchId = request.id(Kind::NOT_REGISTERED)?;
@@ -102,7 +103,7 @@ async fn obtainable(front: &Front, remote: &Remote, commit: ObjectId) -> Result<
         Ok(()) => Ok(()),
         Err(GitError::Unobtainable(_) | GitError::NotACommit(_)) => {
             Err(Problem::new(Kind::TREE_UNAVAILABLE)
-                .with_detail(format!("{commit} can be had nowhere any more")))
+                .with_detail(format!("{commit} cannot be fetched any more")))
         }
         Err(error) => Err(unavailable(&error)),
     }

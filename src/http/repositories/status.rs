@@ -127,13 +127,13 @@ pub(super) fn routes() -> Vec<Route> {
     vec![route::<__path_statuses, _, _>(Access::App(Permission::WatchesRead), statuses)]
 }
 
-/// The statuses that a repository shows on its commits, those that changed last first. What is decided and
-/// told is kept for a day.
+/// Lists the statuses of the repository's commits, the last changed first. A status that is final and
+/// reported to the Git host is stored for one day.
 #[utoipa::path(get, path = "/api/repositories/{id}/statuses", tag = "repositories",
     params(
         ("id" = String, Path),
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<CommitStatusShown>)))]
 async fn statuses(front: Arc<Front>, request: Request) -> Answer {

@@ -58,7 +58,7 @@ struct SignInIssuer {
     label: String,
 }
 
-/// The issuers at which people sign in to the dashboard.
+/// Lists the issuers at which people can sign in to the dashboard.
 #[utoipa::path(get, path = "/api/session/issuers", tag = "dashboard",
     responses((status = 200, body = Vec<SignInIssuer>)))]
 async fn issuers(_front: Arc<Front>, request: Request) -> Answer {
@@ -71,10 +71,10 @@ async fn issuers(_front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &shown))
 }
 
-/// Sends a browser to an issuer, to sign in there.
+/// Redirects a browser to an issuer, to sign in there.
 #[utoipa::path(get, path = "/api/session/issuers/{name}", tag = "dashboard",
-    params(("name" = String, Path, description = "the name of the issuer in the settings")),
-    responses((status = 303, description = "Where people sign in.")))]
+    params(("name" = String, Path, description = "Name of the issuer in the settings.")),
+    responses((status = 303, description = "Redirect to the sign-in page of the issuer.")))]
 async fn start(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> Answer {
     sign_ins.admit(request.client)?;
     let name = request.parameters.first().map_or("", String::as_str);
@@ -99,13 +99,15 @@ async fn start(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> A
     Ok(response)
 }
 
-/// Where an issuer sends a browser back to: begins its session, and leads to the dashboard.
+/// Receives the browser that an issuer sends back: starts its session and redirects to the dashboard.
 #[utoipa::path(get, path = "/api/session/callback", tag = "dashboard",
     params(
-        ("state" = Option<String>, Query, description = "the state of the sign-in"),
-        ("code" = Option<String>, Query, description = "what the issuer gives for an identity token"),
+        ("state" = Option<String>, Query, description = "`state` of the sign-in, as the issuer received it."),
+        ("code" = Option<String>, Query, description = "Authorization code, which the issuer exchanges for \
+            an identity token."),
     ),
-    responses((status = 303, description = "The dashboard.")))]
+    responses((status = 303, description = "Redirect to the dashboard, which shows the error if the sign-in \
+        failed.")))]
 async fn callback(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> Answer {
     sign_ins.admit(request.client)?;
     match signed_in(&front, &request).await {

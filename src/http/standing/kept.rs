@@ -18,8 +18,8 @@ pub(crate) fn kept_until(breakers: &[BreakerRow], source: &SourceId) -> Option<T
 pub(crate) fn kept_from_being_asked(until: Timestamp) -> Problem {
     let until = moment::iso(until);
     let said = format!(
-        "an operator keeps this repository from being asked until {until}; `tidings admin breaker reset` \
-         ends that"
+        "an operator opened the breaker of this repository by hand until {until}; `tidings admin breaker \
+         reset` closes the breaker"
     );
     Problem::new(Kind::CONFLICT).with_detail(said)
 }

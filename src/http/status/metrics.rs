@@ -33,7 +33,7 @@ pub(crate) fn routes(told: &Arc<Told>) -> Vec<Route> {
     vec![route_with::<__path_metrics, _, _, _>(Access::Public, told, metrics)]
 }
 
-/// The numbers of this process, for Prometheus.
+/// Shows the metrics of this process in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "status", responses(
     (status = 200, content_type = "text/plain", body = String)
 ))]

@@ -51,8 +51,8 @@ pub(super) fn routes(tests: &Arc<Tests>) -> Vec<Route> {
     ]
 }
 
-/// Holds a subscription still: nothing is sent until it is resumed, and then everything that was written
-/// meanwhile.
+/// Pauses a subscription: nothing is sent until it is resumed. Then all entries written in the meantime are
+/// sent.
 #[utoipa::path(post, path = "/api/subscriptions/{id}/pause", tag = "subscriptions",
     params(("id" = String, Path)), responses((status = 200, body = SubscriptionShown)))]
 async fn pause(front: Arc<Front>, request: Request) -> Answer {
@@ -61,13 +61,13 @@ async fn pause(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &changed(&front, &request, &patch).await?))
 }
 
-/// Lets a subscription go on that is paused or blocked, or whose sink is disabled: its next message is tried
-/// at once.
+/// Resumes a subscription that is paused or blocked, or whose sink is disabled. Its next message is tried at
+/// once.
 #[utoipa::path(post, path = "/api/subscriptions/{id}/resume", tag = "subscriptions",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = SubscriptionShown),
-        (status = 409, description = "it has expired: give it another end first")
+        (status = 409, description = "The subscription has expired. Change `expires_at` first.")
     ))]
 async fn resume(front: Arc<Front>, request: Request) -> Answer {
     Fields::of_optional(&request.body)?.finish()?;
@@ -86,13 +86,13 @@ body! {
     }
 }
 
-/// Gives the sink of a subscription another key to sign with, which the answer shows once. The key before
-/// signs beside it for a while; one that still was beside that signs no more.
+/// Replaces the signing key of the subscription's sink. The answer shows the new key once. The previous key
+/// also signs for `overlap_seconds`; an older one no longer signs.
 #[utoipa::path(post, path = "/api/subscriptions/{id}/rotate-key", tag = "subscriptions",
     params(("id" = String, Path)), request_body = Option<KeyRotation>,
     responses(
         (status = 200, body = SubscriptionShown),
-        (status = 409, description = "mails are not signed")
+        (status = 409, description = "The sink sends mails, which are not signed.")
     ))]
 async fn rotate_key(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<KeyRotation>(&request.body)?;
@@ -119,8 +119,9 @@ async fn served(front: &Front, request: &Request, subscription: &Subscription) -
     Ok(request.app()?.at(&own_sink(front, subscription).await?))
 }
 
-/// Sends a test message now, signed as every message is, and tells what was answered. It is tried once,
-/// within 10 seconds, and counts for no breaker; it counts among the six test deliveries a minute of the app.
+/// Sends a signed test message to the sink and shows the answer of the sink. The message is tried once, for
+/// at most 10 seconds. The test does not count for the breaker; it counts among the app's 6 test deliveries
+/// per minute.
 #[utoipa::path(post, path = "/api/subscriptions/{id}/test", tag = "subscriptions",
     params(("id" = String, Path)), responses((status = 200, body = TestOutcome)))]
 async fn test(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
@@ -143,10 +144,10 @@ body! {
     }
 }
 
-/// Sends one entry now, whatever else waits, and tells what was answered: one that was skipped, say. It is
-/// sent under its own id, tried once within 10 seconds, and listed among the tries; the position stays. A
-/// mail counts among the six test deliveries a minute of the app.
-/// Entries about sending are not sent.
+/// Sends one entry to the sink at once, for example a skipped one, and shows the answer. The message has the
+/// id of the entry, is tried once for at most 10 seconds and is listed among the attempts; the position does
+/// not move. A mail counts among the app's 6 test deliveries per minute. Entries about the sending of entries
+/// cannot be sent.
 #[utoipa::path(post, path = "/api/subscriptions/{id}/send", tag = "subscriptions",
     params(("id" = String, Path)), request_body = SendRequest,
     responses((status = 200, body = TestOutcome)))]
@@ -163,7 +164,7 @@ async fn send(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer 
     let entry = front.subscriptions.sendable_entry(&found.app, number).await.map_err(store_failed)?;
     let entry = entry.ok_or_else(|| {
         Problem::new(Kind::NO_ENTRY)
-            .with_detail(format!("the ledger keeps no entry {number} that a subscription may be sent"))
+            .with_detail(format!("the ledger has no entry {number} that can be sent to a subscription"))
     })?;
     let entry_at = entry.at;
     let message = SubscriptionMessage::of_entry(&found, entry);
@@ -214,14 +215,14 @@ impl FromStr for Mark {
     }
 }
 
-/// The tries of a subscription, newest first. Those of its last 1,000 entries are kept, as long as history is
-/// (`delivery.history_days`).
+/// Lists the attempts of a subscription, newest first. Attempts for its last 1,000 entries are stored, each
+/// for at most `delivery.history_days`.
 #[utoipa::path(get, path = "/api/subscriptions/{id}/attempts", tag = "subscriptions",
     params(
         ("id" = String, Path),
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("number" = Option<u64>, Query, description = "only those of the entry of this number"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("number" = Option<u64>, Query, description = "Only attempts for the ledger entry with this number."),
     ),
     responses((status = 200, body = Page<SubscriptionAttemptShown>)))]
 async fn attempts(front: Arc<Front>, request: Request) -> Answer {

@@ -121,11 +121,12 @@ impl ClaimedShown {
     }
 }
 
-/// Claims tasks: the worker has them until it ends them or the claim runs out.
+/// Claims tasks for a worker. The worker holds each task until it ends the task or gives it back, or until
+/// the claim expires.
 #[utoipa::path(post, path = "/api/tasks/claim", tag = "tasks", request_body = ClaimToMake, responses(
     (status = 200, body = ClaimShown),
-    (status = 204, description = "there is nothing to do"),
-    (status = 429, description = "as many claims wait as may")
+    (status = 204, description = "No task is ready."),
+    (status = 429, description = "Too many requests of workers are under way or wait.")
 ))]
 async fn claim(front: Arc<Front>, lifecycle: Lifecycle, request: Request) -> Answer {
     let app = owner(&request)?;

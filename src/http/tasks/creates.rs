@@ -99,22 +99,23 @@ struct CreatedList {
     tasks: Vec<CreatedShown>,
 }
 
-/// Creates a task. The answer comes when it is on disk.
+/// Creates a task. The answer comes when the task is on disk.
 #[utoipa::path(post, path = "/api/tasks", tag = "tasks", request_body = TaskToCreate,
-    params(("Idempotency-Key" = Option<String>, Header, description = "the same as `key`")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same as `key` in the body.")),
     responses(
-        (status = 200, body = CreatedShown, description = "an earlier request with this key made it"),
+        (status = 200, body = CreatedShown, description = "An earlier request with this key created the \
+            task."),
         (status = 201, body = CreatedShown),
-        (status = 409, description = "the key was used for another task"),
-        (status = 413, description = "the payload is larger than the queue allows"),
-        (status = 429, description = "the app has as many queues, open tasks or bytes as it may have")
+        (status = 409, description = "The key was used for a different task."),
+        (status = 413, description = "The payload is larger than the queue allows."),
+        (status = 429, description = "The app has reached its limit of queues, open tasks or bytes.")
     ))]
 async fn create(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?.id.clone();
     let header = request.headers.get(idempotency::HEADER);
     let header = header.map(HeaderValue::to_str).transpose();
     let header =
-        header.map_err(|_| Problem::malformed("Idempotency-Key has visible ASCII characters alone"))?;
+        header.map_err(|_| Problem::malformed("Idempotency-Key must have visible ASCII characters only"))?;
     let task = read(&front, &request, &request.body, header)?;
     let created = front.tasks.create_tasks(&app, vec![task]).await;
     let created = created.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
@@ -124,12 +125,12 @@ async fn create(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(status, &CreatedShown::of(created)))
 }
 
-/// Creates tasks, all of them or none.
+/// Creates several tasks, all of them or none.
 #[utoipa::path(post, path = "/api/tasks/batch", tag = "tasks", request_body = TasksToCreate, responses(
     (status = 201, body = CreatedList),
-    (status = 409, description = "a key was used for another task; none was created"),
-    (status = 413, description = "a payload is larger than its queue allows; none was created"),
-    (status = 429, description = "the app would have more than it may have; none was created")
+    (status = 409, description = "A key was used for a different task. No task was created."),
+    (status = 413, description = "A payload is larger than its queue allows. No task was created."),
+    (status = 429, description = "The tasks would exceed a limit of the app. No task was created.")
 ))]
 async fn create_batch(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?.id.clone();
@@ -183,7 +184,7 @@ fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> 
         fields.refuse("key", format!("must have 1 to {most} characters"));
     }
     if own.as_deref().zip(header).is_some_and(|(own, header)| own != header) {
-        fields.refuse("key", "is another one than the header Idempotency-Key");
+        fields.refuse("key", "must be equal to the header Idempotency-Key");
     }
     fields.finish()?;
     may_use(request, Some(&command))?;

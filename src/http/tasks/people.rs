@@ -61,14 +61,16 @@ pub(super) fn routes(lifecycle: &Lifecycle) -> Vec<Route> {
     ]
 }
 
-/// Tasks of this app, newest first.
+/// Lists the tasks of the app, newest first.
 #[utoipa::path(get, path = "/api/tasks", tag = "tasks",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
-        ("command" = Option<String>, Query, description = "only tasks of this queue"),
-        ("state" = Option<String>, Query, description = "only tasks in this state"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
+        ("command" = Option<String>, Query, description = "Only tasks with this command."),
+        ("state" = Option<String>, Query, description = "Only tasks in this state: `waiting`, `ready`, \
+            `claimed`, `succeeded`, `failed`, `dead`, `aside` or `cancelled`."),
     ),
     responses((status = 200, body = Page<TaskShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -92,7 +94,7 @@ fn states() -> String {
     TaskState::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// One task, with what it works on, what came of it and its progress.
+/// Shows one task with its payload, result and progress.
 #[utoipa::path(get, path = "/api/tasks/{id}", tag = "tasks", params(("id" = String, Path)),
     responses((status = 200, body = WholeTask)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
@@ -127,15 +129,16 @@ struct ResultShown {
     error: Option<String>,
 }
 
-/// What came of a task. With `wait_seconds` the answer waits for its end.
+/// Shows the result of a task. With `wait_seconds` the request waits until the task has ended.
 #[utoipa::path(get, path = "/api/tasks/{id}/result", tag = "tasks",
     params(
         ("id" = String, Path),
-        ("wait_seconds" = Option<u64>, Query, description = "0 to 60; 0 where it is missing"),
+        ("wait_seconds" = Option<u64>, Query, description = "Number of seconds to wait for the end of the \
+            task, 0 to 60. Default 0."),
     ),
     responses(
-        (status = 200, body = ResultShown, description = "it has ended"),
-        (status = 202, body = ResultShown, description = "it has not ended")
+        (status = 200, body = ResultShown, description = "The task has ended."),
+        (status = 202, body = ResultShown, description = "The task has not ended yet.")
     ))]
 async fn result(front: Arc<Front>, lifecycle: Lifecycle, request: Request) -> Answer {
     let app = owner(&request)?;
@@ -182,21 +185,22 @@ async fn result(front: Arc<Front>, lifecycle: Lifecycle, request: Request) -> An
     }
 }
 
-/// Cancels a task. A worker that has it may still end it, for at most 60 seconds.
+/// Cancels a task. A worker that has claimed the task may still end it, for at most 60 seconds.
 #[utoipa::path(post, path = "/api/tasks/{id}/cancel", tag = "tasks", params(("id" = String, Path)),
     responses(
         (status = 200, body = WordedShown),
-        (status = 409, description = "the task has ended otherwise")
+        (status = 409, description = "The task has ended already, in another state.")
     ))]
 async fn cancel(front: Arc<Front>, request: Request) -> Answer {
     one(&front, &request, TaskMove::Cancel).await
 }
 
-/// Sends a task again that failed, died or was cancelled: with no attempt counted, under the same id.
+/// Redrives a task that failed, is dead or was cancelled: it runs again under the same id, with no attempts
+/// counted.
 #[utoipa::path(post, path = "/api/tasks/{id}/redrive", tag = "tasks", params(("id" = String, Path)),
     responses(
         (status = 200, body = WordedShown),
-        (status = 409, description = "the task is in another state")
+        (status = 409, description = "A task in this state cannot be redriven.")
     ))]
 async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     one(&front, &request, TaskMove::Redrive).await
@@ -247,7 +251,7 @@ struct RedriveShown {
     dry_run: bool,
 }
 
-/// Sends tasks again, at most 10,000 with one request.
+/// Redrives tasks that failed, are dead or were cancelled, at most 10,000 per request.
 #[utoipa::path(post, path = "/api/tasks/redrive", tag = "tasks", request_body = RedriveOfTasks,
     responses((status = 200, body = RedriveShown)))]
 async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {

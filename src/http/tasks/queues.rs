@@ -110,12 +110,13 @@ struct PurgeShown {
     more: bool,
 }
 
-/// The queues of this app, by their commands.
+/// Lists the queues of the app, in the order of their commands.
 #[utoipa::path(get, path = "/api/queues", tag = "tasks",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "a filter (docs/filters.md)"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
     ),
     responses((status = 200, body = Page<QueueShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -145,12 +146,13 @@ struct QueueOfApp {
     queue: QueueShown,
 }
 
-/// Queues of all apps, by their apps and commands.
+/// Lists the queues of all apps, in the order of their apps and commands.
 #[utoipa::path(get, path = "/api/admin/queues", tag = "admin",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("q" = Option<String>, Query, description = "only what this filter means; see docs/filters.md"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
+            docs/filters.md."),
     ),
     responses((status = 200, body = Page<QueueOfApp>)))]
 async fn list_all(front: Arc<Front>, request: Request) -> Answer {
@@ -189,7 +191,7 @@ impl FromStr for QueuePlace {
     }
 }
 
-/// One queue, with its numbers and settings.
+/// Shows one queue with its counts and settings.
 #[utoipa::path(get, path = "/api/queues/{command}", tag = "tasks", params(("command" = String, Path)),
     responses((status = 200, body = QueueShown)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
@@ -199,11 +201,11 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &QueueShown::of(&queue, front.clock.now())))
 }
 
-/// Declares a queue, or replaces its settings.
+/// Creates a queue, or replaces its settings.
 #[utoipa::path(put, path = "/api/queues/{command}", tag = "tasks", params(("command" = String, Path)),
     request_body = QueueToSet, responses(
         (status = 200, body = QueueShown),
-        (status = 409, description = "the app has as many queues as it may have")
+        (status = 409, description = "The app has reached its limit of queues.")
     ))]
 async fn set(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?;
@@ -240,14 +242,14 @@ fn settings(fields: &mut Fields) -> QueueSettings {
     }
 }
 
-/// Pauses a queue: nothing of it is handed out. Workers keep what they have.
+/// Pauses a queue: its tasks are not handed out. Workers keep the tasks that they have claimed.
 #[utoipa::path(post, path = "/api/queues/{command}/pause", tag = "tasks", params(("command" = String, Path)),
     responses((status = 200, body = QueueShown)))]
 async fn pause(front: Arc<Front>, request: Request) -> Answer {
     paused(&front, &request, true).await
 }
 
-/// Lets a queue go on.
+/// Resumes a paused queue: its tasks are handed out again.
 #[utoipa::path(post, path = "/api/queues/{command}/resume", tag = "tasks", params(("command" = String, Path)),
     responses((status = 200, body = QueueShown)))]
 async fn resume(front: Arc<Front>, request: Request) -> Answer {
@@ -262,7 +264,7 @@ async fn paused(front: &Front, request: &Request, is_paused: bool) -> Answer {
     Ok(json(StatusCode::OK, &QueueShown::of(&queue, front.clock.now())))
 }
 
-/// Removes the tasks of a queue that wait or are ready. What workers have, and what has ended, stays.
+/// Removes the tasks of a queue that wait, are ready or are set aside. Claimed and ended tasks stay.
 #[utoipa::path(post, path = "/api/queues/{command}/purge", tag = "tasks", params(("command" = String, Path)),
     request_body = PurgeConfirmation, responses((status = 200, body = PurgeShown)))]
 async fn purge(front: Arc<Front>, request: Request) -> Answer {

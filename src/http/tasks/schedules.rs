@@ -153,11 +153,11 @@ impl ScheduleShown {
     }
 }
 
-/// The schedules of this app, by their names.
+/// Lists the schedules of the app, in the order of their names.
 #[utoipa::path(get, path = "/api/schedules", tag = "tasks",
     params(
-        ("limit" = Option<u64>, Query, description = "1 to 100; 50 where it is missing"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
     ),
     responses((status = 200, body = Page<ScheduleShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
@@ -173,7 +173,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &page(schedules, limit, &list, |schedule| schedule.name.clone(), shown)))
 }
 
-/// One schedule, with its next ten ticks.
+/// Shows one schedule with its next ten ticks.
 #[utoipa::path(get, path = "/api/schedules/{name}", tag = "tasks", params(("name" = String, Path)),
     responses((status = 200, body = ScheduleShown)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
@@ -190,11 +190,12 @@ async fn seen(front: &Front, request: &Request) -> Result<Schedule, Problem> {
     if may { Ok(schedule) } else { Err(Problem::new(Kind::NO_SCHEDULE)) }
 }
 
-/// Makes a schedule, or changes it. With another `cron` or `zone` it begins anew: no tick before now is owed.
+/// Creates a schedule, or replaces its settings. If `cron` or `zone` changes, ticks before now create no
+/// tasks any more.
 #[utoipa::path(put, path = "/api/schedules/{name}", tag = "tasks", params(("name" = String, Path)),
     request_body = ScheduleToSet, responses(
         (status = 200, body = ScheduleShown),
-        (status = 409, description = "the app has as many schedules as it may have")
+        (status = 409, description = "The app has reached its limit of schedules.")
     ))]
 async fn set(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?;
@@ -261,9 +262,9 @@ fn settings(body: &[u8]) -> Result<ScheduleSettings, Problem> {
     Ok(settings)
 }
 
-/// Removes a schedule. Tasks that it created stay.
+/// Removes a schedule. The tasks that it created stay.
 #[utoipa::path(delete, path = "/api/schedules/{name}", tag = "tasks", params(("name" = String, Path)),
-    responses((status = 204, description = "the schedule is gone")))]
+    responses((status = 204, description = "The schedule is removed.")))]
 async fn remove(front: Arc<Front>, request: Request) -> Answer {
     let schedule = seen(&front, &request).await?;
     let removed = front.tasks.remove_schedule(&schedule.app, &schedule.name).await;
@@ -271,14 +272,14 @@ async fn remove(front: Arc<Front>, request: Request) -> Answer {
     Ok(nothing())
 }
 
-/// Lets a schedule rest. Ticks that pass meanwhile are not owed.
+/// Pauses a schedule. Ticks during the pause create no tasks, not even later.
 #[utoipa::path(post, path = "/api/schedules/{name}/pause", tag = "tasks", params(("name" = String, Path)),
     responses((status = 200, body = ScheduleShown)))]
 async fn pause(front: Arc<Front>, request: Request) -> Answer {
     paused(&front, &request, true).await
 }
 
-/// Lets a schedule go on with the ticks from now on.
+/// Resumes a schedule, beginning with its next tick.
 #[utoipa::path(post, path = "/api/schedules/{name}/resume", tag = "tasks", params(("name" = String, Path)),
     responses((status = 200, body = ScheduleShown)))]
 async fn resume(front: Arc<Front>, request: Request) -> Answer {

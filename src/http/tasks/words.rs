@@ -179,73 +179,75 @@ struct ItemsShown {
     items: Vec<ItemShown>,
 }
 
-/// Extends a claim, and keeps what the worker says of its progress.
+/// Extends a claim and stores the progress that the worker reports.
 #[utoipa::path(post, path = "/api/tasks/{id}/heartbeat", tag = "tasks", params(("id" = String, Path)),
     request_body = Heartbeat, responses(
         (status = 200, body = WordedShown),
-        (status = 409, description = "the claim is over: stop working on it")
+        (status = 409, description = "The claim has ended. Stop working on the task.")
     ))]
 async fn heartbeat(front: Arc<Front>, request: Request) -> Answer {
     one(&front, &request, read_heartbeat).await
 }
 
-/// Ends a task with a result. Saying it twice is no error.
+/// Completes a task with a result. A repeated request is no error.
 #[utoipa::path(post, path = "/api/tasks/{id}/complete", tag = "tasks", params(("id" = String, Path)),
     request_body = Completion, responses(
         (status = 200, body = WordedShown),
-        (status = 409, description = "the claim is over, and nothing changed"),
-        (status = 413, description = "the result is larger than the queue allows"),
-        (status = 429, description = "the tasks that follow it up are too many; it did not end")
+        (status = 409, description = "The claim has ended. Nothing changed."),
+        (status = 413, description = "The result is larger than the queue allows."),
+        (status = 429, description = "The tasks in `then` would exceed a limit of the app. The task did not \
+            end.")
     ))]
 async fn complete(front: Arc<Front>, request: Request) -> Answer {
     one(&front, &request, read_completion).await
 }
 
-/// Gives a task up for good. Saying it twice is no error.
+/// Fails a task for good: it is not tried again. A repeated request is no error.
 #[utoipa::path(post, path = "/api/tasks/{id}/fail", tag = "tasks", params(("id" = String, Path)),
     request_body = FailureOfTask, responses(
         (status = 200, body = WordedShown),
-        (status = 409, description = "the claim is over, and nothing changed")
+        (status = 409, description = "The claim has ended. Nothing changed.")
     ))]
 async fn fail(front: Arc<Front>, request: Request) -> Answer {
     one(&front, &request, read_failure).await
 }
 
-/// Gives a task back that could not be done this time: it is tried again, or dead after its last attempt.
+/// Gives back a task that the worker could not do this time. The task is tried again, or is dead after its
+/// last attempt.
 #[utoipa::path(post, path = "/api/tasks/{id}/nack", tag = "tasks", params(("id" = String, Path)),
     request_body = Nack, responses(
         (status = 200, body = WordedShown),
-        (status = 409, description = "the claim is over, and nothing changed")
+        (status = 409, description = "The claim has ended. Nothing changed.")
     ))]
 async fn nack(front: Arc<Front>, request: Request) -> Answer {
     one(&front, &request, read_nack).await
 }
 
-/// Gives a task back that was not tried: no attempt is counted, but for the 101st time.
+/// Gives back a task that the worker did not try. The first 100 times do not count as attempts.
 #[utoipa::path(post, path = "/api/tasks/{id}/abandon", tag = "tasks", params(("id" = String, Path)),
     request_body = Abandonment, responses(
         (status = 200, body = WordedShown),
-        (status = 409, description = "the claim is over, and nothing changed")
+        (status = 409, description = "The claim has ended. Nothing changed.")
     ))]
 async fn abandon(front: Arc<Front>, request: Request) -> Answer {
     one(&front, &request, read_abandonment).await
 }
 
-/// Extends several claims at once.
+/// Extends several claims with one request.
 #[utoipa::path(post, path = "/api/tasks/batch/heartbeat", tag = "tasks", request_body = Words,
     responses((status = 200, body = ItemsShown)))]
 async fn heartbeat_all(front: Arc<Front>, request: Request) -> Answer {
     all(&front, &request, read_heartbeat).await
 }
 
-/// Ends several tasks, each with its result.
+/// Completes several tasks, each with its result.
 #[utoipa::path(post, path = "/api/tasks/batch/complete", tag = "tasks", request_body = Words,
     responses((status = 200, body = ItemsShown)))]
 async fn complete_all(front: Arc<Front>, request: Request) -> Answer {
     all(&front, &request, read_completion).await
 }
 
-/// Gives several tasks back.
+/// Gives back several tasks that the worker could not do this time.
 #[utoipa::path(post, path = "/api/tasks/batch/nack", tag = "tasks", request_body = Words,
     responses((status = 200, body = ItemsShown)))]
 async fn nack_all(front: Arc<Front>, request: Request) -> Answer {
@@ -299,7 +301,7 @@ async fn one(front: &Front, request: &Request, read: Reader) -> Answer {
     let id: TaskId = request.id(Kind::NO_TASK)?;
     let said = read(front, request, &request.body)?;
     if said.0.task != id {
-        return Err(Problem::invalid_field("token", "is that of another task"));
+        return Err(Problem::invalid_field("token", "is the token of another task"));
     }
     check_command_of(front, request, &id).await?;
     let answers = front.tasks.move_tasks(vec![word(&app.id, said)]).await;
@@ -361,7 +363,7 @@ fn fields<B: Body>(rest: &[u8]) -> Result<(Fields, Option<ClaimToken>), Problem>
     let text = fields.required_text("token", 1..=100);
     let token = text.parse().ok();
     if token.is_none() && !text.is_empty() {
-        fields.refuse("token", "must be the token from the answer that gave the task");
+        fields.refuse("token", "must be the token from the answer that handed out the task");
     }
     Ok((fields, token))
 }

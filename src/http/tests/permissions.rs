@@ -333,7 +333,7 @@ async fn a_narrowed_token_opens_what_it_names_and_hands_on_no_more() {
         (json!({ "name": "x", "permissions": "watches:read" }), "/permissions", "must be a list"),
         (json!({ "name": "x", "permissions": null }), "/permissions", "must be a list"),
         (json!({ "name": "x", "permissions": ["watches"] }), "/permissions", "\"watches\" is no permission"),
-        (json!({ "name": "x", "permissions": ["keys:rotate"] }), "/permissions", "opens nothing of an app"),
+        (json!({ "name": "x", "permissions": ["keys:rotate"] }), "/permissions", "an app no permission"),
         (json!({ "name": "x", "commands": ["a"] }), "/permissions", "is required beside commands"),
         (
             json!({ "name": "x", "permissions": ["*:*"], "commands": ["a b"] }),

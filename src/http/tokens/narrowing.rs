@@ -101,12 +101,12 @@ fn permissions(fields: &mut Fields, domain: PermissionSet) -> Option<(Vec<String
     for pattern in &patterns {
         match PermissionSet::of_pattern(pattern).map(|meant| meant.both(domain)) {
             Ok(meant) if meant.is_empty() => {
-                fields.refuse("permissions", format!("holds {pattern:?}, which opens nothing of an app"));
+                fields.refuse("permissions", format!("holds {pattern:?}, which gives an app no permission"));
                 return None;
             }
             Ok(meant) => set = set.with(meant),
             Err(unknown) => {
-                fields.refuse("permissions", format!("holds what is no permission: {unknown}"));
+                fields.refuse("permissions", format!("holds an invalid entry: {unknown}"));
                 return None;
             }
         }

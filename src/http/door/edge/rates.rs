@@ -77,7 +77,7 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
 fn too_many(whose: &str, wait: Duration) -> Problem {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     Problem::new(Kind::TOO_MANY)
-        .with_detail(format!("{whose} asks more often than this server allows"))
+        .with_detail(format!("{whose} sends more requests than this server allows"))
         .retry_after(seconds.max(1))
 }
 
