@@ -37,8 +37,6 @@ pub(super) use retention::prune;
 
 /// The most characters of one text in the data of an entry; a longer text is cut.
 const TEXT_MAX: usize = 500;
-/// The rows of `entry_fold` that one run reads.
-const FOLDS_AT_ONCE: u64 = 500;
 
 /// A change of state that an entry will report.
 pub(super) struct Note {
@@ -332,11 +330,13 @@ fn is_due(fold: &entry_fold::Model, at: Timestamp) -> bool {
     fold.folded > 0 && (fold.last_at > at.0 || since <= at.0 - FOLD_MS)
 }
 
-/// Writes the entries for changes that were folded a minute ago. Returns their number.
+/// Writes the entries for changes that were folded a minute ago, for at most `limit` states. Returns the number
+/// of states.
 pub(super) async fn tell_folded(
     connection: &impl ConnectionTrait,
     context: &Context,
     at: Timestamp,
+    limit: u64,
 ) -> Result<u64, StoreError> {
     let random = &*context.random;
     let minute_ago = at.0 - FOLD_MS;
@@ -344,9 +344,9 @@ pub(super) async fn tell_folded(
     let text = "select * from entry_fold where folded > 0 and (last_at > $2
                   or (case when told = 'letter.parked' then told_at else last_at end) <= $1)
                 order by app_id, subject, topic limit $3";
-    let values = vec![minute_ago.into(), at.0.into(), rows::signed(FOLDS_AT_ONCE).into()];
+    let values = vec![minute_ago.into(), at.0.into(), rows::signed(limit).into()];
     let found: Vec<entry_fold::Model> = rows::readable(connection, "entry_fold", text, values).await?;
-    let mut told = 0;
+    let states = found.len() as u64;
     if !found.is_empty() {
         context.news.mark();
     }
@@ -358,14 +358,13 @@ pub(super) async fn tell_folded(
         if adds_up(fold.last) || fold.last != fold.told {
             fold.number = append(connection, &fold, Some(fold.number), at).await?;
             (fold.told, fold.told_at) = (fold.last, at.0);
-            told += 1;
         }
         fold.folded = 0;
         remember(connection, fold).await?;
     }
     let text = format!("delete from entry_fold where folded = 0 and last_at <= $1 and last in {AT_REST}");
     rows::execute(connection, "entry_fold", &text, vec![minute_ago.into()]).await?;
-    Ok(told)
+    Ok(states)
 }
 
 /// Renames the ledgers of a restored database, so that no entry id is used twice.

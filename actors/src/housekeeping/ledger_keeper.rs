@@ -11,6 +11,8 @@ use crate::{context::Context, tasks::in_time};
 
 /// The wait between two looks: an entry for folded changes is at most this late.
 const EVERY: Duration = Duration::from_secs(10);
+/// The states of one transaction, which others wait for. A look that finds so many goes on at once.
+const AT_ONCE: u64 = 500;
 
 /// The chore that writes the entries for folded changes.
 pub struct LedgerKeeper;
@@ -20,9 +22,14 @@ impl Chore for LedgerKeeper {
 
     async fn run(context: &Context) -> Duration {
         if context.shards.leads() {
-            match in_time(context.store.tell_folded(context.now())).await {
+            match in_time(context.store.tell_folded(context.now(), AT_ONCE)).await {
                 Ok(0) => {}
-                Ok(entries) => debug!(entries, "{entries} folded entries were told"),
+                Ok(states) => {
+                    debug!(states, "entries for the folded changes of {states} states were written");
+                    if states >= AT_ONCE {
+                        return Duration::ZERO;
+                    }
+                }
                 Err(reason) => warn!("folded entries of ledgers could not be told: {reason}"),
             }
         }

@@ -102,8 +102,8 @@ impl UpkeepStore for SqlStore {
         Ok(gone)
     }
 
-    async fn tell_folded(&self, now: Timestamp) -> Result<u64, StoreError> {
-        transact!(self, |transaction, context| ledger::tell_folded(transaction, context, now).await)
+    async fn tell_folded(&self, now: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        transact!(self, |transaction, context| ledger::tell_folded(transaction, context, now, limit).await)
     }
 
     async fn prune_ledgers(

@@ -94,15 +94,15 @@ async fn a_state_that_flaps_is_told_at_once_and_then_where_it_stands(home: Home)
     }
     assert_eq!(told(&store, &app).await.len(), 1, "the first change at once, the others are folded");
     let now = Timestamp(1_000_000 + 29_000 + MINUTE - 1);
-    assert_eq!(store.tell_folded(now).await.expect("told"), 0, "it did not stand still for a minute");
+    assert_eq!(store.tell_folded(now, 500).await.expect("told"), 0, "it did not stand still for a minute");
     let now = Timestamp(now.0 + 1);
-    assert_eq!(store.tell_folded(now).await.expect("told"), 1);
+    assert_eq!(store.tell_folded(now, 500).await.expect("told"), 1);
     let all = told(&store, &app).await;
     assert_eq!(all.len(), 2);
     assert!(all[1].starts_with("2 watch.recovered ") && all[1].contains(r#""changes":29"#), "{all:?}");
     // It is at rest: what follows is told at once again.
     clock.set(Timestamp(now.0 + 2 * MINUTE));
-    store.tell_folded(Timestamp(now.0 + 2 * MINUTE)).await.expect("told");
+    store.tell_folded(Timestamp(now.0 + 2 * MINUTE), 500).await.expect("told");
     blocks(&store, cursor, Some("again")).await;
     assert!(told(&store, &app).await[2].starts_with("3 watch.blocked "));
 }
@@ -118,12 +118,46 @@ async fn a_state_that_comes_back_to_what_was_told_needs_no_entry(home: Home) {
         blocks(&store, cursor, reason).await;
     }
     let later = 1_000_000 + 2_000 + MINUTE;
-    assert_eq!(store.tell_folded(Timestamp(later)).await.expect("told"), 0);
+    store.tell_folded(Timestamp(later), 500).await.expect("told");
+    assert_eq!(told(&store, &app).await.len(), 1);
     clock.set(Timestamp(later + MINUTE));
     blocks(&store, cursor, None).await;
     let all = told(&store, &app).await;
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all[1].starts_with("2 watch.recovered ") && all[1].ends_with("after 1"));
+}
+
+async fn more_states_than_one_look_tells_are_told_by_the_next_looks(home: Home) {
+    let (store, clock) = clocked(&home).await;
+    let apps: Vec<AppId> = (1..=5).map(|number| new_app(number).id).collect();
+    for number in 1..=5 {
+        store.create_app(&new_app(number)).await.expect("created");
+    }
+    for (second, is_open) in [(0, true), (1, false), (2, true), (3, false)] {
+        clock.set(Timestamp(1_000_000 + 1_000 * second));
+        for app in &apps {
+            let breaker = BreakerRow {
+                kind: BreakerKind::Endpoint,
+                id: app.to_string(),
+                failures: if is_open { 5 } else { 0 },
+                opened_at: is_open.then_some(clock_now(&clock)),
+                probe_at: None,
+                last_error: "status 503".to_owned(),
+            };
+            store.record_breaker(&breaker).await.expect("recorded");
+        }
+    }
+    let later = Timestamp(1_003_000 + MINUTE);
+    let mut looks = Vec::new();
+    for _look in 0..4 {
+        looks.push(store.tell_folded(later, 2).await.expect("told"));
+    }
+    assert_eq!(looks, [2, 2, 1, 0], "a full look says that there may be more");
+    for app in &apps {
+        let all = told(&store, app).await;
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(all[1].starts_with("2 sink.closed "), "{all:?}");
+    }
 }
 
 async fn a_pause_a_disabled_app_and_open_breakers_are_told_once_each(home: Home) {
@@ -369,6 +403,7 @@ on_both! {
     a_block_and_its_end_are_told_with_what_they_are_about
     a_state_that_flaps_is_told_at_once_and_then_where_it_stands
     a_state_that_comes_back_to_what_was_told_needs_no_entry
+    more_states_than_one_look_tells_are_told_by_the_next_looks
     a_pause_a_disabled_app_and_open_breakers_are_told_once_each
     old_entries_go_and_the_first_number_that_is_kept_is_known
     the_list_of_all_apps_goes_back_through_time_without_a_hole

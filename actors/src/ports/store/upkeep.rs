@@ -49,8 +49,9 @@ pub trait UpkeepStore: Send + Sync + 'static {
     /// are more than `most` rows, at most `limit` rows. A round that an open letter names stays, and so do
     /// all rows of an open round. Returns the number of rows removed.
     async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError>;
-    /// Writes the entries of ledgers that were folded a minute ago. Returns how many it wrote.
-    async fn tell_folded(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Writes the entries of ledgers that were folded a minute ago, for at most `limit` states. Returns the
+    /// number of states; after `limit` there may be more.
+    async fn tell_folded(&self, now: Timestamp, limit: u64) -> Result<u64, StoreError>;
     /// Removes the oldest entries of ledgers: entries older than `age`, and entries of an app beyond `most`,
     /// at most `limit`. Returns the number of entries removed.
     async fn prune_ledgers(

@@ -89,7 +89,7 @@ impl UpkeepStore for MemoryStore {
     }
 
     /// This store keeps no ledgers.
-    async fn tell_folded(&self, _now: Timestamp) -> Result<u64, StoreError> {
+    async fn tell_folded(&self, _now: Timestamp, _limit: u64) -> Result<u64, StoreError> {
         self.meet("tell_folded").await.map(|()| 0)
     }
 
