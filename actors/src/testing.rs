@@ -8,6 +8,7 @@ pub mod git;
 pub(crate) mod house;
 mod memory;
 mod meter;
+mod objects;
 pub mod store_contract;
 pub mod transport;
 
@@ -15,5 +16,6 @@ pub use board::OpenBoard;
 pub use clock::{ManualClock, SeededRandom};
 pub use git::MemoryGit;
 pub use memory::{Fault, LeaseTable, MemoryLeases, MemoryStore, SIGNALS};
+pub use objects::MemoryObjects;
 pub use meter::{Measured, MemoryMeter, NoTracer};
 pub use transport::MemoryTransport;

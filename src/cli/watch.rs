@@ -190,6 +190,8 @@ fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Setting
     // A shared directory of mirrors must not be maintained by this database, which does not know the
     // repositories of others.
     settings.git.mirrors_dir = None;
+    // Nor must it remove the artifacts of others.
+    settings.artifacts.dir = None;
     settings.delivery.first_delay = Duration::ZERO;
     if !args.repository.contains("://") {
         settings.git.poll_min = settings.git.poll_min.min(LOCAL_POLL);

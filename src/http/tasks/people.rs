@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
 use super::{
+    artifacts,
     creates::check_command,
     may_use, owner,
     shown::{TaskShown, WholeTask, raw},
@@ -101,7 +102,8 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let task = seen(&front, &request, &id).await?;
     let bodies = front.tasks.task_bodies(&app.id, &id).await;
     let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies)))
+    let artifacts = artifacts::of_task(&front, &app.id, &id).await?;
+    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies, artifacts)))
 }
 
 /// A task of this app that its caller may see: of a command that its token is for.

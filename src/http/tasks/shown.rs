@@ -11,6 +11,7 @@ use tidings_actors::{
 use tidings_entity::kind::TaskState;
 use utoipa::ToSchema;
 
+use super::artifacts::ArtifactShown;
 use crate::http::bodies::moment::iso;
 
 /// A task without what it works on.
@@ -106,15 +107,18 @@ pub(super) struct WholeTask {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     progress: Option<Box<RawValue>>,
+    /// Files that belong to the task, by name.
+    artifacts: Vec<ArtifactShown>,
 }
 
 impl WholeTask {
-    pub(super) fn of(task: &Task, bodies: TaskBodies) -> Self {
+    pub(super) fn of(task: &Task, bodies: TaskBodies, artifacts: Vec<ArtifactShown>) -> Self {
         Self {
             task: TaskShown::of(task),
             payload: raw(Some(bodies.payload)),
             result: raw(bodies.result),
             progress: raw(bodies.progress),
+            artifacts,
         }
     }
 }
