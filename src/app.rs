@@ -38,8 +38,8 @@ pub(crate) use self::{
 use crate::{
     egress::{Egress, EgressError},
     git::Git,
-    objects::Folder,
     machine::{MachineRandom, SharedClock},
+    objects::Folder,
     secrets::SecretsError,
     settings::{History, Settings},
     sinks::{Webhooks, mail::Mailer, print::Printer},

@@ -68,7 +68,7 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// Scans of Git hosts and fetches from them.
     pub git: GitSettings,
-    /// Artifacts of tasks.
+    /// Files that belong to tasks.
     pub artifacts: ArtifactsSettings,
     /// Hooks of Git hosts.
     pub hooks: HooksSettings,

@@ -15,7 +15,9 @@ use crate::{
     ownership::shards::{Hold, Shards},
     ownership::terms::Terms,
     policy::Policy,
-    ports::{App, Clock, GitSource, Leases, Meter, Objects, Random, Signal, StatusBoard, Store, Tracer, Transport},
+    ports::{
+        App, Clock, GitSource, Leases, Meter, Objects, Random, Signal, StatusBoard, Store, Tracer, Transport,
+    },
     signals::causes::Causes,
     signals::untold::Untold,
     supervision::directory::Directory,

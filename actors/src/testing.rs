@@ -16,6 +16,6 @@ pub use board::OpenBoard;
 pub use clock::{ManualClock, SeededRandom};
 pub use git::MemoryGit;
 pub use memory::{Fault, LeaseTable, MemoryLeases, MemoryStore, SIGNALS};
-pub use objects::MemoryObjects;
 pub use meter::{Measured, MemoryMeter, NoTracer};
+pub use objects::MemoryObjects;
 pub use transport::MemoryTransport;

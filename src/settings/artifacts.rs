@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, optional};
 
-/// Artifacts of tasks.
+/// Section `[artifacts]`: files that belong to tasks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArtifactsSettings {

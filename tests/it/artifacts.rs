@@ -36,8 +36,8 @@ fn create(server: &Server, app: &App, command: &str) -> String {
     made.json()["id"].as_str().expect("an id").to_owned()
 }
 
-fn claim(server: &Server, app: &App, command: &str, seconds: u64) -> String {
-    let wanted = json!({ "commands": [command], "claim_seconds": seconds, "wait_seconds": 20 });
+fn claim(server: &Server, app: &App, command: &str) -> String {
+    let wanted = json!({ "commands": [command], "claim_seconds": 600, "wait_seconds": 20 });
     let given = app.ask(server, "POST", "/api/tasks/claim", Some(&wanted)).json();
     given["tasks"][0]["token"].as_str().expect("a task").to_owned()
 }
@@ -56,7 +56,14 @@ fn head(token: &str, method: &str, path: &str, headers: &[(&str, &str)], length:
     head + "\r\n"
 }
 
-fn send(server: &Server, token: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+fn send(
+    server: &Server,
+    token: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
     let length = (method == "PUT").then_some(body.len());
     let mut request = head(token, method, path, headers, length).into_bytes();
     request.extend_from_slice(body);
@@ -124,7 +131,10 @@ fn an_artifact_comes_back_byte_for_byte_whole_and_in_parts() {
     assert_eq!(made.status, 201, "{}", made.json());
     let shown = made.json();
     assert_eq!((&shown["name"], &shown["bytes"]), (&json!("out.bin"), &json!(3 << 20)));
-    assert_eq!((&shown["sha256"], &shown["content_type"]), (&json!(hexadecimal(&bytes)), &json!("text/x-story")));
+    assert_eq!(
+        (&shown["sha256"], &shown["content_type"]),
+        (&json!(hexadecimal(&bytes)), &json!("text/x-story"))
+    );
     assert_eq!(names(&server, &app, &task), ["out.bin"]);
 
     server.kill();
@@ -204,7 +214,10 @@ fn what_may_not_be_kept_is_refused_before_it_is_sent() {
     let refused = told("a", &[], Some(2_001));
     assert_eq!(problem(&refused), (413, "body-too-large".into()));
     assert!(detail(&refused).contains("at most 2000 bytes"), "{}", detail(&refused));
-    assert_eq!(problem(&told("a", &[("transfer-encoding", "chunked")], None)), (411, "length-required".into()));
+    assert_eq!(
+        problem(&told("a", &[("transfer-encoding", "chunked")], None)),
+        (411, "length-required".into())
+    );
     for bad in [".hidden", "..", "a%2Fb", "%00", "a%20b", &"x".repeat(129)] {
         assert_eq!(problem(&told(bad, &[], Some(1_000))), (422, "invalid".into()), "{bad}");
     }
@@ -238,8 +251,9 @@ fn what_may_not_be_kept_is_refused_before_it_is_sent() {
     eventually("removed object", SOON, || (files(&folder(&server)).len() == 2).then_some(()));
     assert_eq!(names(&server, &app, &task), ["a", "b"]);
 
-    let token = claim(&server, &app, "build", 60);
-    let done = app.ask(&server, "POST", &format!("/api/tasks/{task}/complete"), Some(&json!({ "token": token })));
+    let token = claim(&server, &app, "build");
+    let done =
+        app.ask(&server, "POST", &format!("/api/tasks/{task}/complete"), Some(&json!({ "token": token })));
     assert_eq!(done.status, 200);
     let late = told("d", &[], Some(9));
     assert_eq!(problem(&late), (409, "conflict".into()));
@@ -252,7 +266,14 @@ struct Upload {
 }
 
 impl Upload {
-    fn begin(server: &Server, app: &App, path: &str, headers: &[(&str, &str)], length: usize, part: &[u8]) -> Self {
+    fn begin(
+        server: &Server,
+        app: &App,
+        path: &str,
+        headers: &[(&str, &str)],
+        length: usize,
+        part: &[u8],
+    ) -> Self {
         let mut stream = TcpStream::connect(server.address()).expect("connected");
         stream.set_read_timeout(Some(SOON)).expect("set");
         stream.write_all(head(&app.token, "PUT", path, headers, Some(length)).as_bytes()).expect("sent");
@@ -314,15 +335,18 @@ fn a_worker_whose_claim_is_over_replaces_nothing() {
     let app = app(&server);
     let task = create(&server, &app, "build");
     let to = path(&task, "out");
-    let first = claim(&server, &app, "build", 2);
+    let first = claim(&server, &app, "build");
     let with = |token: &str, body: &[u8]| {
         problem(&send(&server, &app.token, "PUT", &to, &[("tidings-claim", token)], body))
     };
     assert_eq!(problem(&put(&server, &app, &task, "out", b"x")), (409, "conflict".into()), "a worker has it");
     let upload = Upload::begin(&server, &app, &to, &[("tidings-claim", &first)], 10, b"first");
-    let second = claim(&server, &app, "build", 60);
+    let given_back =
+        app.ask(&server, "POST", &format!("/api/tasks/{task}/abandon"), Some(&json!({ "token": first })));
+    assert_eq!(given_back.status, 200, "{}", given_back.json());
+    let second = claim(&server, &app, "build");
     assert_eq!(with(&second, b"second").0, 201);
-    assert_eq!(upload.end(b"first"), 409, "the claim ran out while the upload ran");
+    assert_eq!(upload.end(b"first"), 409, "the claim ended while the upload ran");
     assert_eq!(with(&first, b"first"), (409, "claim-lost".into()));
     let removed = send(&server, &app.token, "DELETE", &to, &[("tidings-claim", &first)], b"");
     assert_eq!(problem(&removed), (409, "claim-lost".into()));
@@ -395,7 +419,8 @@ fn the_command_line_and_the_program_of_a_worker_carry_files() {
     let home = tempfile::tempdir().expect("a folder");
     let address = format!("http://{}", server.address());
     let run = |arguments: &[&str], input: Option<&[u8]>| {
-        let mut command = server.command(&[&["task", "artifact"], arguments, &["--server", &address]].concat());
+        let mut command =
+            server.command(&[&["task", "artifact"][..], arguments, &["--server", &address]].concat());
         command.env("TIDINGS_TOKEN", &app.token).current_dir(home.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("started");

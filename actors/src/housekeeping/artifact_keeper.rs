@@ -59,7 +59,8 @@ async fn sweep(context: &Context) -> Result<usize, String> {
         last = Some(end.clone());
         let old: Vec<ArtifactId> = found.into_iter().filter(|id| began(id) < before).collect();
         if !old.is_empty() {
-            let known = in_time(context.store.known_artifacts(&old)).await.map_err(|error| error.to_string())?;
+            let known =
+                in_time(context.store.known_artifacts(&old)).await.map_err(|error| error.to_string())?;
             for orphan in old.iter().filter(|id| !known.contains(id)) {
                 called(objects.remove(orphan)).await?;
                 gone += 1;

@@ -51,7 +51,7 @@ pub trait ObjectWriter: Send {
 /// A part of an object as it is read.
 pub type ObjectBody = BoxStream<'static, Result<Bytes, ObjectError>>;
 
-/// The object store.
+/// The store of large values, which keeps each under its id.
 #[async_trait]
 pub trait Objects: Send + Sync + 'static {
     /// Begins an object of this size.

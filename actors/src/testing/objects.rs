@@ -1,4 +1,4 @@
-//! Objects in memory.
+//! An object store in memory, for tests.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 

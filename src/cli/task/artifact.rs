@@ -45,7 +45,7 @@ pub(in crate::cli) enum ArtifactVerb {
     Get(GetArgs),
     /// List the artifacts of a task
     List(ListArgs),
-    /// Remove an artifact
+    /// Remove an artifact of a task
     Remove(RemoveArgs),
 }
 
@@ -68,7 +68,7 @@ pub(in crate::cli) struct PutArgs {
     /// The name of the artifact: letters, digits and '._-+=@' [default: that of the file]
     #[arg(long)]
     name: Option<String>,
-    /// Its media type
+    /// The media type of the artifact
     #[arg(long, value_name = "TYPE", default_value = "application/octet-stream")]
     content_type: String,
     /// The token of the claim, while a worker has the task
@@ -142,7 +142,8 @@ async fn put(arguments: PutArgs, context: &Context) -> Result<(), Failure> {
         })?,
     };
     let client = context.client(&task.server)?;
-    let opened = if is_standard { spooled().await? } else { File::open(&file).await.map_err(unreadable(&file))? };
+    let opened =
+        if is_standard { spooled().await? } else { File::open(&file).await.map_err(unreadable(&file))? };
     let artifact = Artifact { task: task.id.as_str(), name: &name, content_type: &content_type };
     let answer = send(&client, &artifact, claims(claim.as_ref()), opened, &file).await?;
     context.output.print(&answer, &fields(&answer))

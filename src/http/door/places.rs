@@ -122,7 +122,9 @@ impl Places {
         self.transfers.take(app).map_err(|full| {
             let detail = match full {
                 Full::Owner => {
-                    format!("an app has at most {TRANSFERS_PER_APP} uploads and downloads of artifacts at once")
+                    format!(
+                        "an app has at most {TRANSFERS_PER_APP} uploads and downloads of artifacts at once"
+                    )
                 }
                 Full::All => "this server has as many uploads and downloads as it may have".to_owned(),
             };

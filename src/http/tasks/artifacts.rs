@@ -25,12 +25,9 @@ use tidings_entity::id::{AppId, ArtifactId, TaskId};
 use tracing::{error, warn};
 use utoipa::ToSchema;
 
-use super::{claims::nothing, owner, people::seen};
+use super::{claims::nothing, owner, seen, shown::ArtifactShown};
 use crate::http::{
-    bodies::{
-        moment::iso,
-        problem::{Kind, Problem},
-    },
+    bodies::problem::{Kind, Problem},
     door::{
         places::Places,
         request::{Request, json},
@@ -62,33 +59,6 @@ pub(super) fn routes(places: &Arc<Places>) -> Vec<Route> {
 /// The routes of producers and workers.
 pub(super) fn worker_routes(places: &Arc<Places>) -> Vec<Route> {
     vec![upload::route(places)]
-}
-
-/// A file that belongs to a task.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ArtifactShown {
-    /// The name of the artifact, unique within its task.
-    name: String,
-    /// The size in bytes.
-    bytes: u64,
-    /// The SHA-256 of its bytes, 64 hexadecimal digits.
-    sha256: String,
-    /// The media type that its sender named.
-    content_type: String,
-    /// When it was stored, in ISO 8601 with milliseconds, UTC.
-    created_at: String,
-}
-
-impl ArtifactShown {
-    pub(super) fn of(artifact: &Artifact) -> Self {
-        Self {
-            name: artifact.name.clone(),
-            bytes: artifact.bytes,
-            sha256: artifact.sha256.to_string(),
-            content_type: artifact.content_type.clone(),
-            created_at: iso(artifact.created_at),
-        }
-    }
 }
 
 /// The artifacts of a task.
@@ -170,7 +140,8 @@ fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "must be 1 to {ARTIFACT_NAME_MAX} letters, digits and '._-+=@', and begin with a letter, a digit or '_'"
+        "must be 1 to {ARTIFACT_NAME_MAX} letters, digits and '._-+=@', and begin with a letter, a digit \
+         or '_'"
     ))
 }
 
@@ -204,8 +175,8 @@ fn refused(refusal: &ArtifactRefusal, app_bytes_max: u64) -> Problem {
             conflict(&format!("the task is {state}: artifacts are added to tasks that have not ended"))
         }
         ArtifactRefusal::Count => full(format!(
-            "a task has at most {ARTIFACTS_PER_TASK_MAX} artifacts: remove one, or put several files into one \
-             archive"
+            "a task has at most {ARTIFACTS_PER_TASK_MAX} artifacts: remove one, or put several files into \
+             one archive"
         )),
         ArtifactRefusal::Bytes(kept) => full(format!(
             "the artifacts of this app have {kept} bytes, and may have at most {app_bytes_max} with this one \
@@ -262,7 +233,8 @@ mod tests {
             assert_eq!(check_name(good), Ok(()), "{good}");
         }
         let longer = "x".repeat(ARTIFACT_NAME_MAX + 1);
-        for bad in ["", ".", "..", ".hidden", "-rf", "a/b", "a\\b", "a b", "ä", "a\0", "a\n", "\"", &longer] {
+        for bad in ["", ".", "..", ".hidden", "-rf", "a/b", "a\\b", "a b", "ä", "a\0", "a\n", "\"", &longer]
+        {
             assert!(check_name(bad).is_err(), "{bad:?}");
         }
     }

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::{
     artifacts,
     creates::check_command,
-    may_use, owner,
+    may_use, owner, seen,
     shown::{TaskShown, WholeTask, raw},
     words::{WordedShown, not_moved},
 };
@@ -104,13 +104,6 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
     let artifacts = artifacts::of_task(&front, &app.id, &id).await?;
     Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies, artifacts)))
-}
-
-/// A task of this app that its caller may see: of a command that its token is for.
-pub(super) async fn seen(front: &Front, request: &Request, id: &TaskId) -> Result<Task, Problem> {
-    let task = front.tasks.task(&owner(request)?.id, id).await;
-    let task = task.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-    if request.may_use(&task.command) { Ok(task) } else { Err(Problem::new(Kind::NO_TASK)) }
 }
 
 /// What came of a task.

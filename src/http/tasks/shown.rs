@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
-    ports::{Queue, QueueSettings, Task, TaskBodies},
+    ports::{Artifact, Queue, QueueSettings, Task, TaskBodies},
     time::Timestamp,
 };
 use tidings_entity::kind::TaskState;
 use utoipa::ToSchema;
 
-use super::artifacts::ArtifactShown;
 use crate::http::bodies::moment::iso;
 
 /// A task without what it works on.
@@ -119,6 +118,33 @@ impl WholeTask {
             result: raw(bodies.result),
             progress: raw(bodies.progress),
             artifacts,
+        }
+    }
+}
+
+/// A file that belongs to a task.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ArtifactShown {
+    /// The name of the artifact, unique within its task.
+    name: String,
+    /// The size in bytes.
+    bytes: u64,
+    /// The SHA-256 of its bytes, 64 hexadecimal digits.
+    sha256: String,
+    /// The media type that its sender named.
+    content_type: String,
+    /// When it was stored, in ISO 8601 with milliseconds, UTC.
+    created_at: String,
+}
+
+impl ArtifactShown {
+    pub(super) fn of(artifact: &Artifact) -> Self {
+        Self {
+            name: artifact.name.clone(),
+            bytes: artifact.bytes,
+            sha256: artifact.sha256.to_string(),
+            content_type: artifact.content_type.clone(),
+            created_at: iso(artifact.created_at),
         }
     }
 }

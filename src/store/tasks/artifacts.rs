@@ -220,9 +220,8 @@ pub(crate) async fn known_artifacts(
     let mut known = BTreeSet::new();
     for some in ids.chunks(LISTED_MAX) {
         let (values, bound) = list(connection, &["text"], some);
-        let text = format!(
-            "with v(id) as ({values}) select id, bytes from artifact where id in (select id from v)"
-        );
+        let text =
+            format!("with v(id) as ({values}) select id, bytes from artifact where id in (select id from v)");
         let found: Vec<KeptArtifact> = rows::all(connection, "artifact", &text, bound).await?;
         known.extend(found.into_iter().map(|row| row.id));
     }

@@ -33,7 +33,7 @@ use crate::http::{
         route::{Access, Answer, Permission, Route, route_with},
     },
     front::Front,
-    tasks::{owner, people::seen},
+    tasks::{owner, seen},
 };
 
 /// The digest of the whole artifact, also in the answer to a range (RFC 9530).
@@ -73,7 +73,8 @@ async fn get(front: Arc<Front>, places: Arc<Places>, request: Request) -> Answer
         return Ok(dressed(Response::new(Bytes::new().into()), StatusCode::NOT_MODIFIED, &artifact, &tag));
     }
     if request.method == Method::HEAD {
-        let mut response: Response = warp::reply::stream(stream::empty::<io::Result<Bytes>>()).into_response();
+        let mut response: Response =
+            warp::reply::stream(stream::empty::<io::Result<Bytes>>()).into_response();
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(artifact.bytes));
         return Ok(dressed(response, StatusCode::OK, &artifact, &tag));
     }

@@ -8,9 +8,9 @@ use http::{HeaderMap, header};
 /// The bytes that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// All of them.
+    /// All bytes of the answer.
     Whole,
-    /// Only these.
+    /// Only the bytes of this range.
     Part(Range<u64>),
     /// None that are there.
     Nothing,

@@ -11,7 +11,7 @@ use tidings_actors::ports::{
 };
 use tidings_entity::id::{ArtifactId, Sha256Hash};
 
-use super::{ArtifactShown, change, drop_object, refused, unavailable};
+use super::{change, drop_object, refused, unavailable};
 use crate::http::{
     bodies::problem::{Kind, Problem},
     door::{
@@ -21,6 +21,7 @@ use crate::http::{
         route::{Access, Answer, Permission, Route, route_with},
     },
     front::Front,
+    tasks::shown::ArtifactShown,
 };
 
 /// The digest of a body (RFC 9530).
@@ -233,7 +234,10 @@ mod tests {
         assert_eq!(read(header::CONTENT_LENGTH, "11").err(), Some(413));
         assert_eq!(read(header::CONTENT_LENGTH, "10").map(|head| head.bytes), Ok(10));
         assert_eq!(read(header::CONTENT_ENCODING, "gzip").err(), Some(415));
-        assert_eq!(read(header::CONTENT_TYPE, "text/plain").map(|head| head.content_type), Ok("text/plain".into()));
+        assert_eq!(
+            read(header::CONTENT_TYPE, "text/plain").map(|head| head.content_type),
+            Ok("text/plain".into())
+        );
         assert_eq!(read(header::ACCEPT, "*/*").map(|head| head.content_type), Ok(ANY_BYTES.into()));
         for bad in ["text", &format!("a/{}", "b".repeat(CONTENT_TYPE_MAX))] {
             assert_eq!(read(header::CONTENT_TYPE, bad).err(), Some(400), "{bad}");
