@@ -22,7 +22,7 @@ use tidings_actors::{
     limits::turns::Turns,
     ownership::shards::Shards,
     ownership::terms::Terms,
-    ports::{Clock, GitError, GitSource, Leases, Meter, Random, StatusBoard},
+    ports::{Clock, GitError, GitSource, Leases, Meter, Objects, Random, StatusBoard},
     signals::causes::Causes,
     signals::untold::Untold,
     supervision::directory::Directory,
@@ -39,6 +39,7 @@ use crate::{
     egress::{Egress, EgressError},
     git::Git,
     machine::{MachineRandom, SharedClock},
+    objects::Folder,
     secrets::SecretsError,
     settings::{History, Settings},
     sinks::{Webhooks, mail::Mailer, print::Printer},
@@ -110,6 +111,8 @@ pub struct App {
     pub store: Arc<SqlStore>,
     /// Git hosts and mirrors.
     pub git: Arc<dyn GitSource>,
+    /// The objects of artifacts.
+    pub objects: Arc<dyn Objects>,
     /// The guarded client for all requests that leave this machine.
     pub egress: Egress,
     /// The wall clock, for moments in rows and bodies.
@@ -129,6 +132,8 @@ pub struct Adapters {
     pub store: Arc<SqlStore>,
     /// Git hosts and mirrors.
     pub git: Arc<dyn GitSource>,
+    /// The objects of artifacts.
+    pub objects: Arc<dyn Objects>,
     /// The guarded client for all requests that leave this machine.
     pub egress: Egress,
     /// The wall clock, for moments in rows and bodies.
@@ -179,7 +184,9 @@ impl Adapters {
         let to_hosts = Egress::connecting_within(&settings.egress, settings.git.connect_timeout)?;
         let git = Git::new(settings.git.clone(), &data_dir, to_hosts, clock.clone(), random.as_ref())?;
         let git = Arc::new(git);
-        Ok(Self { settings, store, board: git.clone(), git, egress, clock, random, claim, reached_at: None })
+        let objects = Arc::new(Folder::new(settings.artifacts_dir(), settings.git.free_min_bytes));
+        let (board, reached_at) = (git.clone(), None);
+        Ok(Self { settings, store, board, git, objects, egress, clock, random, claim, reached_at })
     }
 
     /// Starts the tree over these adapters; `printer` prints the changes for sinks of the kind `print`.
@@ -187,7 +194,7 @@ impl Adapters {
     /// # Errors
     /// [`StartError::Tree`] if the tree cannot be started.
     pub async fn start(self, printer: Option<Printer>) -> Result<App, StartError> {
-        let Self { settings, store, git, egress, clock, random, board, claim, reached_at } = self;
+        let Self { settings, store, git, objects, egress, clock, random, board, claim, reached_at } = self;
         let meter: Arc<dyn Meter> = Arc::new(Metrics::of_process());
         let webhooks =
             Webhooks::new(egress.clone(), git.clone(), store.clone(), clock.clone(), random.clone())
@@ -223,6 +230,7 @@ impl Adapters {
             git: git.clone(),
             transport: Arc::new(webhooks),
             board,
+            objects: objects.clone(),
             clock: clock.clone(),
             random: random.clone(),
             meter,
@@ -238,7 +246,7 @@ impl Adapters {
             fatal: sender,
         };
         let tree = Tree::start(context).await.map_err(|reason| StartError::Tree(reason.to_string()))?;
-        Ok(App { settings, store, git, egress, clock, random, tree, fatal, _claim: claim })
+        Ok(App { settings, store, git, objects, egress, clock, random, tree, fatal, _claim: claim })
     }
 }
 

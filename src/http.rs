@@ -84,7 +84,7 @@ impl Served {
                     tokens::routes(),
                     ledger::routes(&state.places, &state.lifecycle),
                     subscriptions::routes(&state.tests),
-                    tasks::routes(&state.lifecycle),
+                    tasks::routes(&state.places, &state.lifecycle),
                     hooks::own::routes(),
                     hooks::receipts::routes(),
                 ]

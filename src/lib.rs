@@ -11,6 +11,7 @@ pub mod hook;
 pub mod http;
 pub mod identity;
 pub mod machine;
+pub mod objects;
 pub mod settings;
 
 pub use tidings_egress as egress;

@@ -5,6 +5,7 @@
 //! An empty text means that the key is not set, because TOML and the environment have no other way to say
 //! that: the default applies.
 
+mod artifacts;
 mod database;
 mod delivery;
 mod hooks;
@@ -29,6 +30,7 @@ pub use tidings_telemetry::settings::{LogFormat, Ratio, TelemetrySettings};
 
 pub(crate) use self::load::DEFAULTS;
 pub use self::{
+    artifacts::ArtifactsSettings,
     database::DatabaseSettings,
     delivery::{DeliverySettings, History},
     hooks::HooksSettings,
@@ -66,6 +68,8 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// Scans of Git hosts and fetches from them.
     pub git: GitSettings,
+    /// Files that belong to tasks.
+    pub artifacts: ArtifactsSettings,
     /// Hooks of Git hosts.
     pub hooks: HooksSettings,
     /// Deliveries to apps; an app's own settings override these.
@@ -92,6 +96,7 @@ impl Default for Settings {
             roles: BTreeMap::new(),
             egress: EgressSettings::default(),
             git: GitSettings::default(),
+            artifacts: ArtifactsSettings::default(),
             hooks: HooksSettings::default(),
             delivery: DeliverySettings::default(),
             mail: MailSettings::default(),
@@ -128,6 +133,12 @@ impl Settings {
         roles::resolved(&self.roles).unwrap_or_default()
     }
 
+    /// The folder of artifacts: the configured one, or `artifacts` in the data directory.
+    #[must_use]
+    pub fn artifacts_dir(&self) -> PathBuf {
+        self.artifacts.dir.clone().unwrap_or_else(|| self.data_dir.join("artifacts"))
+    }
+
     /// All settings as TOML-like JSON, secrets replaced by a word.
     #[must_use]
     pub fn redacted(&self) -> serde_json::Value {
@@ -154,6 +165,7 @@ impl Settings {
         faults.extend(roles::resolved(&self.roles).err().into_iter().flatten());
         faults.extend(self.egress.validate());
         faults.extend(self.git.validate());
+        faults.extend(self.artifacts.validate());
         faults.extend(self.hooks.validate());
         faults.extend(self.delivery.validate());
         faults.extend(self.mail.validate());

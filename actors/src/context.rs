@@ -15,7 +15,9 @@ use crate::{
     ownership::shards::{Hold, Shards},
     ownership::terms::Terms,
     policy::Policy,
-    ports::{App, Clock, GitSource, Leases, Meter, Random, Signal, StatusBoard, Store, Tracer, Transport},
+    ports::{
+        App, Clock, GitSource, Leases, Meter, Objects, Random, Signal, StatusBoard, Store, Tracer, Transport,
+    },
     signals::causes::Causes,
     signals::untold::Untold,
     supervision::directory::Directory,
@@ -36,6 +38,8 @@ pub struct Context {
     pub transport: Arc<dyn Transport>,
     /// Statuses of commits at Git hosts.
     pub board: Arc<dyn StatusBoard>,
+    /// The objects of artifacts.
+    pub objects: Arc<dyn Objects>,
     /// The wall clock, for moments in rows and bodies.
     pub clock: Arc<dyn Clock>,
     /// The source of randomness, for jitter and ids.

@@ -1,9 +1,11 @@
 //! Upkeep on timers: removes old rows, keeps mirrors small and undamaged, redrives letters whose content can
 //! be fetched again, measures the installation, keeps the leases of a replica, writes folded ledger entries,
-//! wakes subscriptions, tells Git hosts the statuses of watches, and moves tasks by the clock. Nine actors
-//! and the line of workers ([`crate::claims`]) under the `housekeeping` supervisor, restarted after a
-//! failure; each has one timer and few tasks at a time. A crash loses one round of upkeep.
+//! wakes subscriptions, tells Git hosts the statuses of watches, moves tasks by the clock, and removes
+//! objects of artifacts without a row. Ten actors and the line of workers ([`crate::claims`]) under the
+//! `housekeeping` supervisor, restarted after a failure; each has one timer and few tasks at a time. A crash
+//! loses one round of upkeep.
 
+mod artifact_keeper;
 mod chore;
 mod clock_keeper;
 mod lease_keeper;
@@ -15,6 +17,7 @@ mod status_keeper;
 mod subscription_keeper;
 mod surveyor;
 
+pub use artifact_keeper::ArtifactKeeper;
 pub use chore::{Chore, ChoreActor, ChoreMessage};
 pub use clock_keeper::{ClockKeeper, ClockKeeperMessage};
 pub use lease_keeper::{LeaseKeeper, LeaseKeeperMessage};

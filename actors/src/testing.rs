@@ -8,6 +8,7 @@ pub mod git;
 pub(crate) mod house;
 mod memory;
 mod meter;
+mod objects;
 pub mod store_contract;
 pub mod transport;
 
@@ -16,4 +17,5 @@ pub use clock::{ManualClock, SeededRandom};
 pub use git::MemoryGit;
 pub use memory::{Fault, LeaseTable, MemoryLeases, MemoryStore, SIGNALS};
 pub use meter::{Measured, MemoryMeter, NoTracer};
+pub use objects::MemoryObjects;
 pub use transport::MemoryTransport;

@@ -117,6 +117,8 @@ pub const LEASE_KEEPER: &str = "lease-keeper";
 pub const SURVEYOR: &str = "surveyor";
 /// Role of the actor that writes the entries which ledgers folded.
 pub const LEDGER_KEEPER: &str = "ledger-keeper";
+/// Role of the actor that removes objects without a row.
+pub const ARTIFACT_KEEPER: &str = "artifact-keeper";
 /// Role of the actor that finds the subscriptions for which entries wait.
 pub const SUBSCRIPTION_KEEPER: &str = "subscription-keeper";
 /// Role of the actor that tells Git hosts the statuses of watches.
@@ -202,6 +204,7 @@ pub static TREE: ChildSpec = ChildSpec {
                     ..LEAF
                 },
                 ChildSpec { id: LEDGER_KEEPER, many: false, bound: "its own timer", ..LEAF },
+                ChildSpec { id: ARTIFACT_KEEPER, many: false, bound: "its own timer", ..LEAF },
                 ChildSpec {
                     id: SUBSCRIPTION_KEEPER,
                     many: false,

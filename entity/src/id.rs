@@ -106,6 +106,8 @@ never_numbers! { ObjectId Sha256Hash }
 prefixed_ids! {
     /// Id of an app: a registered receiver.
     AppId = "app_";
+    /// A file that belongs to a task.
+    ArtifactId = "art_";
     /// Id of a credential of one app for a Git host.
     CredentialId = "cred_";
     /// Id of a cursor: the progress of an app on one watched branch.

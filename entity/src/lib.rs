@@ -6,6 +6,7 @@
 pub mod access_token;
 pub mod app;
 pub mod app_key;
+pub mod artifact;
 pub mod attempt;
 pub mod audit;
 pub mod blob;

@@ -6,9 +6,11 @@
 mod names;
 mod refusal;
 mod server_url;
+mod transfer;
 mod unreachable;
 
 pub(super) use server_url::server_url;
+pub(super) use transfer::Download;
 
 use std::{path::PathBuf, time::Duration};
 

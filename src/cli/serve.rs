@@ -125,6 +125,8 @@ fn front(app: &App, to_replicas: ToReplicas) -> Front {
         subscriptions: app.store.clone(),
         hooks: app.store.clone(),
         tasks: app.store.clone(),
+        artifacts: app.store.clone(),
+        objects: app.objects.clone(),
         keys: app.store.clone(),
         audit_keyring: app.store.clone(),
         git: app.git.clone(),

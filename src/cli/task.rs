@@ -1,6 +1,8 @@
 //! `tidings task`: tasks of an app, with its token; the staff looks at them and sends them again with
 //! `--for`.
 
+pub(super) mod artifact;
+
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json, value::RawValue};
@@ -55,6 +57,9 @@ pub(super) enum TaskVerb {
     Cancel(OneArgs),
     /// Redrive tasks that failed, are dead or were cancelled
     Redrive(RedriveArgs),
+    /// Files that belong to a task
+    #[command(subcommand)]
+    Artifact(artifact::ArtifactVerb),
 }
 
 #[derive(Args, Debug)]
@@ -198,6 +203,7 @@ pub(super) async fn run(verb: TaskVerb, context: &Context) -> Result<(), Failure
         }
         TaskVerb::Cancel(one) => act(&one.server, &one.id, "cancel", context).await,
         TaskVerb::Redrive(arguments) => redrive(arguments, context).await,
+        TaskVerb::Artifact(verb) => artifact::run(verb, context).await,
     }
 }
 

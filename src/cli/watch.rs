@@ -187,9 +187,8 @@ fn tuned(args: &WatchArgs, mut settings: Settings, data_dir: PathBuf) -> Setting
     };
     settings.git.allow_local = true;
     settings.egress.reaches_loopback = true;
-    // A shared directory of mirrors must not be maintained by this database, which does not know the
-    // repositories of others.
-    settings.git.mirrors_dir = None;
+    // Shared directories must not be maintained by this database, which does not know what others keep there.
+    (settings.git.mirrors_dir, settings.artifacts.dir) = (None, None);
     settings.delivery.first_delay = Duration::ZERO;
     if !args.repository.contains("://") {
         settings.git.poll_min = settings.git.poll_min.min(LOCAL_POLL);
@@ -489,11 +488,13 @@ mod tests {
     }
 
     #[test]
-    fn mirrors_that_others_share_are_left_alone() {
+    fn folders_that_others_share_are_left_alone() {
         let args = Line::parse_from(["watch", "https://git.example/a"]).watch;
         let mut settings = Settings::default();
         settings.git.mirrors_dir = Some("/mnt/mirrors".into());
+        settings.artifacts.dir = Some("/mnt/artifacts".into());
         let tuned = tuned(&args, settings, "/tmp/scratch".into());
-        assert_eq!(tuned.git.mirrors_dir, None, "its own database knows none of their repositories");
+        let shared = (tuned.git.mirrors_dir, tuned.artifacts.dir);
+        assert_eq!(shared, (None, None), "its own database knows nothing of what others keep");
     }
 }

@@ -4,10 +4,13 @@
 //! SIGTERM and SIGINT end it gently: nothing more is claimed, programs run to their end, and their tasks are
 //! ended. A second signal ends the programs as well; their tasks are given back.
 
+mod artifacts;
 mod program;
 
 use std::{
     io::{self, Write},
+    path::Path,
+    pin::pin,
     time::Duration,
 };
 
@@ -92,7 +95,7 @@ pub(super) async fn run(verb: WorkerVerb, context: &Context) -> Result<(), Failu
         worker.run()
     });
     let mut signals = StopSignals::listen();
-    let mut work = std::pin::pin!(join_all(workers));
+    let mut work = pin!(join_all(workers));
     loop {
         tokio::select! {
             outcomes = &mut work => return outcomes.into_iter().collect(),
@@ -167,10 +170,12 @@ impl Worker<'_> {
 
     /// Runs the program for a task, keeps the claim, and says what became of it.
     async fn work(&mut self, task: ClaimedTask) -> Result<(), Failure> {
+        let folder = artifacts::folder()?;
         let variables = [
             ("TIDINGS_TASK_ID", task.id.clone()),
             ("TIDINGS_TASK_COMMAND", task.command.clone()),
             ("TIDINGS_TASK_ATTEMPT", task.attempt.to_string()),
+            (artifacts::VARIABLE, folder.path().display().to_string()),
         ];
         let mut program = Program::start(&self.arguments.exec, &variables, task.payload.get())?;
         let every = Duration::from_millis(self.arguments.claim * 1_000 / EXTENSIONS);
@@ -194,9 +199,36 @@ impl Worker<'_> {
             }
         };
         let Some(ended) = ended else { return self.tell(&task, "was taken away or cancelled") };
-        let (verb, rest, words) = ended.word();
+        let (mut verb, mut rest, mut words) = ended.word();
+        if verb == "complete" {
+            match self.sent(&task, folder.path()).await {
+                Some(Ok(())) => {}
+                Some(Err(failure)) => {
+                    (verb, rest, words) = Ended::Unknown(failure.message).word();
+                }
+                None => return self.tell(&task, "was taken away or cancelled"),
+            }
+        }
         let told = self.say(&task, verb, &rest).await?;
         self.tell(&task, told.unwrap_or(words))
+    }
+
+    /// Sends the artifacts of a program, and extends the claim meanwhile; `None`: the claim is over or the
+    /// task was cancelled.
+    async fn sent(&self, task: &ClaimedTask, folder: &Path) -> Option<Result<(), Failure>> {
+        let every = Duration::from_millis(self.arguments.claim * 1_000 / EXTENSIONS);
+        let patience = Duration::from_secs(self.arguments.claim);
+        let mut sending = pin!(artifacts::send_all(self.client, task, folder, patience));
+        loop {
+            tokio::select! {
+                sent = &mut sending => return Some(sent),
+                () = sleep(every) => {
+                    if !self.extended(task).await {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 
     /// Extends a claim; false: it is over or cancelled. A server that does not answer is asked again later.

@@ -50,6 +50,7 @@ use crate::http::{
         request::{Caller, Request, json},
         route::{Access, Answer, Permission, Route, route, route_with},
     },
+    tasks::artifacts::{drop_objects, objects_of},
 };
 use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, shown_signing_secret};
 use crate::store::audit;
@@ -398,8 +399,10 @@ async fn erase_self(front: Arc<Front>, request: Request) -> Answer {
 /// Erases an app and tells the tree.
 pub(super) async fn erase(front: &Front, app: &AppId) -> Answer {
     let repositories = repositories_of(front, app).await?;
+    let objects = objects_of(front, app).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
     front.store.erase_app(app).await.map_err(|error| Problem::of_store(error, Kind::NO_APP))?;
     front.handle.erased(app).await;
+    drop_objects(front, &objects).await;
     for repository in repositories {
         front.handle.repository_changed(&repository).await;
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tidings_actors::{
     handle::Handle,
     ports::{
-        Administration, AppHooks, Clock, GitSource, HistoryStore, Ledgers, Random, RequestStore, SealingKeys,
-        Store, Subscriptions, TaskStore,
+        Administration, AppHooks, ArtifactStore, Clock, GitSource, HistoryStore, Ledgers, Objects, Random,
+        RequestStore, SealingKeys, Store, Subscriptions, TaskStore,
     },
 };
 
@@ -35,6 +35,10 @@ pub struct Front {
     pub hooks: Arc<dyn AppHooks>,
     /// Tasks for workers, and their queues.
     pub tasks: Arc<dyn TaskStore>,
+    /// What is known of artifacts of tasks.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// The bytes of artifacts.
+    pub objects: Arc<dyn Objects>,
     /// Asked once in a registration, to prove access.
     pub git: Arc<dyn GitSource>,
     /// The keys that seal secrets in the store.

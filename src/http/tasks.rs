@@ -6,6 +6,7 @@
 //! ([`Places::work`](crate::http::door::places::Places::work)). The key of a task is kept in its row: the
 //! header `Idempotency-Key` is another way to send it, and no answer is stored.
 
+pub(super) mod artifacts;
 mod claims;
 mod creates;
 mod people;
@@ -14,11 +15,17 @@ mod schedules;
 mod shown;
 mod words;
 
-use tidings_actors::ports::{App, CreateRefusal, DEPTH_MAX, OPEN_BYTES_MAX, OPEN_TASKS_MAX, QUEUES_MAX};
+use std::sync::Arc;
+
+use tidings_actors::ports::{
+    App, CreateRefusal, DEPTH_MAX, OPEN_BYTES_MAX, OPEN_TASKS_MAX, QUEUES_MAX, Task,
+};
+use tidings_entity::id::TaskId;
 
 use crate::http::{
     bodies::problem::{Kind, Problem},
-    door::{lifecycle::Lifecycle, request::Request, route::Route},
+    door::{lifecycle::Lifecycle, places::Places, request::Request, route::Route},
+    front::Front,
 };
 
 /// Most bytes of a request of producers and workers (4 MiB): 100 payloads, or one that is large.
@@ -27,10 +34,14 @@ const BODY_MAX: u64 = 4 << 20;
 const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// The routes of an app.
-pub(super) fn routes(lifecycle: &Lifecycle) -> Vec<Route> {
-    let of_workers = [creates::routes(), claims::routes(lifecycle), words::routes()].concat();
+pub(super) fn routes(places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> {
+    let of_workers =
+        [creates::routes(), claims::routes(lifecycle), words::routes(), artifacts::worker_routes(places)]
+            .concat();
     let of_workers = of_workers.into_iter().map(|route| route.of_workers(BODY_MAX));
-    let of_people = [people::routes(lifecycle), queues::routes(), schedules::routes()].concat();
+    let of_people =
+        [people::routes(lifecycle), queues::routes(), schedules::routes(), artifacts::routes(places)]
+            .concat();
     of_workers.chain(of_people).collect()
 }
 
@@ -54,6 +65,13 @@ fn may_use(request: &Request, command: Option<&str>) -> Result<(), Problem> {
         Some(command) => format!("the token is not for the command {command}"),
         None => "the token is for some commands only: name one of them as `command`".to_owned(),
     }))
+}
+
+/// A task of this app that its caller may see: of a command that its token is for.
+async fn seen(front: &Front, request: &Request, id: &TaskId) -> Result<Task, Problem> {
+    let task = front.tasks.task(&owner(request)?.id, id).await;
+    let task = task.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    if request.may_use(&task.command) { Ok(task) } else { Err(Problem::new(Kind::NO_TASK)) }
 }
 
 /// Why tasks were not created, as an answer. `within` names the list that they were in.

@@ -2,6 +2,7 @@
 //! snapshot.
 
 mod apps;
+mod artifacts;
 mod history;
 mod hooks;
 mod lanes;

@@ -17,6 +17,7 @@
 //! an app are sums over its queues; replicas that create at the same moment in different queues may pass a
 //! bound by what one turn brings.
 
+mod artifacts;
 mod claims;
 mod creates;
 mod lists;
@@ -42,6 +43,9 @@ use tidings_entity::id::{AppId, QueueId};
 use self::{creates::Creates, moves::Moves, queues::Queues, ticks::Ticks};
 use super::{Context, ledger, rows};
 
+pub(super) use artifacts::{
+    artifact, artifact_ids, artifacts, known_artifacts, may_put_artifact, put_artifact, remove_artifact,
+};
 pub(super) use lists::{bodies, count_redrivable, find, list, payloads, redrivable};
 pub(super) use moves::{forget, of_restored};
 pub(super) use news::TaskChanges;

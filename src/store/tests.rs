@@ -30,6 +30,7 @@ use crate::database::schema;
 mod access;
 mod administration;
 mod agreement;
+mod artifacts;
 mod backlog;
 mod filters;
 mod home;

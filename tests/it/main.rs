@@ -1,6 +1,7 @@
 //! Stories: the product against real peers. One binary, so that it links once.
 
 mod administration;
+mod artifacts;
 mod asked_twice;
 mod backups;
 mod bad_refs;

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use tidings_entity::kind::{LetterStatus, ParkReason};
+use tidings_entity::{
+    id::ArtifactId,
+    kind::{LetterStatus, ParkReason},
+};
+use ulid::Ulid;
 
 use crate::{
-    ports::{GitError, LANE_LETTERS, LaneStore, LetterFilter, LetterStore, StoreError, WatchStore},
+    ports::{GitError, LANE_LETTERS, LaneStore, LetterFilter, LetterStore, Objects, StoreError, WatchStore},
     testing::{
         Fault,
         house::{House, files, refs},
         transport::Answer,
     },
-    tree::{DELIVERER, LETTER_KEEPER, MIRROR_KEEPER, RETENTION, SURVEYOR},
+    tree::{ARTIFACT_KEEPER, DELIVERER, LETTER_KEEPER, MIRROR_KEEPER, RETENTION, SURVEYOR},
 };
 
 #[tokio::test(start_paused = true)]
@@ -206,4 +210,29 @@ async fn a_clock_that_is_set_back_again_and_again_does_not_end_the_looks_at_due_
         house.store.befall("wake_tasks", Fault::Fails(StoreError::Unavailable("down".into())));
         house.until("due tasks are looked for", async || !house.store.awaits_fault("wake_tasks")).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_without_an_artifact_goes_once_it_is_a_day_old() {
+    let house = House::running().await;
+    let object = async |moment: u64, number: u128| {
+        let id = ArtifactId::new(Ulid::from_parts(moment, number));
+        let writer = house.objects.begin(&id, 0).await.unwrap_or_else(|error| panic!("begun: {error}"));
+        writer.finish().await.expect("finished");
+        id
+    };
+    let now = u64::try_from(house.context.now().0).expect("after 1970");
+    let known = object(0, 1).await;
+    house.store.know_artifact(&known);
+    let (orphan, fresh) = (object(now, 2).await, object(now + 2 * 3_600_000, 3).await);
+    tokio::time::sleep(Duration::from_secs(23 * 3_600)).await;
+    assert_eq!(house.objects.ids().len(), 3, "an upload may still be under way");
+    house.store.befall("known_artifacts", Fault::Fails(StoreError::Unavailable("down".into())));
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert!(!house.store.awaits_fault("known_artifacts"), "it was asked");
+    let left = house.objects.ids();
+    assert!(!left.contains(&orphan) && left.contains(&fresh) && left.contains(&known), "{left:?}");
+    house.kill(ARTIFACT_KEEPER, "");
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(house.objects.ids(), [known], "a restart goes on");
 }

@@ -109,6 +109,7 @@ permissions! {
     TasksCreate = "tasks:create", [App Operator], "Create tasks.";
     TasksClaim = "tasks:claim", [App], "Claim and end tasks, and create those that follow one up.";
     TasksRead = "tasks:read", [App Viewer], "List tasks, and show one with its payload and result.";
+    TasksArtifacts = "tasks:artifacts", [App Operator], "Put and remove artifacts of tasks.";
     TasksCancel = "tasks:cancel", [App Operator], "Cancel a task.";
     TasksRedrive = "tasks:redrive", [App Operator], "Make ended tasks ready again.";
     QueuesRead = "queues:read", [App Viewer], "List queues, and show one with its counts.";

@@ -11,8 +11,8 @@ use crate::{
     context::Context,
     deliverer::{Deliverer, DelivererArguments, DelivererMessage},
     housekeeping::{
-        ChoreActor, ClockKeeper, LeaseKeeper, LedgerKeeper, LetterKeeper, MirrorKeeper, Retention,
-        StatusKeeper, SubscriptionKeeper, Surveyor, UpkeepArguments,
+        ArtifactKeeper, ChoreActor, ClockKeeper, LeaseKeeper, LedgerKeeper, LetterKeeper, MirrorKeeper,
+        Retention, StatusKeeper, SubscriptionKeeper, Surveyor, UpkeepArguments,
     },
     ports::subscription_of,
     repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments, RepositoryWatcherMessage},
@@ -22,9 +22,9 @@ use crate::{
     supervision::directory::{DerivedMailbox, Directory, Gauge, Mailbox},
     supervision::supervisor::{SpawnContext, Start, Supervisor, SupervisorArguments, SupervisorMessage},
     tree::{
-        APPS, BREAKERS, CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, ChildSpec, DELIVERER, HOUSEKEEPING,
-        LEASE_KEEPER, LEDGER_KEEPER, LETTER_KEEPER, MIRROR_KEEPER, REPOSITORIES, REPOSITORY_WATCHER,
-        RETENTION, SCANS, STATUS_KEEPER, SUBSCRIBER, SUBSCRIPTION_KEEPER, SURVEYOR, TREE,
+        APPS, ARTIFACT_KEEPER, BREAKERS, CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, ChildSpec, DELIVERER,
+        HOUSEKEEPING, LEASE_KEEPER, LEDGER_KEEPER, LETTER_KEEPER, MIRROR_KEEPER, REPOSITORIES,
+        REPOSITORY_WATCHER, RETENTION, SCANS, STATUS_KEEPER, SUBSCRIBER, SUBSCRIPTION_KEEPER, SURVEYOR, TREE,
     },
 };
 
@@ -106,6 +106,9 @@ async fn start(
         MIRROR_KEEPER => spawn(MirrorKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         LETTER_KEEPER => spawn(LetterKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         LEASE_KEEPER => spawn(LeaseKeeper, UpkeepArguments { context, gauge }, supervisor).await,
+        ARTIFACT_KEEPER => {
+            spawn(ChoreActor::<ArtifactKeeper>::new(), UpkeepArguments { context, gauge }, supervisor).await
+        }
         LEDGER_KEEPER => {
             spawn(ChoreActor::<LedgerKeeper>::new(), UpkeepArguments { context, gauge }, supervisor).await
         }

@@ -19,7 +19,7 @@ use ulid::Ulid;
 use url::Url;
 
 use super::{
-    MemoryGit, MemoryMeter, MemoryStore, MemoryTransport, NoTracer, OpenBoard, SeededRandom,
+    MemoryGit, MemoryMeter, MemoryObjects, MemoryStore, MemoryTransport, NoTracer, OpenBoard, SeededRandom,
     transport::Arrival,
 };
 use crate::{
@@ -101,6 +101,7 @@ pub(crate) struct House {
     pub(crate) transport: Arc<MemoryTransport>,
     pub(crate) random: Arc<FragileRandom>,
     pub(crate) meter: Arc<MemoryMeter>,
+    pub(crate) objects: Arc<MemoryObjects>,
     pub(crate) context: Context,
     clock: Arc<TokioClock>,
     tree: Option<Tree>,
@@ -128,6 +129,7 @@ impl House {
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let (git, transport) = (Arc::new(MemoryGit::with_hosts(hosts)), Arc::new(MemoryTransport::default()));
         let meter = Arc::new(MemoryMeter::default());
+        let objects = Arc::<MemoryObjects>::default();
         let random = Arc::new(FragileRandom { sound: SeededRandom::new(7), panics: AtomicU32::new(0) });
         let mut policy = Policy::default();
         edit(&mut policy);
@@ -143,6 +145,7 @@ impl House {
             git: git.clone(),
             transport: transport.clone(),
             board: Arc::new(OpenBoard),
+            objects: objects.clone(),
             clock,
             random: random.clone(),
             meter: meter.clone(),
@@ -157,7 +160,7 @@ impl House {
             directory: Directory::default(),
             fatal: watch::channel(None).0,
         };
-        Self { store, git, transport, random, meter, context, clock: own_clock, tree: None }
+        Self { store, git, transport, random, meter, objects, context, clock: own_clock, tree: None }
     }
 
     /// Sets the wall clock back.
@@ -200,6 +203,7 @@ impl House {
                 transport: house.transport.clone(),
                 random,
                 meter: house.meter.clone(),
+                objects: house.objects.clone(),
                 context,
                 clock: house.clock.clone(),
                 tree: None,

@@ -23,6 +23,7 @@ use std::{
 pub use leases::{LeaseTable, MemoryLeases, SIGNALS};
 use parking_lot::{Mutex, MutexGuard};
 use rows::State;
+use tidings_entity::id::ArtifactId;
 
 use super::SeededRandom;
 use crate::ports::{AttemptRecord, Clock, Fence, Store, StoreError};
@@ -118,6 +119,11 @@ impl MemoryStore {
     pub fn blobs_written(&self) -> (usize, usize) {
         let state = self.state();
         (state.blob_writes, state.blobs.len())
+    }
+
+    /// Gives an artifact a row: nothing else makes one here.
+    pub fn know_artifact(&self, id: &ArtifactId) {
+        self.state().artifacts.insert(id.clone());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -3,7 +3,7 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { get, part, post } from "../core/api.js";
 import { appItself, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
 import { link } from "../core/router.js";
-import { count } from "../core/format.js";
+import { count, bytes } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { section } from "../parts/table.js";
 import { empty } from "../parts/states.js";
@@ -32,6 +32,10 @@ function buttons(path, task) {
 const body = (title, value, none) => section(title, value === undefined || value === null ? html`<div class="card">${empty(none, null)}</div>`
   : html`<pre class="text" tabindex="0" role="group" aria-label=${title}>${JSON.stringify(value, null, 2)}</pre>`);
 
+const artifacts = (path, task) => (task.artifacts ?? []).length === 0 ? nothing : section("Artifacts", html`<div class="card padded">${pairs(
+  task.artifacts.map((one) => [html`<a href=${`/api/${path}/artifacts/${part(one.name)}`} download=${one.name}>${one.name}</a>`,
+    html`${bytes(one.bytes)}, ${one.content_type}, ${moment(one.created_at)}`]))}</div>`);
+
 function view({ data, query }) {
   const { task, owner } = data;
   const staff = isStaff() ? owner.app_id : undefined;
@@ -49,6 +53,7 @@ function view({ data, query }) {
       ${task.progress === undefined || task.progress === null ? nothing : body("Progress", task.progress)}
       ${body("Payload", task.payload, "The payload is gone")}
       ${body("Result", task.result, "No result yet")}
+      ${artifacts(pathOf(query), task)}
     </div>`;
 }
 

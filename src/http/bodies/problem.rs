@@ -91,6 +91,16 @@ kinds! {
     NO_RECEIPT = "receipt-not-found", NOT_FOUND, "Receipt not found";
     /// No such task, or that of another app.
     NO_TASK = "task-not-found", NOT_FOUND, "Task not found";
+    /// The task has no artifact of this name.
+    NO_ARTIFACT = "artifact-not-found", NOT_FOUND, "Artifact not found";
+    /// The artifact is known, but the object store does not have its bytes.
+    ARTIFACT_GONE = "artifact-gone", GONE, "The bytes of the artifact are gone";
+    /// The bytes that arrived do not have the digest that the request names.
+    DIGEST_MISMATCH = "digest-mismatch", BAD_REQUEST, "The digest of the body is another one";
+    /// The request does not say how long its body is.
+    LENGTH_REQUIRED = "length-required", LENGTH_REQUIRED, "Length Required";
+    /// The range begins behind the end.
+    RANGE_NOT_SATISFIABLE = "range-not-satisfiable", RANGE_NOT_SATISFIABLE, "Range Not Satisfiable";
     /// No such queue, or that of another app.
     NO_QUEUE = "queue-not-found", NOT_FOUND, "Queue not found";
     /// No such schedule, or that of another app.

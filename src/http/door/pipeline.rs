@@ -25,6 +25,7 @@ use super::{
     auth::Authentication,
     edge::{self, Edge, Peer},
     idempotency,
+    incoming::Incoming,
     quota::QuotaShare,
     request::{Caller, ConnectionPlace, Request, expect_json, read_body},
     request_lines::RequestLines,
@@ -151,8 +152,8 @@ impl Pipeline {
 
     async fn answer<S, B>(&self, table: &Table, head: Head<'_>, body: S) -> Response
     where
-        S: Stream<Item = Result<B, warp::Error>> + Send,
-        B: Buf,
+        S: Stream<Item = Result<B, warp::Error>> + Send + 'static,
+        B: Buf + 'static,
     {
         let Head { method, request_id, .. } = head;
         if let Some(response) = self.edge.preflight(method, head.headers) {
@@ -216,8 +217,8 @@ impl Pipeline {
 
     async fn handled<S, B>(&self, table: &Table, head: Head<'_>, body: S) -> Answer
     where
-        S: Stream<Item = Result<B, warp::Error>> + Send,
-        B: Buf,
+        S: Stream<Item = Result<B, warp::Error>> + Send + 'static,
+        B: Buf + 'static,
     {
         self.edge.admit(head.client)?;
         let (route, parameters) = self.route(table, &head).await?;
@@ -237,7 +238,11 @@ impl Pipeline {
         let key = idempotency::key(route, &known.caller, headers)?;
         // Held until the answer, because the body stays in memory until then.
         let mut room = self.state.hooks.room();
-        let body = self.body_of(route, method, headers, body, &mut room).await?;
+        let (body, incoming) = if route.streams {
+            (Bytes::new(), Incoming::of(body))
+        } else {
+            (self.body_of(route, method, headers, body, &mut room).await?, Incoming::default())
+        };
         let keyed = key.map(|key| key.of(method, path, &query, &body, known.apart()));
         let entry = self.audit.entry(route, &known, &parameters, request_id, client);
         let request = Request {
@@ -255,6 +260,7 @@ impl Pipeline {
             query,
             headers: headers.clone(),
             body,
+            incoming,
             keyed,
             recheck: self.authentication.clone(),
             place: place.as_ref().map(Arc::downgrade),
@@ -343,8 +349,8 @@ impl Pipeline {
         room: &mut hooks::Room,
     ) -> Result<Bytes, Problem>
     where
-        S: Stream<Item = Result<B, warp::Error>> + Send,
-        B: Buf,
+        S: Stream<Item = Result<B, warp::Error>> + Send + 'static,
+        B: Buf + 'static,
     {
         if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
             // The rest of the body is not read.

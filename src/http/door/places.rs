@@ -24,6 +24,8 @@ const TAILS_PER_CALLER: usize = 8;
 /// The long polls of all apps, and the tails of all callers, may each use at most one in this number of
 /// connections.
 const CONNECTIONS_PER_WAIT: usize = 4;
+/// Uploads and downloads of artifacts of one app at once. Those of all apps have the connections of a wait.
+const TRANSFERS_PER_APP: usize = 16;
 /// The most requests of producers and workers at once, waiting claims among them ...
 const WORK_MAX: usize = 4_096;
 /// ... and of one app.
@@ -41,6 +43,7 @@ pub struct Places {
     polls: Quota,
     tails: Quota,
     work: Quota,
+    transfers: Quota,
 }
 
 impl Places {
@@ -57,6 +60,7 @@ impl Places {
             polls: Quota::new(part(CONNECTIONS_PER_POLL), of_waits),
             tails: Quota::new(TAILS_PER_CALLER, of_waits),
             work: Quota::new(WORK_PER_OWNER, WORK_MAX),
+            transfers: Quota::new(TRANSFERS_PER_APP, of_waits),
         }
     }
 
@@ -108,6 +112,24 @@ impl Places {
     /// request should not wait.
     pub(crate) fn poll(&self, app: &str) -> Option<QuotaShare> {
         self.polls.take(app).ok()
+    }
+
+    /// Counts one more upload or download of an artifact of an app, until its last byte.
+    ///
+    /// # Errors
+    /// 429 when the limit of the app, or of all apps together, is reached.
+    pub(crate) fn transfer(&self, app: &str) -> Result<QuotaShare, Problem> {
+        self.transfers.take(app).map_err(|full| {
+            let detail = match full {
+                Full::Owner => {
+                    format!(
+                        "an app has at most {TRANSFERS_PER_APP} uploads and downloads of artifacts at once"
+                    )
+                }
+                Full::All => "this server has as many uploads and downloads as it may have".to_owned(),
+            };
+            Problem::new(Kind::TOO_MANY).with_detail(detail).retry_after(RETRY_TAIL_AFTER_SECONDS)
+        })
     }
 
     /// Counts one more tail of an app or, by its id, of a member of the staff.

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use ulid::Ulid;
 use warp::reply::Response;
 
-use super::access::Access;
+use super::{access::Access, incoming::Incoming};
 use crate::hook::envelope::Envelope;
 use crate::http::bodies::problem::{Kind, Problem};
 use crate::identity::issuer::Issuers;
@@ -154,6 +154,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for methods that have none.
     pub body: Bytes,
+    /// The body, where the route reads it part by part.
+    pub incoming: Incoming,
     /// The keyed request, if it has an `Idempotency-Key`.
     pub keyed: Option<KeyedRequest>,
     /// Checks the caller again, as long as the answer lasts.

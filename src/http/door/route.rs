@@ -38,6 +38,9 @@ pub struct Route {
     /// For routes of producers and workers, whose requests have limits of their own: the most bytes of a
     /// body; `None` for other routes.
     pub of_workers: Option<u64>,
+    /// Whether the handler reads the body itself, part by part ([`Request::incoming`]); other bodies are read
+    /// as a whole before the handler runs.
+    pub streams: bool,
     /// The handler that answers the requests of this route.
     pub handler: Handler,
     /// The description of the route in the OpenAPI document.
@@ -59,6 +62,12 @@ impl Route {
     #[must_use]
     pub fn of_workers(self, body_max: u64) -> Self {
         Self { of_workers: Some(body_max), unaudited: true, ..self }
+    }
+
+    /// The same route for bodies of any size and kind, which its handler reads part by part.
+    #[must_use]
+    pub fn streaming(self) -> Self {
+        Self { streams: true, ..self }
     }
 }
 
@@ -85,6 +94,7 @@ where
         access,
         unaudited: false,
         of_workers: None,
+        streams: false,
         handler: Arc::new(move |front, request| handler(front, request).boxed()),
         operation: P::operation(),
         schemas,

@@ -17,8 +17,9 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
 use super::{
+    artifacts,
     creates::check_command,
-    may_use, owner,
+    may_use, owner, seen,
     shown::{TaskShown, WholeTask, raw},
     words::{WordedShown, not_moved},
 };
@@ -103,14 +104,8 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let task = seen(&front, &request, &id).await?;
     let bodies = front.tasks.task_bodies(&app.id, &id).await;
     let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies)))
-}
-
-/// A task of this app, if the token of the caller may use its command.
-pub(super) async fn seen(front: &Front, request: &Request, id: &TaskId) -> Result<Task, Problem> {
-    let task = front.tasks.task(&owner(request)?.id, id).await;
-    let task = task.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-    if request.may_use(&task.command) { Ok(task) } else { Err(Problem::new(Kind::NO_TASK)) }
+    let artifacts = artifacts::of_task(&front, &app.id, &id).await?;
+    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies, artifacts)))
 }
 
 /// Result of a task.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
-    ports::{Queue, QueueSettings, Task, TaskBodies},
+    ports::{Artifact, Queue, QueueSettings, Task, TaskBodies},
     time::Timestamp,
 };
 use tidings_entity::kind::TaskState;
@@ -107,15 +107,45 @@ pub(super) struct WholeTask {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     progress: Option<Box<RawValue>>,
+    /// Files that belong to the task, by name.
+    artifacts: Vec<ArtifactShown>,
 }
 
 impl WholeTask {
-    pub(super) fn of(task: &Task, bodies: TaskBodies) -> Self {
+    pub(super) fn of(task: &Task, bodies: TaskBodies, artifacts: Vec<ArtifactShown>) -> Self {
         Self {
             task: TaskShown::of(task),
             payload: raw(Some(bodies.payload)),
             result: raw(bodies.result),
             progress: raw(bodies.progress),
+            artifacts,
+        }
+    }
+}
+
+/// A file that belongs to a task.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ArtifactShown {
+    /// The name of the artifact, unique within its task.
+    name: String,
+    /// The size in bytes.
+    bytes: u64,
+    /// The SHA-256 of its bytes, 64 hexadecimal digits.
+    sha256: String,
+    /// The media type that its sender named.
+    content_type: String,
+    /// When it was stored, in ISO 8601 with milliseconds, UTC.
+    created_at: String,
+}
+
+impl ArtifactShown {
+    pub(super) fn of(artifact: &Artifact) -> Self {
+        Self {
+            name: artifact.name.clone(),
+            bytes: artifact.bytes,
+            sha256: artifact.sha256.to_string(),
+            content_type: artifact.content_type.clone(),
+            created_at: iso(artifact.created_at),
         }
     }
 }

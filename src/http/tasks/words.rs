@@ -17,9 +17,7 @@ use utoipa::ToSchema;
 
 use super::{
     creates::{CreatedShown, TaskToCreate, at_most, read_list},
-    may_use, owner,
-    people::seen,
-    refused,
+    may_use, owner, refused, seen,
 };
 use crate::http::{
     bodies::{

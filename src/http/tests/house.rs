@@ -21,7 +21,7 @@ use tidings_actors::{
     signals::causes::Causes,
     signals::untold::Untold,
     supervision::directory::Directory,
-    testing::{MemoryMeter, MemoryTransport, NoTracer, OpenBoard},
+    testing::{MemoryMeter, MemoryObjects, MemoryTransport, NoTracer, OpenBoard},
 };
 use tidings_entity::kind::ReplicaRole;
 use tokio::{
@@ -112,6 +112,7 @@ fn handle(store: Arc<dyn Store>) -> Handle {
         git: Arc::<GitDouble>::default(),
         transport: Arc::new(MemoryTransport::default()),
         board: Arc::new(OpenBoard),
+        objects: Arc::<MemoryObjects>::default(),
         clock: Arc::new(MachineClock),
         random: Arc::new(MachineRandom),
         meter: Arc::new(MemoryMeter::default()),
@@ -190,6 +191,8 @@ impl House {
             subscriptions: store.clone(),
             hooks: store.clone(),
             tasks: store.clone(),
+            artifacts: store.clone(),
+            objects: Arc::<MemoryObjects>::default(),
             keys: keys.clone(),
             audit_keyring: keys,
             git: git.clone(),

@@ -226,8 +226,8 @@ impl Administration for SqlStore {
 /// may have other tables.
 const OWN_BYTES: &str = "with recursive own(id) as (
       select oid from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
-        and relname in ('access_token', 'app', 'app_key', 'attempt', 'audit', 'blob', 'breaker', 'canary',
-          'commit_status', 'credential', 'cursor', 'dead_letter', 'entry', 'entry_fold', 'head',
+        and relname in ('access_token', 'app', 'app_key', 'artifact', 'attempt', 'audit', 'blob', 'breaker',
+          'canary', 'commit_status', 'credential', 'cursor', 'dead_letter', 'entry', 'entry_fold', 'head',
           'hook', 'idempotency', 'key_share', 'lease', 'ledger', 'narrowed_token', 'queue', 'receipt',
           'receipt_body',
           'redrive', 'replica', 'repository', 'restoration', 'round', 'round_base',
@@ -241,6 +241,7 @@ const OWN_BYTES: &str = "with recursive own(id) as (
 const TABLES: &[&str] = &[
     "access_token",
     "app",
+    "artifact",
     "attempt",
     "audit",
     "blob",

@@ -1,6 +1,6 @@
 //! Blobs, breakers, pins, and the numbers of the whole store.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sea_orm::ConnectionTrait;
@@ -9,7 +9,7 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{ObjectId, RepositoryId},
+    id::{ArtifactId, ObjectId, RepositoryId},
     kind::BreakerKind,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     SqlStore,
     database::partitions,
     error::OfTable,
-    ledger,
+    ledger, tasks,
     upkeep::{self, backlog, blobs, breakers},
 };
 
@@ -84,6 +84,10 @@ impl UpkeepStore for SqlStore {
         }
         transact!(self, |transaction, _context| partitions::drop_empty(transaction, now).await)?;
         Ok(limit - left)
+    }
+
+    async fn known_artifacts(&self, ids: &[ArtifactId]) -> Result<BTreeSet<ArtifactId>, StoreError> {
+        tasks::known_artifacts(&self.readers, ids).await
     }
 
     async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError> {

@@ -1,10 +1,10 @@
 //! Blobs, breakers, pins, and the numbers of the whole store.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use tidings_entity::{
-    id::{ObjectId, RepositoryId},
+    id::{ArtifactId, ObjectId, RepositoryId},
     kind::BreakerKind,
 };
 
@@ -49,6 +49,8 @@ pub trait UpkeepStore: Send + Sync + 'static {
     /// are more than `most` rows, at most `limit` rows. A round that an open letter names stays, and so do
     /// all rows of an open round. Returns the number of rows removed.
     async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError>;
+    /// Which of these artifacts have a row: the others are orphans.
+    async fn known_artifacts(&self, ids: &[ArtifactId]) -> Result<BTreeSet<ArtifactId>, StoreError>;
     /// Writes the entries of ledgers that were folded a minute ago, for at most `limit` states. Returns the
     /// number of states; after `limit` there may be more.
     async fn tell_folded(&self, now: Timestamp, limit: u64) -> Result<u64, StoreError>;

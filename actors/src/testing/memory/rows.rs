@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SourceId, WatchId},
+    id::{AppId, ArtifactId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SourceId, WatchId},
     kind::{BranchGone, BreakerKind, CursorState, HistoryMode, LetterStatus, ParkReason, WatchState},
 };
 
@@ -38,6 +38,7 @@ pub(super) struct State {
     pub(super) settled: Settled,
     pub(super) blobs: BTreeMap<ObjectId, (BlobFacts, Timestamp)>,
     pub(super) blob_writes: usize,
+    pub(super) artifacts: BTreeSet<ArtifactId>,
     pub(super) receipts: Vec<Receipt>,
     pub(super) hooked: BTreeMap<RepositoryId, Timestamp>,
     pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,

@@ -6,8 +6,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use warp::reply::Response;
 
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
-const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id";
-const ANSWER_HEADERS: &str = "x-request-id, retry-after, idempotent-replayed";
+const REQUEST_HEADERS: &str = "authorization, content-digest, content-type, idempotency-key, last-event-id, \
+    range, tidings-claim";
+const ANSWER_HEADERS: &str =
+    "x-request-id, retry-after, idempotent-replayed, etag, content-range, repr-digest";
 /// For how long browsers need not ask again, in seconds.
 const MAX_AGE: &str = "600";
 

@@ -1,10 +1,10 @@
 //! Blobs, breakers, pins, and the numbers of the whole store.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use tidings_entity::{
-    id::{ObjectId, RepositoryId},
+    id::{ArtifactId, ObjectId, RepositoryId},
     kind::BreakerKind,
 };
 
@@ -81,6 +81,12 @@ impl UpkeepStore for MemoryStore {
     ) -> Result<u64, StoreError> {
         self.meet("prune").await?;
         self.write(|state| Ok(state.prune(now, history, blobs, limit)))
+    }
+
+    async fn known_artifacts(&self, ids: &[ArtifactId]) -> Result<BTreeSet<ArtifactId>, StoreError> {
+        self.meet("known_artifacts").await?;
+        let known = &self.state().artifacts;
+        Ok(ids.iter().filter(|id| known.contains(id)).cloned().collect())
     }
 
     async fn shorten_history(&self, most: u64, limit: u64) -> Result<u64, StoreError> {
