@@ -1,8 +1,9 @@
 //! Upkeep on timers: removes old rows, keeps mirrors small and undamaged, redrives letters whose content can
 //! be fetched again, measures the installation, keeps the leases of a replica, writes folded ledger entries,
-//! wakes subscriptions, tells Git hosts the statuses of watches, and moves tasks by the clock. Nine actors
-//! and the line of workers ([`crate::claims`]) under the `housekeeping` supervisor, restarted after a
-//! failure; each has one timer and few tasks at a time. A crash loses one round of upkeep.
+//! wakes subscriptions, tells Git hosts the statuses of watches, and moves tasks by the clock. Nine actors,
+//! the line of workers ([`crate::claims`]) and the actor that tells workers of work
+//! ([`crate::work_caller`]) under the `housekeeping` supervisor, restarted after a failure; each has one
+//! timer and few tasks at a time. A crash loses one round of upkeep.
 
 mod chore;
 mod clock_keeper;

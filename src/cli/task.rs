@@ -78,6 +78,9 @@ pub(super) struct CreateArgs {
     /// Names this task: the same key makes no second one
     #[arg(long)]
     key: Option<String>,
+    /// A web address that is sent a message when the task ends
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -212,13 +215,16 @@ pub(super) fn json_of(option: &str, text: String) -> Result<Box<RawValue>, Failu
 }
 
 async fn create(arguments: CreateArgs, context: &Context) -> Result<(), Failure> {
-    let CreateArgs { server, command, payload, priority, delay, max_attempts, key } = arguments;
+    let CreateArgs { server, command, payload, priority, delay, max_attempts, key, webhook } = arguments;
     let client = context.client(&server)?;
     let payload = json_of("--payload", payload)?;
     let mut rest = json!({ "command": command, "priority": priority });
-    for (name, value) in
-        [("delay_seconds", json!(delay)), ("max_attempts", json!(max_attempts)), ("key", json!(key))]
-    {
+    for (name, value) in [
+        ("delay_seconds", json!(delay)),
+        ("max_attempts", json!(max_attempts)),
+        ("key", json!(key)),
+        ("webhook", json!(webhook)),
+    ] {
         if !value.is_null() {
             rest[name] = value;
         }

@@ -15,6 +15,7 @@ mod subscriptions;
 mod tasks;
 mod upkeep;
 mod watches;
+mod workers;
 
 use std::sync::Arc;
 

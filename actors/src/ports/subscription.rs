@@ -1,6 +1,8 @@
 //! Subscriptions: readers of an app's ledger. Each has a filter, its own sink and one position: the number of
 //! the last entry that is sent or passed over.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tidings_entity::{
     id::{AppId, SinkId, SubscriptionId},
@@ -12,8 +14,12 @@ use super::{
 };
 use crate::{model::filter::Filter, model::secret::Secret, time::Timestamp};
 
-/// Most subscriptions of an app.
+/// Most subscriptions of an app, without callbacks.
 pub const SUBSCRIPTIONS_MAX: u64 = 100;
+/// Most addresses that the callbacks of an app's tasks go to.
+pub const CALLBACKS_MAX: u64 = 100;
+/// A callback without open tasks and entries is removed after this time since its last entry.
+pub const CALLBACK_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// The id of a subscription's sink: both ids end with the same ULID.
 #[must_use]
@@ -64,6 +70,9 @@ pub struct Subscription {
     pub expires_at: Option<Timestamp>,
     /// When the subscription was created.
     pub created_at: Timestamp,
+    /// The address in `webhook` of the tasks that made the subscription, which is sent the ends of these
+    /// tasks and nothing else; `None`: a person made it.
+    pub callback: Option<String>,
 }
 
 impl Subscription {

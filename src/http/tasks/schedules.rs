@@ -20,6 +20,7 @@ use super::{
     shown::raw,
 };
 use crate::http::{
+    apps::receiver::read_web_address,
     bodies::{
         body::body,
         fields::Fields,
@@ -71,6 +72,9 @@ body! {
         priority: Option<u64>,
         /// After how many attempts its tasks are dead; as the queue says where it is missing.
         max_attempts: Option<u64>,
+        /// A web address that is told of the end of each of its tasks, as `webhook` of a task.
+        #[schema(max_length = 2048)]
+        webhook: Option<String>,
         /// What is done about ticks that passed while no server ran: `one` task for all of them, or a task
         /// for `each`, at most the newest 100. `one` where it is missing.
         missed: Option<String>,
@@ -99,6 +103,9 @@ struct ScheduleShown {
     /// After how many attempts its tasks are dead; missing: as their queue says.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_attempts: Option<u32>,
+    /// The address that is told of the ends of its tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<String>,
     /// What is done about missed ticks: `one` or `each`.
     missed: &'static str,
     /// What is done at a tick while the last task has not ended: `allow`, `skip` or `wait`.
@@ -139,6 +146,7 @@ impl ScheduleShown {
             payload: raw(Some(settings.payload.clone())),
             priority: settings.priority,
             max_attempts: settings.max_attempts,
+            webhook: settings.callback.clone(),
             missed: settings.missed.as_str(),
             overlap: settings.overlap.as_str(),
             paused: schedule.is_paused,
@@ -207,7 +215,7 @@ async fn set(front: Arc<Front>, request: Request) -> Answer {
     if is_of_dots(name) {
         return Err(Problem::invalid_field("name", OF_DOTS));
     }
-    let settings = settings(&request.body)?;
+    let settings = settings(&front, &request.body)?;
     may_use(&request, Some(&settings.command))?;
     // What is there under this name may be of a command that the token is not for.
     if let Ok(there) = front.tasks.schedule(&app.id, name).await
@@ -220,7 +228,7 @@ async fn set(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
 }
 
-fn settings(body: &[u8]) -> Result<ScheduleSettings, Problem> {
+fn settings(front: &Front, body: &[u8]) -> Result<ScheduleSettings, Problem> {
     let mut raw = RawFields::of(body)?;
     let payload = raw.take("payload")?.map_or("null", RawValue::get).to_owned();
     let mut fields = Fields::of_body::<ScheduleToSet>(&raw.rest())?;
@@ -256,6 +264,7 @@ fn settings(body: &[u8]) -> Result<ScheduleSettings, Problem> {
             .unwrap_or(0),
         max_attempts: at_most(&mut fields, "max_attempts", 1, ATTEMPTS_MAX)
             .and_then(|most| u32::try_from(most).ok()),
+        callback: read_web_address(front, &mut fields, "webhook"),
     };
     fields.finish()?;
     Ok(settings)

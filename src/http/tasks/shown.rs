@@ -51,6 +51,9 @@ pub(super) struct TaskShown {
     /// The task that it follows up.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
+    /// The address that is told of its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<String>,
     /// When it was created.
     created_at: String,
     /// When it changed last.
@@ -81,6 +84,7 @@ impl TaskShown {
             cancelling: task.is_flagged,
             error: task.error.clone(),
             origin: format!("{} {}", task.origin.kind, task.origin.name),
+            webhook: task.callback.clone(),
             parent: task.parent.as_ref().map(ToString::to_string),
             created_at: iso(task.created_at),
             updated_at: iso(task.updated_at),

@@ -4,7 +4,7 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 /// Tables whose rows are copied; each comes after those that it references.
-pub(crate) const COPIED: [&str; 36] = [
+pub(crate) const COPIED: [&str; 37] = [
     "repository",
     "app",
     "app_key",
@@ -41,6 +41,7 @@ pub(crate) const COPIED: [&str; 36] = [
     "task",
     "task_body",
     "schedule",
+    "worker_subscription",
 ];
 
 /// Tables about processes, keys between them, and signed-in browsers; they are valid for one database only.
