@@ -71,7 +71,7 @@ struct SubscriptionShown {
     reason: Option<String>,
     /// The number of the last entry that it is done with: sent, skipped, or not meant by the filter.
     position: i64,
-    /// The number of the newest entry of the ledger.
+    /// The number of the newest entry of the ledger; of a callback that of the newest entry for it.
     last: i64,
     /// Failed tries of the next message.
     tries: u32,

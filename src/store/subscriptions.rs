@@ -41,6 +41,10 @@ const REASON: &str = "case when k.disabled is not null and s.state in ('active',
 const STATE: &str = "case when k.disabled is not null and s.state in ('active', 'blocked') then 'disabled'
     else s.state end";
 
+/// The number of the last entry that concerns the subscription: of a callback that of the last one which is
+/// addressed to it, because it passes over others only with that.
+const LAST: &str = "case when s.callback is null then coalesce(l.last, 0) else coalesce(
+    (select max(e.number) from entry e where e.recipient = s.id and e.number > s.position), s.position) end";
 /// Who made the subscription.
 const KIND: &str = "case when s.callback is null then 'subscription' else 'callback' end";
 
@@ -196,7 +200,7 @@ async fn row(
 /// The beginning of a statement that reads what people see of subscriptions, without conditions.
 fn shown_columns() -> String {
     format!(
-        "select {}, {}, coalesce(l.last, 0) as ledger_last from subscription s
+        "select {}, {}, {LAST} as ledger_last from subscription s
          join sink k on k.id = s.sink_id left join ledger l on l.app_id = s.app_id",
         columns::<subscription::Entity>("s"),
         columns::<sink::Entity>("k"),

@@ -50,7 +50,8 @@ pub struct Subscription {
     pub sink: WatchSink,
     /// The number of the last entry that is sent or passed over.
     pub position: i64,
-    /// The number of the newest entry of the ledger; 0 where there is none.
+    /// The number of the newest entry of the ledger, of a callback of the newest entry for it; 0 where there
+    /// is none.
     pub last: i64,
     /// Whether messages are sent to the subscription, or why not.
     pub state: SubscriptionState,

@@ -143,8 +143,16 @@ async fn insert(
 }
 
 /// Removes callbacks whose address no open task names, that have nothing left to send, and that were last
-/// written to a day ago. Paused ones stay. How many went.
+/// written to a day ago. Paused ones stay. The others go on to the end of the ledger where nothing waits for
+/// them, so that a look for subscriptions that are behind passes over them. How many were removed.
 pub(crate) async fn forget(connection: &impl ConnectionTrait, at: Timestamp) -> Result<u64, StoreError> {
+    let text = "update subscription set position =
+                  (select l.last from ledger l where l.app_id = subscription.app_id)
+                where callback is not null
+                  and position < (select l.last from ledger l where l.app_id = subscription.app_id)
+                  and not exists (select 1 from entry e
+                    where e.recipient = subscription.id and e.number > subscription.position)";
+    rows::execute(connection, "subscription", text, vec![]).await?;
     #[derive(FromQueryResult)]
     struct Unused {
         id: SubscriptionId,

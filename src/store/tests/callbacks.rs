@@ -1,6 +1,6 @@
 //! Callbacks of tasks as rows: each end makes one entry, addressed to the callback of its address.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tidings_actors::{
@@ -178,6 +178,12 @@ async fn an_entry_is_for_the_callback_of_its_address_alone(home: Home) {
     let work =
         store.subscription_work(&callback(THERE), clock.now(), 10).await.expect("read").expect("there");
     assert!(work.entries.is_empty());
+    // One that nothing waits for goes on to the end of the ledger, the other one does not.
+    store.forget_tasks(100).await.expect("forgotten");
+    let positions: BTreeMap<SubscriptionId, i64> =
+        shown(&store).await.into_iter().map(|one| (one.id, one.position)).collect();
+    assert_eq!((positions[&callback(HERE)], positions[&callback(THERE)]), (0, 2));
+    store.tamper("update subscription set position = 0").await;
     // What is pruned is no gap for one that none of it was for.
     store.move_tasks(vec![told(2, TaskMove::Cancel)]).await.expect("written");
     clock.advance(DAY);
