@@ -32,7 +32,8 @@ use crate::{
     supervision::directory::Mailbox,
     tasks::{Tasks, in_time},
     time::Timestamp,
-    tree::CLOCK_KEEPER,
+    tree::{CLOCK_KEEPER, WORK_CALLER},
+    work_caller::WorkCallerMessage,
 };
 
 /// The wait between two looks at all queues that somebody waits for.
@@ -277,6 +278,7 @@ impl ClaimsState {
             self.end_wait(task);
         }
         self.claim();
+        self.tell_workers(&news);
         let now = self.context.now();
         let soon = news.wake_at.filter(|at| at.since(now) < EVERY);
         if let Some(at) = soon {
@@ -297,6 +299,17 @@ impl ClaimsState {
         let work = async move { context.tell_others(Signal::Tasks(apps, at)).await };
         self.tasks.spawn(&self.mailbox, work, ClaimsMessage::Told);
         self.mailbox.send_after(GATHER, || ClaimsMessage::Listen);
+    }
+
+    /// Passes on which queues have work. The replica with the first shard tells worker subscriptions; it
+    /// hears of the work of others by their signals.
+    fn tell_workers(&self, news: &TaskNews) {
+        if !news.ready.is_empty()
+            && self.context.shards.leads()
+            && let Some(caller) = self.context.directory.find(WORK_CALLER, "")
+        {
+            caller.send(WorkCallerMessage::Ready(news.ready.clone()));
+        }
     }
 
     fn tell_clock(&self, at: Timestamp) {

@@ -23,3 +23,4 @@ pub mod tasks;
 pub mod testing;
 pub mod time;
 pub mod tree;
+pub mod work_caller;

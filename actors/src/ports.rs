@@ -29,6 +29,7 @@ mod tracer;
 mod transport;
 mod trouble;
 mod watch;
+mod worker_subscription;
 
 pub use access::*;
 pub use administration::*;
@@ -57,6 +58,7 @@ pub use tracer::*;
 pub use transport::*;
 pub use trouble::*;
 pub use watch::*;
+pub use worker_subscription::*;
 
 use std::time::Duration;
 

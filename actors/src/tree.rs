@@ -129,6 +129,9 @@ pub const CLAIMS: &str = "claims";
 /// Role of the actor that keeps the clock of tasks.
 pub const CLOCK_KEEPER: &str = "clock-keeper";
 
+/// Role of the actor that tells worker subscriptions of work.
+pub const WORK_CALLER: &str = "work-caller";
+
 /// The supervision tree of the whole process, from its root.
 pub static TREE: ChildSpec = ChildSpec {
     id: ROOT,
@@ -224,6 +227,12 @@ pub static TREE: ChildSpec = ChildSpec {
                     ..LEAF
                 },
                 ChildSpec { id: CLOCK_KEEPER, many: false, bound: "its own timers; one look", ..LEAF },
+                ChildSpec {
+                    id: WORK_CALLER,
+                    many: false,
+                    bound: "its own timers; one read; 64 requests",
+                    ..LEAF
+                },
                 ChildSpec { id: SURVEYOR, many: false, bound: "its own timer", ..LEAF },
             ],
             ..SUPERVISOR

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    id::{AppId, WatchId},
+    id::{AppId, SubscriptionId, WatchId},
     kind::{EntryType, OriginKind},
 };
 
@@ -35,6 +35,9 @@ pub struct Model {
     pub cause: Option<i64>,
     /// Details of the change, a JSON object of at most 4 KiB.
     pub data: String,
+    /// The callback that the entry is addressed to, beside all other readers; null where it is addressed to
+    /// none. The subscription may be gone.
+    pub recipient: Option<SubscriptionId>,
 }
 
 /// No relations: joins are written out where they are used.

@@ -140,21 +140,36 @@ prefixed_ids! {
     TaskId = "tsk_";
     /// An app's interest in a repository; on the wire this is `repository_id`.
     WatchId = "repo_";
+    /// A request of a worker to be told that queues have work.
+    WorkerSubscriptionId = "wsb_";
 }
 
 impl QueueId {
     /// The queue of a command of an app.
     #[must_use]
     pub fn of(app: &AppId, command: &str) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(app.as_str());
-        hash.update([0]);
-        hash.update(command);
-        let hash: [u8; 32] = hash.finalize().into();
-        let mut half = [0; 16];
-        half.copy_from_slice(&hash[..16]);
-        Self::new(Ulid::from_bytes(half))
+        Self::new(made_of(app, command))
     }
+}
+
+impl SubscriptionId {
+    /// The callback of an app's tasks with this address.
+    #[must_use]
+    pub fn of_callback(app: &AppId, address: &str) -> Self {
+        Self::new(made_of(app, address))
+    }
+}
+
+/// The ULID that an app and a text always have together.
+fn made_of(app: &AppId, text: &str) -> Ulid {
+    let mut hash = Sha256::new();
+    hash.update(app.as_str());
+    hash.update([0]);
+    hash.update(text);
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    Ulid::from_bytes(half)
 }
 
 /// Bytes whose text is lower-case hexadecimal digits, all of them.

@@ -117,8 +117,7 @@ words! {
 
     /// What happens to an app's files when their branch vanishes.
     BranchGone {
-        /// The files are deleted by a round that deletes every file. Only for the branches and tags of a
-        /// pattern.
+        /// A round deletes every file. Only for the branches and tags of a pattern.
         Delete = "delete",
         /// The app keeps the files until the branch comes back.
         Keep = "keep",
@@ -293,8 +292,7 @@ words! {
         Push = "push",
         /// A ref was deleted.
         Deletion = "deletion",
-        /// The repository itself changed: it was renamed, moved to another owner, or got another default
-        /// branch.
+        /// The repository was renamed, moved to another owner, or got another default branch.
         Repository = "repository",
         /// Something that moves no ref.
         Other = "other",
@@ -426,6 +424,8 @@ words! {
         StatusEnded = "status.ended",
         /// The attempts of a task are used up: no worker is given it any more.
         TaskDead = "task.dead",
+        /// A task ended that has a `webhook`. Written only for such tasks.
+        TaskEnded = "task.ended",
         /// Ticks of a schedule passed without a task: no server ran at their time.
         ScheduleMissed = "schedule.missed",
         /// The database was restored from a backup: entries behind the backup are gone.

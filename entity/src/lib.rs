@@ -46,3 +46,4 @@ pub mod task;
 pub mod task_body;
 pub mod view;
 pub mod watch;
+pub mod worker_subscription;

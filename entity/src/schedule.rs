@@ -51,6 +51,8 @@ pub struct Model {
     pub created_at: i64,
     /// When a person last changed the schedule, in unix milliseconds.
     pub updated_at: i64,
+    /// The address that is told of the end of its tasks; null: none.
+    pub callback: Option<String>,
 }
 
 /// No relations: joins are written out where they are used.

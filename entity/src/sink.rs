@@ -22,7 +22,8 @@ pub struct Model {
     pub address: Option<String>,
     /// Headers, credentials and certificates for requests to the sink, sealed; null where there are none.
     pub access: Option<Vec<u8>>,
-    /// The key that signs deliveries to the sink, sealed; null while nothing was ever sent to it.
+    /// The key that signs deliveries to the sink, sealed; null while nothing was ever sent to it,
+    /// and of a callback that signs with the key of the app.
     pub signing_key: Option<Vec<u8>>,
     /// The previous key, which also signs until `former_until`, sealed; null while there is none.
     pub former_key: Option<Vec<u8>>,

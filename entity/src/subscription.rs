@@ -46,6 +46,9 @@ pub struct Model {
     pub expires_at: Option<i64>,
     /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
+    /// The address in `webhook` of the tasks that made the subscription; null where a person made it. Such a
+    /// subscription reads only the entries that are addressed to it.
+    pub callback: Option<String>,
 }
 
 /// No relations: joins are written out where they are used.

@@ -80,6 +80,7 @@ mod m20261128_000300_add_tasks;
 mod m20261128_000400_add_schedules;
 mod m20261128_000500_mark_open_registrations;
 mod m20261128_000600_add_artifacts;
+mod m20261128_000700_add_callbacks;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -126,6 +127,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000400_add_schedules::Migration),
             Box::new(m20261128_000500_mark_open_registrations::Migration),
             Box::new(m20261128_000600_add_artifacts::Migration),
+            Box::new(m20261128_000700_add_callbacks::Migration),
         ]
     }
 }

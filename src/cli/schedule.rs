@@ -65,6 +65,9 @@ pub(super) struct AddArgs {
     /// Number of attempts after which a task is dead; if missing, the setting of the queue
     #[arg(long, value_name = "NUMBER")]
     max_attempts: Option<u32>,
+    /// Web address that receives a message when a task ends
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
     /// What to do about ticks that passed while no server ran: one task for all, or a task for each
     #[arg(long, default_value = "one", value_parser = missed())]
     missed: MissedTicks,
@@ -113,7 +116,8 @@ fn row(schedule: &Value) -> Value {
 }
 
 async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
-    let AddArgs { one, cron, zone, command, payload, priority, max_attempts, missed, overlap } = arguments;
+    let AddArgs { one, cron, zone, command, payload, priority, max_attempts, webhook, missed, overlap } =
+        arguments;
     let client = context.client(&one.server)?;
     let payload = json_of("--payload", payload)?;
     let mut rest = json!({
@@ -122,6 +126,9 @@ async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
     });
     if let Some(most) = max_attempts {
         rest["max_attempts"] = json!(most);
+    }
+    if let Some(webhook) = webhook {
+        rest["webhook"] = json!(webhook);
     }
     let rest = rest.to_string();
     let rest = rest.strip_prefix('{').unwrap_or_default();

@@ -190,6 +190,7 @@ fn row(one: &Value) -> Value {
         "name": one["name"],
         "state": one["state"],
         "position": format!("{}/{}", shown(&one["position"]), shown(&one["last"])),
+        // Of a callback the address alone says which tasks it is of.
         "filter": one["filter"],
         "kind": sink["kind"],
         "url": sink["url"],

@@ -83,6 +83,9 @@ pub(super) struct CreateArgs {
     /// Key of this request: a second request with the same key creates no second task
     #[arg(long)]
     key: Option<String>,
+    /// A web address that is sent a message when the task ends
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -218,13 +221,16 @@ pub(super) fn json_of(option: &str, text: String) -> Result<Box<RawValue>, Failu
 }
 
 async fn create(arguments: CreateArgs, context: &Context) -> Result<(), Failure> {
-    let CreateArgs { server, command, payload, priority, delay, max_attempts, key } = arguments;
+    let CreateArgs { server, command, payload, priority, delay, max_attempts, key, webhook } = arguments;
     let client = context.client(&server)?;
     let payload = json_of("--payload", payload)?;
     let mut rest = json!({ "command": command, "priority": priority });
-    for (name, value) in
-        [("delay_seconds", json!(delay)), ("max_attempts", json!(max_attempts)), ("key", json!(key))]
-    {
+    for (name, value) in [
+        ("delay_seconds", json!(delay)),
+        ("max_attempts", json!(max_attempts)),
+        ("key", json!(key)),
+        ("webhook", json!(webhook)),
+    ] {
         if !value.is_null() {
             rest[name] = value;
         }

@@ -5,7 +5,7 @@ mod delivery;
 pub(super) mod endpoint;
 mod mail_sink;
 pub mod onboardings;
-mod receiver;
+pub(in crate::http) mod receiver;
 mod streams;
 pub mod test_delivery;
 mod url_fault;

@@ -195,7 +195,7 @@ fn filter(front: &Front, query: &Query) -> Result<LedgerFilter, Problem> {
         since: moment("since")?,
         until: moment("until")?,
         query: filters::of_query(query, &sets::LEDGER, front.clock.now())?,
-        is_for_sending: false,
+        ..LedgerFilter::default()
     })
 }
 

@@ -71,7 +71,7 @@ struct SubscriptionShown {
     reason: Option<String>,
     /// Number of the last settled entry: sent, skipped, or not selected by the filter.
     position: i64,
-    /// Number of the newest entry of the ledger.
+    /// Number of the newest entry of the ledger; for a callback, of the newest entry for its address.
     last: i64,
     /// Number of failed attempts of the next message.
     tries: u32,
@@ -85,6 +85,10 @@ struct SubscriptionShown {
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     created_at: String,
+    /// Whether it is the callback of tasks, which their `webhook` made: it is sent the ends of these tasks
+    /// alone. Missing: a person made it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    callback: bool,
     sink: SubscriptionSinkShown,
 }
 
@@ -137,6 +141,7 @@ impl SubscriptionShown {
             next_mail_at: subscription.quiet_until.filter(|until| *until > now).map(iso),
             expires_at: subscription.expires_at.map(iso),
             created_at: iso(subscription.created_at),
+            callback: subscription.callback.is_some(),
             sink: SubscriptionSinkShown {
                 sink_id: sink.id.to_string(),
                 kind: sink.address.kind().as_str(),

@@ -14,11 +14,12 @@ mod queues;
 mod schedules;
 mod shown;
 mod words;
+mod workers;
 
 use std::sync::Arc;
 
 use tidings_actors::ports::{
-    App, CreateRefusal, DEPTH_MAX, OPEN_BYTES_MAX, OPEN_TASKS_MAX, QUEUES_MAX, Task,
+    App, CALLBACKS_MAX, CreateRefusal, DEPTH_MAX, OPEN_BYTES_MAX, OPEN_TASKS_MAX, QUEUES_MAX, Task,
 };
 use tidings_entity::id::TaskId;
 
@@ -35,9 +36,14 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// The routes of an app.
 pub(super) fn routes(places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> {
-    let of_workers =
-        [creates::routes(), claims::routes(lifecycle), words::routes(), artifacts::worker_routes(places)]
-            .concat();
+    let of_workers = [
+        creates::routes(),
+        claims::routes(lifecycle),
+        words::routes(),
+        artifacts::worker_routes(places),
+        workers::routes(),
+    ]
+    .concat();
     let of_workers = of_workers.into_iter().map(|route| route.of_workers(BODY_MAX));
     let of_people =
         [people::routes(lifecycle), queues::routes(), schedules::routes(), artifacts::routes(places)]
@@ -97,6 +103,11 @@ fn refused(refusal: &CreateRefusal, within: Option<&str>) -> Problem {
         CreateRefusal::OpenBytes => too_many(format!(
             "the payloads of an app's open tasks have at most {OPEN_BYTES_MAX} bytes together: let workers \
              end some, or purge a queue"
+        )),
+        CreateRefusal::Callbacks => too_many(format!(
+            "an app's tasks have at most {CALLBACKS_MAX} different webhook addresses: let tasks of others \
+             end (an address is forgotten a day after its last task), or remove a callback \
+             (DELETE /api/subscriptions/{{id}})"
         )),
         CreateRefusal::Depth => Problem::new(Kind::CONFLICT)
             .with_detail(format!("at most {DEPTH_MAX} tasks follow up one another")),

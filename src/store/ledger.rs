@@ -23,7 +23,7 @@ use tidings_actors::{
 };
 use tidings_entity::{
     entry, entry_fold,
-    id::{AppId, CursorId, LedgerId, WatchId},
+    id::{AppId, CursorId, LedgerId, SubscriptionId, WatchId},
     kind::{EntryType, OriginKind},
 };
 
@@ -50,6 +50,8 @@ pub(super) struct Note {
     data: Map<String, Json>,
     /// The number of things that the note is about.
     count: u64,
+    /// The callback that the entry is addressed to.
+    recipient: Option<SubscriptionId>,
 }
 
 impl Note {
@@ -63,7 +65,13 @@ impl Note {
             origin,
             data: Map::new(),
             count: 1,
+            recipient: None,
         }
+    }
+
+    /// Addresses the entry to a callback.
+    pub(super) fn addressed(self, recipient: SubscriptionId) -> Self {
+        Self { recipient: Some(recipient), ..self }
     }
 
     pub(super) fn of_watch(self, watch: WatchId) -> Self {
@@ -84,6 +92,12 @@ impl Note {
         if !fact.is_null() {
             self.data.insert(key.to_owned(), fact);
         }
+        self
+    }
+
+    /// Adds a fact as it is, however long its texts are; a missing fact is left out.
+    pub(super) fn whole(mut self, key: &str, fact: Option<Json>) -> Self {
+        self.data.extend(fact.map(|fact| (key.to_owned(), fact)));
         self
     }
 
@@ -108,6 +122,7 @@ fn topic(entry_type: EntryType) -> &'static str {
         EntryType::MailSent | EntryType::MailFailed => "mail",
         EntryType::StatusEnded => "status",
         EntryType::TaskDead => "death",
+        EntryType::TaskEnded => "end",
         EntryType::ScheduleMissed => "missed",
         EntryType::LedgerRestored => "restore",
     }
@@ -125,6 +140,7 @@ fn is_deed(entry_type: EntryType) -> bool {
             | EntryType::MailFailed
             | EntryType::StatusEnded
             | EntryType::TaskDead
+            | EntryType::TaskEnded
             | EntryType::ScheduleMissed
             | EntryType::LedgerRestored
     )
@@ -189,10 +205,45 @@ pub(super) async fn write_unheard(
             None => merged.push(note),
         }
     }
-    for note in &merged {
-        tell(connection, random, note, at).await?;
+    let is_alike = |one: &Note, other: &Note| {
+        one.app == other.app && is_deed(one.entry_type) && is_deed(other.entry_type)
+    };
+    for notes in merged.chunk_by(is_alike) {
+        match notes {
+            [note] if !is_deed(note.entry_type) => tell(connection, random, note, at).await?,
+            deeds => tell_deeds(connection, random, deeds, at).await?,
+        }
     }
     Ok(())
+}
+
+/// Writes the entries of deeds of one app, however many, with a fixed number of statements.
+async fn tell_deeds(
+    connection: &impl ConnectionTrait,
+    random: &dyn Random,
+    deeds: &[Note],
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(first) = deeds.first() else { return Ok(()) };
+    lock(connection, random, &first.app, at).await?;
+    let count = i64::try_from(deeds.len()).unwrap_or(i64::MAX);
+    let text = "update ledger set last = last + $2 where app_id = $1 returning last";
+    let values = vec![first.app.clone().into(), count.into()];
+    let last = rows::number(connection, "ledger", text, values).await?;
+    let row = |(number, note): (i64, &Note)| entry::Model {
+        app_id: note.app.clone(),
+        number,
+        at: at.0,
+        entry_type: note.entry_type,
+        watch_id: note.watch.clone(),
+        subject: note.subject.clone(),
+        origin_kind: note.origin.kind,
+        origin: note.origin.name.clone(),
+        cause: None,
+        data: Json::Object(note.data.clone()).to_string(),
+        recipient: note.recipient.clone(),
+    };
+    rows::insert(connection, "entry", (last - count + 1..).zip(deeds).map(row).collect()).await
 }
 
 /// Locks the ledger of an app until the transaction ends. Other replicas write to the ledger as well, so
@@ -234,9 +285,6 @@ async fn tell(
         origin: note.origin.name.clone(),
         data,
     };
-    if is_deed(note.entry_type) {
-        return append(connection, &fold, None, at).await.map(drop);
-    }
     let Some(before) = before else {
         fold.number = append(connection, &fold, None, at).await?;
         fold.folded = 0;
@@ -318,6 +366,7 @@ async fn append(
         origin: fold.origin.clone(),
         cause,
         data: Json::Object(data).to_string(),
+        recipient: None,
     };
     rows::insert(connection, "entry", vec![row]).await?;
     Ok(number)

@@ -29,6 +29,7 @@ mod subscriptions;
 mod tasks;
 mod upkeep;
 mod watches;
+mod worker_subscriptions;
 mod writer;
 
 use std::{

@@ -16,6 +16,7 @@ mod subscriptions;
 mod tasks;
 mod upkeep;
 mod watches;
+mod workers;
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Subscriptions as rows: created, changed, removed, and shown with their sinks.
 
 pub(super) mod attempts;
+pub(super) mod callbacks;
 mod change;
 pub(super) mod mails;
 pub(super) mod work;
@@ -40,13 +41,20 @@ const REASON: &str = "case when k.disabled is not null and s.state in ('active',
 const STATE: &str = "case when k.disabled is not null and s.state in ('active', 'blocked') then 'disabled'
     else s.state end";
 
+/// The number of the last entry that concerns the subscription: of a callback that of the last one which is
+/// addressed to it, because it passes over others only with that.
+const LAST: &str = "case when s.callback is null then coalesce(l.last, 0) else coalesce(
+    (select max(e.number) from entry e where e.recipient = s.id and e.number > s.position), s.position) end";
+/// Who made the subscription.
+const KIND: &str = "case when s.callback is null then 'subscription' else 'callback' end";
+
 /// Creates a subscription with its sink.
 pub(super) async fn create(
     connection: &impl ConnectionTrait,
     context: &Context,
     new: NewSubscription,
 ) -> Result<Subscription, StoreError> {
-    let text = "select count(*) from subscription where app_id = $1";
+    let text = "select count(*) from subscription where app_id = $1 and callback is null";
     let count = rows::number(connection, "subscription", text, vec![new.app.clone().into()]).await?;
     if count >= signed(SUBSCRIPTIONS_MAX) {
         let text = format!("an app has at most {SUBSCRIPTIONS_MAX} subscriptions: remove one first");
@@ -74,6 +82,7 @@ pub(super) async fn create(
         quiet_until: None,
         expires_at: new.expires_at.map(|at| at.0),
         created_at: new.created_at.0,
+        callback: None,
     };
     let app = row.app_id.clone();
     rows::insert(connection, "subscription", vec![row]).await?;
@@ -153,6 +162,7 @@ pub(super) fn column(field: &str) -> Option<Column> {
         "state" => Column::texts(&[STATE]),
         "sink" => Column::texts(&["k.kind"]),
         "filter" => Column::texts(&["s.filter"]),
+        "kind" => Column::texts(&[KIND]),
         "reason" => Column::texts(&[REASON]),
         "since" | "until" => Column::Number("s.created_at"),
         _ => return None,
@@ -190,7 +200,7 @@ async fn row(
 /// The beginning of a statement that reads what people see of subscriptions, without conditions.
 fn shown_columns() -> String {
     format!(
-        "select {}, {}, coalesce(l.last, 0) as ledger_last from subscription s
+        "select {}, {}, {LAST} as ledger_last from subscription s
          join sink k on k.id = s.sink_id left join ledger l on l.app_id = s.app_id",
         columns::<subscription::Entity>("s"),
         columns::<sink::Entity>("k"),
@@ -226,5 +236,6 @@ fn shown(row: &QueryResult) -> Result<Subscription, StoreError> {
         quiet_until: of_row.quiet_until.map(Timestamp),
         expires_at: of_row.expires_at.map(Timestamp),
         created_at: Timestamp(of_row.created_at),
+        callback: of_row.callback,
     })
 }

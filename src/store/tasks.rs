@@ -20,6 +20,7 @@
 mod artifacts;
 mod claims;
 mod creates;
+mod endings;
 mod lists;
 mod moves;
 mod news;
@@ -41,7 +42,7 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, QueueId};
 
 use self::{creates::Creates, moves::Moves, queues::Queues, ticks::Ticks};
-use super::{Context, ledger, rows};
+use super::{Context, ledger, rows, subscriptions::callbacks::Callbacks};
 
 pub(super) use artifacts::{
     artifact, artifact_ids, artifacts, known_artifacts, may_put_artifact, put_artifact, remove_artifact,
@@ -50,7 +51,7 @@ pub(super) use lists::{bodies, count_redrivable, find, list, payloads, redrivabl
 pub(super) use moves::{forget, of_restored};
 pub(super) use news::TaskChanges;
 pub(super) use queue_lists::{queue, queues};
-pub(super) use queues::{depths, empty as empty_queues, pause, purge, set};
+pub(super) use queues::{depths, empty as empty_queues, pause, purge, set, with_work};
 pub(super) use schedules::{
     of_restored as of_restored_schedules, pause as pause_schedule, remove as remove_schedule, schedule,
     schedules, set as set_schedule,
@@ -117,7 +118,10 @@ pub(super) async fn run(
     let mut ticks = Ticks::load(connection, operations, at).await?;
     asked.extend(ticks.queues());
     let mut queues = Queues::load(connection, &asked).await?;
-    let mut creates = Creates::load(connection, context, operations, ticks.apps(), at).await?;
+    let wanted =
+        operations.iter().flat_map(endings::addresses).chain(moves.callbacks()).chain(ticks.callbacks());
+    let callbacks = Callbacks::load(connection, wanted.collect()).await?;
+    let mut creates = Creates::load(connection, context, operations, ticks.apps(), callbacks, at).await?;
     let mut outcomes = Vec::with_capacity(operations.len());
     // Words and the clock first: what they free others may be given in this turn.
     for operation in operations {
@@ -136,7 +140,7 @@ pub(super) async fn run(
     }
     moves.write(connection, at).await?;
     ticks.fire(connection, context, &mut queues, &mut creates, at).await?;
-    creates.write(connection, &mut queues).await?;
+    creates.write(connection, &mut queues, moves.called_back()).await?;
     claim(connection, context, operations, &mut outcomes, &mut queues, at).await?;
     queues.write(connection).await?;
     let (of_ticks, created) = ticks.write(connection).await?;

@@ -32,6 +32,7 @@ mod administration;
 mod agreement;
 mod artifacts;
 mod backlog;
+mod callbacks;
 mod filters;
 mod home;
 mod hooks;
@@ -53,6 +54,7 @@ mod tasks;
 mod transfer;
 mod trouble;
 mod upkeep;
+mod workers;
 
 use home::{Home, on_both};
 use leases::the_rows_of_a_shard_are_found_by_the_ids_of_their_repositories;

@@ -277,6 +277,22 @@ pub const TASK_DURATION: Instrument = Instrument::seconds(
     &["state"],
     "How long tasks took from their creation to their end. state: as of ended tasks.",
 );
+/// Messages to the callbacks of tasks.
+pub const CALLBACKS: Instrument = Instrument::counter(
+    "tidings.callbacks",
+    "",
+    &["outcome"],
+    "Messages to the webhooks of tasks. outcome: taken, refused (for good), not_taken (sent again later) or \
+     gone (410: nothing is sent there any more).",
+);
+/// Messages to worker subscriptions.
+pub const WORK_TOLD: Instrument = Instrument::counter(
+    "tidings.work_told",
+    "",
+    &["outcome"],
+    "Messages to worker subscriptions. outcome: taken, not_taken, or left_out (as many were being sent as \
+     may be).",
+);
 /// Number of tasks, by state.
 pub const TASKS: Instrument = Instrument::gauge(
     "tidings.tasks",
@@ -406,7 +422,17 @@ pub const ALL: &[(&str, &[Instrument])] = &[
     ),
     (
         "Tasks",
-        &[TASKS, TASKS_CREATED, TASKS_CLAIMED, TASKS_ENDED, CLAIMS_RUN_OUT, TASK_QUEUED, TASK_DURATION],
+        &[
+            TASKS,
+            TASKS_CREATED,
+            TASKS_CLAIMED,
+            TASKS_ENDED,
+            CLAIMS_RUN_OUT,
+            TASK_QUEUED,
+            TASK_DURATION,
+            CALLBACKS,
+            WORK_TOLD,
+        ],
     ),
     ("The tree", &[ACTORS, MAILBOX, MAILBOX_MAX, RESTARTS]),
     (

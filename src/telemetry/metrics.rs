@@ -73,6 +73,8 @@ struct Inner {
     scan: Histogram<f64>,
     host_wait: Histogram<f64>,
     statuses: Counter<u64>,
+    callbacks: Counter<u64>,
+    work_told: Counter<u64>,
     attempt: Histogram<f64>,
     settled: Counter<u64>,
     parked: Counter<u64>,
@@ -136,6 +138,8 @@ impl Metrics {
             scan: seconds(&meter, &list::SCAN),
             host_wait: seconds(&meter, &list::HOST_WAIT),
             statuses: counter(&meter, &list::STATUSES),
+            callbacks: counter(&meter, &list::CALLBACKS),
+            work_told: counter(&meter, &list::WORK_TOLD),
             attempt: seconds(&meter, &list::ATTEMPT),
             settled: counter(&meter, &list::SETTLED),
             parked: counter(&meter, &list::PARKED),
@@ -258,6 +262,14 @@ impl Meter for Metrics {
 
     fn status_told(&self, outcome: &'static str) {
         self.0.statuses.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    fn called_back(&self, outcome: &'static str) {
+        self.0.callbacks.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    fn work_told(&self, outcome: &'static str) {
+        self.0.work_told.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
     fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome) {

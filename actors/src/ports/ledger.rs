@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use async_trait::async_trait;
 use tidings_entity::{
-    id::{AppId, LedgerId, WatchId},
+    id::{AppId, LedgerId, SubscriptionId, WatchId},
     kind::{EntryType, OriginKind},
 };
 
@@ -93,6 +93,8 @@ pub struct LedgerFilter {
     /// Whether entries about sending are left out. Subscriptions leave them out, so that no entry leads to
     /// another entry.
     pub is_for_sending: bool,
+    /// Only entries that are addressed to this callback.
+    pub recipient: Option<SubscriptionId>,
 }
 
 /// The name of an app's ledger, and the numbers of its first and last entry.

@@ -30,6 +30,11 @@ pub trait Meter: Send + Sync + 'static {
     fn waited(&self, took: Duration);
     /// A Git host was told the status of a commit. `outcome`: `taken`, `refused`, `not_taken` or `doubtful`.
     fn status_told(&self, _outcome: &'static str) {}
+    /// A callback of tasks was sent an entry. `outcome`: `taken`, `refused`, `not_taken` or `gone`.
+    fn called_back(&self, _outcome: &'static str) {}
+    /// A worker subscription was told of work, or it was not because too many were being told. `outcome`:
+    /// `taken`, `not_taken` or `left_out`.
+    fn work_told(&self, _outcome: &'static str) {}
     /// A request went to a receiver.
     fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome);
     /// Changes are settled on disk: the number of acknowledged ones, and the reason of each parked one.

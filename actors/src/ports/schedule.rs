@@ -33,6 +33,8 @@ pub struct ScheduleSettings {
     pub priority: u8,
     /// After how many attempts its tasks are dead; `None`: as their queue says.
     pub max_attempts: Option<u32>,
+    /// The address that is told of the ends of its tasks; `None`: none.
+    pub callback: Option<String>,
 }
 
 /// A schedule as it stands.

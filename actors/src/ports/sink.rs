@@ -89,7 +89,8 @@ pub struct OwnSink {
     pub id: SinkId,
     /// Where changes are sent, or that a consumer pulls them.
     pub address: SinkAddress,
-    /// The key that signs deliveries; `None` while nothing was ever sent to the sink.
+    /// The key that signs deliveries; `None` while nothing was ever sent to the sink, and for a callback that
+    /// signs with the key of the app.
     pub signing_key: Option<Secret>,
     /// The previous key, which also signs while the receiver may not have the new key yet.
     pub former_key: Option<Secret>,
@@ -106,14 +107,15 @@ pub struct OwnSink {
 impl App {
     /// The app as it is served at a sink that is not its own. Limits of the app as a whole stay: its rate,
     /// its attempts at once, and a disabling by hand. An app that was disabled because its own endpoint is
-    /// gone still delivers to other sinks.
+    /// gone still delivers to other sinks. A sink without a key of its own signs with those of the app.
     #[must_use]
     pub fn at(&self, sink: &OwnSink) -> Self {
+        let own: Vec<Secret> = sink.signing_key.iter().chain(&sink.former_key).cloned().collect();
         let by_hand = self.disabled.clone().filter(|why| why != GONE);
         Self {
             sink: Some(sink.id.clone()),
             receives_at: sink.address.clone(),
-            keys: sink.signing_key.iter().chain(&sink.former_key).cloned().collect(),
+            keys: if own.is_empty() { self.keys.clone() } else { own },
             access: Arc::clone(&sink.access),
             delivery: DeliverySettings {
                 rate: self.delivery.rate,

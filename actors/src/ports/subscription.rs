@@ -1,6 +1,8 @@
 //! Subscriptions: readers of an app's ledger. Each has a filter, its own sink and one position: the number of
 //! the last entry that is sent or passed over.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tidings_entity::{
     id::{AppId, SinkId, SubscriptionId},
@@ -12,8 +14,12 @@ use super::{
 };
 use crate::{model::filter::Filter, model::secret::Secret, time::Timestamp};
 
-/// Most subscriptions of an app.
+/// Most subscriptions of an app, without callbacks.
 pub const SUBSCRIPTIONS_MAX: u64 = 100;
+/// Most addresses that the callbacks of an app's tasks go to.
+pub const CALLBACKS_MAX: u64 = 100;
+/// A callback without open tasks and entries is removed after this time since its last entry.
+pub const CALLBACK_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// The id of a subscription's sink: both ids end with the same ULID.
 #[must_use]
@@ -44,7 +50,8 @@ pub struct Subscription {
     pub sink: WatchSink,
     /// The number of the last entry that is sent or passed over.
     pub position: i64,
-    /// The number of the newest entry of the ledger; 0 where there is none.
+    /// The number of the newest entry of the ledger, of a callback of the newest entry for it; 0 where there
+    /// is none.
     pub last: i64,
     /// Whether messages are sent to the subscription, or why not.
     pub state: SubscriptionState,
@@ -64,6 +71,9 @@ pub struct Subscription {
     pub expires_at: Option<Timestamp>,
     /// When the subscription was created.
     pub created_at: Timestamp,
+    /// The address in `webhook` of the tasks that made the subscription, which is sent the ends of these
+    /// tasks and nothing else; `None`: a person made it.
+    pub callback: Option<String>,
 }
 
 impl Subscription {

@@ -10,7 +10,7 @@ use tidings_entity::{
     kind::{RetryPolicy, TaskState},
 };
 
-use super::{Origin, ScheduleStore, StoreError, TaskTally};
+use super::{Origin, QueueWork, ScheduleStore, StoreError, TaskTally, WorkWords, WorkerSubscriptions};
 use crate::{
     model::{
         filter::Filter,
@@ -196,6 +196,8 @@ pub enum CreateRefusal {
     OpenBytes,
     /// The chain of follow-up tasks would be longer than [`DEPTH_MAX`].
     Depth,
+    /// The callbacks of the app would have more than [`CALLBACKS_MAX`](super::CALLBACKS_MAX) addresses.
+    Callbacks,
 }
 
 /// The result of creating tasks: all are created, or none.
@@ -396,13 +398,16 @@ pub trait ClaimStore: Send + Sync + 'static {
     async fn wake_tasks(&self) -> Result<Woken, StoreError>;
     /// Removes ended tasks whose retention is over, at most `limit`. Returns their number.
     async fn forget_tasks(&self, limit: u64) -> Result<u64, StoreError>;
+    /// The queues among these words that have tasks which may be claimed now, with the worker subscriptions
+    /// that are to be told; queues that nobody listens to are left out.
+    async fn work_for(&self, words: &WorkWords) -> Result<Vec<QueueWork>, StoreError>;
     /// Waits until tasks changed in this process since the last call. One caller waits at a time.
     async fn task_news(&self) -> TaskNews;
 }
 
 /// The calls of the HTTP handlers about tasks.
 #[async_trait]
-pub trait TaskStore: ClaimStore + ScheduleStore {
+pub trait TaskStore: ClaimStore + ScheduleStore + WorkerSubscriptions {
     /// Creates tasks of an app, all or none.
     async fn create_tasks(&self, app: &AppId, tasks: Vec<NewTask>) -> Result<Creation, StoreError>;
     /// One task of an app. A [`StoreError::NotFound`] where the app has no such task.

@@ -12,7 +12,7 @@ use tidings_entity::{
 
 use super::{
     App, CommitFacts, Digest, EndpointAccess, Gap, GitError, LedgerEntry, MailOutcome, Remote, SinkKey,
-    StoreError, Subscription,
+    StoreError, Subscription, WorkCall,
 };
 use crate::{
     limits::budget::MemoryPermit,
@@ -212,7 +212,7 @@ pub enum Action {
     Resync,
     /// `/test`: a message that tests the endpoint.
     Test,
-    /// A message of a subscription. It is sent to the address of the sink, without an action appended.
+    /// A message of a subscription, or to a worker. It is sent to the address itself; no action is appended.
     Entry,
 }
 
@@ -285,6 +285,8 @@ pub enum Notice {
     },
     /// An entry of a ledger, a gap or a test, for a subscription.
     OfSubscription(Arc<SubscriptionMessage>),
+    /// A queue has work: for a worker subscription.
+    WorkAvailable(Arc<WorkCall>),
     /// `/test`: requested by the app to check its endpoint. Concerns no repository.
     Test {
         /// The delivery id of this notice.

@@ -97,6 +97,7 @@ async fn tell(context: &Context, app: &App, watch: &Watch, cause: Option<Cause>,
         Notice::SyncFailed { .. }
         | Notice::OfRound { .. }
         | Notice::OfSubscription(_)
+        | Notice::WorkAvailable(_)
         | Notice::Test { .. } => true,
     };
     if !wanted || app.disabled.is_some() {

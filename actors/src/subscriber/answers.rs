@@ -72,6 +72,14 @@ impl SubscriberState {
         attempt: Box<SubscriptionAttempt>,
         consequence: Consequence,
     ) {
+        if self.work.as_ref().is_some_and(|work| work.rows.subscription.callback.is_some()) {
+            self.context.meter.called_back(match &consequence {
+                Consequence::Sent => "taken",
+                Consequence::Skip(_) => "refused",
+                Consequence::Retry(..) => "not_taken",
+                Consequence::Gone => "gone",
+            });
+        }
         let (id, entry, said) = (self.id.clone(), attempt.entry, describe(&attempt.outcome));
         match consequence {
             Consequence::Sent => self.note(self.done(content, refused, attempt, None)),

@@ -17,8 +17,9 @@ use crate::{
     time::Timestamp,
     tree::{
         CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, LETTER_KEEPER, REPOSITORY_WATCHER, SUBSCRIBER,
-        SUBSCRIPTION_KEEPER,
+        SUBSCRIPTION_KEEPER, WORK_CALLER,
     },
+    work_caller::WorkCallerMessage,
 };
 
 /// Gives a hint of another replica to the actors of this process that it concerns.
@@ -62,6 +63,9 @@ pub(crate) fn heard(context: &Context, signal: &Signal) {
 fn tasks_changed(context: &Context, apps: &[AppId], wake_at: Option<Timestamp>) {
     if let Some(claims) = context.directory.find(CLAIMS, "") {
         claims.send(ClaimsMessage::Heard(apps.to_vec()));
+    }
+    if let Some(caller) = context.directory.find(WORK_CALLER, "") {
+        caller.send(WorkCallerMessage::Heard(apps.to_vec()));
     }
     let keeper = context.directory.find(CLOCK_KEEPER, "");
     if let Some((keeper, at)) = keeper.zip(wake_at) {

@@ -25,7 +25,9 @@ use crate::{
         APPS, ARTIFACT_KEEPER, BREAKERS, CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, ChildSpec, DELIVERER,
         HOUSEKEEPING, LEASE_KEEPER, LEDGER_KEEPER, LETTER_KEEPER, MIRROR_KEEPER, REPOSITORIES,
         REPOSITORY_WATCHER, RETENTION, SCANS, STATUS_KEEPER, SUBSCRIBER, SUBSCRIPTION_KEEPER, SURVEYOR, TREE,
+        WORK_CALLER,
     },
+    work_caller::WorkCaller,
 };
 
 /// Starts the root supervisor and with it every static child.
@@ -117,6 +119,7 @@ async fn start(
         }
         CLAIMS => spawn(Claims, UpkeepArguments { context, gauge }, supervisor).await,
         CLOCK_KEEPER => spawn(ClockKeeper, UpkeepArguments { context, gauge }, supervisor).await,
+        WORK_CALLER => spawn(WorkCaller, UpkeepArguments { context, gauge }, supervisor).await,
         STATUS_KEEPER => spawn(StatusKeeper, UpkeepArguments { context, gauge }, supervisor).await,
         SURVEYOR => {
             spawn(ChoreActor::<Surveyor>::new(), UpkeepArguments { context, gauge }, supervisor).await

@@ -464,6 +464,7 @@ impl Transport for MemoryTransport {
             Notice::SyncFailed { id, .. } => (id.clone(), Action::SyncFailed),
             Notice::SyncRecovered { id, .. } => (id.clone(), Action::SyncRecovered),
             Notice::OfSubscription(message) => (message.id.clone(), Action::Entry),
+            Notice::WorkAvailable(call) => (call.id.clone(), Action::Entry),
             Notice::Test { id, .. } => (id.clone(), Action::Test),
         };
         let arrived = self.arrive(endpoint, &id, action, Vec::new(), &Hold::sole()).await;

@@ -7,7 +7,8 @@ export const ENTRIES_MAX = 200;
 export const TYPES = ["source.failing", "source.recovered", "watch.blocked", "watch.recovered", "watch.paused",
   "watch.resumed", "letter.parked", "sink.disabled", "sink.enabled", "sink.opened", "sink.closed", "round.began",
   "round.ended", "subscription.blocked", "subscription.recovered", "subscription.skipped", "subscription.gap",
-  "mail.sent", "mail.failed", "status.ended", "task.dead", "schedule.missed", "ledger.restored", "gap"];
+  "mail.sent", "mail.failed", "status.ended", "task.dead", "task.ended", "schedule.missed",
+  "ledger.restored", "gap"];
 
 const AGAIN_MS = 3000;
 

@@ -49,6 +49,7 @@ function view({ data, query }) {
         task.claimed_at && ["Claimed", moment(task.claimed_at)], task.claimed_until && ["Claimed until", moment(task.claimed_until)],
         task.ended_at && ["Ended", moment(task.ended_at)], task.kept_until && ["Kept until", moment(task.kept_until)],
         task.parent && ["Follows", html`<a href=${link("task", { app: staff, id: task.parent })}>${code(task.parent)}</a>`],
+        task.webhook && ["Told of the end", code(task.webhook)],
         ["Created by", task.origin], ["Created", moment(task.created_at)]])}</div>`)}
       ${task.progress === undefined || task.progress === null ? nothing : body("Progress", task.progress)}
       ${body("Payload", task.payload, "The payload is gone")}

@@ -21,6 +21,25 @@ pub(super) fn read_base_url(front: &Front, fields: &mut Fields) -> Option<SinkAd
     Some(address)
 }
 
+/// Reads an address that is sent messages about tasks or queues: on the web alone, asked as it is. It is
+/// stored and shown in clear text.
+pub(in crate::http) fn read_web_address(front: &Front, fields: &mut Fields, name: &str) -> Option<String> {
+    let text = fields.text(name, 1..=URL_CHARACTERS_MAX)?;
+    let address = SinkAddress::of(Some(text.clone()));
+    let url = Url::parse(&text).ok();
+    if !matches!(address, SinkAddress::Endpoint(_)) {
+        fields.refuse(name, "must be a web address (https://...)");
+    } else if url.is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
+        fields.refuse(
+            name,
+            "must not hold a query or a fragment, because addresses are stored and shown in clear text",
+        );
+    } else if let Some(fault) = of_receiver(front, &address) {
+        fault.note(fields, name);
+    }
+    Some(text)
+}
+
 fn of_receiver(front: &Front, address: &SinkAddress) -> Option<UrlFault> {
     let text = match address {
         SinkAddress::Stream(address) => return streams::fault(front, address),

@@ -105,6 +105,8 @@ kinds! {
     NO_QUEUE = "queue-not-found", NOT_FOUND, "Queue not found";
     /// No such schedule, or that of another app.
     NO_SCHEDULE = "schedule-not-found", NOT_FOUND, "Schedule not found";
+    /// No such worker subscription, one that has ended, or that of another app.
+    NO_WORKER_SUBSCRIPTION = "worker-subscription-not-found", NOT_FOUND, "Worker subscription not found";
     /// The claim is not the newest of its task, or its time is over.
     CLAIM_LOST = "claim-lost", CONFLICT, "The claim is over: another worker may have the task";
     /// No such page of the documentation.

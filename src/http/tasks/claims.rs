@@ -166,7 +166,8 @@ async fn claim(front: Arc<Front>, lifecycle: Lifecycle, request: Request) -> Ans
     }
 }
 
-fn commands(fields: &mut Fields) -> Vec<String> {
+/// Reads the commands that a worker does.
+pub(super) fn commands(fields: &mut Fields) -> Vec<String> {
     if !fields.has("commands") {
         fields.refuse("commands", "is required");
     }

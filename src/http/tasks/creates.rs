@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::{may_use, owner, refused};
 use crate::http::{
+    apps::receiver::read_web_address,
     bodies::{
         body::body,
         fields::Fields,
@@ -66,6 +67,10 @@ body! {
         /// task. The key is kept as long as the task, and at least 24 hours after its end. A request for one
         /// task can use the header `Idempotency-Key` instead.
         key: Option<String>,
+        /// A web address that is sent one message, signed with the key of the app, when the task ends: the
+        /// entry `task.ended` of the ledger. An app's tasks have at most 100 different addresses.
+        #[schema(max_length = 2048)]
+        webhook: Option<String>,
     }
 }
 
@@ -186,13 +191,15 @@ fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> 
     if own.as_deref().zip(header).is_some_and(|(own, header)| own != header) {
         fields.refuse("key", "must be equal to the header Idempotency-Key");
     }
+    let webhook = read_web_address(front, &mut fields, "webhook");
     fields.finish()?;
     may_use(request, Some(&command))?;
     // What the request means and not how it is written: a retry may send its key in another place.
     let meaning = || {
         let delay = delay.unwrap_or_default();
         let rest = (&command, &payload, priority.unwrap_or(0), max_attempts, delay, &run_at);
-        Sha256Hash::of(format!("{rest:?}").as_bytes()).to_string()
+        let webhook = webhook.iter().map(|webhook| format!(" {webhook:?}"));
+        Sha256Hash::of(format!("{rest:?}{}", webhook.collect::<String>()).as_bytes()).to_string()
     };
     let key = own.as_deref().or(header).map(|key| TaskRequestKey {
         key_hash: Sha256Hash::of(key.as_bytes()).to_string(),
@@ -208,7 +215,7 @@ fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> 
         delay,
         key,
         origin: Origin { kind: OriginKind::Person, name: request.actor.clone() },
-        callback: None,
+        callback: webhook,
     })
 }
 

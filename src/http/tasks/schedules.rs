@@ -20,6 +20,7 @@ use super::{
     shown::raw,
 };
 use crate::http::{
+    apps::receiver::read_web_address,
     bodies::{
         body::body,
         fields::Fields,
@@ -71,6 +72,9 @@ body! {
         priority: Option<u64>,
         /// Number of attempts after which a task is dead. Missing: the setting of the queue.
         max_attempts: Option<u64>,
+        /// Web address that receives a message when a task of the schedule ends, as `webhook` of a task.
+        #[schema(max_length = 2048)]
+        webhook: Option<String>,
         /// Handling of ticks that passed while no server ran: `one` task for all of them, or one task for
         /// `each` of the newest 100. Default `one`.
         missed: Option<String>,
@@ -99,6 +103,9 @@ struct ScheduleShown {
     /// Number of attempts after which a task is dead. Missing: the setting of the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_attempts: Option<u32>,
+    /// Web address that receives a message when a task of the schedule ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<String>,
     /// Handling of missed ticks: `one` task for all, or one for `each`.
     missed: &'static str,
     /// Handling of a tick while the last task has not ended: `allow`, `skip` or `wait`.
@@ -139,6 +146,7 @@ impl ScheduleShown {
             payload: raw(Some(settings.payload.clone())),
             priority: settings.priority,
             max_attempts: settings.max_attempts,
+            webhook: settings.callback.clone(),
             missed: settings.missed.as_str(),
             overlap: settings.overlap.as_str(),
             paused: schedule.is_paused,
@@ -208,7 +216,7 @@ async fn set(front: Arc<Front>, request: Request) -> Answer {
     if is_of_dots(name) {
         return Err(Problem::invalid_field("name", OF_DOTS));
     }
-    let settings = settings(&request.body)?;
+    let settings = settings(&front, &request.body)?;
     may_use(&request, Some(&settings.command))?;
     // What is there under this name may be of a command that the token is not for.
     if let Ok(there) = front.tasks.schedule(&app.id, name).await
@@ -221,7 +229,7 @@ async fn set(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
 }
 
-fn settings(body: &[u8]) -> Result<ScheduleSettings, Problem> {
+fn settings(front: &Front, body: &[u8]) -> Result<ScheduleSettings, Problem> {
     let mut raw = RawFields::of(body)?;
     let payload = raw.take("payload")?.map_or("null", RawValue::get).to_owned();
     let mut fields = Fields::of_body::<ScheduleToSet>(&raw.rest())?;
@@ -257,6 +265,7 @@ fn settings(body: &[u8]) -> Result<ScheduleSettings, Problem> {
             .unwrap_or(0),
         max_attempts: at_most(&mut fields, "max_attempts", 1, ATTEMPTS_MAX)
             .and_then(|most| u32::try_from(most).ok()),
+        callback: read_web_address(front, &mut fields, "webhook"),
     };
     fields.finish()?;
     Ok(settings)

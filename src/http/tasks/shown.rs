@@ -52,6 +52,9 @@ pub(super) struct TaskShown {
     /// Id of the task whose completion created this task.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
+    /// Web address that receives a message when the task ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<String>,
     /// When the task was created.
     created_at: String,
     /// When the task last changed.
@@ -82,6 +85,7 @@ impl TaskShown {
             cancelling: task.is_flagged,
             error: task.error.clone(),
             origin: format!("{} {}", task.origin.kind, task.origin.name),
+            webhook: task.callback.clone(),
             parent: task.parent.as_ref().map(ToString::to_string),
             created_at: iso(task.created_at),
             updated_at: iso(task.updated_at),

@@ -40,6 +40,11 @@ pub(super) fn of(entry_type: EntryType, place: &str, data: &Data) -> String {
             let command = name("command").map(|command| format!("{command} ")).unwrap_or_default();
             format!("the task {command}{place} has no attempts left")
         }
+        E::TaskEnded => {
+            let command = name("command").map(|command| format!("{command} ")).unwrap_or_default();
+            let state = name("state").unwrap_or_else(|| "ended".to_owned());
+            format!("the task {command}{place} is {state}")
+        }
         E::ScheduleMissed => {
             let ticks = match data.text("count") {
                 Some(count) if count != "1" => format!("{count} ticks"),

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use tidings_actors::{
     model::round::{DeliveryId, Round},
-    ports::{Action, Notice, RepositoryFacts},
+    ports::{Action, Notice, RepositoryFacts, WorkCall},
     time::Timestamp,
 };
 use tidings_egress::redaction::redact;
 use tidings_entity::{
-    id::{AppId, CursorId, WatchId},
+    id::{AppId, CursorId, WatchId, WorkerSubscriptionId},
     kind::PayloadFormat,
 };
 
@@ -77,6 +77,15 @@ struct TestedApp<'a> {
 }
 
 #[derive(Serialize)]
+struct WorkBody<'a> {
+    r#type: &'static str,
+    command: &'a str,
+    ready: u64,
+    sent_at: String,
+    subscription_id: &'a WorkerSubscriptionId,
+}
+
+#[derive(Serialize)]
 struct FailureBody<'a> {
     event: &'static str,
     repository: &'a RepositoryFacts,
@@ -100,6 +109,25 @@ struct CircuitBreaker {
     consecutive_failures: u32,
     threshold: u32,
     cooldown_until: String,
+}
+
+/// The message to a worker subscription, which has one format.
+fn of_work(call: &WorkCall) -> Letter {
+    let body = WorkBody {
+        r#type: "work.available",
+        command: &call.command,
+        ready: call.ready,
+        sent_at: iso(call.sent_at),
+        subscription_id: &call.subscription,
+    };
+    Letter {
+        id: call.id.clone(),
+        action: Action::Entry,
+        watch: None,
+        body: serde_json::to_vec(&body).unwrap_or_default().into(),
+        format: PayloadFormat::Docora,
+        timeout: None,
+    }
 }
 
 /// Renders a notice; `format` is used for a notice outside of rounds.
@@ -127,6 +155,7 @@ pub(crate) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
             let (id, body) = entry::render(message, format);
             Letter { id, action: Action::Entry, watch: None, body, format, timeout: None }
         }
+        Notice::WorkAvailable(call) => of_work(call),
         Notice::Test { id, app, timestamp } => of_test(id, app, *timestamp, format),
         Notice::SyncFailed {
             id,

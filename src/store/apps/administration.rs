@@ -233,7 +233,7 @@ const OWN_BYTES: &str = "with recursive own(id) as (
           'redrive', 'replica', 'repository', 'restoration', 'round', 'round_base',
           'schedule',
           'seaql_migrations', 'settled', 'sink', 'source', 'subscription', 'task', 'task_body', 'view',
-          'watch')
+          'watch', 'worker_subscription')
       union select inhrelid from own join pg_inherits on inhparent = id)
     select cast(coalesce(sum(pg_total_relation_size(id)), 0) as bigint) from own";
 
@@ -269,6 +269,7 @@ const TABLES: &[&str] = &[
     "task",
     "view",
     "watch",
+    "worker_subscription",
 ];
 
 #[derive(FromQueryResult)]

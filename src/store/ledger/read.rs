@@ -83,7 +83,7 @@ struct Search {
 
 impl Search {
     fn of(backend: DbBackend, filter: &LedgerFilter) -> Self {
-        let LedgerFilter { types, watch, subject, since, until, query, is_for_sending } = filter;
+        let LedgerFilter { types, watch, subject, since, until, query, is_for_sending, recipient } = filter;
         let mut search = Self { conditions: vec!["1 = 1".to_owned()], values: Vec::new() };
         if *is_for_sending {
             search.conditions.push(SENDABLE.to_owned());
@@ -97,6 +97,9 @@ impl Search {
         }
         if let Some(subject) = subject {
             search.and("e.subject =", subject.clone());
+        }
+        if let Some(recipient) = recipient {
+            search.and("e.recipient =", recipient.clone());
         }
         if let Some(Timestamp(since)) = since {
             search.and("e.at >=", *since);

@@ -37,6 +37,13 @@ pub(crate) async fn prune(
         if left == 0 {
             break;
         }
+        // A callback is not looked at until an entry is addressed to it. If none of the removed entries was,
+        // their removal is no gap for it.
+        let text = "update subscription set position = $2 where app_id = $1 and callback is not null
+                      and position < $2 and not exists (select 1 from entry e
+                        where e.recipient = subscription.id and e.number > subscription.position
+                          and e.number <= $2)";
+        rows::execute(connection, "subscription", text, vec![app_id.clone().into(), number.into()]).await?;
         // So that no other replica writes an entry between its removal and the new `first`.
         let text = "update ledger set first = first where app_id = $1";
         rows::execute(connection, "ledger", text, vec![app_id.clone().into()]).await?;

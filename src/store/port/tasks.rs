@@ -5,8 +5,8 @@ use tidings_actors::{
     model::task::TaskMove,
     ports::{
         Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, Queue, QueueFilter, QueueSettings,
-        Schedule, ScheduleSettings, ScheduleStore, StoreError, Task, TaskBodies, TaskFilter, TaskNews,
-        TaskStore, TaskWord, Woken, WordRefusal, Worded,
+        QueueWork, Schedule, ScheduleSettings, ScheduleStore, StoreError, Task, TaskBodies, TaskFilter,
+        TaskNews, TaskStore, TaskWord, Woken, WordRefusal, Worded, WorkWords,
     },
     time::Timestamp,
 };
@@ -16,7 +16,9 @@ use super::transact;
 use crate::{
     SqlStore,
     error::undecodable,
+    subscriptions::callbacks,
     tasks::{self, Operation, Outcome},
+    worker_subscriptions,
 };
 
 /// An outcome of another kind than the operation's: a defect of ours, not of the database.
@@ -53,8 +55,15 @@ impl ClaimStore for SqlStore {
 
     async fn forget_tasks(&self, limit: u64) -> Result<u64, StoreError> {
         transact!(self, |transaction, context| {
-            tasks::forget(transaction, context.clock.now(), limit).await
+            let at = context.clock.now();
+            callbacks::forget(transaction, at).await?;
+            worker_subscriptions::forget(transaction, at).await?;
+            tasks::forget(transaction, at, limit).await
         })
+    }
+
+    async fn work_for(&self, words: &WorkWords) -> Result<Vec<QueueWork>, StoreError> {
+        worker_subscriptions::work_for(&self.readers, &self.context, words).await
     }
 
     async fn task_news(&self) -> TaskNews {
@@ -151,7 +160,9 @@ impl TaskStore for SqlStore {
 
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError> {
         let (id, name) = (app.clone(), command.to_owned());
-        transact!(self, |transaction| tasks::purge(transaction, &id, &name, limit).await)
+        transact!(self, |transaction, context| {
+            tasks::purge(transaction, context, &id, &name, limit).await
+        })
     }
 }
 

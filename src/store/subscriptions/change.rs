@@ -24,6 +24,7 @@ pub(crate) async fn change(
     now: Timestamp,
 ) -> Result<Subscription, StoreError> {
     let mut next = row(connection, id).await?.filter(|row| row.app_id == *app).ok_or(StoreError::NotFound)?;
+    refuse_of_callback(&next, &patch)?;
     let old_state = next.state;
     if let Some(name) = patch.name {
         refuse_taken(connection, app, &name, Some(id)).await?;
@@ -75,6 +76,19 @@ pub(crate) async fn change(
     // Entries may wait for it now.
     context.news.mark();
     find(connection, app, &SubscriptionName::Id(id.clone())).await
+}
+
+/// The tasks of a callback say what it is sent, and where.
+fn refuse_of_callback(row: &subscription::Model, patch: &SubscriptionPatch) -> Result<(), StoreError> {
+    let SubscriptionPatch { name, filter, sink, start, expires_at, is_paused: _, key: _ } = patch;
+    let is_other =
+        name.is_some() || filter.is_some() || sink.is_some() || start.is_some() || expires_at.is_some();
+    if row.callback.is_none() || !is_other {
+        return Ok(());
+    }
+    let text = "it is the callback of tasks (their webhook): it can be paused, resumed, tested, given \
+                another key or removed, and nothing else of it can be changed";
+    Err(StoreError::Conflict(text.to_owned()))
 }
 
 /// Ends the wait of the next message.

@@ -49,7 +49,8 @@ pub(crate) async fn behind(
     let text = format!(
         "select s.id, s.app_id from subscription s join ledger l on l.app_id = s.app_id
          join sink k on k.id = s.sink_id join app a on a.id = s.app_id
-         where s.position < l.last and s.state in ('active', 'blocked')
+         where s.position < l.last and (s.callback is null or exists (select 1 from entry e
+               where e.recipient = s.id and e.number > s.position)) and s.state in ('active', 'blocked')
            and (s.next_at is null or s.next_at <= $1) and (s.expires_at is null or s.expires_at > $1)
            and (k.kind <> 'mail' or s.quiet_until is null or s.quiet_until <= $1)
            and k.disabled is null and (a.disabled is null or a.disabled = $2) and {mine} order by s.id"
@@ -76,7 +77,9 @@ pub(crate) async fn read(
     let ends = ledger::ends(connection, &key.app).await?;
     let query = Filter::parse(&subscription.filter, &sets::LEDGER, now);
     let query = query.map_err(|fault| undecodable("subscription", format!("its filter: {fault}")))?;
-    let filter = LedgerFilter { query: Some(query), is_for_sending: true, ..LedgerFilter::default() };
+    let recipient = subscription.callback.as_ref().map(|_| id.clone());
+    let filter =
+        LedgerFilter { query: Some(query), is_for_sending: true, recipient, ..LedgerFilter::default() };
     let limit = match subscription.sink.address.kind() {
         SinkKind::Mail => MAIL_ENTRIES_MAX,
         _ => limit,

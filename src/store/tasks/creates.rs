@@ -23,6 +23,7 @@ use super::{Operation, moment, news::TaskChanges, queues::Queues, text};
 use crate::{
     Context,
     rows::{self, LISTED_MAX, list, signed, sized},
+    subscriptions::callbacks::Callbacks,
 };
 
 /// The task that others follow up.
@@ -58,6 +59,7 @@ pub(super) struct Creates {
     uses: HashMap<AppId, AppUse>,
     rows: Vec<Vec<Value>>,
     payloads: Vec<Vec<Value>>,
+    callbacks: Callbacks,
     changes: Arc<TaskChanges>,
     wake_at: Option<Timestamp>,
     at: Timestamp,
@@ -75,12 +77,12 @@ impl Creates {
         context: &Context,
         operations: &'t [Operation],
         of_ticks: impl Iterator<Item = &'t AppId>,
+        callbacks: Callbacks,
         at: Timestamp,
     ) -> Result<Self, StoreError> {
         let changes = context.tasks.clone();
-        let (keys, uses) = (HashMap::new(), HashMap::new());
-        let mut creates =
-            Self { keys, uses, rows: Vec::new(), payloads: Vec::new(), changes, wake_at: None, at };
+        let (keys, uses, rows, payloads) = Default::default();
+        let mut creates = Self { keys, uses, rows, payloads, callbacks, changes, wake_at: None, at };
         let asked: Vec<(&AppId, &NewTask)> = operations.iter().flat_map(asked).collect();
         let keyed: BTreeSet<(QueueId, &str)> = asked
             .iter()
@@ -164,6 +166,10 @@ impl Creates {
             created.push(CreatedTask { id: task.id.clone(), is_new: true });
         }
         within(&used, &created, !fresh.is_empty())?;
+        let new = tasks.iter().zip(&created).filter(|(_, created)| created.is_new);
+        if !self.callbacks.has_room(app, new.filter_map(|(task, _)| task.callback.as_deref())) {
+            return Err(CreateRefusal::Callbacks);
+        }
         self.uses.insert(app.clone(), used);
         self.keys.extend(keys);
         for (task, created) in tasks.iter().zip(&created) {
@@ -187,6 +193,9 @@ impl Creates {
         let ageing = queue.settings.ageing_ms.map(std::time::Duration::from_millis);
         let max_attempts = task.max_attempts.unwrap_or_else(|| queue.settings.attempts());
         let origin = parent.map_or(&task.origin, |parent| &parent.origin);
+        if let Some(address) = &task.callback {
+            self.callbacks.need(app, address);
+        }
         self.rows.push(vec![
             task.id.clone().into(),
             id.into(),
@@ -219,11 +228,17 @@ impl Creates {
         self.wake_at
     }
 
+    /// Writes the tasks, and the callbacks of these and of the tasks that ended (`called_back`).
     pub(super) async fn write(
-        &self,
+        &mut self,
         connection: &impl ConnectionTrait,
         queues: &mut Queues,
+        called_back: Vec<(AppId, String)>,
     ) -> Result<(), StoreError> {
+        for (app, address) in &called_back {
+            self.callbacks.need(app, address);
+        }
+        self.callbacks.write(connection, self.at).await?;
         queues.insert_new(connection).await?;
         // No padding: a row must not be inserted twice.
         for some in sized(connection, &self.rows) {

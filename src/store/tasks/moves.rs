@@ -6,11 +6,11 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     deliverer::retry::RetryRules,
     model::task::{ClaimProof, MoveRefusal, Moved, TaskMove, TaskStanding},
-    ports::{Origin, QueueSettings, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
+    ports::{QueueSettings, Random, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{QueueId, TaskId},
+    id::{AppId, QueueId, TaskId},
     kind::{EntryType, OriginKind, TaskState},
     task,
 };
@@ -18,6 +18,7 @@ use tidings_entity::{
 use super::{
     Operation,
     creates::{Creates, Parent},
+    endings::{self, Ending, origin},
     for_update, moment,
     queues::{Queues, is_open},
     text,
@@ -39,12 +40,14 @@ struct HeldTask {
     standing: TaskStanding,
     result: Option<String>,
     progress: Option<String>,
+    /// What the ledger is told of its ends in this turn.
+    ends: Vec<Note>,
 }
 
 impl HeldTask {
     fn of(row: task::Model) -> Self {
         let standing = standing(&row);
-        Self { row, standing, result: None, progress: None }
+        Self { row, standing, result: None, progress: None, ends: Vec::new() }
     }
 
     fn is_changed(&self) -> bool {
@@ -250,6 +253,17 @@ impl Moves {
         write_bodies(connection, "progress", &bodies(|task| task.progress.as_ref())).await
     }
 
+    /// The addresses of tasks that may end.
+    pub(super) fn callbacks(&self) -> impl Iterator<Item = (AppId, String)> {
+        self.held.values().filter_map(|task| Some((task.row.app_id.clone(), task.row.callback.clone()?)))
+    }
+
+    /// The addresses of tasks that ended.
+    pub(super) fn called_back(&self) -> Vec<(AppId, String)> {
+        let ended = self.held.values().filter(|task| !task.ends.is_empty());
+        ended.filter_map(|task| Some((task.row.app_id.clone(), task.row.callback.clone()?))).collect()
+    }
+
     /// Tasks that a schedule created, and that ended.
     pub(super) fn ended_of_ticks(&self) -> Vec<TaskId> {
         let has_ended = |task: &&HeldTask| task.is_changed() && !is_open(task.standing.state);
@@ -260,8 +274,11 @@ impl Moves {
     }
 
     /// What others are told of the moves, and what ledgers are.
-    pub(super) fn told(&self, queues: &Queues) -> (TaskNews, Vec<Note>) {
+    pub(super) fn told(&mut self, queues: &Queues) -> (TaskNews, Vec<Note>) {
         let (mut news, mut notes) = (TaskNews::default(), Vec::new());
+        for task in self.held.values_mut() {
+            notes.append(&mut task.ends);
+        }
         for task in self.held.values().filter(|task| task.is_changed()) {
             if is_open(task.standing.state) {
                 news.wake_at = news.wake_at.into_iter().chain(task.standing.wake_at).min();
@@ -284,10 +301,6 @@ impl Moves {
 
 fn settings(queues: &Queues, id: &QueueId) -> QueueSettings {
     queues.get(id).map(|queue| queue.settings.clone()).unwrap_or_default()
-}
-
-fn origin(row: &task::Model) -> Origin {
-    Origin { kind: row.origin_kind, name: row.origin.clone() }
 }
 
 fn apply(
@@ -313,6 +326,16 @@ fn move_to(task: &mut HeldTask, after: TaskStanding, queues: &mut Queues) {
         && let Some(queue) = queues.get_mut(&task.row.queue_id)
     {
         queue.moved(Some(from), to, task.row.bytes);
+    }
+    if is_open(from) && !is_open(to) {
+        let ending = Ending {
+            command: queues.get(&task.row.queue_id).map(|queue| queue.command.as_str()),
+            state: to,
+            attempts: task.standing.attempts,
+            error: task.standing.error.as_deref(),
+            result: task.result.as_deref(),
+        };
+        task.ends.extend(endings::note(&task.row, &ending));
     }
 }
 
@@ -387,7 +410,12 @@ pub(crate) async fn forget(
 
 /// Voids all claims of a restored database: what workers did with them since the backup is not known. Their
 /// attempts are taken back.
-pub(crate) async fn of_restored(connection: &impl ConnectionTrait, at: Timestamp) -> Result<(), StoreError> {
+pub(crate) async fn of_restored(
+    connection: &impl ConnectionTrait,
+    random: &dyn Random,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    endings::of_restored(connection, random, at).await?;
     let count = "(select count(*) from task t where t.queue_id = queue.id and t.state = 'claimed'
                    and t.flag is";
     let bytes = "(select coalesce(sum(t.bytes), 0) from task t where t.queue_id = queue.id

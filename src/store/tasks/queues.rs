@@ -16,9 +16,15 @@ use tidings_entity::{
     kind::TaskState,
 };
 
-use super::{for_update, queue_lists::queue};
+use super::{
+    endings::{self, Purged},
+    for_update,
+    queue_lists::queue,
+};
 use crate::{
+    Context,
     error::{OfTable, undecodable},
+    ledger,
     rows::{self, LISTED_MAX, list, signed},
 };
 
@@ -346,6 +352,31 @@ pub(crate) async fn depths(
     Ok(depths)
 }
 
+/// Those of these queues of which tasks may be claimed now: their apps and commands, and how many are ready.
+pub(crate) async fn with_work(
+    connection: &impl ConnectionTrait,
+    ids: &BTreeSet<QueueId>,
+    at: Timestamp,
+) -> Result<Vec<(AppId, QueueId, String, u64)>, StoreError> {
+    let ids: Vec<Vec<Value>> = ids.iter().map(|id| vec![id.clone().into()]).collect();
+    let mut work = Vec::new();
+    for some in ids.chunks(LISTED_MAX) {
+        let (values, bound) = list(connection, &["text"], some);
+        let text = format!(
+            "with v(id) as ({values}) select {COLUMNS} from queue q join app a on a.id = q.app_id
+             where q.id in (select id from v) and q.ready > 0 order by q.id"
+        );
+        for row in rows::mixed(connection, "queue", &text, bound).await? {
+            let (id, queue) = held(&row)?;
+            if queue.room(at).0 > 0 {
+                let ready = rows::unsigned("queue", queue.count(TaskState::Ready))?;
+                work.push((queue.app, id, queue.command, ready));
+            }
+        }
+    }
+    Ok(work)
+}
+
 /// Declares a queue, or gives it other settings.
 pub(crate) async fn set(
     connection: &impl ConnectionTrait,
@@ -385,6 +416,7 @@ pub(crate) async fn pause(
 /// Removes open tasks of a queue that nobody has claimed, at most `limit`. How many went.
 pub(crate) async fn purge(
     connection: &impl ConnectionTrait,
+    context: &Context,
     app: &AppId,
     command: &str,
     limit: u64,
@@ -394,13 +426,16 @@ pub(crate) async fn purge(
     let Some(queue) = queues.get_mut(&id) else { return Err(StoreError::NotFound) };
     let text = "delete from task where id in (select id from task where queue_id = $1
                   and state in ('waiting', 'ready', 'aside') order by id limit $2)
-                returning state, bytes";
+                returning id, app_id, state, bytes, attempts, origin_kind, origin, callback";
     let values = vec![id.into(), signed(limit).into()];
-    let gone = gone(&rows::mixed(connection, "task", text, values).await?)?;
-    for (state, bytes) in &gone {
-        queue.left(*state, *bytes);
+    let gone: Vec<Purged> = rows::all(connection, "task", text, values).await?;
+    for task in &gone {
+        queue.left(task.state, task.bytes);
     }
     queues.write(connection).await?;
+    let at = context.clock.now();
+    let notes = endings::of_purged(connection, command, &gone, at).await?;
+    ledger::write(connection, context, notes, at).await?;
     Ok(gone.len() as u64)
 }
 
@@ -413,13 +448,6 @@ pub(crate) async fn empty(connection: &impl ConnectionTrait, app: &AppId) -> Res
         zero.join(", ")
     );
     rows::execute(connection, "queue", &text, vec![app.clone().into()]).await.map(drop)
-}
-
-/// The states and sizes of rows that were removed.
-fn gone(found: &[QueryResult]) -> Result<Vec<(TaskState, i64)>, StoreError> {
-    let read =
-        |row: &QueryResult| Ok((row.try_get("", "state").of("task")?, row.try_get("", "bytes").of("task")?));
-    found.iter().map(read).collect()
 }
 
 impl HeldQueue {

@@ -71,13 +71,15 @@ pub(crate) async fn set(
         settings.payload.clone().into(),
         i64::from(settings.priority).into(),
         settings.max_attempts.map(i64::from).into(),
+        settings.callback.clone().into(),
         last_tick.0.into(),
         wake_at.map(|wake_at| wake_at.0).into(),
         at.0.into(),
     ];
     let text = if before.is_some() {
         "update schedule set cron = $3, zone = $4, missed = $5, overlap = $6, command = $7, payload = $8,
-           priority = $9, max_attempts = $10, last_tick = $11, wake_at = $12, updated_at = $13, error = null
+           priority = $9, max_attempts = $10, callback = $11, last_tick = $12, wake_at = $13,
+           updated_at = $14, error = null
          where app_id = $1 and name = $2"
     } else {
         let text = "select count(*) from schedule where app_id = $1";
@@ -87,8 +89,9 @@ pub(crate) async fn set(
         }
         values.push(at.0.into());
         "insert into schedule (app_id, name, cron, zone, missed, overlap, command, payload, priority,
-           max_attempts, is_paused, last_tick, wake_at, missed_ticks, skipped_ticks, updated_at, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, false, $11, $12, 0, 0, $13, $14)"
+           max_attempts, callback, is_paused, last_tick, wake_at, missed_ticks, skipped_ticks, updated_at,
+           created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, false, $12, $13, 0, 0, $14, $15)"
     };
     rows::execute(connection, "schedule", text, values).await?;
     schedule(connection, app, name).await
@@ -165,6 +168,7 @@ fn shown(row: schedule::Model) -> Result<Schedule, StoreError> {
                 .map(u32::try_from)
                 .transpose()
                 .map_err(|error| undecodable("schedule", error))?,
+            callback: row.callback,
         },
         app: row.app_id,
         name: row.name,

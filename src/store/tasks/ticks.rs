@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     model::schedule::{Calendar, OVERLAP_LOOK, fire},
-    ports::{CreateRefusal, NewTask, Origin, StoreError},
+    ports::{CALLBACKS_MAX, CreateRefusal, NewTask, Origin, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -79,6 +79,11 @@ impl Ticks {
     /// The apps that they belong to.
     pub(super) fn apps(&self) -> impl Iterator<Item = &AppId> {
         self.rows.iter().map(|row| &row.app_id)
+    }
+
+    /// The addresses that are told of the ends of their tasks.
+    pub(super) fn callbacks(&self) -> impl Iterator<Item = (AppId, String)> {
+        self.rows.iter().filter_map(|row| Some((row.app_id.clone(), row.callback.clone()?)))
     }
 
     /// Decides about their ticks, and creates the tasks. What this turn ended is written already.
@@ -192,6 +197,9 @@ fn refused(refusal: &CreateRefusal) -> String {
         CreateRefusal::OpenBytes => {
             "the payloads of the app's open tasks are as large as they may be".to_owned()
         }
+        CreateRefusal::Callbacks => {
+            format!("the app's tasks have as many webhook addresses as they may have ({CALLBACKS_MAX})")
+        }
         CreateRefusal::KeyReused(_) | CreateRefusal::Depth => "the task was refused".to_owned(),
     }
 }
@@ -211,7 +219,7 @@ fn task(context: &Context, row: &schedule::Model, tick: Timestamp, at: Timestamp
         delay: None,
         key: None,
         origin: origin(row, tick),
-        callback: None,
+        callback: row.callback.clone(),
     }
 }
 

@@ -44,6 +44,7 @@ fn every(minutes: u32) -> ScheduleSettings {
         payload: "{ \"a\" : 1.50 }".into(),
         priority: 3,
         max_attempts: Some(2),
+        callback: None,
     }
 }
 

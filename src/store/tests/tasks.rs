@@ -207,7 +207,9 @@ async fn a_restored_database_knows_no_claims(home: Home) {
     let flagged = say(&store, told(&claimed[1].token.task, TaskMove::Cancel)).await.expect("flagged");
     assert_eq!(flagged.moved, Moved::Flagged);
     let restored = store.writer.verb(|transaction, context| {
-        Box::pin(async move { crate::tasks::of_restored(transaction, context.clock.now()).await })
+        Box::pin(async move {
+            crate::tasks::of_restored(transaction, &*context.random, context.clock.now()).await
+        })
     });
     restored.await.expect("restored");
     for task in &claimed {

@@ -36,7 +36,7 @@ pub(crate) async fn mark(
     rows::execute(connection, "lease", "update lease set epoch = epoch + 1", vec![]).await?;
     ledger::restored(connection, random, taken_at, at).await?;
     statuses::doubt_all(connection, at).await?;
-    tasks::of_restored(connection, at).await?;
+    tasks::of_restored(connection, random, at).await?;
     tasks::of_restored_schedules(connection, at).await?;
     Ok(count)
 }

@@ -59,6 +59,8 @@ fn exercised() -> Metrics {
     metrics.scanned("ok", Duration::from_millis(4));
     metrics.waited(Duration::from_millis(4));
     metrics.status_told("taken");
+    metrics.called_back("refused");
+    metrics.work_told("left_out");
     metrics.attempted(AttemptKind::Change, &outcome(Ok(200)));
     metrics.attempted(AttemptKind::Notice, &outcome(Err(SendFailure::Timeout)));
     metrics.settled(12, &[ParkReason::ALL[0], ParkReason::ALL[0]]);

@@ -273,6 +273,11 @@ pub static SUBSCRIPTIONS: FieldSet = FieldSet {
             "how it stands",
         ),
         field("sink", FieldKind::Word(&["endpoint", "stream", "mail"]), "the kind of its sink"),
+        field(
+            "kind",
+            FieldKind::Word(&["subscription", "callback"]),
+            "made by a person, or by the `webhook` of tasks",
+        ),
         field("filter", FieldKind::Text, "the text of its filter; with `~` a part of it"),
         field("reason", FieldKind::Text, "why it is blocked or disabled; with `~` a part of it"),
         field("since", FieldKind::Since, "made then or later"),

@@ -152,6 +152,7 @@ pub(crate) fn work(position: i64, (first, last): (i64, i64), meant: &[i64]) -> S
         quiet_until: None,
         expires_at: None,
         created_at: Timestamp(0),
+        callback: None,
     };
     let app = App {
         id: app,

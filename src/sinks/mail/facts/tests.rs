@@ -97,6 +97,11 @@ fn the_subject_says_what_happened_and_where() {
             json!({ "command": "mail.send" }),
             "the task mail.send cur_7 has no attempts left",
         ),
+        (
+            EntryType::TaskEnded,
+            json!({ "command": "mail.send", "state": "failed" }),
+            "the task mail.send cur_7 is failed",
+        ),
     ] {
         let (_, mail) = written(vec![entry(7, entry_type, data)], None);
         assert_eq!(mail.subject, format!("[Tidings] {subject}"));

@@ -42,6 +42,7 @@ pub(crate) const COPIED: [&str; 37] = [
     "task_body",
     "artifact",
     "schedule",
+    "worker_subscription",
 ];
 
 /// Tables about processes, keys between them, and signed-in browsers; they are valid for one database only.

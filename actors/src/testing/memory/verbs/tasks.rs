@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use crate::{
     model::task::MoveRefusal,
     ports::{
-        Claim, ClaimRequest, ClaimStore, ClaimedTask, StoreError, TaskNews, TaskWord, Woken, WordRefusal,
-        Worded,
+        Claim, ClaimRequest, ClaimStore, ClaimedTask, QueueWork, StoreError, TaskNews, TaskWord, Woken,
+        WordRefusal, Worded, WorkWords,
     },
     testing::memory::MemoryStore,
 };
@@ -23,6 +23,10 @@ impl ClaimStore for MemoryStore {
 
     async fn move_tasks(&self, words: Vec<TaskWord>) -> Result<Vec<Result<Worded, WordRefusal>>, StoreError> {
         Ok(words.iter().map(|_| Err(WordRefusal::Move(MoveRefusal::NotFound))).collect())
+    }
+
+    async fn work_for(&self, _words: &WorkWords) -> Result<Vec<QueueWork>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn wake_tasks(&self) -> Result<Woken, StoreError> {
