@@ -6,8 +6,8 @@
 //! Only the replica with the first shard tells, so that intervals and turns hold for all replicas together.
 //! It hears of its own work from the line of workers, and of that of others by signals, which name apps.
 //!
-//! Words are gathered for [`GATHER`] and read together; at most [`WORDS_MAX`] queues are remembered, beyond
-//! which all are looked at. At most [`SENDING_MAX`] messages are on their way, and [`SENDING_OF_APP`] of one
+//! Words are gathered for `GATHER` and read together; at most `WORDS_MAX` queues are remembered, beyond
+//! which all are looked at. At most `SENDING_MAX` messages are on their way, and `SENDING_OF_APP` of one
 //! app; a word without a place waits a second. So a slow address delays nobody, and no request that creates
 //! tasks ever waits for this actor. The mailbox is bounded by those numbers, one read and its timers.
 

@@ -450,7 +450,7 @@ fn an_issuer_that_cannot_be_stops_the_start_with_what_to_do() {
             identity.issuers.b.redirect_url: is needed beside client_id
             identity.issuers.c.roles: an issuer for apps gives no roles: make another issuer, with opens = "staff"
             identity.issuers.c.client_id: people sign in at an issuer with opens = "staff" only (in /etc/tidings.toml)
-            identity.issuers.c.most: there is no resource "aps"; the resources are apps, tokens, watches, changes, files, contents, deliveries, dead-letters, ledger, subscriptions, hooks, receipts, tasks, queues, schedules, sources, breakers, system, settings, audit, keys, staff-tokens (in /etc/tidings.toml)
+            identity.issuers.c.most: there is no resource "aps"; the resources are apps, tokens, watches, changes, files, contents, deliveries, dead-letters, ledger, subscriptions, hooks, receipts, tasks, workers, queues, schedules, sources, breakers, system, settings, audit, keys, staff-tokens (in /etc/tidings.toml)
             identity.issuers.e.issuer: is needed: a token for somebody else must not open this server
             identity.issuers.e.audience: is needed: a token for somebody else must not open this server
             identity.issuers.e.jwks_url: set it, keys or keys_file: tokens need keys

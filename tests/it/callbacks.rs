@@ -259,8 +259,8 @@ fn addresses_are_checked_keys_mean_them_and_other_apps_see_none_of_it() {
     for (url, says) in [
         ("ftp://example.org/in", "web address"),
         ("nats://example.org/in", "web address"),
-        ("http://10.0.0.1/in", "private"),
-        ("https://169.254.169.254/latest", "private"),
+        ("http://10.0.0.1/in", "egress.allow"),
+        ("https://169.254.169.254/latest", "egress.allow"),
         ("https://user:secret@example.org/in", "user"),
         ("https://example.org/in?token=secret", "query"),
     ] {

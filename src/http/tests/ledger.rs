@@ -9,7 +9,7 @@ async fn plant(house: &House, app: &str, first: i64, last: i64) {
         house
             .plant(&format!(
                 "insert into entry values ('{app}', {number}, 1000, 'sink.opened', null, '{app}', 'outside',
-                 'endpoint', null, '{{}}')"
+                 'endpoint', null, '{{}}', null)"
             ))
             .await;
     }

@@ -249,7 +249,7 @@ async fn an_app_has_its_own_schedules_up_to_a_bound_and_leaves_none(home: Home) 
     let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 999)
                 insert into schedule select app_id, 'n' || i, cron, zone, missed, overlap, command, payload,
                   priority, max_attempts, is_paused, last_tick, wake_at, last_task, missed_ticks,
-                  skipped_ticks, error, created_at, updated_at from schedule, n";
+                  skipped_ticks, error, created_at, updated_at, callback from schedule, n";
     store.tamper(many).await;
     store.set_schedule(&app(), "more", &every(10)).await.expect_err("one too many");
     store.set_schedule(&app(), "n7", &every(5)).await.expect("one that is there");
