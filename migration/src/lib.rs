@@ -79,6 +79,7 @@ mod m20261128_000200_list_newest_rounds;
 mod m20261128_000300_add_tasks;
 mod m20261128_000400_add_schedules;
 mod m20261128_000500_mark_open_registrations;
+mod m20261129_000300_find_rows_of_lists;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -124,6 +125,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000300_add_tasks::Migration),
             Box::new(m20261128_000400_add_schedules::Migration),
             Box::new(m20261128_000500_mark_open_registrations::Migration),
+            Box::new(m20261129_000300_find_rows_of_lists::Migration),
         ]
     }
 }
