@@ -30,10 +30,11 @@ pub trait Meter: Send + Sync + 'static {
     fn waited(&self, took: Duration);
     /// A Git host was told the status of a commit. `outcome`: `taken`, `refused`, `not_taken` or `doubtful`.
     fn status_told(&self, _outcome: &'static str) {}
-    /// A request went to a receiver.
-    fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome);
-    /// Changes are settled on disk: the number of acknowledged ones, and the reason of each parked one.
-    fn settled(&self, acknowledged: u64, parked: &[ParkReason]);
+    /// A request went to a receiver of this app.
+    fn attempted(&self, app: &AppId, kind: AttemptKind, outcome: &AttemptOutcome);
+    /// Changes of this app are settled on disk: the number of acknowledged ones, and the reason of each
+    /// parked one.
+    fn settled(&self, app: &AppId, acknowledged: u64, parked: &[ParkReason]);
     /// The store has ended a transaction with this number of verbs, by a commit or a failure.
     fn committed(&self, is_written: bool, verbs: usize, took: Duration);
     /// The store has moved tasks; their rows are on disk.
@@ -137,6 +138,22 @@ pub struct Backlog {
     pub sources_failing: BTreeMap<ScanTrouble, u64>,
     /// Tasks of all queues by where they stand.
     pub tasks: BTreeMap<TaskState, u64>,
+    /// The apps that are behind, those with the longest lag first; at most [`APPS_LATE_MAX`].
+    pub apps_late: Vec<AppLate>,
+}
+
+/// Most apps that a survey tells the lag of.
+pub const APPS_LATE_MAX: usize = 1_000;
+
+/// How far a served app is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppLate {
+    /// The app that is behind.
+    pub app: AppId,
+    /// The age of its oldest unsettled change, in milliseconds.
+    pub lag_ms: u64,
+    /// Branches of it that are behind.
+    pub behind: u64,
 }
 
 /// A branch of a watch whose app has been behind for a long time.
