@@ -27,6 +27,11 @@ import urllib.request
 PAINT_MS = 300
 TABLE_MS = 200
 HEAP_GROWTH_BYTES = 4 << 20
+NODES_GROWTH = 500
+LISTENERS_GROWTH = 100
+TASKS = 200_000
+ENTRIES = 200_000
+AUDIT_ROWS = 200_000
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 SETTINGS = {
@@ -160,9 +165,16 @@ class Browser:
             requestAnimationFrame(look);"""
         return self.command("POST", "/execute/async", {"script": script, "args": [page]})
 
-    def heap(self):
-        self.command("POST", "/goog/cdp/execute", {"cmd": "HeapProfiler.collectGarbage", "params": {}})
-        return self.run("return performance.memory.usedJSHeapSize")
+    def cdp(self, name):
+        return self.command("POST", "/goog/cdp/execute", {"cmd": name, "params": {}})
+
+    def memory(self):
+        """What the tab holds once garbage is collected: bytes of its heap, nodes and listeners."""
+        self.cdp("Performance.enable")
+        for _ in range(2):
+            self.cdp("HeapProfiler.collectGarbage")
+        found = {one["name"]: one["value"] for one in self.cdp("Performance.getMetrics")["metrics"]}
+        return [found[name] for name in ("JSHeapUsedSize", "Nodes", "JSEventListeners")]
 
     def stop(self):
         os.killpg(self.driver.pid, signal.SIGKILL)
@@ -203,9 +215,26 @@ def seed(path, wanted):
              "excerpt, created_at, counted, self_redriven")
     marks = ", ".join("?" for _ in names.split(","))
     database.executemany(f"insert into dead_letter ({names}) values ({marks})", map(letter, range(wanted.letters)))
+    others(database, apps, now)
     database.commit()
     database.close()
     return watch[1], watch[0], [(of, id) for id, _, of in places]
+
+
+def others(database, apps, now):
+    """Rows of the lists beside watches and letters: queues, tasks, schedules, entries of ledgers, and the audit log."""
+    queue = database.execute("select id, app_id, command from queue").fetchone()
+    tasks = [ulid("tsk_", number) for number in range(1, TASKS)]
+    copy(database, "task", ({"id": id, "state": "ready", "run_at": None} for id in tasks))
+    copy(database, "task_body", ({"task_id": id} for id in tasks))
+    database.execute("update queue set ready = ready + ? where id = ?", (len(tasks), queue[0]))
+    copy(database, "queue", ({"id": f"{id}/{queue[2]}", "app_id": id} for id in apps))
+    copy(database, "schedule", ({"app_id": id, "name": f"nightly-{at}", "last_task": None} for at, id in enumerate(apps)))
+    of_ledger = database.execute("select app_id, max(number) from entry").fetchone()
+    copy(database, "entry", ({"number": of_ledger[1] + at, "at": now - ENTRIES + at} for at in range(1, ENTRIES)))
+    database.execute("update ledger set last = ? where app_id = ?", (of_ledger[1] + ENTRIES - 1, of_ledger[0]))
+    last, = database.execute("select max(id) from audit").fetchone()
+    copy(database, "audit", ({"id": last + at, "action": f"seed_{at % 50}", "target": f"row_{at}"} for at in range(1, AUDIT_ROWS)))
 
 
 def prepared(server, folder):
@@ -219,7 +248,11 @@ def prepared(server, folder):
     key = "whsec_" + base64.b64encode(b"k" * 32).decode()
     app = server.ask("POST", "/api/apps/onboard", None, {"app_name": "first app", "email": "a@example.org",
                                                          "base_url": "http://127.0.0.1:65000/", "client_auth_key": key})
-    server.ask("POST", "/api/repositories", app["token"], {"url": str(repository), "start": "now"})
+    watch = server.ask("POST", "/api/repositories", app["token"], {"url": str(repository), "start": "now"})
+    server.ask("POST", "/api/tasks", app["token"], {"command": "report", "payload": {"page": 1}})
+    server.ask("PUT", "/api/schedules/nightly", app["token"], {"cron": "0 3 * * *", "command": "report"})
+    server.ask("POST", f"/api/repositories/{watch['repository_id']}/pause", app["token"])
+    server.ask("POST", f"/api/repositories/{watch['repository_id']}/resume", app["token"])
     server.stop()
 
 
@@ -262,9 +295,10 @@ def main():
 def look(browser, server, wanted, app, watch, figure):
     browser.sign_in(server)
     time.sleep(20)
-    pages = ["", "apps", "watches", "watches?condition=behind", "watches?q=name%3Ahandbook", "letters", "letters?q=path%3Adocs%2F**",
-             "deliveries", "ledger", "tree", "system", "system?tab=sources&failing=false", "system?tab=replicas", "audit",
-             f"app?app={app}", f"watch?app={app}&id={watch}"]
+    pages = ["", "apps", "apps?q=name%3A~9999", "watches", "watches?condition=behind", "watches?q=name%3Ahandbook", "letters", "letters?q=path%3Adocs%2F**",
+             "letters?status=open", f"letters?app={app}", "deliveries", f"deliveries?app={app}", "queues", "queues?q=dead%3A1", f"queue?app={app}&command=report",
+             f"queue?app={app}&command=report&state=ready", "schedules", "schedules?q=state%3Apaused", f"schedule?app={app}&name=nightly", "ledger", f"ledger?app={app}", "tree", "system", "system?tab=sources&failing=false", "system?tab=replicas", "audit", "audit?action=seed_7",
+             "audit?target=nothing", f"app?app={app}", f"app?app={app}&tab=ledger", f"watch?app={app}&id={watch}"]
     browser.load(server, "")
     for page in ("", "watches", "letters"):
         figure(f"first paint of /{page}", browser.load(server, page), PAINT_MS * wanted.slack)
@@ -272,7 +306,7 @@ def look(browser, server, wanted, app, watch, figure):
         browser.go("system?tab=settings")
         named = page.replace(app, "APP").replace(watch, "WATCH")
         figure(f"page /{named}", browser.go(page), TABLE_MS * wanted.slack)
-    for page in ("apps", "watches", "letters"):
+    for page in ("apps", "watches", "letters", "queues", "schedules", "ledger", "audit"):
         browser.go(page)
         following = browser.run("return document.querySelector('.pager a')?.getAttribute('href') ?? null")
         if following:
@@ -281,22 +315,34 @@ def look(browser, server, wanted, app, watch, figure):
 
 
 def live(browser, server, wanted, places, figure):
-    """A tab that stays open while things happen: its heap after garbage is collected."""
-    browser.go("ledger")
-    until, heaps, told = time.monotonic() + wanted.live, [], 0
-    while time.monotonic() < until:
-        # Another watch each time: changes of one state that follow each other soon share an entry.
-        app, watch = places[told % len(places)]
-        server.ask("POST", f"/api/admin/apps/{app}/repositories/{watch}/pause")
-        told += 1
-        if told % 10 == 0:
-            heaps.append(browser.heap())
-    if len(heaps) < 4:
-        return print("too few live updates for a figure of memory: raise --live")
-    first, last = min(heaps[: len(heaps) // 2]), min(heaps[len(heaps) // 2:])
-    shown = browser.run("return document.querySelectorAll('tbody tr').length")
-    print(f"{told} live updates, {shown} rows shown, heap {first / 2**20:.1f} MiB, then {last / 2**20:.1f} MiB")
-    figure("growth of the heap", max(0, last - first) / 1024, HEAP_GROWTH_BYTES / 1024, "KiB")
+    """A tab that stays open while things happen, on the pages that show most of it: what the tab holds once garbage is
+    collected. An hour brings some thousand updates; here they come as fast as the server takes them."""
+    app, watch = places[0]
+    told = 0
+    for page in ("ledger", "", f"app?app={app}", "tree"):
+        browser.go(page)
+        until, found, before = time.monotonic() + wanted.live / 4, [], told
+        while time.monotonic() < until:
+            # Another watch each time: changes of one state that follow each other soon share an entry.
+            of, watch = places[told % len(places)] if page == "ledger" else (app, places[0][1])
+            verb = "pause" if page == "ledger" or told % 2 == 0 else "resume"
+            server.ask("POST", f"/api/admin/apps/{of}/repositories/{watch}/{verb}")
+            # As its timer does, and much oftener than that.
+            browser.run("document.dispatchEvent(new Event('visibilitychange'))")
+            told += 1
+            if told % 10 == 0:
+                found.append(browser.memory())
+        if len(found) < 4:
+            print(f"too few live updates on /{page} for a figure of memory: raise --live")
+            continue
+        half = len(found) // 2
+        early, late = ([min(column) for column in zip(*part)] for part in (found[:half], found[half:]))
+        shown = browser.run("return document.querySelectorAll('tbody tr').length")
+        print(f"/{page.split('?')[0]}: {told - before} live updates, {shown} rows, heap {early[0] / 2**20:.1f} MiB, then {late[0] / 2**20:.1f} MiB")
+        named = page.split("?")[0]
+        figure(f"growth of the heap on /{named}", max(0, late[0] - early[0]) / 1024, HEAP_GROWTH_BYTES / 1024, "KiB")
+        figure(f"growth of nodes on /{named}", max(0, late[1] - early[1]), NODES_GROWTH, "")
+        figure(f"growth of listeners on /{named}", max(0, late[2] - early[2]), LISTENERS_GROWTH, "")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ async fn main() {
     let expected = |number: usize| {
         if number.is_multiple_of(2) { EntryType::SourceFailing } else { EntryType::SourceRecovered }
     };
-    let wrong = sources.iter().enumerate().filter(|(number, source)| last[source.as_str()] != expected(*number));
+    let wrong =
+        sources.iter().enumerate().filter(|(number, source)| last[source.as_str()] != expected(*number));
     println!(
         "{entries} entries for {} changes of state, {} sources with a wrong last entry (wanted 0)",
         changes + count as u64,
@@ -94,7 +95,8 @@ async fn read(adapters: &Adapters, app: &AppId) -> (usize, HashMap<String, Entry
     let (mut count, mut after, mut last) = (0, 0, HashMap::new());
     loop {
         let filter = LedgerFilter::default();
-        let found = adapters.store.entries_between(app, &filter, after, i64::MAX, PAGE).await.expect("entries");
+        let found =
+            adapters.store.entries_between(app, &filter, after, i64::MAX, PAGE).await.expect("entries");
         let Some(newest) = found.last() else { return (count, last) };
         after = newest.id.number;
         count += found.len();

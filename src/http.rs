@@ -87,6 +87,7 @@ impl Served {
                     tasks::routes(&state.places, &state.lifecycle),
                     hooks::own::routes(),
                     hooks::receipts::routes(),
+                    admin::samples::of_apps(),
                 ]
                 .concat();
                 [

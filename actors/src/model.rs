@@ -1,5 +1,5 @@
 //! The nouns that actors decide about: selectors, views, rounds, sinks, tasks, schedules, receipts,
-//! permissions; pure.
+//! permissions; and the words for them; pure.
 
 pub mod filter;
 pub mod follow;
@@ -12,3 +12,4 @@ pub mod selector;
 pub mod sink;
 pub mod task;
 pub mod view;
+pub mod words;

@@ -29,6 +29,7 @@ use crate::{
     context::Context,
     deliverer::{DelivererMessage, others_of},
     limits::hosts::Postponed,
+    model::words::counted,
     ports::{GitError, Source, StoreError},
     scan_worker::{self, ScanPermit},
     signals::coalesced::Coalesced,
@@ -170,7 +171,7 @@ impl Actor for RepositoryWatcher {
         gauge.say(match state.scanning.source() {
             Some(source) => format!("scanning {source}"),
             None if in_line > 0 => format!("{in_line} of {} sources in line", state.sources.len()),
-            None => format!("watching {} sources", state.sources.len()),
+            None => format!("watching {}", counted(state.sources.len() as u64, "source")),
         });
         Ok(())
     }

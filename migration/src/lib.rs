@@ -81,6 +81,7 @@ mod m20261128_000400_add_schedules;
 mod m20261128_000500_mark_open_registrations;
 mod m20261128_000600_add_artifacts;
 mod m20261128_000700_add_callbacks;
+mod m20261129_000300_find_rows_of_lists;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -128,6 +129,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000500_mark_open_registrations::Migration),
             Box::new(m20261128_000600_add_artifacts::Migration),
             Box::new(m20261128_000700_add_callbacks::Migration),
+            Box::new(m20261129_000300_find_rows_of_lists::Migration),
         ]
     }
 }

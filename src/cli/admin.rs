@@ -14,7 +14,7 @@ use super::{
     listing,
     output::{fields, shown, table},
     query::QueryArgs,
-    queue, words,
+    queue, schedule, words,
 };
 
 #[derive(Subcommand, Debug)]
@@ -54,6 +54,13 @@ pub(super) enum AdminVerb {
     },
     /// List the queues of all apps with their counts
     Queues {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        query: QueryArgs,
+    },
+    /// List the schedules of all apps with their next ticks
+    Schedules {
         #[command(flatten)]
         server: ServerArgs,
         #[command(flatten)]
@@ -217,6 +224,7 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
             watches(context, &server, condition, of, query).await
         }
         AdminVerb::Queues { server, query } => queue::all(&server, &query, context).await,
+        AdminVerb::Schedules { server, query } => schedule::all(&server, &query, context).await,
         AdminVerb::DeadLetters(arguments) => dead_letters::run(*arguments, context).await,
         AdminVerb::Sources { server, failing } => {
             let query: &[_] = if failing { &[("failing", "true")] } else { &[] };

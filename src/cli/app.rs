@@ -64,6 +64,11 @@ pub(super) enum AppVerb {
         #[command(flatten)]
         change: Box<update::UpdateArgs>,
     },
+    /// Lag and rates of the app in the last hour, minute by minute, as the server measured them
+    Samples {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Send a test delivery to the endpoint of the app whose token is used; exit code 0 if the endpoint
     /// accepts it
     Test {
@@ -182,6 +187,12 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
             let app = context.client(&server)?.call(Method::PATCH, &["api", "app"], Some(&body)).await?;
             output.print(&app, &fields(&app))
         }
+        AppVerb::Samples { server } => {
+            let samples =
+                context.client(&server)?.call(Method::GET, &["api", "app", "samples"], None).await?;
+            let rows = samples["items"].as_array().cloned().unwrap_or_default();
+            output.print(&samples, &table(&rows, &SAMPLE_COLUMNS))
+        }
         AppVerb::Test { server, base_url } => test(context, &server, base_url).await,
         AppVerb::RotateKey { server, signing_key_file, overlap } => {
             let mut body = json!({ "rotate_signing_key": true, "overlap_seconds": overlap.as_secs() });
@@ -199,6 +210,9 @@ pub(super) async fn run(verb: AppVerb, context: &Context) -> Result<(), Failure>
         }
     }
 }
+
+/// What the list of samples shows of each minute.
+const SAMPLE_COLUMNS: [&str; 5] = ["at", "lag_ms", "behind", "acknowledged_per_s", "failed_per_s"];
 
 /// Prints the result of the test delivery, and fails if the endpoint did not accept it.
 async fn test(context: &Context, server: &ServerArgs, base_url: Option<String>) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
+use tidings_actors::model::words::counted;
 use zeroize::Zeroizing;
 
 use super::{
@@ -134,7 +135,9 @@ pub(super) async fn run(verb: AuditVerb, context: &Context) -> Result<(), Failur
                     let rows = export(&client, &mut file, failed).await?;
                     file.sync_all().map_err(failed)?;
                     let done = json!({ "rows": rows, "file": path.display().to_string() });
-                    context.output.print(&done, &[format!("{rows} rows were written to {}", path.display())])
+                    context
+                        .output
+                        .print(&done, &[format!("wrote {} to {}", counted(rows, "row"), path.display())])
                 }
             }
         }
@@ -169,15 +172,18 @@ fn tell(context: &Context, verdict: &Value) -> Result<(), Failure> {
         return Err(Failure::new(Code::Data, format!("the log is not whole\n{}", faults.join("\n"))));
     }
     let head = verdict["head"].as_str().unwrap_or("-");
-    let mut lines = vec![format!("{} rows, whole; keep its head elsewhere: {head}", verdict["rows"])];
+    let mut lines = vec![format!(
+        "{}, whole; keep its head elsewhere: {head}",
+        counted(verdict["rows"].as_u64().unwrap_or(0), "row")
+    )];
     lines.push(match verdict["keyed_from"].as_i64() {
         Some(first) => format!("rows from {first} on are keyed: nobody without the keyring can forge them"),
         None => "none was written with a key: who writes to the database may have written all of it".into(),
     });
     if let Some(unchecked @ 1..) = verdict["unchecked"].as_u64() {
         let said = format!(
-            "only the order of {unchecked} rows was checked, not their contents: name the keyring \
-             with --keyring"
+            "only the order of {} was checked, not the contents: name the keyring with --keyring",
+            counted(unchecked, "row")
         );
         lines.push(said);
     }

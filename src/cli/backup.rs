@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use tidings_actors::model::words::counted;
 
 use super::{Code, Context, Failure, output::aligned, passphrase::PassphraseArgs, progress::Progress};
 use crate::{
@@ -60,8 +61,8 @@ pub(super) async fn take(arguments: BackupArgs, context: &Context) -> Result<(),
         KeyringForm::Plain => "as it is: whoever reads the backup has every secret in it",
         KeyringForm::LeftOut => "left out: keep it elsewhere",
     };
-    let holds =
-        format!("{} apps, {} watches, {} branches", manifest.apps, manifest.watches, manifest.cursors);
+    let holds = [(manifest.apps, "app"), (manifest.watches, "watch"), (manifest.cursors, "branch")];
+    let holds = holds.map(|(number, noun)| counted(number, noun)).join(", ");
     let database = format!("{} bytes, sha256 {}", manifest.database.bytes, manifest.database.sha256);
     let lines = said([
         ("backup", arguments.to.display().to_string()),

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
+use tidings_actors::model::words::counted;
 use tidings_entity::kind::RetryPolicy;
 
 use super::{
@@ -123,7 +124,7 @@ pub(super) async fn run(verb: QueueVerb, context: &Context) -> Result<(), Failur
                 let answer = client.call(Method::POST, &path, Some(&body)).await?;
                 removed += answer["removed"].as_u64().unwrap_or(0);
                 if answer["more"] != json!(true) {
-                    let line = format!("{removed} tasks of {} were removed", one.command);
+                    let line = format!("removed {} of {}", counted(removed, "task"), one.command);
                     return output.print(&json!({ "removed": removed }), &[line]);
                 }
             }

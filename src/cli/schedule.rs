@@ -10,6 +10,7 @@ use super::{
     Context, Failure,
     client::ServerArgs,
     output::{fields, shown, table},
+    query::QueryArgs,
     task::json_of,
     words,
 };
@@ -22,6 +23,8 @@ pub(super) enum ScheduleVerb {
     List {
         #[command(flatten)]
         server: ServerArgs,
+        #[command(flatten)]
+        query: QueryArgs,
     },
     /// Show one schedule with its next ten ticks
     Show(OneArgs),
@@ -92,8 +95,9 @@ const COLUMNS: [&str; 6] = ["name", "cron", "zone", "command", "paused", "next"]
 pub(super) async fn run(verb: ScheduleVerb, context: &Context) -> Result<(), Failure> {
     match verb {
         ScheduleVerb::Add(arguments) => add(arguments, context).await,
-        ScheduleVerb::List { server } => {
-            let items = context.client(&server)?.list(&PATH, &[]).await?;
+        ScheduleVerb::List { server, query } => {
+            let said: Vec<_> = query.said().into_iter().collect();
+            let items = context.client(&server)?.list(&PATH, &said).await?;
             let rows: Vec<Value> = items.iter().map(row).collect();
             context.output.print(&Value::Array(items), &table(&rows, &COLUMNS))
         }
@@ -106,6 +110,20 @@ pub(super) async fn run(verb: ScheduleVerb, context: &Context) -> Result<(), Fai
             context.output.print(&json!({ "removed": one.name }), &[format!("{} is removed", one.name)])
         }
     }
+}
+
+/// The schedules of all apps, for the staff.
+pub(super) async fn all(server: &ServerArgs, query: &QueryArgs, context: &Context) -> Result<(), Failure> {
+    let said: Vec<_> = query.said().into_iter().collect();
+    let items = context.client(server)?.list(&["api", "admin", "schedules"], &said).await?;
+    let with_app = |schedule: &Value| {
+        let mut row = row(schedule);
+        row["app"] = schedule["app_name"].clone();
+        row
+    };
+    let rows: Vec<Value> = items.iter().map(with_app).collect();
+    let columns = [&["app"][..], &COLUMNS].concat();
+    context.output.print(&Value::Array(items), &table(&rows, &columns))
 }
 
 /// What a list shows of a schedule.

@@ -6,12 +6,13 @@ mod limits;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use tidings_actors::model::words::counted;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     time::Instant,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::doors::{Addresses, Doors};
 use super::{Code, Context, Failure};
@@ -24,6 +25,7 @@ use crate::{
         front::Front,
         handler_state::HandlerState,
     },
+    identity::issuer::{Issuer, Issuers},
     settings::Settings,
     telemetry,
 };
@@ -62,6 +64,22 @@ pub(super) async fn stop_telemetry(telemetry: telemetry::Guard) {
     drop(tokio::task::spawn_blocking(move || telemetry.stop()).await);
 }
 
+/// Ends the sessions of issuers at which nobody signs in any more: they must not be valid again if the issuer
+/// returns. A failure ends no start: such a session opens nothing as long as the issuer is away.
+async fn end_sessions_of_former_issuers(front: &Front) {
+    let issuers = Issuers::of(&front.settings.identity, &front.egress);
+    let origins: Vec<String> = issuers.of_sign_ins().map(Issuer::session_origin).collect();
+    match front.administration.end_sessions_of_others(&origins).await {
+        Ok(0) => {}
+        Ok(ended) => {
+            info!("{} ended: people do not sign in at the issuer any more", counted(ended, "session"))
+        }
+        Err(reason) => {
+            warn!(%reason, "sessions of former issuers could not be ended; the next start tries again")
+        }
+    }
+}
+
 async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> {
     let mut stop_signals = StopSignals::listen();
     limits::set(&mut settings.server);
@@ -86,6 +104,7 @@ async fn serve(args: &ServeArgs, mut settings: Settings) -> Result<(), Failure> 
     let lifecycle = Lifecycle::default();
     let front = Arc::new(front(&app, to_replicas));
     http::door::audit_layer::started(&front).await;
+    end_sessions_of_former_issuers(&front).await;
     let (stop, stopping) = watch::channel(false);
     let state = HandlerState::new(&settings, lifecycle.clone());
     let pipeline = Arc::new(Pipeline::new(front, state, admin));

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json, value::RawValue};
 use tidings_actors::model::task::ClaimToken;
+use tidings_actors::model::words::counted;
 use tidings_entity::{id::TaskId, kind::TaskState};
 
 use super::{
@@ -310,9 +311,9 @@ async fn redrive(arguments: RedriveArgs, context: &Context) -> Result<(), Failur
         let answer = redriven(&client, &body).await?;
         count += answer["count"].as_u64().unwrap_or(0);
         if answer["more"] != json!(true) || dry_run {
-            let verb = if dry_run { "would be sent again" } else { "are sent again" };
-            let more = if answer["more"] == json!(true) { " and more" } else { "" };
-            let line = format!("{count}{more} tasks {verb}");
+            let verb = if dry_run { "would send" } else { "sent" };
+            let more = if answer["more"] == json!(true) { ", and there are more" } else { "" };
+            let line = format!("{verb} {} again{more}", counted(count, "task"));
             return context.output.print(&json!({ "count": count, "dry_run": dry_run }), &[line]);
         }
     }

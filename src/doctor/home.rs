@@ -3,6 +3,7 @@
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt, path::Path};
 
 use rustix::process::{Resource, getrlimit};
+use tidings_actors::model::words::counted;
 
 use super::Finding;
 use crate::{
@@ -132,8 +133,8 @@ pub(super) fn keyring(settings: &Settings, findings: &mut Vec<Finding>) -> Optio
         "put the right file back: `tidings key import BACKUP/keyring.sealed` takes it from a backup";
     match Keyring::open(&path) {
         Ok(keyring) => {
-            let count = keyring.status().keys.len();
-            findings.push(Finding::ok(CHECK, format!("{} holds {count} keys", path.display())));
+            let keys = counted(keyring.status().keys.len() as u64, "key");
+            findings.push(Finding::ok(CHECK, format!("{} holds {keys}", path.display())));
             given(settings, &keyring, findings);
             Some(keyring)
         }

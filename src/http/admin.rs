@@ -10,7 +10,7 @@ pub(crate) mod lag;
 pub mod overview;
 mod replicas;
 mod resyncs;
-mod samples;
+pub(super) mod samples;
 mod system;
 mod watches;
 

@@ -427,21 +427,18 @@ async fn repositories_of(front: &Front, app: &AppId) -> Result<BTreeSet<Reposito
 fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Option<String>) {
     let rotate = fields.boolean("rotate_signing_key").unwrap_or(false);
     let given = fields.text("client_auth_key", KEY_CHARACTERS);
-    let overlap = fields.number("overlap_seconds");
+    let overlap = fields.number_within("overlap_seconds", 0..=OVERLAP_SECONDS_MAX);
     if !rotate && (given.is_some() || overlap.is_some()) {
         fields.refuse("rotate_signing_key", "must be true for a new key");
     }
     let seconds = overlap.unwrap_or(OVERLAP_SECONDS);
-    if seconds > OVERLAP_SECONDS_MAX {
-        fields.refuse("overlap_seconds", format!("must lie between 0 and {OVERLAP_SECONDS_MAX}"));
-    }
     if !rotate {
         return (None, None);
     }
     let made = given.is_none();
     let key = given.map_or_else(|| generate_signing_key(front.random.as_ref()), Secret::new);
     let secret = made.then(|| shown_signing_secret(&key).expose().to_owned());
-    let overlap_until = front.clock.now().after(Duration::from_secs(seconds.min(OVERLAP_SECONDS_MAX)));
+    let overlap_until = front.clock.now().after(Duration::from_secs(seconds));
     (Some(Rotation { key, overlap_until }), secret)
 }
 

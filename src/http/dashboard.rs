@@ -34,7 +34,7 @@ const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 /// Browsers ask whether it is still the same.
 const ASK_AGAIN: &str = "no-cache";
 /// Pages, by the last part of their addresses.
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 20] = [
     "",
     "apps",
     "app",
@@ -50,6 +50,8 @@ const PAGES: [&str; 18] = [
     "queues",
     "queue",
     "task",
+    "schedules",
+    "schedule",
     "tree",
     "system",
     "audit",

@@ -29,7 +29,7 @@ const COMPILATIONS_MAX: usize = 1;
 pub struct HandlerState {
     /// The limit of registrations per address.
     pub onboardings: Arc<Onboardings>,
-    /// The limit of sign-in attempts per address.
+    /// The limit of sign-in attempts per address, and the failed ones.
     pub sign_ins: Arc<SignIns>,
     /// The limit of test deliveries.
     pub tests: Arc<Tests>,
@@ -58,7 +58,7 @@ impl HandlerState {
         let downloads = Arc::new(Downloads::new(settings.server.download_memory_bytes));
         Self {
             onboardings: Arc::new(Onboardings::new(settings.onboarding.apps_per_hour)),
-            sign_ins: Arc::default(),
+            sign_ins: Arc::new(SignIns::new(lifecycle.clone())),
             tests: Arc::default(),
             histories: Arc::new(Histories::new(downloads)),
             previews: Arc::default(),

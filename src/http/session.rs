@@ -3,14 +3,15 @@
 //! ends.
 
 mod elsewhere;
+mod sign_ins;
 
-use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tidings_actors::{
     model::permission::{PermissionSet, narrowing::Powers},
-    ports::{AuditEntry, Session},
+    ports::{AuditEntry, Session, StoreError},
 };
 use tidings_entity::{
     id::{Sha256Hash, TokenId},
@@ -30,7 +31,7 @@ use crate::http::{
     document,
     door::{
         audit_layer::kept,
-        edge::{Limiter, counted},
+        auth::BOOTSTRAP,
         request::{Caller, Request, json},
         route::{Access, Answer, Permission, Route, route, route_with},
         session::{self, SESSION_LASTS, SESSION_PREFIX},
@@ -38,36 +39,14 @@ use crate::http::{
 };
 use crate::{identity::issuer::TOKEN_BYTES_MAX, secrets::Token, store::audit};
 
-/// Sign-in attempts that one address may make at once.
-const ATTEMPTS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
-/// Interval after which one more sign-in attempt is allowed.
-const ATTEMPT_EVERY: Duration = Duration::from_secs(6);
-
-/// The limit of sign-in attempts per address, in one process.
-pub struct SignIns(Limiter<IpAddr>);
-
-impl Default for SignIns {
-    fn default() -> Self {
-        Self(Limiter::of(ATTEMPT_EVERY, ATTEMPTS))
-    }
-}
-
-impl SignIns {
-    fn admit(&self, client: IpAddr) -> Result<(), Problem> {
-        self.0.admit(&counted(client)).map_err(|wait| {
-            Problem::new(Kind::TOO_MANY)
-                .with_detail("this address tried to sign in too often")
-                .retry_after(wait.as_secs() + 1)
-        })
-    }
-}
+pub(super) use self::sign_ins::SignIns;
 
 /// The routes of this file.
 pub(crate) fn routes(sign_ins: &Arc<SignIns>) -> Vec<Route> {
     let here = vec![
         route_with::<__path_sign_in, _, _, _>(Access::Public, sign_ins, sign_in).unaudited(),
         route::<__path_show, _, _>(Access::Anybody, show),
-        route::<__path_sign_out, _, _>(Access::Public, sign_out),
+        route::<__path_sign_out, _, _>(Access::Public, sign_out).unaudited(),
         route::<__path_sign_out_everywhere, _, _>(Access::Anybody, sign_out_everywhere),
     ];
     [here, elsewhere::routes(sign_ins)].concat()
@@ -134,7 +113,24 @@ impl SessionShown {
     (status = 201, body = SessionShown)
 ))]
 async fn sign_in(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> Answer {
-    sign_ins.admit(request.client)?;
+    let admitted = sign_ins.admit(request.client).map_err(sign_ins::too_many);
+    let answer = match admitted {
+        Ok(()) => signed_in(&front, &request).await,
+        Err(problem) => Err(problem),
+    };
+    // A body that holds no token is no guess.
+    if let Err(problem) = &answer
+        && [Kind::INVALID_TOKEN, Kind::TOO_MANY, Kind::CROSS_SITE]
+            .map(|kind| kind.code)
+            .contains(&problem.code())
+    {
+        sign_ins.failed(&front, &request, problem.code());
+    }
+    answer
+}
+
+/// The answer to a counted attempt.
+async fn signed_in(front: &Arc<Front>, request: &Request) -> Answer {
     let mut fields = Fields::of_body::<SignIn>(&request.body)?;
     let token = fields.required_text("token", 1..=TOKEN_BYTES_MAX);
     fields.finish()?;
@@ -162,7 +158,7 @@ async fn sign_in(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) ->
         Caller::App(app) => Some(app.id.to_string()),
         _ => None,
     };
-    begin(&front, &request, &session, &known.actor, app).await?;
+    begin(front, request, &session, &known.actor, app).await?;
     let shown = SessionShown::of(&known.caller, &known.powers, &known.actor, Some(&session));
     let mut response = json(StatusCode::CREATED, &shown);
     let cookie = session::cookie(secret.text().expose(), SESSION_LASTS, request.is_secure);
@@ -179,7 +175,14 @@ async fn begin(
     actor: &str,
     app: Option<String>,
 ) -> Result<(), Problem> {
-    let entry = AuditEntry {
+    let pending = audit::Pending::of(row(front, request, actor, app), kept(front));
+    let begun = pending.during(front.administration.begin_session(session)).await;
+    begun.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))
+}
+
+/// The row of the audit log about the session of a person.
+fn row(front: &Front, request: &Request, actor: &str, app: Option<String>) -> AuditEntry {
+    AuditEntry {
         at: front.clock.now(),
         actor: actor.to_owned(),
         app: app.unwrap_or_default(),
@@ -188,17 +191,14 @@ async fn begin(
         result: audit::OK.to_owned(),
         request: request.request_id.clone(),
         address: Some(request.client.to_string()),
-    };
-    let pending = audit::Pending::of(entry, kept(front));
-    let begun = pending.during(front.administration.begin_session(session)).await;
-    begun.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))
+    }
 }
 
 /// The token of an actor in the audit log: `Some(None)` is the server's own token, `None` an actor without a
 /// token row.
 fn token_of(actor: &str) -> Option<Option<TokenId>> {
     match actor {
-        "admin" => Some(None),
+        BOOTSTRAP => Some(None),
         actor => actor.parse().ok().map(Some),
     }
 }
@@ -223,10 +223,28 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 async fn sign_out(front: Arc<Front>, request: Request) -> Answer {
     if let Some(hash) = session::of_cookie(&request.headers) {
         session::check_page(&request.method, &request.headers)?;
-        let ended = front.administration.end_session(&hash).await;
-        ended.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+        end(&front, &request, &hash).await.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
     }
     Ok(signed_out(&request))
+}
+
+/// Ends a session. Its row of the audit log names the person who signed out. A session that has ended already
+/// is nobody's: that leaves no row.
+async fn end(front: &Front, request: &Request, hash: &Sha256Hash) -> Result<(), StoreError> {
+    let found = front.administration.find_session(hash, front.clock.now()).await?;
+    let Some((session, public_id)) = found else { return Ok(()) };
+    let token = match &public_id {
+        Some(public_id) => front.administration.find_token(public_id).await?,
+        None => None,
+    };
+    let app = token.and_then(|(_, app)| app).map(|app| app.id.to_string());
+    let actor = match (session.subject, session.token) {
+        (Some(subject), _) => subject.id,
+        (None, Some(token)) => token.to_string(),
+        (None, None) => BOOTSTRAP.to_owned(),
+    };
+    let pending = audit::Pending::of(row(front, request, &actor, app), kept(front));
+    pending.during(front.administration.end_session(hash)).await
 }
 
 /// Signs out every browser that was signed in with the same token, or by the same person at an issuer.

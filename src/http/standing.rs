@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tidings_actors::{
     deliverer::retry::REGISTRATION_GRACE,
+    model::words::counted,
     ports::{AttemptRecord, BreakerRow, CursorStatus, ScanTrouble, Selector, Watch},
     signals::polls::Polled,
     time::Timestamp,
@@ -297,7 +298,8 @@ fn progress(watch: &Watch, now: Timestamp) -> Option<String> {
     if open.is_empty() {
         return None;
     }
-    let mut text = format!("{position} of {total} changes are settled");
+    let verb = if total == 1 { "is" } else { "are" };
+    let mut text = format!("{position} of {} {verb} settled", counted(total, "change"));
     // The number of a round is the moment of its beginning, unless the clock was set back before.
     if let [(round, position @ 1.., _)] = open[..] {
         let since = now.since(Timestamp(round));

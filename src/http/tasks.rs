@@ -53,7 +53,7 @@ pub(super) fn routes(places: &Arc<Places>, lifecycle: &Lifecycle) -> Vec<Route> 
 
 /// The routes of the staff.
 pub(super) fn staff_routes() -> Vec<Route> {
-    queues::staff_routes()
+    [queues::staff_routes(), schedules::staff_routes()].concat()
 }
 
 /// Who may work with tasks: the app itself. The one place where that is asked.

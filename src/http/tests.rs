@@ -25,6 +25,7 @@ mod planting;
 mod repositories;
 mod shared;
 mod sights;
+mod sign_ins;
 mod sinks;
 mod sqlite;
 

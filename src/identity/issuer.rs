@@ -103,6 +103,12 @@ impl Issuers {
         self.0.iter().filter(|issuer| issuer.takes_sign_ins())
     }
 
+    /// Whether sessions are valid that began at what [`Issuer::session_origin`] names.
+    #[must_use]
+    pub fn has_sessions_of(&self, origin: &str) -> bool {
+        self.of_sign_ins().any(|issuer| issuer.session_origin() == origin)
+    }
+
     /// Whether a text has the form of a JWT.
     #[must_use]
     pub fn is_token(text: &str) -> bool {
@@ -159,6 +165,14 @@ impl Issuer {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where a session began that begins here: the name in the settings, the issuer and the client. Another
+    /// issuer under the same name is another origin, so it does not take over the sessions of this one.
+    #[must_use]
+    pub fn session_origin(&self) -> String {
+        let client = self.settings.client_id.as_deref().unwrap_or_default();
+        format!("{} {} {client}", self.name, self.issuer)
     }
 
     /// The name of the issuer for people.

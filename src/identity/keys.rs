@@ -136,9 +136,12 @@ impl Keys {
         known.fetching = Some(fetching.clone());
         let keys = self.clone();
         let work = async move {
+            let began = Instant::now();
             let fetched = timeout(FETCH_DEADLINE, keys.fetch()).await;
             let fetched = fetched.unwrap_or_else(|_| Err("they did not come in time".to_owned()));
-            keys.note(fetched, now);
+            // The pause begins with the end of the fetch: one that hung has used up the time of a short
+            // pause.
+            keys.note(fetched, now, now + began.elapsed());
             drop(running);
         };
         #[expect(clippy::disallowed_methods, reason = "one at a time, and it ends at its deadline")]
@@ -165,18 +168,19 @@ impl Keys {
         found.next().is_none().then(|| (known.keys.clone(), place))
     }
 
-    fn note(&self, fetched: Result<Vec<IssuerKey>, String>, now: Instant) {
+    /// Notes what came of a fetch that began at `began`. The keys are as old as its begin.
+    fn note(&self, fetched: Result<Vec<IssuerKey>, String>, began: Instant, ended: Instant) {
         let mut known = self.known.lock();
         match fetched {
             Ok(keys) => {
                 info!(count = keys.len(), "the keys of the issuer of tokens were fetched");
-                (known.keys, known.fetched_at, known.failures) = (Arc::new(keys), Some(now), 0);
-                known.not_before = Some(now + self.pause());
+                (known.keys, known.fetched_at, known.failures) = (Arc::new(keys), Some(began), 0);
+                known.not_before = Some(began + self.pause());
             }
             Err(reason) => {
                 let pause = FAILED_PAUSE * 2_u32.pow(known.failures.min(16));
                 known.failures = known.failures.saturating_add(1);
-                known.not_before = Some(now + pause.min(FAILED_PAUSE_MAX));
+                known.not_before = Some(ended + pause.min(FAILED_PAUSE_MAX));
                 warn!(failures = known.failures, "the keys of the issuer of tokens cannot be had: {reason}");
             }
         }

@@ -36,7 +36,7 @@ use tidings_actors::{
     },
 };
 use tidings_egress::Egress;
-use tidings_entity::kind::PayloadFormat;
+use tidings_entity::{id::AppId, kind::PayloadFormat};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
@@ -146,9 +146,9 @@ impl Webhooks {
         self
     }
 
-    fn measured(&self, kind: AttemptKind, outcome: AttemptOutcome) -> AttemptOutcome {
+    fn measured(&self, app: &AppId, kind: AttemptKind, outcome: AttemptOutcome) -> AttemptOutcome {
         if let Some(meter) = &self.meter {
-            meter.attempted(kind, &outcome);
+            meter.attempted(app, kind, &outcome);
         }
         outcome
     }
@@ -270,7 +270,7 @@ impl Transport for Webhooks {
             SinkAddress::Print => self.printed(std::slice::from_ref(parcel)).0,
             SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere().0,
         };
-        Some(self.measured(AttemptKind::Change, outcome))
+        Some(self.measured(&endpoint.app, AttemptKind::Change, outcome))
     }
 
     async fn send_batch(
@@ -289,12 +289,12 @@ impl Transport for Webhooks {
             SinkAddress::Print => self.printed(&parcels),
             SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere(),
         };
-        (self.measured(AttemptKind::Batch, outcome), words)
+        (self.measured(&endpoint.app, AttemptKind::Batch, outcome), words)
     }
 
     async fn mail(&self, endpoint: &Endpoint, message: &SubscriptionMessage, is_last: bool) -> MailOutcome {
         let sent = self.mailer.send(endpoint, message, is_last, self.clock.now()).await;
-        MailOutcome { attempt: self.measured(AttemptKind::Mail, sent.attempt), ..sent }
+        MailOutcome { attempt: self.measured(&endpoint.app, AttemptKind::Mail, sent.attempt), ..sent }
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
@@ -314,6 +314,6 @@ impl Transport for Webhooks {
             SinkAddress::Print => print::outcome(Ok(204), ""),
             SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere().0,
         };
-        self.measured(AttemptKind::Notice, outcome)
+        self.measured(&endpoint.app, AttemptKind::Notice, outcome)
     }
 }

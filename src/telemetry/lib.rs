@@ -2,6 +2,7 @@
 //! `/metrics`; each of the three is exported over OTLP if a collector is configured. No field ever holds a
 //! secret: tokens, keys and credentials are types that cannot be shown.
 
+mod app_samples;
 mod exporters;
 mod filter;
 mod gauges;
@@ -34,6 +35,7 @@ use tracing_subscriber::{
 };
 
 pub use self::{
+    app_samples::AppSample,
     filter::{check_filter, filter, set_filter},
     metrics::{Connected, Metrics, MetricsError},
     place::ProcessTracer,

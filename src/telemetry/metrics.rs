@@ -23,10 +23,14 @@ use thiserror::Error;
 use tidings_actors::ports::{
     AttemptKind, AttemptOutcome, FetchReport, Fetched, Meter, Survey, TaskTally, attempt_outcome,
 };
-use tidings_entity::kind::{ParkReason, TaskState};
+use tidings_entity::{
+    id::AppId,
+    kind::{ParkReason, TaskState},
+};
 use tidings_secrets::Keyring;
 
 use super::{
+    app_samples::{AppSample, AppSamples},
     gauges, instruments as list,
     instruments::Instrument,
     samples::{Sample, Samples, told},
@@ -54,6 +58,7 @@ pub struct MetricsError(String);
 pub(super) struct Latest {
     pub(super) survey: Mutex<Option<Survey>>,
     pub(super) samples: Samples,
+    pub(super) app_samples: AppSamples,
     pub(super) connections: AtomicU64,
     pub(super) keyring: Mutex<Weak<Keyring>>,
 }
@@ -156,13 +161,24 @@ impl Metrics {
 
     /// Starts counters of rare events at zero, so that a query for a rise sees the first event too.
     fn begin(&self) {
-        self.settled(0, &[]);
+        self.count_settled(0, &[]);
         for reason in ParkReason::ALL {
             self.0.parked.add(0, &[KeyValue::new("reason", reason.as_str())]);
         }
         self.tasks_moved(&TaskTally::default());
         for state in TaskState::ALL.iter().filter(|state| state.has_ended()) {
             self.0.tasks.ended.add(0, &[KeyValue::new("state", state.as_str())]);
+        }
+    }
+
+    fn count_settled(&self, acknowledged: u64, parked: &[ParkReason]) {
+        self.0.settled.add(acknowledged, &[KeyValue::new("outcome", "acknowledged")]);
+        self.0.settled.add(parked.len() as u64, &[KeyValue::new("outcome", "parked")]);
+        let counted = &self.0.latest.samples.counted;
+        counted.acknowledged.fetch_add(acknowledged, Relaxed);
+        counted.parked.fetch_add(parked.len() as u64, Relaxed);
+        for reason in parked {
+            self.0.parked.add(1, &[KeyValue::new("reason", reason.as_str())]);
         }
     }
 
@@ -183,6 +199,12 @@ impl Metrics {
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
         self.0.latest.samples.all()
+    }
+
+    /// The last hour of an app in numbers, the oldest first.
+    #[must_use]
+    pub fn samples_of(&self, app: &AppId) -> Vec<AppSample> {
+        self.0.latest.app_samples.of(app)
     }
 
     /// Makes these the metrics of this process; `false`: it has others already.
@@ -272,24 +294,19 @@ impl Meter for Metrics {
         self.0.work_told.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
-    fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome) {
+    fn attempted(&self, app: &AppId, kind: AttemptKind, outcome: &AttemptOutcome) {
         let labels =
             [KeyValue::new("kind", kind.as_str()), KeyValue::new("outcome", attempt_outcome(outcome))];
         self.0.attempt.record(outcome.took.as_secs_f64(), &labels);
         if !matches!(outcome.result, Ok(200..=299)) {
             self.0.latest.samples.counted.failed.fetch_add(1, Relaxed);
+            self.0.latest.app_samples.count(app, 0, 1);
         }
     }
 
-    fn settled(&self, acknowledged: u64, parked: &[ParkReason]) {
-        self.0.settled.add(acknowledged, &[KeyValue::new("outcome", "acknowledged")]);
-        self.0.settled.add(parked.len() as u64, &[KeyValue::new("outcome", "parked")]);
-        let counted = &self.0.latest.samples.counted;
-        counted.acknowledged.fetch_add(acknowledged, Relaxed);
-        counted.parked.fetch_add(parked.len() as u64, Relaxed);
-        for reason in parked {
-            self.0.parked.add(1, &[KeyValue::new("reason", reason.as_str())]);
-        }
+    fn settled(&self, app: &AppId, acknowledged: u64, parked: &[ParkReason]) {
+        self.0.latest.app_samples.count(app, acknowledged, 0);
+        self.count_settled(acknowledged, parked);
     }
 
     fn committed(&self, is_written: bool, verbs: usize, took: Duration) {
@@ -314,6 +331,7 @@ impl Meter for Metrics {
     fn surveyed(&self, survey: Survey) {
         self.0.survey.record(survey.took.as_secs_f64(), &[]);
         self.0.latest.samples.take(&survey);
+        self.0.latest.app_samples.take(&survey);
         *self.0.latest.survey.lock() = Some(survey);
     }
 }

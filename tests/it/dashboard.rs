@@ -19,6 +19,7 @@ use crate::support::{
 
 mod looks;
 mod making;
+mod schedules;
 mod sessions;
 mod views;
 mod walks;
@@ -107,6 +108,11 @@ impl Scene {
         away.watch_with(&server, &url);
         app.wait_until_held(&server, &watch, &project.head());
         let task = failed_task(&server, &app, words);
+        for (name, cron) in [("nightly", "30 2 * * *"), ("weekdays", "0 9,17 * * mon-fri")] {
+            let body = json!({ "cron": cron, "zone": "Europe/Rome", "command": "index", "payload": { "say": words } });
+            let made = app.ask(&server, "PUT", &format!("/api/schedules/{name}"), Some(&body));
+            assert_eq!(made.status, 200, "{}", made.json());
+        }
         let scene =
             Self { server, app, watch, task, away, project, receiver, host, _away: broken, _inbox: inbox };
         eventually("three letters, and a delivery that fails", SOON, || {
@@ -202,6 +208,10 @@ impl Scene {
             ("queues", "queues".into()),
             ("queue", format!("queue?app={app}&command=index")),
             ("task", format!("task?app={app}&id={}", self.task)),
+            ("schedules", "schedules".into()),
+            ("schedule", format!("schedule?app={app}&name=nightly")),
+            ("schedule-form", format!("schedule?app={app}&name=nightly&tab=change")),
+            ("schedule-made", format!("schedule?app={app}&tab=make")),
             ("tree", "tree".into()),
             ("breakers", "system".into()),
             ("sources", "system?tab=sources&failing=false".into()),

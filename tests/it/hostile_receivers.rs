@@ -69,7 +69,7 @@ fn onboard_hostile(server: &Server, canary: &Subscriber, silent: &TcpListener) -
 fn on_their_way(server: &Server) -> BTreeMap<String, u64> {
     fn collect(node: &Value, found: &mut BTreeMap<String, u64>) {
         let state = node["state"].as_str().unwrap_or_default();
-        if let Some((_, way)) = state.split_once(" lanes, ") {
+        if let Some((_, way)) = state.split_once(" lanes, ").or_else(|| state.split_once(" lane, ")) {
             let count = way.split(' ').next().and_then(|count| count.parse().ok()).expect("a number");
             let actor = node["actor"].as_str().expect("its name");
             found.insert(actor.split(' ').next_back().expect("its key").to_owned(), count);

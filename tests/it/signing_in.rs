@@ -162,8 +162,6 @@ fn a_state_and_a_code_are_good_once_and_in_one_browser() {
     refused(&come_back(&server, &back, ""), "a browser that began nothing");
     let (_, strangers) = start(&server);
     refused(&come_back(&server, &back, &strangers), "another browser");
-    let both = format!("{}; {}", cookie.trim_end(), strangers.trim_start_matches("cookie: "));
-    refused(&come_back(&server, &back, &both), "two at once");
     assert_eq!(location(&come_back(&server, &back, &cookie)), "/dashboard/");
     refused(&come_back(&server, &back, &cookie), "the same again");
     let again = provider.agrees(&page);
@@ -184,6 +182,74 @@ fn a_state_and_a_code_are_good_once_and_in_one_browser() {
     let place = location(&started);
     assert!(place.starts_with(&provider.issuer()) && !place.contains("evil"), "{place}");
     assert_eq!(send(&server, "GET", "/api/session/issuers/nobody", "").status, 404);
+}
+
+#[test]
+fn tabs_of_one_browser_sign_in_at_once() {
+    let provider = Provider::start(json!(["ops"]));
+    let server = server(&provider);
+    let pages: Vec<(String, String)> = (0..3).map(|_| start(&server)).collect();
+    let pairs: Vec<&str> =
+        pages.iter().map(|(_, cookie)| cookie.trim_end().trim_start_matches("cookie: ")).collect();
+    let all = format!("cookie: {}\r\n", pairs.join("; "));
+    // The newest comes back first; the cookies of the others stay.
+    for (at, (page, _)) in pages.iter().enumerate().rev() {
+        let back = come_back(&server, &provider.agrees(page), &all);
+        assert_eq!(location(&back), "/dashboard/", "tab {at}");
+        let set = back.message.headers.iter().filter(|(name, _)| name == "set-cookie");
+        let gone: Vec<&String> =
+            set.map(|(_, value)| value).filter(|set| set.contains("Max-Age=0")).collect();
+        let own = pairs[at].split('=').next().expect("a name");
+        assert!(matches!(gone[..], [one] if one.starts_with(own)), "tab {at}: {gone:?}");
+    }
+    // A browser that begins again and again holds a few sign-ins, and loses the oldest of them.
+    let many: Vec<String> = (0..9).map(|at| format!("tidings_sign_in_{at:08}=corp.x")).collect();
+    let started =
+        send(&server, "GET", "/api/session/issuers/corp", &format!("cookie: {}\r\n", many.join("; ")));
+    let set = started.message.headers.iter().filter(|(name, _)| name == "set-cookie");
+    let gone: Vec<&str> = set
+        .filter(|(_, set)| set.contains("Max-Age=0"))
+        .filter_map(|(_, set)| set.split('=').next())
+        .collect();
+    assert_eq!(gone, ["tidings_sign_in_00000000", "tidings_sign_in_00000001"]);
+}
+
+#[test]
+fn a_sign_in_at_a_provider_is_one_attempt() {
+    let provider = Provider::start(json!(["ops"]));
+    let server = server(&provider);
+    // Each is a start and a return; an address has 20 attempts.
+    for at in 0..15 {
+        assert_eq!(location(&sign_in(&server, &provider)), "/dashboard/", "sign-in {at}");
+    }
+}
+
+#[test]
+fn a_session_stays_ended_when_its_issuer_returns() {
+    let provider = Provider::start(json!(["ops"]));
+    let mut server = server(&provider);
+    let cookie = cookies(&sign_in(&server, &provider));
+    let parts =
+        ["client_id", "client_secret", "redirect_url"].map(|part| format!("identity.issuers.corp.{part}"));
+    let opens = |server: &Server| send(server, "GET", "/api/admin/overview", &cookie).status;
+    assert_eq!(opens(&server), 200);
+    server.terminate();
+    for part in &parts {
+        server = server.without(part);
+    }
+    server.run();
+    server.terminate();
+    for (part, value) in parts.iter().zip([CLIENT_ID, CLIENT_SECRET, REDIRECT_URL]) {
+        server = server.with(part, value);
+    }
+    server.run();
+    assert_eq!(opens(&server), 401, "nobody used the session while its issuer was away");
+    // Another client under the same name is another place to sign in.
+    let cookie = cookies(&sign_in(&server, &provider));
+    server.terminate();
+    let mut server = server.with("identity.issuers.corp.client_id", "another-client");
+    server.run();
+    assert_eq!(send(&server, "GET", "/api/admin/overview", &cookie).status, 401);
 }
 
 #[test]
@@ -217,6 +283,8 @@ fn what_a_provider_does_wrong_signs_nobody_in() {
     assert_eq!(location(&sign_in(&server, &provider)), "/dashboard/?sign_in=no_role");
     let rows = items(&server.ask_as_admin("GET", "/api/admin/audit?action=get_api_session_callback").json());
     assert!(rows.is_empty(), "{rows:?}");
+    let failed = items(&server.ask_as_admin("GET", "/api/admin/audit?action=sign_in.failed").json());
+    assert!((1..=3).contains(&failed.len()), "{failed:?}");
     let log = server.log();
     assert!(
         !log.contains(CLIENT_SECRET) && !log.contains("person-1"),
@@ -228,9 +296,23 @@ fn what_a_provider_does_wrong_signs_nobody_in() {
 fn one_address_does_not_guess_without_end() {
     let provider = Provider::start(json!(["ops"]));
     let server = server(&provider);
-    let tried = (0..40).map(|_| send(&server, "GET", "/api/session/callback?state=a&code=b", "").status);
-    let tried: Vec<u16> = tried.collect();
-    assert!(tried.contains(&303) && tried.contains(&429), "{tried:?}");
+    let tried = (0..40).map(|_| location(&send(&server, "GET", "/api/session/callback?state=a&code=b", "")));
+    let tried: Vec<String> = tried.collect();
+    assert_eq!(tried[0], "/dashboard/?sign_in=refused");
+    let is_held_back = |place: &String| place.starts_with("/dashboard/?sign_in=too_many&seconds=");
+    assert!(tried.iter().filter(|place| is_held_back(place)).count() >= 15, "{tried:?}");
+    // A browser is led to the page that says it; a program is told in its own language.
+    let started = send(&server, "GET", "/api/session/issuers/corp", "");
+    assert!(is_held_back(&location(&started)), "{:?}", started.message);
+    let body =
+        "content-type: application/json\r\ntidings-page: 1\r\ncontent-length: 13\r\n\r\n{\"token\":\"x\"}";
+    let host = server.address();
+    let request = format!("POST /api/session HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{body}");
+    assert_eq!(http::raw(host, request.as_bytes()).expect("an answer").status, 429);
+    let rows = items(&server.ask_as_admin("GET", "/api/admin/audit?action=sign_in.failed").json());
+    assert!((1..=3).contains(&rows.len()), "the first has a row; those of its minute share one: {rows:?}");
+    let rows = [rows.last().expect("a row")];
+    assert_eq!((&rows[0]["result"], &rows[0]["address"]), (&json!("refused"), &json!("127.0.0.1")));
 }
 
 #[test]

@@ -311,10 +311,11 @@ impl DelivererState {
             let changes = settlement.position.saturating_sub(running.lane.settled()) + above;
             let parked: Vec<_> = settlement.parked.iter().map(|park| park.reason).collect();
             let (store, meter) = (running.open.store.clone(), self.context.meter.clone());
+            let app = self.id.clone();
             let settle = async move {
                 let settled = in_time(store.settle(settlement)).await;
                 if matches!(settled, Ok(true)) {
-                    meter.settled(changes.saturating_sub(parked.len() as u64), &parked);
+                    meter.settled(&app, changes.saturating_sub(parked.len() as u64), &parked);
                 }
                 Step::Settled(settled)
             };

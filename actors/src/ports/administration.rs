@@ -112,7 +112,7 @@ pub struct Session {
 pub struct SessionSubject {
     /// `jwt:` and a hash of issuer and subject.
     pub id: String,
-    /// The name of the issuer in the settings.
+    /// Where the person signed in: the name of the issuer in the settings, the issuer and the client.
     pub issuer: String,
     /// The roles that the issuer gave.
     pub roles: Vec<String>,
@@ -318,6 +318,8 @@ pub trait Administration: Send + Sync + 'static {
     async fn end_sessions(&self, token: Option<&TokenId>) -> Result<u64, StoreError>;
     /// Ends all sessions of a person who signed in at an issuer. Returns their number.
     async fn end_sessions_of(&self, subject: &str) -> Result<u64, StoreError>;
+    /// Ends the sessions that began at issuers other than these; those of tokens stay. Returns their number.
+    async fn end_sessions_of_others(&self, origins: &[String]) -> Result<u64, StoreError>;
     /// Remembers a sign-in. More than [`SIGN_INS_MAX`] are a [`StoreError::Conflict`].
     async fn begin_sign_in(&self, sign_in: &SignIn, now: Timestamp) -> Result<(), StoreError>;
     /// Removes a sign-in. Returns whether it existed at this issuer and had not ended; a second call returns

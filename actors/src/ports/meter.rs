@@ -35,10 +35,11 @@ pub trait Meter: Send + Sync + 'static {
     /// A worker subscription was told of work, or it was not because too many were being told. `outcome`:
     /// `taken`, `not_taken` or `left_out`.
     fn work_told(&self, _outcome: &'static str) {}
-    /// A request went to a receiver.
-    fn attempted(&self, kind: AttemptKind, outcome: &AttemptOutcome);
-    /// Changes are settled on disk: the number of acknowledged ones, and the reason of each parked one.
-    fn settled(&self, acknowledged: u64, parked: &[ParkReason]);
+    /// A request went to a receiver of this app.
+    fn attempted(&self, app: &AppId, kind: AttemptKind, outcome: &AttemptOutcome);
+    /// Changes of this app are settled on disk: the number of acknowledged ones, and the reason of each
+    /// parked one.
+    fn settled(&self, app: &AppId, acknowledged: u64, parked: &[ParkReason]);
     /// The store has ended a transaction with this number of verbs, by a commit or a failure.
     fn committed(&self, is_written: bool, verbs: usize, took: Duration);
     /// The store has moved tasks; their rows are on disk.
@@ -142,6 +143,22 @@ pub struct Backlog {
     pub sources_failing: BTreeMap<ScanTrouble, u64>,
     /// Tasks of all queues by where they stand.
     pub tasks: BTreeMap<TaskState, u64>,
+    /// The apps that are behind, those with the longest lag first; at most [`APPS_LATE_MAX`].
+    pub apps_late: Vec<AppLate>,
+}
+
+/// Most apps that a survey tells the lag of.
+pub const APPS_LATE_MAX: usize = 1_000;
+
+/// How far a served app is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppLate {
+    /// The app that is behind.
+    pub app: AppId,
+    /// The age of its oldest unsettled change, in milliseconds.
+    pub lag_ms: u64,
+    /// Branches of it that are behind.
+    pub behind: u64,
 }
 
 /// A branch of a watch whose app has been behind for a long time.

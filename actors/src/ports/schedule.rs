@@ -7,7 +7,7 @@ use tidings_entity::{
 };
 
 use super::StoreError;
-use crate::time::Timestamp;
+use crate::{model::filter::Filter, time::Timestamp};
 
 /// Most schedules of an app.
 pub const SCHEDULES_MAX: u64 = 1_000;
@@ -64,15 +64,24 @@ pub struct Schedule {
     pub updated_at: Timestamp,
 }
 
+/// Which schedules a list has.
+#[derive(Clone, Debug, Default)]
+pub struct ScheduleFilter {
+    /// Only those of this app.
+    pub app: Option<AppId>,
+    /// Only those that this filter means.
+    pub query: Option<Filter>,
+}
+
 /// Schedules as the front door works with them. The clock creates their tasks
 /// ([`super::ClaimStore::wake_tasks`]).
 #[async_trait]
 pub trait ScheduleStore: Send + Sync + 'static {
-    /// The schedules of an app by their names, after `after`, at most `limit`.
+    /// Schedules by their apps and names, after the one of `after`, at most `limit`.
     async fn schedules(
         &self,
-        app: &AppId,
-        after: Option<&str>,
+        filter: &ScheduleFilter,
+        after: Option<(&AppId, &str)>,
         limit: u64,
     ) -> Result<Vec<Schedule>, StoreError>;
     /// One schedule of an app.

@@ -459,7 +459,7 @@ async fn a_sweep_puts_nothing_old_over_what_was_read_since_it_began() {
     house.watch_with(&other, URL, |new| new.credential = Some(Secret::new("own".into()))).await;
     let watches = |count: usize| {
         let doing = house.doing(REPOSITORY_WATCHER, watch.repository.as_str());
-        doing.is_some_and(|doing| doing.to_string() == format!("watching {count} sources"))
+        doing.is_some_and(|doing| doing.to_string().starts_with(&format!("watching {count} source")))
     };
     house.until("both are watched", async || watches(2)).await;
     let watcher =

@@ -20,6 +20,7 @@ use ractor::{ActorCell, ActorRef, Message};
 use tidings_entity::{id::RepositoryId, kind::BreakerKind};
 use tokio::time::Instant;
 
+use crate::model::words::counted;
 use crate::{
     ports::{Source, TreeSurvey},
     signals::failure_counts::FailureCounts,
@@ -67,7 +68,7 @@ impl fmt::Display for Doing {
         match self {
             Self::Words(words) => formatter.write_str(words),
             Self::Delivering { lanes, in_flight } => {
-                write!(formatter, "{lanes} lanes, {in_flight} on their way")
+                write!(formatter, "{}, {in_flight} on their way", counted(*lanes as u64, "lane"))
             }
         }
     }

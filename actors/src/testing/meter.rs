@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tidings_entity::kind::ParkReason;
+use tidings_entity::{id::AppId, kind::ParkReason};
 use tracing::Span;
 
 use crate::ports::{
@@ -71,11 +71,11 @@ impl Meter for MemoryMeter {
         self.told().waits.push(took);
     }
 
-    fn attempted(&self, _kind: AttemptKind, outcome: &AttemptOutcome) {
+    fn attempted(&self, _app: &AppId, _kind: AttemptKind, outcome: &AttemptOutcome) {
         self.told().attempts.push(attempt_outcome(outcome));
     }
 
-    fn settled(&self, acknowledged: u64, parked: &[ParkReason]) {
+    fn settled(&self, _app: &AppId, acknowledged: u64, parked: &[ParkReason]) {
         let mut told = self.told();
         told.acknowledged += acknowledged;
         told.parked.extend(parked);

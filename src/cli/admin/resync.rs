@@ -3,6 +3,7 @@
 use clap::Args;
 use http::Method;
 use serde_json::json;
+use tidings_actors::model::words::counted;
 
 use super::super::{Code, Context, Failure, client::ServerArgs};
 
@@ -48,6 +49,10 @@ pub(super) async fn run(arguments: ResyncArgs, context: &Context) -> Result<(), 
             break;
         }
     }
-    let line = format!("{branches} branches of {watches} watches get everything anew");
+    let line = format!(
+        "the apps of {} of {} get everything anew",
+        counted(branches, "branch"),
+        counted(watches, "watch")
+    );
     context.output.print(&json!({ "watches": watches, "branches": branches }), &[line])
 }

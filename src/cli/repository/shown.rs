@@ -2,6 +2,7 @@
 //! each branch.
 
 use serde_json::Value;
+use tidings_actors::model::words::counted;
 
 use super::super::{
     listing,
@@ -36,7 +37,11 @@ pub(super) fn described(watch: &Value, endpoint: &Value) -> Vec<String> {
 
 /// `open, 5 failures in a row, next probe at ...: the last failure`
 fn breaker(breaker: &Value) -> String {
-    let mut text = format!("{}, {} failures in a row", shown(&breaker["state"]), shown(&breaker["failures"]));
+    let mut text = format!(
+        "{}, {} in a row",
+        shown(&breaker["state"]),
+        counted(breaker["failures"].as_u64().unwrap_or(0), "failure")
+    );
     if !breaker["probe_at"].is_null() {
         text.push_str(&format!(", next probe at {}", shown(&breaker["probe_at"])));
     }

@@ -32,18 +32,19 @@ function search(query) {
   return text ? `?${text}` : "";
 }
 
-async function ask(method, path, { query, body, signal } = {}) {
+// `text`: a body that is JSON already. `isText`: the answer is wanted as it was sent.
+async function ask(method, path, { query, body, text = body === undefined ? undefined : JSON.stringify(body), signal, isText } = {}) {
   const headers = { accept: "application/json", ...PAGE };
-  if (body !== undefined) headers["content-type"] = "application/json";
+  if (text !== undefined) headers["content-type"] = "application/json";
   let response;
   try {
-    const text = body === undefined ? undefined : JSON.stringify(body);
     response = await fetch(`/api/${path}${search(query)}`, { method, headers, body: text, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { title: "The server does not answer." });
   }
   if (response.status === 204) return null;
+  if (response.ok && isText) return response.text();
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
   const problem = new Problem(response.status, answer);
@@ -55,6 +56,10 @@ async function ask(method, path, { query, body, signal } = {}) {
 export const get = (path, query, signal) => ask("GET", path, { query, signal });
 export const post = (path, body) => ask("POST", path, { body });
 export const patch = (path, body) => ask("PATCH", path, { body });
+// JSON as text, for values that must stay as they were written.
+export const getText = (path, signal) => ask("GET", path, { signal, isText: true });
+export const postText = (path, text) => ask("POST", path, { text });
+export const putText = (path, text) => ask("PUT", path, { text });
 export const remove = (path) => ask("DELETE", path);
 
 // A part of a path.

@@ -45,4 +45,7 @@ export const ref = (name) => (name || "").replace(/^refs\/(heads|tags)\//, "");
 
 export const words = (name) => (name || "").replaceAll("_", " ");
 
-export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+// The plural of a noun; of a verb in it, the second form has to be given.
+export const manyOf = (one) => (/(ch|sh|ss|x)$/.test(one) ? `${one}es` : /[^aeiou]y$/.test(one) ? `${one.slice(0, -1)}ies` : `${one}s`);
+
+export const plural = (number, one, many = manyOf(one)) => `${count(number)} ${number === 1 ? one : many}`;

@@ -5,13 +5,14 @@ import { get } from "../core/api.js";
 import { appItself, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
 import { link } from "../core/router.js";
 import { followLedger } from "../core/live.js";
-import { count } from "../core/format.js";
+import { count, plural, span } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { section, table, tabs } from "../parts/table.js";
 import { empty } from "../parts/states.js";
 import { badge, code, moment, pairs } from "../parts/words.js";
 import { deliverySearch, entryColumns, watchColumns } from "../parts/fields.js";
 import { redriveColumns, testButton, cancelRedrives, enableButton } from "../parts/acts.js";
+import { numbers, perSecond, plot, secondsOf } from "../parts/plot.js";
 import { subscriptionColumns } from "../parts/subscriptions.js";
 import { tokensSection } from "./tokens.js";
 
@@ -29,10 +30,10 @@ async function load(query, signal) {
   if (query.tab === "redrives") return { app: await shown, redrives: await of("dead-letters/redrives", { limit: 50, cursor: query.cursor }) };
   if (query.tab === "ledger") return { app: await shown, entries: await of("ledger", { limit: SHOWN }) };
   if (query.tab === "tokens") return { app: await shown, tokens: await get(`${appItself(app)}/tokens`, { limit: 100 }, signal) };
-  const [own, watches, letters, subscriptions, entries] = await Promise.all([shown, ifMay("watches:read", "repositories", { limit: SHOWN }),
+  const [own, watches, letters, subscriptions, entries, samples] = await Promise.all([shown, ifMay("watches:read", "repositories", { limit: SHOWN }),
     ifMay("dead-letters:read", "dead-letters", { status: "open", limit: 100 }), ifMay("subscriptions:read", "subscriptions", { limit: SHOWN }),
-    ifMay("ledger:read", "ledger", { limit: 8 })]);
-  return { app: own, watches, letters, subscriptions, entries };
+    ifMay("ledger:read", "ledger", { limit: 8 }), get(`${appItself(app)}/samples`, {}, signal)]);
+  return { app: own, watches, letters, subscriptions, entries, samples };
 }
 
 // New entries are put before those of the list as they come.
@@ -49,21 +50,38 @@ function endpoint(app) {
   const { state, failures, last_error: error, probe_at: probe } = app.endpoint;
   if (state === "open") {
     return html`<div class="card verdict bad"><strong>The endpoint fails</strong>
-      <p>${error || `${failures} failures in a row`}${probe ? html`; the next probe is due ${moment(probe)}` : nothing}.</p>
+      <p>${error || `${plural(failures, "failure")} in a row`}${probe ? html`; the next probe is due ${moment(probe)}` : nothing}.</p>
       <p class="muted">Delivery goes on by itself with the first probe that the endpoint takes.</p></div>`;
   }
   if (failures) return html`<div class="card verdict warn"><strong>The endpoint had failures</strong><p>${count(failures)} in a row; ${error}</p></div>`;
   return html`<div class="card verdict good"><strong>The endpoint takes deliveries</strong><p>${app.base_url}</p></div>`;
 }
 
-const facts = (app) => html`<div class="card padded">${pairs([
+const facts = (app, staff) => html`<div class="card padded">${pairs([
   ["App", code(app.app_id)], ["Receives at", app.base_url ?? "nowhere: it pulls"], ["Contact", app.email],
   app.description && ["For", app.description], ["Format", app.delivery.format], ["Order", app.delivery.order],
-  ["In flight", count(app.delivery.max_in_flight)], ["Batches", app.delivery.batch ? `up to ${app.delivery.batch.count}` : "no"],
-  ["Signing keys", count(app.signing_keys)], ["Registered", moment(app.created_at)]])}</div>`;
+  ["In flight", count(app.delivery.max_in_flight)], ["Batches", app.delivery.batch ? `up to ${plural(app.delivery.batch.count, "change")}` : "no"],
+  ["Signing keys", count(app.signing_keys)],
+  ["Work", html`<a href=${link("queues", { app: staff })}>Queues</a> and <a href=${link("schedules", { app: staff })}>schedules</a>`], ["Registered", moment(app.created_at)]])}</div>`;
+
+// The last hour of this app. A page that changes its app draws its pictures anew.
+function history({ items }) {
+  const at = items.map(secondsOf);
+  const of = (name, divisor = 1) => items.map((row) => (row[name] === null ? null : row[name] / divisor));
+  return html`<div class="columns">
+      ${section("Lag", plot("app-lag", { at, unit: "s", lines: [{ label: "seconds of lag", values: of("lag_ms", 1000) }] }), html`<span class="muted small">the last hour</span>`)}
+      ${section("Changes each second", plot("app-rates", { at, unit: "/s", lines: [{ label: "acknowledged", values: of("acknowledged_per_s") },
+        { label: "attempts not taken", values: of("failed_per_s"), tone: "--bad", isDashed: true }] }), html`<span class="muted small">by this server</span>`)}
+    </div>
+    ${numbers(items, [
+      { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
+      { label: "Branches behind", kind: "num", cell: (row) => count(row.behind) },
+      { label: "Acknowledged/s", kind: "num", cell: (row) => perSecond(row.acknowledged_per_s) },
+      { label: "Not taken/s", kind: "num", cell: (row) => perSecond(row.failed_per_s) }])}`;
+}
 
 function overview({ data, local }, id) {
-  const { app, watches, letters, subscriptions } = data;
+  const { app, watches, letters, subscriptions, samples } = data;
   const staff = isStaff() ? id : undefined;
   const open = letters.items.length;
   const isAllowed = mayDo("watches:create");
@@ -73,16 +91,17 @@ function overview({ data, local }, id) {
       columns: watchColumns({ hrefOf: (row) => link("watch", { app: staff, id: row.repository_id }) }) }),
       watches.next_cursor ? html`<a href=${link("watches", { app: staff })}>All watches</a>` : nothing)}
     <div class="columns">
-      ${section("Dead letters", open ? html`<div class="card padded"><p><strong>${count(open)}${letters.next_cursor ? " or more" : ""}</strong>
-        open. <a href=${link("letters", { app: staff })}>Look at them, send them again or dismiss them</a>.</p></div>`
+      ${section("Dead letters", open ? html`<div class="card padded"><p><strong>${letters.next_cursor ? `${count(open)} or more letters` : plural(open, "letter")}</strong>
+        ${open === 1 ? "is" : "are"} open. <a href=${link("letters", { app: staff })}>${open === 1 ? "Look at it, send it again or dismiss it" : "Look at them, send them again or dismiss them"}</a>.</p></div>`
         : html`<div class="card">${empty("No open dead letters", "Nothing was given up that is not settled by now.")}</div>`)}
       ${section("Find what became of a path", deliverySearch(staff))}
     </div>
+    ${history(samples)}
     ${section("What happened", entries(merged({ data, local }, 8), staff), html`<a href=${link("ledger", { app: staff })}>The whole ledger</a>`)}
     ${section("Subscriptions", table({ caption: "Subscriptions of this app", rows: subscriptions.items,
       none: empty("No subscription", "A subscription sends the entries of the ledger somewhere."),
       columns: subscriptionColumns((row) => link("subscription", { app: staff, id: row.subscription_id })) }))}
-    ${section("Settings", facts(app))}`;
+    ${section("Settings", facts(app, staff))}`;
 }
 
 const entries = (rows, staff) => table({ caption: "Entries of the ledger, the newest first", rows, isFresh: (row) => row.isFresh,

@@ -2,22 +2,31 @@
 import { html } from "../vendor/lit-html.js";
 import { get } from "../core/api.js";
 import { link, state as page } from "../core/router.js";
-import { count } from "../core/format.js";
+import { count, plural } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { pager, table } from "../parts/table.js";
 import { button } from "../parts/dialog.js";
 import { empty } from "../parts/states.js";
 import { badge, code, moment } from "../parts/words.js";
+import { actionWords } from "../parts/audit-words.js";
 
 const FIELDS = [["actor", "By"], ["action", "Action"], ["app", "App"], ["target", "Target"]];
 
 const load = (query, signal) => get("admin/audit", { limit: 50, cursor: query.cursor, actor: query.actor, action: query.action, app: query.app, target: query.target }, signal);
 
 const form = () => html`<form class="bar" method="get" role="search" aria-label="Rows of the log">${FIELDS.map(([name, text]) => html`
-  <div class="field grow"><label for="audit-${name}">${text}</label><input id="audit-${name}" name=${name} class="mono" type="search" autocomplete="off" spellcheck="false" .value=${page.query[name] ?? ""}></div>`)}
+  <div class="field grow quarter"><label for="audit-${name}">${text}</label><input id="audit-${name}" name=${name} class="mono" type="search" autocomplete="off" spellcheck="false" .value=${page.query[name] ?? ""}></div>`)}
   <button class="button" type="submit">Apply</button></form>`;
 
-const verified = ({ intact, rows, faults }) => (intact ? `The log is whole: ${count(rows)} rows.` : `The log has faults: ${faults.join("; ")}`);
+const verified = ({ intact, rows, faults }) => (intact ? `The log is whole: ${plural(rows, "row")}.` : `The log has faults: ${faults.join("; ")}`);
+
+const actionCell = (row) => {
+  const words = actionWords(row.action);
+  return words ? html`${words}<span class="sub mono">${row.action}</span>` : code(row.action);
+};
+
+// A row may stand for several acts of one kind.
+const targetCell = ({ target }) => (/^times:\d+$/.test(target) ? plural(Number(target.slice(6)), "time") : target ? code(target) : "–");
 
 const view = ({ data }) => html`${heading("Audit log", { text: "Who did what, in a chain that shows whether a row was changed or taken out.",
   buttons: button("Check the whole log", { work: () => get("admin/audit/verify"), done: verified }) })}
@@ -28,11 +37,11 @@ const view = ({ data }) => html`${heading("Audit log", { text: "Who did what, in
       { label: "Row", kind: "num", cell: (row) => count(row.id) },
       { label: "When", kind: "tight", cell: (row) => moment(row.at) },
       { label: "By", cell: (row) => code(row.actor) },
-      { label: "Action", kind: "wide", cell: (row) => row.action },
-      { label: "App", cell: (row) => (row.app ? html`<a href=${link("app", { app: row.app })}>${row.app}</a>` : "–") },
-      { label: "Target", cell: (row) => (row.target ? code(row.target) : "–") },
+      { label: "Action", kind: "wide", cell: actionCell },
+      { label: "App", cell: (row) => (row.app ? html`<a class="mono" href=${link("app", { app: row.app })}>${row.app}</a>` : "–") },
+      { label: "Target", cell: targetCell },
       { label: "Result", kind: "tight", cell: (row) => badge(row.result === "ok" ? "good" : "bad", row.result) },
-      { label: "From", cell: (row) => row.address ?? "–" },
+      { label: "From", kind: "tight", cell: (row) => row.address ?? "–" },
     ],
   })}${pager(data)}`;
 

@@ -4,12 +4,12 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { get } from "../core/api.js";
 import { isStaff, mayDo } from "../core/session.js";
 import { go, link } from "../core/router.js";
-import { bytes, count, plural, ref, span, words } from "../core/format.js";
+import { bytes, count, manyOf, plural, ref, span, words } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
 import { badge, moment } from "../parts/words.js";
-import { plot } from "../parts/plot.js";
+import { numbers, perSecond, plot, secondsOf } from "../parts/plot.js";
 import { deliverySearch } from "../parts/fields.js";
 
 const FRESH_MS = 60_000;
@@ -34,16 +34,17 @@ const WORK = [
   ["apps_disabled", "disabled app", "apps", { q: "state:disabled" }, "warn"],
 ];
 
+// The noun that goes with a number beside it.
+const one = (number, noun) => (number === 1 ? noun : manyOf(noun));
+
 const figure = (value, label, tone = "", href) => {
   const inner = html`<span class="value">${value}</span><span class="label">${label}</span>`;
   return href ? html`<a class="figure ${tone}" href=${href}>${inner}</a>` : html`<div class="figure ${tone}">${inner}</div>`;
 };
 
-const manyOf = (one) => (one.endsWith("ch") ? `${one}es` : `${one}s`);
-
 // What there is of these troubles, in words.
 const listed = (work, tone) => WORK.filter(([name, , , , is]) => is === tone && work[name] > 0)
-  .map(([name, one]) => plural(work[name], one, manyOf(one)));
+  .map(([name, one]) => plural(work[name], one));
 
 function verdict({ work, behind, lag_ms: lag, storage }) {
   const severe = [...listed(work, "bad"), storage.fetches_stopped ? `nothing is fetched: ${storage.fetches_stopped}` : ""].filter(Boolean);
@@ -87,18 +88,9 @@ const health = (replicas) => table({
   ],
 });
 
-const secondsOf = (row) => Date.parse(row.at) / 1000;
-
-const perSecond = (value) => (value === null ? "–" : value < 10 ? value.toFixed(1) : count(value));
-
-// One row of so many in the table: a screen reader needs no row each few seconds.
-const ROWS_MAX = 12;
-
 function history({ items }) {
   const at = items.map(secondsOf);
   const of = (name, divisor = 1) => items.map((row) => (row[name] === null ? null : row[name] / divisor));
-  const step = Math.max(1, Math.ceil(items.length / ROWS_MAX));
-  const rows = items.filter((_, index) => (items.length - 1 - index) % step === 0).reverse();
   return html`<div class="columns">
       ${section("Lag", plot("lag", { at, unit: "s", lines: [{ label: "seconds of lag", values: of("lag_ms", 1000) }] }), html`<span class="muted small">the last hour</span>`)}
       ${section("Changes each second", plot("rates", { at, unit: "/s", lines: [{ label: "acknowledged", values: of("acknowledged_per_s") },
@@ -106,16 +98,13 @@ function history({ items }) {
       ${section("Branches behind", plot("behind", { at, lines: [{ label: "branches behind", values: of("behind") }] }))}
       ${section("Open dead letters", plot("letters", { at, lines: [{ label: "open dead letters", values: of("dead_letters") }] }))}
     </div>
-    <details class="numbers"><summary>The last hour in numbers</summary>${table({ caption: "Samples of the last hour, the newest first", rows,
-      none: empty("No samples yet", "The first comes with the next survey."),
-      columns: [
-        { label: "At", kind: "tight", cell: (row) => moment(row.at) },
+    ${numbers(items, [
         { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
         { label: "Behind", kind: "num", cell: (row) => count(row.behind) },
         { label: "Acknowledged/s", kind: "num", cell: (row) => perSecond(row.acknowledged_per_s) },
         { label: "Not taken/s", kind: "num", cell: (row) => perSecond(row.failed_per_s) },
         { label: "Scans/s", kind: "num", cell: (row) => perSecond(row.scans_per_s) },
-        { label: "Letters", kind: "num", cell: (row) => count(row.dead_letters) }] })}</details>`;
+        { label: "Letters", kind: "num", cell: (row) => count(row.dead_letters) }])}`;
 }
 
 function view({ data }) {
@@ -125,18 +114,18 @@ function view({ data }) {
     <div class="sections">${verdict(overview)}
       ${section("Now", html`<div class="figures">
         ${figure(overview.behind ? span(overview.lag_ms) : "0 s", "oldest change not delivered", overview.lag_ms > FRESH_MS ? "warn" : "")}
-        ${figure(count(overview.behind), "branches behind", "", link("watches", { condition: "behind" }))}
-        ${figure(count(overview.open_rounds), "rounds under way")}
-        ${WORK.map(([name, text, page, query, tone]) => figure(count(overview.work[name]), overview.work[name] === 1 ? text : manyOf(text), overview.work[name] ? tone : "", link(page, query)))}
+        ${figure(count(overview.behind), `${one(overview.behind, "branch")} behind`, "", link("watches", { condition: "behind" }))}
+        ${figure(count(overview.open_rounds), `${one(overview.open_rounds, "round")} under way`)}
+        ${WORK.map(([name, text, page, query, tone]) => figure(count(overview.work[name]), one(overview.work[name], text), overview.work[name] ? tone : "", link(page, query)))}
       </div>`)}
       ${section("Find what became of a path", deliverySearch())}
       ${history(samples)}
       ${section("Behind for longest", worst(lag), html`<a href=${link("watches", { condition: "behind" })}>All that are behind</a>`)}
       ${section("Servers", health(replicas))}
       ${section("What there is", html`<div class="figures">
-        ${figure(count(overview.apps), "apps", "", link("apps"))}
-        ${figure(count(overview.repositories), "repositories")}
-        ${figure(count(overview.watches), "watches", "", link("watches"))}
+        ${figure(count(overview.apps), one(overview.apps, "app"), "", link("apps"))}
+        ${figure(count(overview.repositories), one(overview.repositories, "repository"))}
+        ${figure(count(overview.watches), one(overview.watches, "watch"), "", link("watches"))}
         ${figure(bytes(overview.storage.mirror_bytes), `in ${plural(overview.storage.mirrors, "mirror")}`)}
         ${figure(bytes(overview.storage.free_bytes), "free on the disk of mirrors")}
       </div>`)}

@@ -3,6 +3,7 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { get, part } from "../core/api.js";
 import { signIn as send } from "../core/session.js";
 import { redraw } from "../core/router.js";
+import { plural } from "../core/format.js";
 import { mark } from "../parts/shell.js";
 
 // What the server says of a sign-in that came back from an issuer.
@@ -12,7 +13,15 @@ const RETURNED = {
   no_role: "You are known, and you have no role here. Ask an administrator of this server.",
 };
 
-let fault = RETURNED[new URLSearchParams(location.search).get("sign_in")] ?? "";
+function returned(query) {
+  const word = query.get("sign_in");
+  if (word === "too_many") return tooMany(Number(query.get("seconds")));
+  return RETURNED[word] ?? "";
+}
+
+const tooMany = (seconds) => `Too many attempts to sign in from your network. Try again in ${plural(seconds || 10, "second")}.`;
+
+let fault = returned(new URLSearchParams(location.search));
 let isBusy = false;
 // The issuers at which people sign in; null until they are asked for.
 let issuers = null;
@@ -61,7 +70,7 @@ export function signIn(enter) {
 
 function words(problem) {
   if (problem.status === 401) return "This token is not known here, has ended, or was revoked.";
-  if (problem.status === 429) return `Too many attempts. Try again in ${problem.retryAfter || 10} seconds.`;
+  if (problem.status === 429) return tooMany(problem.retryAfter);
   if (problem.isDisconnected) return "The server does not answer.";
   return problem.errors[0] ? `The token ${problem.errors[0].detail}.` : problem.message;
 }

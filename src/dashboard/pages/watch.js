@@ -172,7 +172,7 @@ function view({ data, query }) {
     }
     if (tab === "settings") return section("Settings", settings(watch));
     if (tab) return loading();
-    const letters = watch.dead_letters ? html`<a href=${link("letters", { app: staff, watch: watch.repository_id })}>${count(watch.dead_letters)} dead letters</a>` : nothing;
+    const letters = watch.dead_letters ? html`<a href=${link("letters", { app: staff, watch: watch.repository_id })}>${plural(watch.dead_letters, "dead letter")}</a>` : nothing;
     return html`${section("Branches", branches(watch), letters)}${section("Scans", scans(watch))}`;
   };
   return html`${heading(watch.repository, { crumbs, text: selectorWords(watch.selector), buttons: watchButtons(app.app_id, watch) })}

@@ -3,7 +3,7 @@
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, part } from "../core/api.js";
 import { mayDo, ofApp } from "../core/session.js";
-import { bytes, commit } from "../core/format.js";
+import { bytes, commit, plural } from "../core/format.js";
 import { section } from "./table.js";
 import { empty } from "./states.js";
 
@@ -60,7 +60,7 @@ function body({ content, why }) {
   const lines = linesOf(diff);
   const more = lines.length - LINES_SHOWN;
   return html`<div class="card diff-card"><pre class="diff" tabindex="0" role="group" aria-label="Lines that differ">${lines.slice(0, LINES_SHOWN).map(line)}</pre></div>
-    ${more > 0 ? html`<p class="muted">${more} lines more are not shown here; tidings delivery diff shows them.</p>` : nothing}`;
+    ${more > 0 ? html`<p class="muted">${plural(more, "further line is", "further lines are")} not shown here; tidings delivery diff shows all.</p>` : nothing}`;
 }
 
 function sizes({ content }) {

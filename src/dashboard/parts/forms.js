@@ -27,7 +27,7 @@ export function field({ name, label, type = "text", faults = {}, hint, required,
   const input = isLong
     ? html`<textarea id=${id} name=${name} class=${look} rows=${rows ?? 3} spellcheck="false" autocomplete="off" aria-describedby=${described}
         aria-invalid=${wrong ? "true" : nothing} .value=${value ?? ""} @input=${changed ?? nothing}></textarea>`
-    : html`<input id=${id} name=${name} type=${type} class=${look} spellcheck="false" autocomplete="off" ?required=${required} ?autofocus=${autofocus}
+    : html`<input id=${id} name=${name} type=${type} class=${look} spellcheck="false" autocomplete="off" ?required=${required} ?autofocus=${autofocus} value=${value ?? nothing}
         aria-describedby=${described} aria-invalid=${wrong ? "true" : nothing} @input=${changed ?? nothing}>`;
   return html`<div class="field"><label for=${id}>${label}</label>${input}
     ${hint ? html`<p class="hint" id="${id}-hint">${hint}</p>` : nothing}${fault(wrong, `${id}-fault`)}</div>`;

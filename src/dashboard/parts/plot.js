@@ -1,12 +1,18 @@
 // Numbers over time, as the server measured them. A picture is no use to those who do not see it: each says its
 // last value and its range in words, and the same numbers stand in a table.
 import { html } from "../vendor/lit-html.js";
+import { count } from "../core/format.js";
+import { table } from "./table.js";
+import { empty } from "./states.js";
+import { moment } from "./words.js";
 
 const HEIGHT = 180;
 // A picture shows this many seconds at least: fewer samples are not drawn wider.
 const SPAN_MIN_S = 300;
 // What the sides of a picture take beside its canvas.
 const SIDES = 24;
+// One row of so many in a table of samples: a screen reader needs no row each few seconds.
+const ROWS_MAX = 12;
 
 const shown = new Map();
 const drawn = new Map();
@@ -46,6 +52,11 @@ function options(width, unit, lines) {
 async function update() {
   isDue = false;
   const Plot = await load();
+  for (const [name, { host, plot }] of drawn) {
+    if (host.isConnected) continue;
+    plot.destroy();
+    drawn.delete(name);
+  }
   for (const host of document.querySelectorAll("[data-plot]")) {
     const { plot: name } = host.dataset;
     const { at, lines, unit } = shown.get(name) ?? {};
@@ -78,6 +89,19 @@ function wordsOf({ label, values }) {
   const known = values.filter((value) => value !== null);
   if (!known.length) return `${label}: no samples yet`;
   return `${label}: now ${rounded(known.at(-1))}, at least ${rounded(Math.min(...known))}, at most ${rounded(Math.max(...known))} in ${known.length} samples`;
+}
+
+export const secondsOf = (row) => Date.parse(row.at) / 1000;
+
+export const perSecond = (value) => (value === null ? "–" : value < 10 ? value.toFixed(1) : count(value));
+
+// The same numbers in a table, some of them.
+export function numbers(items, columns) {
+  const step = Math.max(1, Math.ceil(items.length / ROWS_MAX));
+  const rows = items.filter((_, index) => (items.length - 1 - index) % step === 0).reverse();
+  return html`<details class="numbers"><summary>The last hour in numbers</summary>${table({ caption: "Samples of the last hour, the newest first", rows,
+    none: empty("No samples yet", "The first comes with the next survey."),
+    columns: [{ label: "At", kind: "tight", cell: (row) => moment(row.at) }, ...columns] })}</details>`;
 }
 
 // `at`: seconds since 1970; `lines`: `{ label, values, tone, isDashed }`, a value may be null.

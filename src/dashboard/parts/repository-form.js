@@ -102,7 +102,7 @@ function matches({ preview, isLooking }) {
     if (isLooking) return "Looking …";
     if (!preview) return "Name a repository to see which of its files match.";
     if (!preview.commit) return "The repository has no commit yet. Its first one is delivered.";
-    return `${count(preview.matching)} of ${count(preview.files)} files match, on ${preview.branch ?? "its branch"} at ${commit(preview.commit)}`;
+    return `${count(preview.matching)} of ${plural(preview.files, "file")} match, on ${preview.branch ?? "its branch"} at ${commit(preview.commit)}`;
   };
   const more = preview ? preview.matching - Math.min(preview.paths.length, LISTED) : 0;
   return html`<div class="matches" aria-label="Files that match" role="group" aria-busy=${isLooking ? "true" : "false"}>

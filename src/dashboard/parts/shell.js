@@ -15,15 +15,17 @@ export const mark = html`<svg viewBox="0 0 16 16" aria-hidden="true"><circle cx=
 // Each with the permission that its page needs.
 const OF_STAFF = [
   [null, [["", "Overview", "system:read"], ["apps", "Apps", "apps:read"], ["watches", "Watches", "watches:read"], ["deliveries", "Deliveries", "deliveries:read"],
-    ["letters", "Dead letters", "dead-letters:read"], ["queues", "Queues", "queues:read"], ["ledger", "Ledger", "ledger:read"]]],
+    ["letters", "Dead letters", "dead-letters:read"], ["queues", "Queues", "queues:read"], ["schedules", "Schedules", "schedules:read"],
+    ["ledger", "Ledger", "ledger:read"]]],
   ["Server", [["tree", "Supervision tree", "system:read"], ["system", "System", "breakers:read"], ["audit", "Audit log", "audit:read"]]],
 ];
 const OF_APP = [
   [null, [["app", "App", "apps:read"], ["watches", "Watches", "watches:read"], ["letters", "Dead letters", "dead-letters:read"],
-    ["deliveries", "Deliveries", "deliveries:read"], ["queues", "Queues", "queues:read"], ["ledger", "Ledger", "ledger:read"]]],
+    ["deliveries", "Deliveries", "deliveries:read"], ["queues", "Queues", "queues:read"], ["schedules", "Schedules", "schedules:read"], ["ledger", "Ledger", "ledger:read"]]],
 ];
 // Which link a page without one of its own belongs to.
-const BELONGS = { app: "apps", watch: "watches", letter: "letters", delivery: "deliveries", subscription: "ledger", queue: "queues", task: "queues" };
+const BELONGS = { app: "apps", watch: "watches", letter: "letters", delivery: "deliveries", subscription: "ledger", queue: "queues", task: "queues",
+  schedule: "schedules" };
 
 function links(name, closed) {
   const groups = (isStaff() ? OF_STAFF : OF_APP).map(([name, list]) => [name, list.filter(([, , needs]) => mayDo(needs))]).filter(([, list]) => list.length);

@@ -157,10 +157,7 @@ async fn reset(front: Arc<Front>, request: Request) -> Answer {
     responses((status = 202, description = "The breaker opens, or is open already.")))]
 async fn open(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<OpenRequest>(&request.body)?;
-    let seconds = fields.number("seconds").unwrap_or(SECONDS);
-    if !(1..=SECONDS_MAX).contains(&seconds) {
-        fields.refuse("seconds", format!("must lie between 1 and {SECONDS_MAX}"));
-    }
+    let seconds = fields.number_within("seconds", 1..=SECONDS_MAX).unwrap_or(SECONDS);
     fields.finish()?;
     let (kind, key) = key(&front, &request).await?;
     let rows = front.store.breakers().await;

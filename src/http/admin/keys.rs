@@ -107,10 +107,7 @@ async fn rotate(front: Arc<Front>, request: Request) -> Answer {
     ))]
 async fn reencrypt(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<ReencryptionStep>(&request.body)?;
-    let limit = fields.number("limit");
-    if limit.is_some_and(|limit| !(1..=RESEAL_STEP_MAX).contains(&limit)) {
-        fields.refuse("limit", format!("must be 1 to {RESEAL_STEP_MAX}"));
-    }
+    let limit = fields.number_within("limit", 1..=RESEAL_STEP_MAX);
     fields.finish()?;
     let done = front.keys.reseal(limit.unwrap_or(RESEAL_STEP_MAX)).await;
     let done = done.map_err(|error| Problem::of_store(error, Kind::NO_KEY))?;

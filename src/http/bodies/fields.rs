@@ -1,5 +1,9 @@
 //! Reads the fields of a JSON object one by one, so that every fault is found, each with the pointer to its
 //! field. Fields that are left at the end are unknown.
+//!
+//! `null` is the same as a missing field, as the document of the API says of optional fields. So a required
+//! field must have another value. Where `null` has a meaning of its own, its reader asks [`Fields::null`]
+//! first.
 
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
@@ -107,11 +111,11 @@ impl Fields {
         self.ignore_unknown = !ours.iter().any(|name| self.unread.contains_key(*name));
     }
 
-    /// Whether the field is there and was not read yet.
+    /// Whether the field is there with a value, and was not read yet.
     #[must_use]
     pub(crate) fn has(&mut self, name: &str) -> bool {
         self.ask_for(name);
-        self.unread.contains_key(name)
+        self.unread.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// Marks a field whose value is read unchanged elsewhere.
@@ -128,10 +132,10 @@ impl Fields {
         self.known.insert(name.to_owned());
     }
 
-    /// Removes the field of this name from the body; `None`: the body lacks the field.
+    /// Removes the field of this name from the body; `None`: the body has no value for it.
     fn take(&mut self, name: &str) -> Option<Value> {
         self.ask_for(name);
-        self.unread.remove(name)
+        self.unread.remove(name).filter(|value| !value.is_null())
     }
 
     /// Records a fault of a field.
@@ -215,8 +219,12 @@ impl Fields {
 
     /// Whether the field is there and null; then it counts as read.
     pub(crate) fn null(&mut self, name: &str) -> bool {
-        let is_null = self.has(name) && self.unread[name].is_null();
-        is_null && self.take(name).is_some()
+        self.ask_for(name);
+        let is_null = self.unread.get(name).is_some_and(Value::is_null);
+        if is_null {
+            self.unread.remove(name);
+        }
+        is_null
     }
 
     /// Reads a field that must be `true` or `false`.
@@ -226,7 +234,18 @@ impl Fields {
 
     /// A whole number that is not negative.
     pub(crate) fn number(&mut self, name: &str) -> Option<u64> {
-        self.decoded(name, "must be a whole number from 0 to 18446744073709551615")
+        self.decoded(name, "must be a whole number of 0 or more")
+    }
+
+    /// A whole number within these bounds.
+    pub(crate) fn number_within(&mut self, name: &str, bounds: RangeInclusive<u64>) -> Option<u64> {
+        let rule = format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
+        let number: u64 = self.decoded(name, &rule)?;
+        if !bounds.contains(&number) {
+            self.refuse(name, rule);
+            return None;
+        }
+        Some(number)
     }
 
     /// Reads one of a fixed set of words; `words` lists them.
@@ -258,7 +277,10 @@ impl Fields {
         for name in self.described.unwrap_or_default() {
             debug_assert!(self.known.contains(*name), "{name} is described and not read");
         }
-        for (name, _) in std::mem::take(&mut self.unread) {
+        for (name, value) in std::mem::take(&mut self.unread) {
+            if value.is_null() && self.known.contains(&name) {
+                continue;
+            }
             let meant = self.nearest(&name).map(str::to_owned);
             if meant.is_some() || !self.ignore_unknown {
                 let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
@@ -395,6 +417,27 @@ mod tests {
     #[should_panic(expected = "three is read and not described")]
     fn what_is_read_must_be_described() {
         assert!(both("{}", &["first_name", "second_name", "three"]).is_ok());
+    }
+
+    #[test]
+    fn null_is_the_same_as_a_missing_field_unless_its_reader_asks_for_it() {
+        let body = r#"{"a":null,"b":null,"c":null,"d":null,"e":null,"f":null,"g":null,"h":null}"#;
+        let mut fields = Fields::of(body.as_bytes()).unwrap_or_else(|_| panic!("an object"));
+        assert_eq!((fields.text("a", 1..=9), fields.number("b"), fields.boolean("c")), (None, None, None));
+        assert_eq!((fields.texts("d"), fields.list::<u8>("e")), (None, None));
+        assert_eq!(fields.object::<Map<String, Value>>("f"), None);
+        assert!(!fields.has("g") && fields.null("h") && !fields.null("h"));
+        assert!(fields.finish().is_ok(), "none is refused, also the one that was only asked for");
+        let mut fields = Fields::of(br#"{"a":null,"b":1}"#).unwrap_or_else(|_| panic!("an object"));
+        assert_eq!(
+            (fields.required_text("a", 1..=9), fields.number_within("b", 2..=9)),
+            (String::new(), None)
+        );
+        let problem = fields.finish().expect_err("a required field, and a bound");
+        let said = format!("{problem:?}");
+        assert!(said.contains("is required") && said.contains("from 2 to 9"), "{said}");
+        let unknown = Fields::of(br#"{"nobody":null}"#).unwrap_or_else(|_| panic!("an object"));
+        assert!(unknown.finish().is_err(), "an unknown field stays unknown");
     }
 
     #[test]

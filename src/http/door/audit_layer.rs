@@ -199,7 +199,8 @@ pub async fn started(front: &Front) {
     write(front, &entry).await;
 }
 
-async fn write(front: &Front, entry: &AuditEntry) {
+/// Writes an entry by itself; the log of the process tells if that fails.
+pub(crate) async fn write(front: &Front, entry: &AuditEntry) {
     if let Err(reason) = front.administration.record(entry, kept(front)).await {
         let AuditEntry { actor, action, target, result, .. } = entry;
         error!(%reason, "the audit log lacks {action} of {actor} to {target:?}: {result}");

@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// The actor for the admin token of the server itself.
-const BOOTSTRAP: &str = "admin";
+pub(crate) const BOOTSTRAP: &str = "admin";
 /// Longest `Authorization` that is looked at, in bytes.
 const HEADER_BYTES_MAX: usize = "Bearer ".len() + TOKEN_BYTES_MAX;
 
@@ -190,8 +190,7 @@ impl Authentication {
         let mut ends_at = None;
         let (id, keys, roles, narrowing) = if let Some(SessionSubject { id, issuer, roles }) = &sent.subject {
             // A session ends with the issuer that it began at.
-            let issuer = self.identity.issuers.named(issuer).filter(|issuer| issuer.takes_sign_ins());
-            if issuer.is_none() {
+            if !self.identity.issuers.has_sessions_of(issuer) {
                 return Err(refused());
             }
             let keys = id.strip_prefix("jwt:").and_then(|half| u128::from_str_radix(half, 16).ok());

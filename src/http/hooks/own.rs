@@ -298,10 +298,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 async fn rotate_secret(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<SecretRotation>(&request.body)?;
     let secret = read_secret(&front, &mut fields);
-    let overlap = fields.number("overlap_seconds").unwrap_or(OVERLAP_SECONDS);
-    if overlap > OVERLAP_SECONDS_MAX {
-        fields.refuse("overlap_seconds", format!("must lie between 0 and {OVERLAP_SECONDS_MAX}"));
-    }
+    let overlap = fields.number_within("overlap_seconds", 0..=OVERLAP_SECONDS_MAX).unwrap_or(OVERLAP_SECONDS);
     fields.finish()?;
     let found = named(&front, &request).await?;
     let now = front.clock.now();

@@ -10,10 +10,11 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tidings_actors::ports::{Session, SessionSubject, SignIn};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
-use super::{SignIns, begin};
+use super::{SignIns, begin, sign_ins::SIGN_IN_LASTS};
 use crate::http::{
     bodies::problem::{Kind, Problem},
     door::{
@@ -25,18 +26,21 @@ use crate::http::{
 };
 use crate::{
     identity::{
-        issuer::{Grant, Issuer, Subject},
+        issuer::{Grant, Subject},
         login::{LoginFault, LoginSecret},
     },
     secrets::Token,
 };
 
-/// How long a sign-in may take at the issuer.
-const SIGN_IN_LASTS: Duration = Duration::from_mins(10);
 /// The prefix of the secret of a sign-in.
 const SIGN_IN_PREFIX: &str = "tdo";
-/// The cookie that holds the name of the issuer and the secret of a sign-in.
-const COOKIE: &str = "tidings_sign_in";
+/// The prefix of the cookie that holds the name of the issuer and the secret of a sign-in. The beginning of
+/// the state follows: several tabs may sign in at once, each with its own cookie.
+const COOKIE: &str = "tidings_sign_in_";
+/// The characters of the state in the name of its cookie.
+const STATE_CHARACTERS: usize = 8;
+/// Sign-ins of a browser at once; a further one ends the oldest.
+const PENDING_MAX: usize = 8;
 /// The only routes that this cookie goes to.
 const COOKIE_PATH: &str = "/api/session";
 
@@ -76,7 +80,10 @@ async fn issuers(_front: Arc<Front>, request: Request) -> Answer {
     params(("name" = String, Path, description = "Name of the issuer in the settings.")),
     responses((status = 303, description = "Redirect to the sign-in page of the issuer.")))]
 async fn start(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> Answer {
-    sign_ins.admit(request.client)?;
+    if let Err(wait) = sign_ins.admit(request.client) {
+        sign_ins.failed(&front, &request, Kind::TOO_MANY.code);
+        return Ok(held_back(wait));
+    }
     let name = request.parameters.first().map_or("", String::as_str);
     let issuer = request.recheck.issuers().named(name).filter(|issuer| issuer.takes_sign_ins());
     let issuer = issuer.ok_or_else(|| Problem::new(Kind::NO_PAGE))?;
@@ -85,7 +92,7 @@ async fn start(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> A
     let login = LoginSecret::of(secret);
     let url = match issuer.sign_in_url(&login).await {
         Ok(url) => url,
-        Err(fault) => return Ok(led_back(&request, Some(fault))),
+        Err(fault) => return Ok(led_back(Some(fault))),
     };
     let now = front.clock.now();
     let begun =
@@ -93,8 +100,17 @@ async fn start(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> A
     let remembered = front.administration.begin_sign_in(&begun, now).await;
     remembered.map_err(|error| Problem::of_store(error, Kind::NO_PAGE))?;
     let place = HeaderValue::from_str(url.as_str()).map_err(|_| Problem::new(Kind::INTERNAL))?;
+    sign_ins.goes(begun.state, Instant::now());
     let mut response = led(place);
-    let kept = cookie(&format!("{name}.{secret}"), SIGN_IN_LASTS, request.is_secure);
+    // A browser sends the oldest cookies first (RFC 6265, 5.4).
+    let pending = cookies(&request.headers).map(|(state, _)| state.to_owned()).collect::<Vec<_>>();
+    let over = (pending.len() + 1).saturating_sub(PENDING_MAX);
+    for state in &pending[..over] {
+        let gone = cookie(state, "", Duration::ZERO, request.is_secure);
+        response.headers_mut().append(header::SET_COOKIE, gone);
+    }
+    let state = &login.state()[..STATE_CHARACTERS];
+    let kept = cookie(state, &format!("{name}.{secret}"), SIGN_IN_LASTS, request.is_secure);
     response.headers_mut().append(header::SET_COOKIE, kept);
     Ok(response)
 }
@@ -109,69 +125,125 @@ async fn start(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> A
     responses((status = 303, description = "Redirect to the dashboard, which shows the error if the sign-in \
         failed.")))]
 async fn callback(front: Arc<Front>, sign_ins: Arc<SignIns>, request: Request) -> Answer {
-    sign_ins.admit(request.client)?;
-    match signed_in(&front, &request).await {
-        Ok((subject, issuer)) => begun(&front, &request, subject, issuer).await,
-        Err(fault) => Ok(led_back(&request, Some(fault))),
+    let pending = Pending::of(&request);
+    // The two halves of a sign-in are one attempt.
+    let state = pending.as_ref().map(|pending| LoginSecret::of(&pending.secret).state_hash());
+    let is_counted = state.is_some_and(|state| sign_ins.comes_back(&state, Instant::now()));
+    if !is_counted && let Err(wait) = sign_ins.admit(request.client) {
+        sign_ins.failed(&front, &request, Kind::TOO_MANY.code);
+        return Ok(held_back(wait));
+    }
+    let mut response = match signed_in(&front, &request, pending.as_ref()).await {
+        Ok((subject, issuer)) => begun(&front, &request, subject, &issuer).await?,
+        Err(fault) => {
+            sign_ins.failed(&front, &request, word(fault));
+            led_back(Some(fault))
+        }
+    };
+    if let Some(Pending { state, .. }) = &pending {
+        let gone = cookie(state, "", Duration::ZERO, request.is_secure);
+        response.headers_mut().append(header::SET_COOKIE, gone);
+    }
+    Ok(response)
+}
+
+/// The sign-in of this browser that a state belongs to.
+struct Pending {
+    /// The beginning of the state, which is in the name of the cookie.
+    state: String,
+    /// The name of the issuer.
+    name: String,
+    secret: String,
+}
+
+impl Pending {
+    /// The sign-in that the state in the query belongs to; `None`: this browser began no such sign-in, or
+    /// holds several cookies for it.
+    fn of(request: &Request) -> Option<Self> {
+        let sent = sent(request, "state")?;
+        let mut own = cookies(&request.headers)
+            .filter(|(state, _)| sent.get(..STATE_CHARACTERS) == Some(*state))
+            .map(|(_, value)| value);
+        let (name, secret) = own.next().filter(|value| value.len() <= 512)?.split_once('.')?;
+        Token::parse(SIGN_IN_PREFIX, secret).ok()?;
+        let is_of_state = own.next().is_none() && LoginSecret::of(secret).state() == sent;
+        is_of_state.then(|| Self {
+            state: sent[..STATE_CHARACTERS].to_owned(),
+            name: name.to_owned(),
+            secret: secret.to_owned(),
+        })
     }
 }
 
+/// The value of a field of the query that is there once.
+fn sent(request: &Request, field: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(request.query.as_bytes()).filter(|(name, _)| name == field);
+    pairs.next().map(|(_, value)| value.into_owned()).filter(|_| pairs.next().is_none())
+}
+
 /// The person who came back, and the name of the issuer. The state is used up, even if the sign-in fails.
-async fn signed_in(front: &Front, request: &Request) -> Result<(Subject, String), LoginFault> {
-    let kept = of_cookie(&request.headers).ok_or(LoginFault::Refused)?;
-    let (name, secret) = kept.split_once('.').ok_or(LoginFault::Refused)?;
+async fn signed_in(
+    front: &Front,
+    request: &Request,
+    pending: Option<&Pending>,
+) -> Result<(Subject, String), LoginFault> {
+    let Pending { name, secret, .. } = pending.ok_or(LoginFault::Refused)?;
     let secret = LoginSecret::of(secret);
-    let sent = |field: &str| {
-        let mut pairs =
-            url::form_urlencoded::parse(request.query.as_bytes()).filter(|(name, _)| name == field);
-        pairs.next().map(|(_, value)| value.into_owned()).filter(|_| pairs.next().is_none())
-    };
-    if sent("state").is_none_or(|state| state != secret.state()) {
-        return Err(LoginFault::Refused);
-    }
     let now = front.clock.now();
     let taken = front.administration.take_sign_in(&secret.state_hash(), name, now).await;
     if !taken.map_err(|_| LoginFault::Unavailable)? {
         return Err(LoginFault::Refused);
     }
     let issuer = request.recheck.issuers().named(name).ok_or(LoginFault::Refused)?;
-    let code = sent("code").ok_or(LoginFault::Refused)?;
-    Ok((issuer.signed_in(&code, &secret, now).await?, name.to_owned()))
+    let code = sent(request, "code").ok_or(LoginFault::Refused)?;
+    Ok((issuer.signed_in(&code, &secret, now).await?, name.clone()))
 }
 
-async fn begun(front: &Front, request: &Request, subject: Subject, issuer: String) -> Answer {
-    let Grant::Staff(roles) = subject.grant else { return Ok(led_back(request, Some(LoginFault::NoRole))) };
+async fn begun(front: &Front, request: &Request, subject: Subject, issuer: &str) -> Answer {
+    let Grant::Staff(roles) = subject.grant else { return Ok(led_back(Some(LoginFault::NoRole))) };
+    let issuer = request.recheck.issuers().named(issuer).ok_or_else(|| Problem::new(Kind::NO_PAGE))?;
     let secret = Token::generate(SESSION_PREFIX, front.random.as_ref());
     let now = front.clock.now();
-    let lasts = request.recheck.issuers().named(&issuer).map(Issuer::session_lasts).unwrap_or_default();
+    let lasts = issuer.session_lasts();
     let session = Session {
         hash: secret.hash(),
         token: None,
-        subject: Some(SessionSubject { id: subject.id.clone(), issuer, roles }),
+        subject: Some(SessionSubject { id: subject.id.clone(), issuer: issuer.session_origin(), roles }),
         // The session belongs to no token: this is the hash of its own secret.
         token_hash: secret.hash(),
         created_at: now,
         expires_at: now.after(lasts),
     };
     begin(front, request, &session, &subject.id, None).await?;
-    let mut response = led_back(request, None);
+    let mut response = led_back(None);
     let cookie = session::cookie(secret.text().expose(), lasts, request.is_secure);
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
 }
 
-/// Redirects to the dashboard, which shows the fault, and removes the cookie of the sign-in.
-fn led_back(request: &Request, fault: Option<LoginFault>) -> Response {
+/// Redirects to the dashboard, which has a sentence for the fault.
+fn led_back(fault: Option<LoginFault>) -> Response {
     let place = match fault {
-        None => "/dashboard/",
-        Some(LoginFault::Unavailable) => "/dashboard/?sign_in=unavailable",
-        Some(LoginFault::Refused) => "/dashboard/?sign_in=refused",
-        Some(LoginFault::NoRole) => "/dashboard/?sign_in=no_role",
+        None => "/dashboard/".to_owned(),
+        Some(fault) => format!("/dashboard/?sign_in={}", word(fault)),
     };
-    let mut response = led(HeaderValue::from_static(place));
-    let gone = cookie("", Duration::ZERO, request.is_secure);
-    response.headers_mut().append(header::SET_COOKIE, gone);
-    response
+    led(HeaderValue::from_str(&place).expect("the words are plain ASCII"))
+}
+
+/// The word for a fault, in the address of the dashboard and in the audit log.
+fn word(fault: LoginFault) -> &'static str {
+    match fault {
+        LoginFault::Unavailable => "unavailable",
+        LoginFault::Refused => "refused",
+        LoginFault::NoRole => "no_role",
+    }
+}
+
+/// Redirects a browser beyond the limit: a person reads this answer, so it is the page, not a problem body.
+fn held_back(wait: Duration) -> Response {
+    let seconds = wait.as_secs() + 1;
+    let place = format!("/dashboard/?sign_in=too_many&seconds={seconds}");
+    led(HeaderValue::from_str(&place).expect("a number is plain ASCII"))
 }
 
 fn led(place: HeaderValue) -> Response {
@@ -182,23 +254,21 @@ fn led(place: HeaderValue) -> Response {
     response
 }
 
-/// The cookie of a sign-in. It is sent with a redirect from another site, because the issuer sends the
-/// browser back.
-fn cookie(value: &str, lasts: Duration, is_secure: bool) -> HeaderValue {
+/// The cookie of a sign-in with this beginning of its state. It is sent with a redirect from another site,
+/// because the issuer sends the browser back.
+fn cookie(state: &str, value: &str, lasts: Duration, is_secure: bool) -> HeaderValue {
     let (secure, seconds) = (if is_secure { "; Secure" } else { "" }, lasts.as_secs());
-    let text =
-        format!("{COOKIE}={value}; Path={COOKIE_PATH}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    let text = format!(
+        "{COOKIE}{state}={value}; Path={COOKIE_PATH}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+    );
     HeaderValue::from_str(&text).expect("names of issuers and secrets are plain ASCII")
 }
 
-/// The value of a sign-in's cookie; `None` without one, with several, or with a malformed one.
-fn of_cookie(headers: &HeaderMap) -> Option<String> {
+/// The cookies of sign-ins in a request: the beginning of the state and the value of each.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut sent = lines
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='));
-    let first = sent.next().filter(|value| value.len() <= 512)?;
-    let (_, secret) = first.split_once('.')?;
-    Token::parse(SIGN_IN_PREFIX, secret).ok()?;
-    sent.next().is_none().then(|| first.to_owned())
+    let pairs = lines.flat_map(|line| line.split(';'));
+    let named = pairs.filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.split_once('='));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    named.filter(move |(state, _)| state.len() == STATE_CHARACTERS && state.bytes().all(is_plain))
 }

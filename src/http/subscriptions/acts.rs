@@ -96,10 +96,7 @@ body! {
     ))]
 async fn rotate_key(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_optional_body::<KeyRotation>(&request.body)?;
-    let overlap = fields.number("overlap_seconds").unwrap_or(OVERLAP_SECONDS);
-    if overlap > OVERLAP_SECONDS_MAX {
-        fields.refuse("overlap_seconds", format!("must lie between 0 and {OVERLAP_SECONDS_MAX}"));
-    }
+    let overlap = fields.number_within("overlap_seconds", 0..=OVERLAP_SECONDS_MAX).unwrap_or(OVERLAP_SECONDS);
     fields.finish()?;
     if named(&front, &request).await?.sink.address.kind() == SinkKind::Mail {
         return Err(

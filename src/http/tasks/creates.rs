@@ -252,10 +252,5 @@ pub(super) fn check_command(command: &str) -> Result<(), String> {
 
 /// Reads a number within bounds.
 pub(super) fn at_most(fields: &mut Fields, name: &str, least: u64, most: u64) -> Option<u64> {
-    let number = fields.number(name)?;
-    if !(least..=most).contains(&number) {
-        fields.refuse(name, format!("must be a whole number from {least} to {most}"));
-        return None;
-    }
-    Some(number)
+    fields.number_within(name, least..=most)
 }

@@ -161,8 +161,8 @@ async fn list_all(front: Arc<Front>, request: Request) -> Answer {
     let limit = query.limit()?;
     let now = front.clock.now();
     let filter = QueueFilter { app: None, query: filters::of_query(&query, &sets::QUEUES, now)? };
-    let after: Option<QueuePlace> = query.after(ALL_QUEUES)?;
-    let after = after.as_ref().map(|QueuePlace(app, command)| (app, command.as_str()));
+    let after: Option<PlaceOfApp> = query.after(ALL_QUEUES)?;
+    let after = after.as_ref().map(|PlaceOfApp(app, command)| (app, command.as_str()));
     let queues = front.tasks.queues(&filter, after, limit + 1).await;
     let queues = queues.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?;
     let (mut names, mut items) = (Names::of(&front), Vec::with_capacity(queues.len()));
@@ -179,10 +179,10 @@ async fn list_all(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &Page { items, next_cursor: last.map(place) }))
 }
 
-/// The position of a queue in the list of all apps.
-struct QueuePlace(AppId, String);
+/// The place of a queue or schedule among those of all apps: its app and its name.
+pub(super) struct PlaceOfApp(pub(super) AppId, pub(super) String);
 
-impl FromStr for QueuePlace {
+impl FromStr for PlaceOfApp {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {

@@ -6,17 +6,25 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use tidings_actors::{
-    model::schedule::{CRON_MAX, Calendar, CalendarFault},
-    ports::{COMMAND_MAX, PAYLOAD_DEFAULT, SCHEDULE_NAME_MAX, Schedule, ScheduleSettings},
+    model::{
+        filter::sets,
+        schedule::{CRON_MAX, Calendar, CalendarFault},
+    },
+    ports::{COMMAND_MAX, PAYLOAD_DEFAULT, SCHEDULE_NAME_MAX, Schedule, ScheduleFilter, ScheduleSettings},
     time::Timestamp,
 };
-use tidings_entity::kind::{MissedTicks, TickOverlap};
+use tidings_entity::{
+    id::TaskId,
+    kind::{MissedTicks, TickOverlap},
+};
+use ulid::Ulid;
 use utoipa::ToSchema;
 
 use super::{
     claims::nothing,
     creates::{ATTEMPTS_MAX, OF_DOTS, at_most, check_command, is_of_dots},
     may_use, owner,
+    queues::PlaceOfApp,
     shown::raw,
 };
 use crate::http::{
@@ -24,8 +32,10 @@ use crate::http::{
     bodies::{
         body::body,
         fields::Fields,
+        filters,
         moment::iso,
-        paging::{Page, Query, page},
+        names::Names,
+        paging::{Page, Query, cursor_at, page},
         problem::{Kind, Problem},
         raw::RawFields,
     },
@@ -38,10 +48,17 @@ use crate::http::{
 
 /// The name of the list in its cursors, followed by the app.
 const SCHEDULES: &str = "schedules";
+/// What the cursors of the list of all apps are made for.
+const ALL_SCHEDULES: &str = "admin schedules";
 /// How many of the next ticks one schedule shows.
 const TICKS_SHOWN: usize = 10;
 /// Most characters of the name of a zone.
 const ZONE_MAX: usize = 64;
+
+/// The routes of the staff in this file.
+pub(super) fn staff_routes() -> Vec<Route> {
+    vec![route::<__path_list_all, _, _>(Access::Staff(Permission::SchedulesRead), list_all)]
+}
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -117,6 +134,9 @@ struct ScheduleShown {
     /// Id of the task that the schedule created last.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_task: Option<String>,
+    /// When the schedule created that task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_task_at: Option<String>,
     /// Number of ticks without a task because no server ran.
     missed_ticks: u64,
     /// Number of ticks without a task because the previous task had not ended.
@@ -152,6 +172,7 @@ impl ScheduleShown {
             paused: schedule.is_paused,
             next: next.map(iso).collect(),
             last_task: schedule.last_task.as_ref().map(ToString::to_string),
+            last_task_at: schedule.last_task.as_ref().and_then(made_at).map(iso),
             missed_ticks: schedule.missed_ticks,
             skipped_ticks: schedule.skipped_ticks,
             error: schedule.error.clone(),
@@ -166,19 +187,65 @@ impl ScheduleShown {
     params(
         ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Filter, see docs/filters.md."),
     ),
     responses((status = 200, body = Page<ScheduleShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?.id.clone();
     may_use(&request, None)?;
-    let query = Query::of(&request.query, &["limit", "cursor"])?;
-    let (limit, list) = (query.limit()?, format!("{SCHEDULES} {app}"));
+    let query = Query::of(&request.query, &["limit", "cursor", "q"])?;
+    let (limit, list, now) = (query.limit()?, format!("{SCHEDULES} {app}"), front.clock.now());
     let after: Option<String> = query.after(&list)?;
-    let schedules = front.tasks.schedules(&app, after.as_deref(), limit + 1).await;
+    let filter =
+        ScheduleFilter { app: Some(app.clone()), query: filters::of_query(&query, &sets::SCHEDULES, now)? };
+    let after = after.as_deref().map(|name| (&app, name));
+    let schedules = front.tasks.schedules(&filter, after, limit + 1).await;
     let schedules = schedules.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
-    let now = front.clock.now();
     let shown = |schedule: &_| ScheduleShown::of(schedule, 1, now);
     Ok(json(StatusCode::OK, &page(schedules, limit, &list, |schedule| schedule.name.clone(), shown)))
+}
+
+/// A schedule, with its app.
+#[derive(Serialize, ToSchema)]
+struct ScheduleOfApp {
+    /// Id of the app.
+    app_id: String,
+    /// Name of the app.
+    app_name: String,
+    #[serde(flatten)]
+    schedule: ScheduleShown,
+}
+
+/// Lists the schedules of all apps, in the order of apps and names.
+#[utoipa::path(get, path = "/api/admin/schedules", tag = "admin",
+    params(
+        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
+        ("q" = Option<String>, Query, description = "Filter, see docs/filters.md."),
+    ),
+    responses((status = 200, body = Page<ScheduleOfApp>)))]
+async fn list_all(front: Arc<Front>, request: Request) -> Answer {
+    may_use(&request, None)?;
+    let query = Query::of(&request.query, &["limit", "cursor", "q"])?;
+    let (limit, now) = (query.limit()?, front.clock.now());
+    let filter = ScheduleFilter { app: None, query: filters::of_query(&query, &sets::SCHEDULES, now)? };
+    let after: Option<PlaceOfApp> = query.after(ALL_SCHEDULES)?;
+    let after = after.as_ref().map(|PlaceOfApp(app, name)| (app, name.as_str()));
+    let schedules = front.tasks.schedules(&filter, after, limit + 1).await;
+    let schedules = schedules.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    let (mut names, mut items) = (Names::of(&front), Vec::with_capacity(schedules.len()));
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    for schedule in schedules.iter().take(shown) {
+        items.push(ScheduleOfApp {
+            app_id: schedule.app.to_string(),
+            app_name: names.app(&schedule.app).await?.name,
+            schedule: ScheduleShown::of(schedule, 1, now),
+        });
+    }
+    let last = schedules.get(shown).and_then(|_more| schedules.get(shown - 1));
+    let place =
+        |schedule: &Schedule| cursor_at(ALL_SCHEDULES, &format!("{} {}", schedule.app, schedule.name));
+    Ok(json(StatusCode::OK, &Page { items, next_cursor: last.map(place) }))
 }
 
 /// Shows one schedule with its next ten ticks.
@@ -301,6 +368,12 @@ async fn paused(front: &Front, request: &Request, is_paused: bool) -> Answer {
     let schedule = front.tasks.pause_schedule(&schedule.app, &schedule.name, is_paused).await;
     let schedule = schedule.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
     Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
+}
+
+/// The moment of the id of a task.
+fn made_at(task: &TaskId) -> Option<Timestamp> {
+    let id: Ulid = task.as_str().trim_start_matches(TaskId::PREFIX).parse().ok()?;
+    i64::try_from(id.timestamp_ms()).ok().map(Timestamp)
 }
 
 /// The name in the path.

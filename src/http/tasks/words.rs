@@ -395,7 +395,7 @@ fn read_completion(front: &Front, request: &Request, body: &[u8]) -> Result<(Cla
     fields.is_kept_raw("then");
     let token = finished(fields, token)?;
     let then = match then {
-        Some(list) if list.get() != "[]" => read_list(front, request, "then", Some(list))?,
+        Some(list) if !["[]", "null"].contains(&list.get()) => read_list(front, request, "then", Some(list))?,
         _ => Vec::new(),
     };
     Ok((token, Said { step: TaskMove::Complete, body: result, then }))

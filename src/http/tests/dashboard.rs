@@ -54,3 +54,26 @@ async fn a_file_that_the_browser_has_is_not_sent_again() {
         assert_eq!(nothing.status, 404, "{path}");
     }
 }
+
+/// The words of the page for an action of the audit log stand in a list of its own names.
+#[test]
+fn the_audit_page_has_words_for_every_action() {
+    let words = include_str!("../../dashboard/parts/audit-words.js");
+    let mut lacking = Vec::new();
+    for route in crate::http::table() {
+        if route.method == http::Method::GET || route.unaudited || route.access.is_of_hooks() {
+            continue;
+        }
+        let own = route.template.replace("/api/admin/apps/{app_id}/", "/api/");
+        let of_app = own.replacen("/api/", "/api/app/", 1);
+        let names = [&route.template, &own, &of_app]
+            .map(|template| crate::http::document::operation_id(&route.method, template));
+        if !names.iter().any(|name| words.contains(&format!("  {name}: \""))) {
+            lacking.push(names[0].clone());
+        }
+    }
+    assert!(lacking.is_empty(), "{lacking:?}");
+    for action in ["server.start", "sign_in.refused", "sign_in.failed"] {
+        assert!(words.contains(&format!("\"{action}\": ")), "{action}");
+    }
+}

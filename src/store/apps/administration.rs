@@ -93,6 +93,11 @@ impl Administration for SqlStore {
         transact!(self, |transaction| sessions::end_all_of(transaction, &subject).await)
     }
 
+    async fn end_sessions_of_others(&self, origins: &[String]) -> Result<u64, StoreError> {
+        let origins = origins.to_vec();
+        transact!(self, |transaction| sessions::end_all_but(transaction, &origins).await)
+    }
+
     async fn begin_sign_in(&self, sign_in: &SignIn, now: Timestamp) -> Result<(), StoreError> {
         let sign_in = sign_in.clone();
         transact!(self, |transaction| sign_ins::begin(transaction, &sign_in, now).await)

@@ -132,3 +132,14 @@ pub(super) async fn end_all_of(transaction: &DatabaseTransaction, subject: &str)
     let text = "delete from session where subject = $1";
     rows::execute(transaction, "session", text, vec![subject.into()]).await
 }
+
+/// Ends the sessions that began at issuers other than these.
+pub(super) async fn end_all_but(
+    transaction: &DatabaseTransaction,
+    origins: &[String],
+) -> Result<u64, StoreError> {
+    let kept: String = (1..=origins.len()).map(|place| format!(" and issuer <> ${place}")).collect();
+    let text = format!("delete from session where subject is not null{kept}");
+    let values = origins.iter().map(|origin| origin.as_str().into()).collect();
+    rows::execute(transaction, "session", &text, values).await
+}

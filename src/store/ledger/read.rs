@@ -133,9 +133,11 @@ impl Search {
         limit: u64,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
         let limit = self.bind(signed(limit));
+        // Outer joins, although each entry has its ledger and its app: so entries come first, in the order of
+        // their index, and no more of them are read than the list has.
         let text = format!(
-            "select {}, l.name as ledger_name from entry e join ledger l on l.app_id = e.app_id
-             join app a on a.id = e.app_id left join watch w on w.id = e.watch_id
+            "select {}, l.name as ledger_name from entry e left join ledger l on l.app_id = e.app_id
+             left join app a on a.id = e.app_id left join watch w on w.id = e.watch_id
              where {} order by {order} limit {limit}",
             columns::<entry::Entity>("e"),
             self.conditions.join(" and ")

@@ -5,8 +5,8 @@ use tidings_actors::{
     model::task::TaskMove,
     ports::{
         Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, Queue, QueueFilter, QueueSettings,
-        QueueWork, Schedule, ScheduleSettings, ScheduleStore, StoreError, Task, TaskBodies, TaskFilter,
-        TaskNews, TaskStore, TaskWord, Woken, WordRefusal, Worded, WorkWords,
+        QueueWork, Schedule, ScheduleFilter, ScheduleSettings, ScheduleStore, StoreError, Task, TaskBodies,
+        TaskFilter, TaskNews, TaskStore, TaskWord, Woken, WordRefusal, Worded, WorkWords,
     },
     time::Timestamp,
 };
@@ -170,11 +170,11 @@ impl TaskStore for SqlStore {
 impl ScheduleStore for SqlStore {
     async fn schedules(
         &self,
-        app: &AppId,
-        after: Option<&str>,
+        filter: &ScheduleFilter,
+        after: Option<(&AppId, &str)>,
         limit: u64,
     ) -> Result<Vec<Schedule>, StoreError> {
-        tasks::schedules(&self.readers, app, after, limit).await
+        tasks::schedules(&self.readers, filter, after, limit).await
     }
 
     async fn schedule(&self, app: &AppId, name: &str) -> Result<Schedule, StoreError> {

@@ -3,26 +3,64 @@
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     model::schedule::{Calendar, begins_anew},
-    ports::{SCHEDULES_MAX, Schedule, ScheduleSettings, StoreError},
+    ports::{SCHEDULES_MAX, Schedule, ScheduleFilter, ScheduleSettings, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{id::AppId, schedule};
 
 use crate::{
     error::undecodable,
-    rows::{self, signed, unsigned},
+    rows::{
+        self,
+        filter::{self, Column},
+        signed, unsigned,
+    },
 };
 
-/// The schedules of an app by their names, after `after`.
+/// The columns of the filter's fields in a statement over `s`, the row of the schedule.
+fn column(field: &str) -> Option<Column> {
+    let word = |word: &'static str, condition: &'static str| (word, condition.into());
+    Some(match field {
+        "app" => Column::texts(&["s.app_id", "(select a.name from app a where a.id = s.app_id)"]),
+        "name" => Column::texts(&["s.name"]),
+        "command" => Column::texts(&["s.command"]),
+        "cron" => Column::texts(&["s.cron"]),
+        "zone" => Column::texts(&["s.zone"]),
+        "error" => Column::texts(&["s.error"]),
+        "state" => Column::Words(vec![
+            word("active", "(not s.is_paused and s.error is null)"),
+            word("paused", "s.is_paused"),
+            word("failing", "(not s.is_paused and s.error is not null)"),
+        ]),
+        _ => return None,
+    })
+}
+
+/// Schedules by their apps and names, after the one of `after`.
 pub(crate) async fn schedules(
     connection: &impl ConnectionTrait,
-    app: &AppId,
-    after: Option<&str>,
+    filter: &ScheduleFilter,
+    after: Option<(&AppId, &str)>,
     limit: u64,
 ) -> Result<Vec<Schedule>, StoreError> {
-    let text = "select * from schedule where app_id = $1 and name > $2 order by name limit $3";
-    let values = vec![app.clone().into(), after.unwrap_or_default().into(), signed(limit).into()];
-    let found: Vec<schedule::Model> = rows::all(connection, "schedule", text, values).await?;
+    let mut values: Vec<Value> = vec![signed(limit).into()];
+    let mut text = "select s.* from schedule s where 1 = 1".to_owned();
+    let mut bind = |value: &str| {
+        values.push(value.into());
+        values.len()
+    };
+    if let Some(app) = &filter.app {
+        text.push_str(&format!(" and s.app_id = ${}", bind(app.as_str())));
+    }
+    if let Some((app, name)) = after {
+        text.push_str(&format!(" and (s.app_id, s.name) > (${}, ${})", bind(app.as_str()), bind(name)));
+    }
+    if let Some(query) = &filter.query {
+        let meant = filter::condition(connection.get_database_backend(), query, column, &mut values);
+        text.push_str(&format!(" and ({meant})"));
+    }
+    text.push_str(" order by s.app_id, s.name limit $1");
+    let found: Vec<schedule::Model> = rows::all(connection, "schedule", &text, values).await?;
     Ok(found.into_iter().map(shown).filter_map(rows::readable_or_logged).collect())
 }
 

@@ -3,10 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use tidings_actors::{
-    model::task::{ClaimProof, TaskMove},
+    model::{
+        filter::{Filter, sets},
+        task::{ClaimProof, TaskMove},
+    },
     ports::{
-        AppStore, Claim, ClaimRequest, ClaimStore, LedgerFilter, Ledgers, ScheduleSettings, ScheduleStore,
-        Task, TaskFilter, TaskStore, TaskWord, Woken,
+        AppStore, Claim, ClaimRequest, ClaimStore, LedgerFilter, Ledgers, Schedule, ScheduleFilter,
+        ScheduleSettings, ScheduleStore, Task, TaskFilter, TaskStore, TaskWord, Woken,
     },
     testing::ManualClock,
     time::Timestamp,
@@ -253,19 +256,55 @@ async fn an_app_has_its_own_schedules_up_to_a_bound_and_leaves_none(home: Home) 
     store.tamper(many).await;
     store.set_schedule(&app(), "more", &every(10)).await.expect_err("one too many");
     store.set_schedule(&app(), "n7", &every(5)).await.expect("one that is there");
-    let names: Vec<String> = store
-        .schedules(&app(), Some("n9"), 3)
-        .await
-        .expect("listed")
-        .into_iter()
-        .map(|schedule| schedule.name)
-        .collect();
-    assert_eq!(names, ["n90", "n900", "n901"]);
+    let own = ScheduleFilter { app: Some(app()), query: None };
+    let listed = store.schedules(&own, Some((&app(), "n9")), 3).await.expect("listed");
+    assert_eq!(names(listed), ["n90", "n900", "n901"]);
     store.erase_app(&app()).await.expect("erased");
     assert_eq!(number(&raw, "select count(*) from schedule").await, 0);
 }
 
+fn names(schedules: Vec<Schedule>) -> Vec<String> {
+    schedules.into_iter().map(|schedule| schedule.name).collect()
+}
+
+async fn a_list_has_what_its_filter_means_of_one_app_or_of_all(home: Home) {
+    let (store, _clock) = open(&home).await;
+    store.create_app(&new_app(2)).await.expect("an app");
+    let other = new_app(2).id;
+    set(&store, &every(10)).await;
+    let weekly = ScheduleSettings { zone: "Europe/Rome".into(), command: "mail.digest".into(), ..every(30) };
+    store.set_schedule(&other, "weekly", &weekly).await.expect("set");
+    store.set_schedule(&other, "nightly", &every(5)).await.expect("set");
+    store.pause_schedule(&other, "nightly", true).await.expect("paused");
+    store.tamper("update schedule set error = 'the queue is full' where name = 'weekly'").await;
+    let means = async |app: Option<AppId>, text: &str| {
+        let query = Filter::parse(text, &sets::SCHEDULES, START).expect("a filter");
+        names(store.schedules(&ScheduleFilter { app, query: Some(query) }, None, 10).await.expect("listed"))
+    };
+    let all = store.schedules(&ScheduleFilter::default(), None, 10).await.expect("listed");
+    assert_eq!(names(all.clone()), ["nightly", "nightly", "weekly"], "by apps, then by names");
+    let after = store.schedules(&ScheduleFilter::default(), Some((&other, "nightly")), 10).await;
+    assert_eq!(names(after.expect("listed")), ["weekly"]);
+    for (text, expected) in [
+        ("state:paused", vec!["nightly"]),
+        ("state:failing", vec!["weekly"]),
+        ("state:active", vec!["nightly"]),
+        ("command:mail.digest", vec!["weekly"]),
+        ("zone:~rome", vec!["weekly"]),
+        ("error:~full", vec!["weekly"]),
+        ("cron:~*/10", vec!["nightly"]),
+        ("name:nightly", vec!["nightly", "nightly"]),
+        ("digest", vec!["weekly"]),
+        ("NOT name:nightly", vec!["weekly"]),
+    ] {
+        assert_eq!(means(None, text).await, expected, "{text}");
+    }
+    assert_eq!(means(Some(app()), "state:paused").await, Vec::<String>::new(), "another app's is not shown");
+    assert_eq!(means(None, &format!("app:{other} state:paused")).await, ["nightly"]);
+}
+
 on_both! {
+    a_list_has_what_its_filter_means_of_one_app_or_of_all
     a_tick_has_its_task_once_over_restarts_and_replicas
     a_clock_that_moves_creates_no_task_twice
     a_tick_waits_for_the_end_of_the_task_before_or_is_skipped

@@ -5,7 +5,7 @@ use std::{fmt::Write, sync::LazyLock};
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
-    ports::{Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble, StoreError},
+    ports::{APPS_LATE_MAX, AppLate, Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -45,6 +45,13 @@ struct Late {
     watches: i64,
     lag_sum: i64,
     lag_max: i64,
+}
+
+#[derive(FromQueryResult)]
+struct LateApp {
+    app_id: AppId,
+    since: i64,
+    behind: i64,
 }
 
 #[derive(FromQueryResult)]
@@ -122,7 +129,23 @@ pub(crate) async fn backlog(
             unsigned("source", sources)?;
     }
     backlog.tasks = tasks::depths(connection).await?;
+    backlog.apps_late = apps_late(connection, now).await?;
     Ok(backlog)
+}
+
+/// The apps that are behind for longest.
+async fn apps_late(connection: &impl ConnectionTrait, now: Timestamp) -> Result<Vec<AppLate>, StoreError> {
+    let text = format!(
+        "select w.app_id, min(c.behind_since) as since, count(*) as behind {} group by w.app_id
+         order by since, w.app_id limit {APPS_LATE_MAX}",
+        *BEHIND
+    );
+    let late: Vec<LateApp> = rows::all(connection, "cursor", &text, vec![]).await?;
+    let shown = |LateApp { app_id, since, behind }| {
+        let lag_ms = u64::try_from(now.since(Timestamp(since)).as_millis()).unwrap_or(u64::MAX);
+        Ok(AppLate { app: app_id, lag_ms, behind: unsigned("cursor", behind)? })
+    };
+    late.into_iter().map(shown).collect()
 }
 
 /// The branches that are behind for longest.

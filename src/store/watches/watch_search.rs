@@ -46,7 +46,8 @@ pub(crate) fn meaning(condition: WatchCondition) -> String {
             )
         }
         WatchCondition::Blocked => {
-            "exists (select 1 from cursor c where c.watch_id = w.id and c.state = 'blocked')".to_owned()
+            // A set, for the same reason.
+            "w.id in (select c.watch_id from cursor c where c.state = 'blocked')".to_owned()
         }
         WatchCondition::Paused => "w.state = 'paused'".to_owned(),
         WatchCondition::Failing => format!(

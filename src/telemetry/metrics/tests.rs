@@ -38,6 +38,7 @@ fn survey() -> Survey {
             apps_behind: 2,
             sources_failing: BTreeMap::from([(ScanTrouble::Credential, 3)]),
             tasks: BTreeMap::from([(TaskState::Ready, 5)]),
+            apps_late: Vec::new(),
         },
         storage: Storage { mirrors: 1, mirror_bytes: 2, free_bytes: 3, fetches_stopped: None },
         hosts: HostsSurvey { waiting: 1, ..HostsSurvey::default() },
@@ -52,7 +53,7 @@ fn survey() -> Survey {
 
 /// Everything is measured once.
 fn exercised() -> Metrics {
-    let metrics = metrics();
+    let (metrics, app) = (metrics(), "app_00000000000000000000000001".parse().expect("an id"));
     metrics.polled("ok", Duration::from_millis(2));
     metrics.fetched(Fetched::Commits, Ok(FetchReport { bytes: 5, objects: 6 }), Duration::from_millis(2));
     metrics.fetched(Fetched::Contents, Err("timeout"), Duration::from_millis(2));
@@ -61,9 +62,9 @@ fn exercised() -> Metrics {
     metrics.status_told("taken");
     metrics.called_back("refused");
     metrics.work_told("left_out");
-    metrics.attempted(AttemptKind::Change, &outcome(Ok(200)));
-    metrics.attempted(AttemptKind::Notice, &outcome(Err(SendFailure::Timeout)));
-    metrics.settled(12, &[ParkReason::ALL[0], ParkReason::ALL[0]]);
+    metrics.attempted(&app, AttemptKind::Change, &outcome(Ok(200)));
+    metrics.attempted(&app, AttemptKind::Notice, &outcome(Err(SendFailure::Timeout)));
+    metrics.settled(&app, 12, &[ParkReason::ALL[0], ParkReason::ALL[0]]);
     metrics.committed(true, 3, Duration::from_millis(1));
     metrics.tasks_moved(&TaskTally {
         created: 4,

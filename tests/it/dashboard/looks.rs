@@ -10,7 +10,7 @@ const WIDTHS: [u32; 4] = [360, 768, 1280, 2560];
 /// The axe-core library, for tests only.
 const AXE: &str = include_str!("../vendor/axe.min.js");
 /// Pages of which the guide shows pictures.
-const PICTURED: [&str; 10] = [
+const PICTURED: [&str; 14] = [
     "overview",
     "app",
     "watch",
@@ -20,6 +20,10 @@ const PICTURED: [&str; 10] = [
     "delivery",
     "start-repository",
     "ledger-of-all",
+    "queues",
+    "schedules",
+    "schedule",
+    "audit",
     "tree",
 ];
 

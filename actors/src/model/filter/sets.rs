@@ -196,6 +196,25 @@ pub static QUEUES: FieldSet = FieldSet {
     searched: &["command"],
 };
 
+/// What lists of schedules may be filtered by.
+pub static SCHEDULES: FieldSet = FieldSet {
+    list: "schedules",
+    fields: &[
+        APP,
+        field("name", FieldKind::Name, "the name of the schedule"),
+        field("command", FieldKind::Name, "the command of its tasks"),
+        field(
+            "state",
+            FieldKind::Word(&["active", "paused", "failing"]),
+            "whether it has ticks; failing: the last try to create its task failed",
+        ),
+        field("cron", FieldKind::Text, "the cron line"),
+        field("zone", FieldKind::Text, "the time zone of the line"),
+        field("error", FieldKind::Text, "why the last try to create its task failed"),
+    ],
+    searched: &["name", "command", "zone"],
+};
+
 /// What lists of watches may be filtered by; on the wire a watch is a repository.
 pub static REPOSITORIES: FieldSet = FieldSet {
     list: "repositories",
@@ -287,5 +306,5 @@ pub static SUBSCRIPTIONS: FieldSet = FieldSet {
 };
 
 /// Every list that takes a filter.
-pub static ALL: [&FieldSet; 8] =
-    [&DELIVERIES, &LETTERS, &TASKS, &QUEUES, &REPOSITORIES, &APPS, &LEDGER, &SUBSCRIPTIONS];
+pub static ALL: [&FieldSet; 9] =
+    [&DELIVERIES, &LETTERS, &TASKS, &QUEUES, &SCHEDULES, &REPOSITORIES, &APPS, &LEDGER, &SUBSCRIPTIONS];

@@ -10,7 +10,7 @@ use tidings_entity::{
 use super::rows::{CursorRow, State};
 use crate::{
     model::sink::SinkAddress,
-    ports::{Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble},
+    ports::{APPS_LATE_MAX, AppLate, Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble},
     time::Timestamp,
 };
 
@@ -21,7 +21,7 @@ impl State {
             let since = oldest.entry(laggard.watch).or_insert(laggard.since);
             *since = (*since).min(laggard.since);
         }
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog { apps_late: self.apps_late(now), ..Backlog::default() };
         for since in oldest.into_values() {
             let lag = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
             let bound = LAG_BOUNDS.iter().position(|bound| lag <= bound * 1_000).unwrap_or(LAG_BOUNDS.len());
@@ -52,6 +52,21 @@ impl State {
             *backlog.letters.entry(letter.shown.reason).or_default() += 1;
         }
         backlog
+    }
+
+    fn apps_late(&self, now: Timestamp) -> Vec<AppLate> {
+        let mut late: Vec<AppLate> = Vec::new();
+        // The longest lag comes first, so the first branch of an app has that of the app.
+        for laggard in self.laggards() {
+            if let Some(known) = late.iter_mut().find(|known| known.app == laggard.app) {
+                known.behind += 1;
+                continue;
+            }
+            let lag_ms = u64::try_from(now.since(laggard.since).as_millis()).unwrap_or(u64::MAX);
+            late.push(AppLate { app: laggard.app, lag_ms, behind: 1 });
+        }
+        late.truncate(APPS_LATE_MAX);
+        late
     }
 
     pub(super) fn laggards(&self) -> Vec<Laggard> {

@@ -11,8 +11,8 @@ use super::world::{MAIN, World, commit, listing};
 use crate::{
     model::sink::SinkAddress,
     ports::{
-        AppPatch, Backlog, BlobFacts, BreakerRow, LAG_BOUNDS, LATE, RoundFilter, ScanTrouble, Store, Totals,
-        WatchPatch,
+        AppLate, AppPatch, Backlog, BlobFacts, BreakerRow, LAG_BOUNDS, LATE, RoundFilter, ScanTrouble, Store,
+        Totals, WatchPatch,
     },
     time::Timestamp,
 };
@@ -222,6 +222,8 @@ pub async fn lag_is_told_of_what_is_served_and_behind(store: &dyn Store) {
     let mut wanted = [0; LAG_BOUNDS.len() + 1];
     wanted[place] = 1;
     assert_eq!((behind.behind, behind.lag_sum_ms, behind.lag_max_ms), (wanted, 16_000, 16_000));
+    assert!(at_rest.apps_late.is_empty());
+    assert_eq!(behind.apps_late, [AppLate { app: app.clone(), lag_ms: 16_000, behind: 1 }]);
     // Exactly at a bound it lies within, and beyond all bounds it is counted as well.
     let day = Timestamp(MOVED.0 + 60_000);
     assert_eq!(store.backlog(day).await.expect("a backlog").behind[place], 1);

@@ -4,7 +4,7 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 /// Tables whose rows are copied; each comes after those that it references.
-pub(crate) const COPIED: [&str; 37] = [
+pub(crate) const COPIED: [&str; 38] = [
     "repository",
     "app",
     "app_key",
