@@ -281,7 +281,11 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Result<(), Failure> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let parsed = Cli::command().try_get_matches_from(&arguments).and_then(|mut matches| {
+    // A variable that is set and empty is not set, as for every other setting.
+    let is_empty = std::env::var_os("TIDINGS_CONFIG").is_some_and(|path| path.is_empty());
+    let command = Cli::command();
+    let command = if is_empty { command.mut_arg("config", |config| config.env(None)) } else { command };
+    let parsed = command.try_get_matches_from(&arguments).and_then(|mut matches| {
         let needless = needless::option(&matches);
         Cli::from_arg_matches_mut(&mut matches).map(|cli| (cli, needless))
     });

@@ -6,6 +6,7 @@ mod resync;
 use clap::{Subcommand, ValueEnum};
 use http::Method;
 use serde_json::{Value, json};
+use tidings_actors::model::words::counted;
 use tidings_entity::id::{RepositoryId, SinkId};
 
 use super::{
@@ -234,7 +235,8 @@ pub(super) async fn run(verb: AdminVerb, context: &Context) -> Result<(), Failur
         AdminVerb::Scan { server, repository } => {
             let path = ["api", "admin", "repositories", repository.as_str(), "scan"];
             let done = context.client(&server)?.call(Method::POST, &path, None).await?;
-            let line = format!("{repository} is polled soon, with {} sources", shown(&done["sources"]));
+            let sources = counted(done["sources"].as_u64().unwrap_or(0), "source");
+            let line = format!("{repository} is polled soon, with {sources}");
             context.output.print(&done, &[line])
         }
         AdminVerb::Resync(arguments) => resync::run(arguments, context).await,

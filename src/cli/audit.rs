@@ -165,29 +165,27 @@ fn tell(context: &Context, verdict: &Value) -> Result<(), Failure> {
         .flatten()
         .filter_map(|fault| fault.as_str().map(str::to_owned))
         .collect();
-    if verdict["intact"] != true {
+    if verdict["intact"] == false {
         if context.output.json {
             context.output.print(verdict, &[])?;
         }
         return Err(Failure::new(Code::Data, format!("the log is not whole\n{}", faults.join("\n"))));
     }
     let head = verdict["head"].as_str().unwrap_or("-");
-    let mut lines = vec![format!(
-        "{}, whole; keep its head elsewhere: {head}",
-        counted(verdict["rows"].as_u64().unwrap_or(0), "row")
-    )];
-    lines.push(match verdict["keyed_from"].as_i64() {
-        Some(first) => format!("rows from {first} on are keyed: nobody without the keyring can forge them"),
-        None => "none was written with a key: who writes to the database may have written all of it".into(),
-    });
+    let rows = counted(verdict["rows"].as_u64().unwrap_or(0), "row");
     if let Some(unchecked @ 1..) = verdict["unchecked"].as_u64() {
         let said = format!(
-            "only the order of {} was checked, not the contents: name the keyring with --keyring",
+            "{rows} in order; the contents of {} were not checked, so any of them may be forged: name the \
+             keyring with --keyring; head: {head}",
             counted(unchecked, "row")
         );
-        lines.push(said);
+        return context.output.print(verdict, &[said]);
     }
-    context.output.print(verdict, &lines)
+    let keyed = match verdict["keyed_from"].as_i64() {
+        Some(first) => format!("rows from {first} on are keyed: nobody without the keyring can forge them"),
+        None => "none was written with a key: who writes to the database may have written all of it".into(),
+    };
+    context.output.print(verdict, &[format!("{rows}, whole; keep its head elsewhere: {head}"), keyed])
 }
 
 fn of_file(path: &Path, head: Option<&str>, keys: Option<AuditKeys>) -> Result<Value, Failure> {
@@ -211,7 +209,8 @@ fn of_file(path: &Path, head: Option<&str>, keys: Option<AuditKeys>) -> Result<V
     let verdict = chain.end();
     let faults: Vec<String> = verdict.faults.iter().map(ToString::to_string).collect();
     Ok(json!({
-        "intact": faults.is_empty(),
+        // Without the keys the contents of keyed rows are unknown: null is neither whole nor damaged.
+        "intact": (!faults.is_empty() || verdict.unchecked == 0).then_some(faults.is_empty()),
         "rows": verdict.rows,
         "head": verdict.last.map(|(id, hash)| format!("{id}:{hash}")),
         "keyed_from": verdict.keyed_from,

@@ -19,9 +19,9 @@ pub(super) enum MigrateVerb {
     Up,
     /// Revert the last migrations: their tables are deleted with all data in them
     Down {
-        /// Number of migrations to revert
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        steps: u32,
+        /// Number of migrations to revert [default: 1; with --everything-of all]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        steps: Option<u32>,
         /// Confirm that tables and their data are deleted
         #[arg(long)]
         yes: bool,
@@ -64,7 +64,14 @@ pub(super) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
             let taken =
                 schema::status(&url).await.map_err(failed)?.iter().filter(|step| step.applied).count();
             let name = database_copy::name_of(&url).map_err(failed)?;
-            if taken > 0 && steps as usize >= taken && everything_of.as_ref() != Some(&name) {
+            if let Some(other) = everything_of.as_ref().filter(|given| **given != name) {
+                let text =
+                    format!("--everything-of names {other}, and the database is {name}; nothing is reverted");
+                return Err(Failure::new(Code::Usage, text));
+            }
+            let all = u32::try_from(taken).unwrap_or(u32::MAX).max(1);
+            let steps = steps.unwrap_or(if everything_of.is_some() { all } else { 1 });
+            if taken > 0 && steps as usize >= taken && everything_of.is_none() {
                 let text = format!(
                     "this takes back all steps and deletes everything in the database; add --everything-of \
                      {name}"

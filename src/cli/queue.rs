@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidings_actors::model::words::counted;
 use tidings_entity::kind::RetryPolicy;
 
@@ -108,7 +108,9 @@ pub(super) async fn run(verb: QueueVerb, context: &Context) -> Result<(), Failur
         QueueVerb::Show(one) => one_queue(&one, Method::GET, None, None, context).await,
         QueueVerb::Set(arguments) => {
             let body = settings(&arguments);
-            one_queue(&arguments.one, Method::PUT, None, Some(body), context).await
+            let known = known(&arguments.one, context).await?;
+            let body = known.into_iter().chain(body).collect();
+            one_queue(&arguments.one, Method::PUT, None, Some(Value::Object(body)), context).await
         }
         QueueVerb::Pause(one) => one_queue(&one, Method::POST, Some("pause"), None, context).await,
         QueueVerb::Resume(one) => one_queue(&one, Method::POST, Some("resume"), None, context).await,
@@ -174,8 +176,17 @@ async fn one_queue(
     context.output.print(&queue, &fields(&queue))
 }
 
-fn settings(arguments: &SetArgs) -> Value {
-    let mut body = json!({
+/// The settings of a queue, none where there is no such queue: what is not named keeps its value.
+async fn known(one: &OneArgs, context: &Context) -> Result<Map<String, Value>, Failure> {
+    match context.client(&one.server)?.call(Method::GET, &[PATH[0], PATH[1], &one.command], None).await {
+        Ok(mut queue) => Ok(queue["settings"].as_object_mut().map(std::mem::take).unwrap_or_default()),
+        Err(failure) if failure.code == Code::Data => Ok(Map::new()),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn settings(arguments: &SetArgs) -> Map<String, Value> {
+    let body = json!({
         "max_claimed": arguments.max_claimed,
         "rate": arguments.rate,
         "max_attempts": arguments.max_attempts,
@@ -188,8 +199,7 @@ fn settings(arguments: &SetArgs) -> Value {
         "dead_retention_seconds": arguments.dead_retention,
         "payload_bytes": arguments.payload_bytes,
     });
-    if let Some(fields) = body.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
+    let Value::Object(mut body) = body else { unreachable!("it is an object") };
+    body.retain(|_, value| !value.is_null());
     body
 }

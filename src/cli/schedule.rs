@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings_entity::kind::{MissedTicks, TickOverlap};
 
 use super::{
-    Context, Failure,
+    Code, Context, Failure,
     client::ServerArgs,
     output::{fields, shown, table},
     query::QueryArgs,
@@ -77,6 +77,9 @@ pub(super) struct AddArgs {
     /// What to do at a tick while the task of the previous tick has not ended
     #[arg(long, default_value = "allow", value_parser = overlap())]
     overlap: TickOverlap,
+    /// Replace the schedule of this name, if there is one
+    #[arg(long)]
+    replace: bool,
 }
 
 fn missed() -> impl TypedValueParser<Value = MissedTicks> {
@@ -134,9 +137,30 @@ fn row(schedule: &Value) -> Value {
 }
 
 async fn add(arguments: AddArgs, context: &Context) -> Result<(), Failure> {
-    let AddArgs { one, cron, zone, command, payload, priority, max_attempts, webhook, missed, overlap } =
-        arguments;
+    let AddArgs {
+        one,
+        cron,
+        zone,
+        command,
+        payload,
+        priority,
+        max_attempts,
+        webhook,
+        missed,
+        overlap,
+        replace,
+    } = arguments;
     let client = context.client(&one.server)?;
+    if !replace {
+        match client.call(Method::GET, &[PATH[0], PATH[1], &one.name], None).await {
+            Ok(_) => {
+                let text = format!("there is a schedule {}: add --replace to replace it", one.name);
+                return Err(Failure::new(Code::Data, text));
+            }
+            Err(failure) if failure.code == Code::Data => {}
+            Err(failure) => return Err(failure),
+        }
+    }
     let payload = json_of("--payload", payload)?;
     let mut rest = json!({
         "cron": cron, "zone": zone, "command": command, "priority": priority,

@@ -137,7 +137,7 @@ pub(super) struct ListArgs {
     #[arg(long, value_parser = words::word::<TaskState>(TaskState::ALL.iter().map(|word| word.as_str())))]
     state: Option<TaskState>,
     /// Only tasks that match this filter, such as 'state:dead since:-2h'; docs/filters.md describes filters
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, short, value_name = "FILTER")]
     query: Option<String>,
 }
 
@@ -162,7 +162,7 @@ pub(super) struct RedriveArgs {
     #[arg(long, conflicts_with = "id")]
     command: Option<String>,
     /// Only tasks that match this filter; docs/filters.md describes filters
-    #[arg(long, value_name = "FILTER", conflicts_with = "id")]
+    #[arg(long, short, value_name = "FILTER", conflicts_with = "id")]
     query: Option<String>,
     /// Every task that failed, is dead or was cancelled
     #[arg(long, conflicts_with_all = ["id", "command", "query"])]

@@ -93,7 +93,9 @@ fn the_schema_goes_up_and_down_and_says_so() {
         assert_eq!(refused(&text, &there), Code::Usage, "{text}");
     }
     assert_eq!(code("tidings migrate up", &there), Ok(()));
-    assert_eq!(code(&format!("{all} --everything-of tidings.db"), &there), Ok(()));
+    let other = "tidings migrate down --yes --everything-of other.db";
+    assert_eq!(refused(other, &there), Code::Usage, "a wrong name reverts nothing");
+    assert_eq!(code("tidings migrate down --yes --everything-of tidings.db", &there), Ok(()));
     assert_eq!(code(all, &there), Ok(()), "nothing is left to do");
 }
 

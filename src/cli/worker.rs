@@ -88,6 +88,7 @@ struct ClaimedTask {
 
 pub(super) async fn run(verb: WorkerVerb, context: &Context) -> Result<(), Failure> {
     let WorkerVerb::Start(arguments) = verb;
+    program::check(&arguments.exec)?;
     let client = context.client(&arguments.server)?;
     let (stop, _) = watch::channel(Stopping::No);
     let workers = (0..arguments.concurrency).map(|_| {
@@ -253,7 +254,11 @@ impl Worker<'_> {
         loop {
             let body = format!("{{\"token\":\"{}\"{rest}}}", task.token);
             match self.client.call_raw(Method::POST, &path, body).await {
-                Ok((status, _)) if status.is_success() => return Ok(None),
+                Ok((status, answer)) if status.is_success() => {
+                    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+                    let is_dead = verb == "nack" && answer["state"] == json!("dead");
+                    return Ok(is_dead.then_some("dead: this was its last attempt"));
+                }
                 Ok((StatusCode::CONFLICT | StatusCode::NOT_FOUND, _)) => {
                     return Ok(Some("ended too late: the claim was over"));
                 }

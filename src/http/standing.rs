@@ -221,6 +221,7 @@ fn stuck(watch: &Watch, state: CursorState) -> Option<String> {
         }
         (1, _) => reason.to_owned(),
         (_, 0) => format!("{}: {reason}", first.branch),
+        (_, 1) => format!("{}: {reason} (and 1 more branch)", first.branch),
         (_, more) => format!("{}: {reason} (and {more} more branches)", first.branch),
     })
 }

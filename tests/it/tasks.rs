@@ -469,3 +469,29 @@ fn two_replicas_hand_out_each_task_once_and_within_its_bounds() {
         assert!(took < Duration::from_secs(5), "{took:?}");
     });
 }
+
+#[test]
+fn what_a_verb_does_not_name_stays_and_what_cannot_work_is_refused_at_once() {
+    let server = Server::start();
+    let (app, address) = (app(&server), format!("http://{}", server.address()));
+    let run = |arguments: &str, code: i32| {
+        let mut command = server.command(&arguments.split(' ').collect::<Vec<_>>());
+        command.args(["--server", &address]).env("TIDINGS_TOKEN", &app.token);
+        let output = command.output().expect("it runs");
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {output:?}");
+    };
+    run("queue set later --max-claimed 3 --rate 9", 0);
+    run("queue set later --rate 5", 0);
+    let settings = app.ask(&server, "GET", "/api/queues/later", None).json()["settings"].clone();
+    assert_eq!(settings, json!({ "max_claimed": 3, "rate": 5 }));
+    run("schedule add nightly --cron @daily --command embed", 0);
+    run("schedule add nightly --cron @hourly --command embed", 65);
+    run("schedule add nightly --cron @weekly --command embed --replace", 0);
+    assert_eq!(app.ask(&server, "GET", "/api/schedules/nightly", None).json()["cron"], "@weekly");
+    run("worker start embed --exec ./nosuch", 64);
+    let both = json!({ "command": "a", "run_at": "2027-01-01T00:00:00Z", "delay_seconds": 1 });
+    let (status, problem) =
+        ask(&server, &app, "/api/tasks/batch", &json!({ "tasks": [{ "command": "a" }, both] }))
+            .expect("told");
+    assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("/tasks/1/delay_seconds")));
+}

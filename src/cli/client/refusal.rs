@@ -86,8 +86,8 @@ impl Refusal<'_> {
             ));
         }
         self.is(Kind::INVALID_TOKEN).then(|| {
-            "the token that was given opens no app: it is wrong or revoked, or it is a token of the staff, \
-             which needs --for APP"
+            "the token is not that of an app: it is wrong, revoked or expired, or it is a staff token, with \
+             which the verbs of an app need --for APP"
                 .to_owned()
         })
     }

@@ -65,6 +65,26 @@ pub(super) enum Ended {
     Stopped,
 }
 
+/// Refuses a program that the shell does not find. A task would be dead before anybody reads why.
+pub(super) fn check(exec: &str) -> Result<(), Failure> {
+    let first = exec.split_whitespace().next().unwrap_or_default();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./+-".contains(c);
+    // What the shell has to expand is known when it runs.
+    if first.is_empty() || !first.chars().all(is_plain) {
+        return Ok(());
+    }
+    #[expect(clippy::disallowed_methods, reason = "before the first task, nothing else runs")]
+    let found = std::process::Command::new("sh")
+        .args(["-c", "command -v -- \"$1\" >/dev/null 2>&1", "sh", first])
+        .status()
+        .map_err(|error| Failure::new(Code::Failed, format!("sh cannot be started: {error}")))?;
+    if found.success() {
+        return Ok(());
+    }
+    let text = format!("--exec: {first} is not found, or may not be run; give the path of a program");
+    Err(Failure::new(Code::Usage, text))
+}
+
 impl Program {
     /// Starts the program with the payload on its standard input.
     #[expect(clippy::disallowed_methods, reason = "tasks of one program, which end with its pipes")]

@@ -95,7 +95,8 @@ fn recipients(fields: &mut Fields, to: &Value, app: &App, allow: &AllowList) -> 
         if let Err(fault) = address::parsed(text) {
             fields.refuse(&name, fault.to_string());
         } else if !allow.permits(text, app.contact()) {
-            fields.refuse(&name, format!("is not among those that mails may go to (mail.allow: {allow})"));
+            let shown = text.chars().take(100).collect::<String>();
+            fields.refuse(&name, format!("{shown}: mail.allow permits no mail to this address ({allow})"));
         } else if !found.iter().any(|known| known.eq_ignore_ascii_case(text)) {
             found.push(text.to_owned());
         }

@@ -327,6 +327,15 @@ impl Problem {
         self.status
     }
 
+    /// The same problem of an item of a list: the fields are those of this item.
+    #[must_use]
+    pub fn within(mut self, list: &str, item: usize) -> Self {
+        for fault in &mut self.faults {
+            fault.pointer = format!("/{list}/{item}{}", fault.pointer);
+        }
+        self
+    }
+
     /// The stable code of the problem's kind.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -42,7 +42,8 @@ pub(crate) fn selector(
     };
     let selector = selector.map_err(|fault| (field, fault))?;
     if selector.is_pattern() && !multi_branch {
-        let fault = "a pattern needs an app that was registered with delivery.multi_branch";
+        let fault = "a pattern needs delivery.multi_branch of the app, which this app has not set: PATCH /api/app, or \
+                     `tidings app update --multi-branch true`";
         return Err((field, fault.to_owned()));
     }
     Ok(selector)

@@ -209,7 +209,7 @@ fn of_several_branches_the_one_that_stands_still_is_named() {
         watch.cursors[at].state = CursorState::Blocked;
         watch.cursors[at].reason = Some("ten in a row".into());
     }
-    let expected = "refs/heads/2: ten in a row (and 1 more branches)".to_owned();
+    let expected = "refs/heads/2: ten in a row (and 1 more branch)".to_owned();
     assert_eq!(stands(&watch, &[], &[]), ("blocked", expected));
     watch.cursors = vec![cursor(1)];
     watch.cursors[0].state = CursorState::Empty;

@@ -61,7 +61,7 @@ body! {
         max_attempts: Option<u64>,
         /// When the task is due (RFC 3339). Missing or in the past: at once.
         run_at: Option<String>,
-        /// Seconds until the task is due. Takes precedence over `run_at`.
+        /// Seconds until the task is due. Not together with `run_at`.
         delay_seconds: Option<u64>,
         /// Idempotency key of the task in its queue: a second request with the same key creates no second
         /// task. The key is kept as long as the task, and at least 24 hours after its end. A request for one
@@ -164,11 +164,13 @@ pub(super) fn read_list(
     list: Option<&RawValue>,
 ) -> Result<Vec<NewTask>, Problem> {
     let items = raw::items(name, list, TASK_BATCH_MAX)?;
-    let task = |item: &RawValue| read(front, request, item.get().as_bytes(), None);
-    items.into_iter().map(task).collect()
+    let task = |(at, item): (usize, &RawValue)| {
+        read(front, request, item.get().as_bytes(), None).map_err(|problem| problem.within(name, at))
+    };
+    items.into_iter().enumerate().map(task).collect()
 }
 
-/// Reads a task to create. A fault in a task of a list has the same text as in a single task.
+/// Reads a task to create.
 fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> Result<NewTask, Problem> {
     let mut raw = RawFields::of(body)?;
     let payload = raw.take("payload")?.map_or("null", RawValue::get).to_owned();
@@ -182,6 +184,9 @@ fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> 
     let moment = run_at.as_deref().map(parsed);
     if moment == Some(None) {
         fields.refuse("run_at", "must be a moment (RFC 3339), for example 2026-11-25T08:00:00Z");
+    }
+    if run_at.is_some() && delay.is_some_and(|delay| !delay.is_zero()) {
+        fields.refuse("delay_seconds", "must not be sent with run_at: send one of them");
     }
     let own = fields.text("key", 1..=idempotency::KEY_CHARACTERS_MAX);
     if header.is_some_and(|header| header.is_empty() || header.len() > idempotency::KEY_CHARACTERS_MAX) {

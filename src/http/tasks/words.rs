@@ -320,7 +320,9 @@ async fn all(front: &Front, request: &Request, read: Reader) -> Answer {
     fields.is_kept_raw("items");
     fields.finish()?;
     let items = raw::items("items", items, TASK_BATCH_MAX)?;
-    let said = items.into_iter().map(|item| read(front, request, item.get().as_bytes()));
+    let said = items.into_iter().enumerate().map(|(at, item)| {
+        read(front, request, item.get().as_bytes()).map_err(|problem| problem.within("items", at))
+    });
     let said: Vec<_> = said.collect::<Result<_, Problem>>()?;
     let ids: Vec<TaskId> = said.iter().map(|(token, _)| token.task.clone()).collect();
     let mut may = Vec::with_capacity(ids.len());
