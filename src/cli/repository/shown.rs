@@ -134,7 +134,7 @@ mod tests {
             &[
                 "repository_id repo_1",
                 "breaker of the Git source open, 5 failures in a row, next probe at 12:00",
-                "breaker of the endpoint closed, 1 failures in a row: status 503",
+                "breaker of the endpoint closed, 1 failure in a row: status 503",
                 "last scan 11:00, auth_failed, took 70 ms next scan 12:00 failed scans in a row 5",
                 "why the scan failed the Git host refuses the credential",
                 "refs that were not listed refs/tags/ (too large)",

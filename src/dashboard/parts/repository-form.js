@@ -4,7 +4,7 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { post } from "../core/api.js";
 import { ofApp } from "../core/session.js";
 import { redraw } from "../core/router.js";
-import { count, commit } from "../core/format.js";
+import { count, commit, plural } from "../core/format.js";
 import { choice, fault, faultsOf, field, linesOf, textOf } from "./forms.js";
 
 const LOOK_AFTER_MS = 500;

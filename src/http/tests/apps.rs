@@ -103,7 +103,7 @@ async fn every_field_of_an_onboarding_is_checked() {
         ("app_name", json!("a\u{0}b"), "must not hold control characters"),
         ("email", json!("nobody"), "must be an email address"),
         ("email", json!("a b@c"), "must be an email address"),
-        ("email", json!(null), "must be a text"),
+        ("email", json!(null), "is required"),
         (
             "base_url",
             json!("http://app.example"),

@@ -224,7 +224,6 @@ async fn every_field_of_a_registration_is_checked() {
         ("github_url", json!(format!("https://github.com/o/{}", "r".repeat(3000)))),
         ("url", json!("https://github.com/o/r")),
         ("github_token", json!("")),
-        ("github_token", json!(null)),
         ("github_token", json!("a b")),
         ("github_token", json!("a\r\nb")),
         ("token_type", json!("auto")),

@@ -31,9 +31,20 @@ pub(super) struct Wanted {
     domain: PermissionSet,
 }
 
+/// Refuses `null` for what narrows a token, unlike for other fields: a client that has lost its list must not
+/// get a token without bounds.
+fn refuse_null(fields: &mut Fields) {
+    for name in ["permissions", "commands"] {
+        if fields.null(name) {
+            fields.refuse(name, "must be a list; leave it out for a token without this bound");
+        }
+    }
+}
+
 /// The token that an app requests; `None`: a field was refused.
 pub(super) fn of_app(fields: &mut Fields, app: AppId) -> Option<Wanted> {
     let domain = PermissionSet::of_apps();
+    refuse_null(fields);
     let (has_permissions, has_commands) = (fields.has("permissions"), fields.has("commands"));
     let permissions = permissions(fields, domain);
     let commands = commands(fields);
@@ -54,6 +65,7 @@ pub(super) fn of_app(fields: &mut Fields, app: AppId) -> Option<Wanted> {
 /// The token that is requested for a member of the staff; `None`: a field was refused.
 pub(super) fn of_staff(fields: &mut Fields, roles: &Roles) -> Option<Wanted> {
     let domain = PermissionSet::all();
+    refuse_null(fields);
     let given = (fields.has("role"), fields.has("permissions"));
     let role = fields.text("role", 1..=64);
     let permissions = permissions(fields, domain);
