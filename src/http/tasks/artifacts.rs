@@ -17,8 +17,7 @@ use serde::Serialize;
 use tidings_actors::{
     model::task::{ClaimProof, ClaimToken},
     ports::{
-        ARTIFACT_NAME_MAX, ARTIFACTS_PER_TASK_MAX, Artifact, ArtifactChange, ArtifactRefusal, ObjectError,
-        StoreError,
+        ARTIFACT_NAME_MAX, ARTIFACTS_PER_TASK_MAX, ArtifactChange, ArtifactRefusal, ObjectError, StoreError,
     },
 };
 use tidings_entity::id::{AppId, ArtifactId, TaskId};
