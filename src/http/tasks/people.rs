@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
     model::{filter::sets, task::TaskMove},
-    ports::{Task, TaskFilter, TaskWord},
+    ports::{TaskFilter, TaskWord},
 };
 use tidings_entity::{
     id::{AppId, TaskId},
