@@ -8,7 +8,7 @@ pub mod auth;
 pub mod edge;
 pub(crate) mod elsewhere;
 pub mod idempotency;
-pub(crate) mod incoming;
+pub mod incoming;
 pub mod lifecycle;
 pub mod listener;
 pub mod pipeline;

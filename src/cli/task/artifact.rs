@@ -2,7 +2,8 @@
 //! checks; what is received is checked here.
 
 use std::{
-    os::fd::AsFd,
+    fs::Permissions,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +12,6 @@ use data_encoding::{BASE64, HEXLOWER};
 use http::{HeaderName, Method, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use tidings_actors::model::task::ClaimToken;
 use tidings_entity::id::TaskId;
 use tokio::{
@@ -233,7 +233,9 @@ async fn get(arguments: GetArgs, context: &Context) -> Result<(), Failure> {
     };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Whole at once: a download that breaks off leaves an older file as it was.
-    let fresh = NamedTempFile::new_in(folder).map_err(failed)?;
+    // The file has the mode that the umask of the user gives to others.
+    let fresh = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder);
+    let fresh = fresh.map_err(failed)?;
     let mut writer = File::from_std(fresh.reopen().map_err(failed)?);
     let (bytes, sha256) = received(download, &mut writer, failed).await?;
     fresh.persist(&file).map_err(|error| failed(error.error))?;
