@@ -1,5 +1,5 @@
 //! Adds callbacks of tasks: subscriptions that tasks make for the address in their `webhook`, and entries
-//! that are addressed to one subscription. Adds worker subscriptions, which are told that a queue has work.
+//! that are addressed to one subscription, and the moment at which a subscription began to wait. Adds worker subscriptions, which are told that a queue has work.
 
 use sea_orm_migration::prelude::*;
 
@@ -7,8 +7,10 @@ use sea_orm_migration::prelude::*;
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-const UP: [&str; 8] = [
+const UP: [&str; 9] = [
     "alter table subscription add column callback text",
+    // A wait that began in the future is over: the clock was set back since.
+    "alter table subscription add column waits_since bigint",
     "alter table entry add column recipient text",
     "alter table schedule add column callback text",
     "create index entry_recipient on entry(recipient, number) where recipient is not null",
@@ -22,12 +24,13 @@ const UP: [&str; 8] = [
     "create index worker_subscription_end on worker_subscription(expires_at)",
 ];
 
-const DOWN: [&str; 6] = [
+const DOWN: [&str; 7] = [
     "drop table worker_subscription",
     "drop index task_callback",
     "drop index entry_recipient",
     "alter table schedule drop column callback",
     "alter table entry drop column recipient",
+    "alter table subscription drop column waits_since",
     "alter table subscription drop column callback",
 ];
 

@@ -80,6 +80,7 @@ pub(super) async fn create(
         mail_first: None,
         mail_last: None,
         quiet_until: None,
+        waits_since: None,
         expires_at: new.expires_at.map(|at| at.0),
         created_at: new.created_at.0,
         callback: None,

@@ -1,6 +1,6 @@
 //! Mails of subscriptions: the entries that one mail reports, and the result of sending it.
 
-use tidings_entity::id::{LedgerId, SubscriptionId};
+use tidings_entity::id::{LedgerId, Sha256Hash, SubscriptionId};
 
 use super::{AttemptOutcome, Gap, LedgerEntry};
 use crate::model::round::DeliveryId;
@@ -18,12 +18,16 @@ pub struct MailRange {
     pub last: i64,
 }
 
-impl MailRange {
-    /// The id of the mail for this range: the same for every attempt to send it.
+impl Digest {
+    /// The id of the mail: the same for every attempt to send it, and another one for other entries. A changed
+    /// filter may choose other entries of the same range, and mail programs hide a mail whose id they know.
     #[must_use]
-    pub fn id(self, subscription: &SubscriptionId, ledger: &LedgerId) -> DeliveryId {
-        let Self { first, last } = self;
-        DeliveryId::from_stored(format!("mail_{}_{}_{first}_{last}", subscription.ulid(), ledger.ulid()))
+    pub fn id(&self, subscription: &SubscriptionId, ledger: &LedgerId) -> DeliveryId {
+        let MailRange { first, last } = self.range;
+        let numbers: Vec<String> = self.entries.iter().map(|entry| entry.id.number.to_string()).collect();
+        let entries = Sha256Hash::of(numbers.join(" ").as_bytes()).to_string();
+        let (subscription, ledger) = (subscription.ulid(), ledger.ulid());
+        DeliveryId::from_stored(format!("mail_{subscription}_{ledger}_{first}_{last}_{}", &entries[..12]))
     }
 }
 

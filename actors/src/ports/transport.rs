@@ -346,7 +346,7 @@ impl SubscriptionMessage {
     /// The mail of a range of entries of this ledger.
     #[must_use]
     pub fn of_digest(subscription: &Subscription, ledger: &LedgerId, digest: Digest, at: Timestamp) -> Self {
-        let id = digest.range.id(&subscription.id, ledger);
+        let id = digest.id(&subscription.id, ledger);
         Self::of(subscription, id, SubscriptionContent::Digest(digest), at)
     }
 

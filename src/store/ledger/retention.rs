@@ -16,7 +16,8 @@ struct Cut {
 }
 
 /// Removes entries beyond this age, or beyond this number per app, at most `limit`. Returns the number
-/// removed.
+/// removed. An entry that a wrong clock made old takes no younger one with it: the first young entry stays,
+/// and all after it.
 pub(crate) async fn prune(
     connection: &impl ConnectionTrait,
     now: Timestamp,
@@ -25,11 +26,15 @@ pub(crate) async fn prune(
     limit: u64,
 ) -> Result<u64, StoreError> {
     let before = now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-    let text = "with old as (select app_id, number from entry where at < $1 order by at limit $3),
+    let text = "with old as (select app_id from entry where at < $1 order by at limit $3),
                 cut as (
-                  select app_id, max(number) as number from old group by app_id
+                  select l.app_id, coalesce((select min(e.number) from entry e
+                      where e.app_id = l.app_id and e.at >= $1) - 1, l.last) as number
+                    from ledger l where l.app_id in (select app_id from old)
                   union all select app_id, last - $2 from ledger where last - first + 1 > $2)
-                select app_id, max(number) as number from cut group by app_id order by app_id";
+                select app_id, max(number) as number from cut group by app_id
+                  having max(number) >= (select l.first from ledger l where l.app_id = cut.app_id)
+                  order by app_id";
     let values = vec![before.into(), signed(most).into(), signed(limit).into()];
     let cuts: Vec<Cut> = rows::all(connection, "entry", text, values).await?;
     let mut left = limit;

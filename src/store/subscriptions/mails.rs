@@ -48,9 +48,11 @@ pub(super) async fn keep_quiet(
     connection: &impl ConnectionTrait,
     id: &SubscriptionId,
     until: Timestamp,
+    at: Timestamp,
 ) -> Result<(), StoreError> {
-    let text = "update subscription set quiet_until = $2 where id = $1";
-    rows::execute(connection, "subscription", text, vec![id.clone().into(), until.0.into()]).await.map(drop)
+    let text = "update subscription set quiet_until = $2, waits_since = $3 where id = $1";
+    let values = vec![id.clone().into(), until.0.into(), at.0.into()];
+    rows::execute(connection, "subscription", text, values).await.map(drop)
 }
 
 /// Writes to the ledger which recipients the mail went to, and which it did not.

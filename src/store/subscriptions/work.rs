@@ -5,10 +5,10 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     model::filter::{Filter, sets},
     ports::{
-        GONE, Gap, LedgerFilter, MAIL_ENTRIES_MAX, Reach, SentFrom, SinkKey, StoreError, SubscriptionEvent,
-        SubscriptionName, SubscriptionWork, sink_of,
+        GONE, Gap, LedgerFilter, MAIL_ENTRIES_MAX, Reach, SentFrom, SinkKey, StoreError, SubscriptionAttempt,
+        SubscriptionEvent, SubscriptionName, SubscriptionWork, sink_of,
     },
-    time::Timestamp,
+    time::{CLOCKS_APART, Timestamp},
 };
 use tidings_entity::{
     id::{AppId, SubscriptionId},
@@ -38,8 +38,8 @@ pub(crate) async fn behind(
     within: &Reach,
     now: Timestamp,
 ) -> Result<Vec<(SubscriptionId, AppId)>, StoreError> {
-    let mut values: Vec<Value> = vec![now.0.into(), GONE.into()];
-    let mine = match reach::within(connection, "s.app_id", 3, within) {
+    let mut values: Vec<Value> = vec![now.0.into(), GONE.into(), now.after(CLOCKS_APART).0.into()];
+    let mine = match reach::within(connection, "s.app_id", 4, within) {
         None => "1 = 1".to_owned(),
         Some((condition, value)) => {
             values.push(value);
@@ -51,8 +51,9 @@ pub(crate) async fn behind(
          join sink k on k.id = s.sink_id join app a on a.id = s.app_id
          where s.position < l.last and (s.callback is null or exists (select 1 from entry e
                where e.recipient = s.id and e.number > s.position)) and s.state in ('active', 'blocked')
-           and (s.next_at is null or s.next_at <= $1) and (s.expires_at is null or s.expires_at > $1)
-           and (k.kind <> 'mail' or s.quiet_until is null or s.quiet_until <= $1)
+           and (s.expires_at is null or s.expires_at > $1)
+           and (s.waits_since > $3 or (s.next_at is null or s.next_at <= $1)
+             and (k.kind <> 'mail' or s.quiet_until is null or s.quiet_until <= $1))
            and k.disabled is null and (a.disabled is null or a.disabled = $2) and {mine} order by s.id"
     );
     let found: Vec<Behind> = rows::readable(connection, "subscription", &text, values).await?;
@@ -68,7 +69,10 @@ pub(crate) async fn read(
     limit: u64,
 ) -> Result<Option<SubscriptionWork>, StoreError> {
     let Some(of_row) = row(connection, id).await? else { return Ok(None) };
-    let subscription = find(connection, &of_row.app_id, &SubscriptionName::Id(id.clone())).await?;
+    let mut subscription = find(connection, &of_row.app_id, &SubscriptionName::Id(id.clone())).await?;
+    if of_row.waits_since.is_some_and(|since| since > now.after(CLOCKS_APART).0) {
+        (subscription.next_at, subscription.quiet_until) = (None, None);
+    }
     let key = SinkKey { app: of_row.app_id, sink: Some(sink_of(id)) };
     let app = apps::find(connection, context, "id", key.app.clone().into()).await?;
     let sink = sinks::find(connection, context, &key.app, &sink_of(id)).await?;
@@ -139,7 +143,7 @@ pub(crate) async fn note(
         SubscriptionEvent::Mailed { range, entries, gap, refused, taken_by, quiet_until, attempt } => {
             let skips = if taken_by.is_empty() { row.skips + 1 } else { 0 };
             advance(connection, context, &row, range.last, skips).await?;
-            mails::keep_quiet(connection, id, quiet_until).await?;
+            mails::keep_quiet(connection, id, quiet_until, attempt.at).await?;
             if let Some(gap) = gap {
                 tell_gap(connection, context, &row, gap, None).await?;
             }
@@ -157,7 +161,7 @@ pub(crate) async fn note(
             if thaws {
                 mails::thaw(connection, id).await?;
             }
-            fail(connection, context, &row, blocked, attempt.next_at).await?;
+            fail(connection, context, &row, blocked, &attempt).await?;
         }
     }
     Ok(true)
@@ -213,15 +217,22 @@ async fn fail(
     context: &Context,
     row: &subscription::Model,
     blocked: Option<String>,
-    next_at: Option<Timestamp>,
+    attempt: &SubscriptionAttempt,
 ) -> Result<(), StoreError> {
     let is_new = blocked.is_some() && row.state == SubscriptionState::Active;
     let state = if is_new { SubscriptionState::Blocked } else { row.state };
     let reason =
         if state == SubscriptionState::Blocked { blocked.clone().or(row.reason.clone()) } else { None };
     let text =
-        "update subscription set tries = tries + 1, next_at = $2, state = $3, reason = $4 where id = $1";
-    let values = vec![row.id.clone().into(), next_at.map(|at| at.0).into(), state.into(), reason.into()];
+        "update subscription set tries = tries + 1, next_at = $2, state = $3, reason = $4, waits_since = $5
+           where id = $1";
+    let values = vec![
+        row.id.clone().into(),
+        attempt.next_at.map(|at| at.0).into(),
+        state.into(),
+        reason.into(),
+        attempt.at.0.into(),
+    ];
     rows::execute(connection, "subscription", text, values).await?;
     if is_new {
         tell_state(connection, context, row, EntryType::SubscriptionBlocked, blocked).await?;

@@ -273,6 +273,26 @@ async fn old_entries_go_and_the_first_number_that_is_kept_is_known(home: Home) {
     raw.execute_unprepared("select 1").await.expect("alive");
 }
 
+async fn an_entry_that_a_wrong_clock_made_old_takes_no_younger_one_with_it(home: Home) {
+    const DAY: i64 = 24 * 60 * MINUTE;
+    let (store, clock) = clocked(&home).await;
+    store.create_app(&new_app(1)).await.expect("created");
+    let app = new_app(1).id;
+    let watched = watch(&store, &app, 1, None).await;
+    for (at, reason) in [(300 * DAY, Some("blocked")), (DAY, None), (300 * DAY + MINUTE, Some("again"))] {
+        clock.set(Timestamp(at));
+        blocks(&store, &watched.cursors[0].id, reason).await;
+    }
+    assert_eq!(told(&store, &app).await.len(), 3);
+    let prune = async |days: i64| {
+        let age = std::time::Duration::from_secs(90 * 86_400);
+        store.prune_ledgers(Timestamp(days * DAY), age, 1_000, 100).await.expect("pruned")
+    };
+    assert_eq!(prune(301).await, 0, "the first entry is a day old");
+    assert_eq!(told(&store, &app).await.len(), 3);
+    assert_eq!(prune(391).await, 3);
+}
+
 async fn the_list_of_all_apps_goes_back_through_time_without_a_hole(home: Home) {
     let (store, clock) = clocked(&home).await;
     let mut cursors = Vec::new();
@@ -406,5 +426,6 @@ on_both! {
     more_states_than_one_look_tells_are_told_by_the_next_looks
     a_pause_a_disabled_app_and_open_breakers_are_told_once_each
     old_entries_go_and_the_first_number_that_is_kept_is_known
+    an_entry_that_a_wrong_clock_made_old_takes_no_younger_one_with_it
     the_list_of_all_apps_goes_back_through_time_without_a_hole
 }

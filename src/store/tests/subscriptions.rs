@@ -152,6 +152,8 @@ async fn who_waits_for_an_entry_is_found_and_nobody_else(home: Home) {
     assert!(store.note_subscription(&id(1), sent_from(0), &failed).await.expect("noted"));
     assert_eq!(behind(&store, NOW).await, [], "it waits for its next try");
     assert_eq!(behind(&store, later).await, [id(1)]);
+    let before = Timestamp(NOW.0 - 3_600_000);
+    assert_eq!(behind(&store, before).await, [id(1)], "the clock was set back");
 
     let paused = |is_paused| SubscriptionPatch { is_paused: Some(is_paused), ..SubscriptionPatch::default() };
     patched(&store, &app, paused(true)).await;
@@ -284,6 +286,13 @@ async fn a_mail_is_frozen_before_it_is_sent_and_keeps_its_subscription_quiet(hom
     assert_eq!(types(&store, &app).await, told, "whom it went to, and whom not");
     assert!(!behind(&store, NOW).await.contains(&id(2)), "entries wait, and it keeps quiet");
     assert!(behind(&store, later).await.contains(&id(2)));
+    let before = Timestamp(NOW.0 - 3_600_000);
+    assert!(
+        behind(&store, before).await.contains(&id(2)),
+        "the clock was set back: no wait is longer for it"
+    );
+    let work = store.subscription_work(&id(2), before, 10).await.expect("read").expect("there");
+    assert_eq!(work.subscription.quiet_until, None);
     let work = store.subscription_work(&id(2), NOW, 10).await.expect("read").expect("there");
     assert!(work.entries.is_empty(), "no mail tells of mails: {work:?}");
     let filter = SubscriptionPatch {
