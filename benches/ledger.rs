@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench ledger`; `TIDINGS_BENCH_SOURCES` is the number of sources (100,000).
 
+#![expect(clippy::disallowed_methods, reason = "the benchmark reads its own setting")]
+
 #[path = "registered.rs"]
 #[expect(dead_code, reason = "no repository is read here")]
 mod registered;

@@ -42,8 +42,8 @@ pub struct Model {
     pub mail_last: Option<i64>,
     /// No mail is sent before this moment, in unix milliseconds; null: the next mail may be sent at once.
     pub quiet_until: Option<i64>,
-    /// When the waits until `next_at` and `quiet_until` began, in Unix milliseconds. If that is in the future,
-    /// the clock was set back, and the waits are over.
+    /// When the waits until `next_at` and `quiet_until` began, in Unix milliseconds. If that is in the
+    /// future, the clock was set back, and the waits are over.
     pub waits_since: Option<i64>,
     /// When the subscription expires, in Unix milliseconds; null: never.
     pub expires_at: Option<i64>,

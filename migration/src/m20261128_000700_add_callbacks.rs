@@ -1,5 +1,6 @@
 //! Adds callbacks of tasks: subscriptions that tasks make for the address in their `webhook`, and entries
-//! that are addressed to one subscription, and the moment at which a subscription began to wait. Adds worker subscriptions, which are told that a queue has work.
+//! that are addressed to one subscription. Adds the moment at which a subscription began to wait. Adds worker
+//! subscriptions, which are told that a queue has work.
 
 use sea_orm_migration::prelude::*;
 

@@ -4,11 +4,11 @@
 //! ten minutes, so keeping connections open is not worth it. At most four conversations run at the same time,
 //! because mail servers limit the connections of one client.
 //!
-//! The `Message-ID` is derived from the id of the message ([`MailRange::id`]): a mail that is sent again
+//! The `Message-ID` is derived from the id of the message ([`Digest::id`]): a mail that is sent again
 //! after a crash or a doubtful answer is recognisable as the same mail. Recipients are checked against
 //! `mail.allow` each time that a mail is sent.
 //!
-//! [`MailRange::id`]: tidings_actors::ports::MailRange::id
+//! [`Digest::id`]: tidings_actors::ports::Digest::id
 
 pub mod address;
 mod compose;

@@ -379,8 +379,8 @@ fn is_due(fold: &entry_fold::Model, at: Timestamp) -> bool {
     fold.folded > 0 && (fold.last_at > at.0 || since <= at.0 - FOLD_MS)
 }
 
-/// Writes the entries for changes that were folded a minute ago, for at most `limit` states. Returns the number
-/// of states.
+/// Writes the entries for changes that were folded a minute ago, for at most `limit` states. Returns the
+/// number of states.
 pub(super) async fn tell_folded(
     connection: &impl ConnectionTrait,
     context: &Context,

@@ -19,8 +19,8 @@ pub struct MailRange {
 }
 
 impl Digest {
-    /// The id of the mail: the same for every attempt to send it, and another one for other entries. A changed
-    /// filter may choose other entries of the same range, and mail programs hide a mail whose id they know.
+    /// The id of the mail: the same for every attempt to send it, and another id for other entries. A changed
+    /// filter may select other entries of the same range, and mail programs hide a mail whose id they know.
     #[must_use]
     pub fn id(&self, subscription: &SubscriptionId, ledger: &LedgerId) -> DeliveryId {
         let MailRange { first, last } = self.range;

@@ -258,7 +258,7 @@ async fn a_missing_or_wrong_token_is_told_with_the_one_that_is_needed() {
             "",
             &["token of an app", "tidings app create", "--token-file", "--for APP"],
         ),
-        ("tidings repository list", ADMIN, &["opens no app", "--for APP"]),
+        ("tidings repository list", ADMIN, &["not that of an app", "--for APP"]),
         ("tidings token list", ADMIN, &["--for APP; for tokens of the staff give --staff"]),
         ("tidings token create t2", ADMIN, &["--for APP; for tokens of the staff give --role"]),
         (

@@ -60,6 +60,7 @@ const WORDS = {
   post_api_subscriptions: "Made a subscription",
   patch_api_subscriptions_id: "Changed a subscription",
   delete_api_subscriptions_id: "Removed a subscription",
+  delete_api_tasks_id_artifacts_name: "Removed an artifact of a task",
   post_api_subscriptions_id_pause: "Paused a subscription",
   post_api_subscriptions_id_resume: "Resumed a subscription",
   post_api_subscriptions_id_rotate_key: "Gave a subscription a new key",

@@ -1,5 +1,5 @@
 //! A body that a handler reads part by part. Its sender must keep a least rate: the time for the body is
-//! `server.body_timeout`, and one second more for each [`BYTES_A_SECOND`] bytes that have arrived.
+//! `server.body_timeout`, and one second more for each `BYTES_A_SECOND` bytes that have arrived.
 
 use std::{pin::Pin, time::Duration};
 

@@ -42,7 +42,7 @@ pub(crate) fn selector(
     };
     let selector = selector.map_err(|fault| (field, fault))?;
     if selector.is_pattern() && !multi_branch {
-        let fault = "a pattern needs delivery.multi_branch of the app, which this app has not set: PATCH /api/app, or \
+        let fault = "a pattern needs delivery.multi_branch, which the app has not set: PATCH /api/app, or \
                      `tidings app update --multi-branch true`";
         return Err((field, fault.to_owned()));
     }
