@@ -217,10 +217,10 @@ fn schedules_are_made_shown_and_removed_on_the_command_line() {
     assert!(done, "{said}");
     assert_eq!((&made["missed"], &made["overlap"]), (&json!("each"), &json!("skip")));
     assert_eq!(made["next"].as_array().map(Vec::len), Some(10), "{made}");
-    let (done, _, said) = run(&["add", "nightly", "--cron", "0 25 * * *", "--command", "report"]);
+    let (done, _, said) = run(&["add", "weekly", "--cron", "0 25 * * *", "--command", "report"]);
     assert!(!done && said.contains("hour"), "{said}");
     let (done, _, said) =
-        run(&["add", "nightly", "--cron", "@daily", "--zone", "Rome", "--command", "report"]);
+        run(&["add", "weekly", "--cron", "@daily", "--zone", "Rome", "--command", "report"]);
     assert!(!done && said.contains("time zone"), "{said}");
     assert_eq!(run(&["list"]).1[0]["next"].as_array().map(Vec::len), Some(1));
     let paused = run(&["pause", "nightly"]).1;

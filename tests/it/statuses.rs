@@ -143,6 +143,8 @@ fn a_commit_that_changes_nothing_for_the_app_is_a_success_and_one_that_was_overt
     });
     gate.open();
     scene.forge.wait_for(&last, "success");
+    // The host is told of several commits at once, in any order.
+    scene.forge.wait_for(&slow, "success");
     assert_eq!(scene.forge.words(&slow), ["pending", "success"]);
     assert!(scene.forge.words(&overtaken).is_empty());
     scene.end();

@@ -96,7 +96,7 @@ fn recipients(fields: &mut Fields, to: &Value, app: &App, allow: &AllowList) -> 
             fields.refuse(&name, fault.to_string());
         } else if !allow.permits(text, app.contact()) {
             let shown = text.chars().take(100).collect::<String>();
-            fields.refuse(&name, format!("{shown}: mail.allow permits no mail to this address ({allow})"));
+            fields.refuse(&name, format!("{shown} is no address that mails may go to (mail.allow: {allow})"));
         } else if !found.iter().any(|known| known.eq_ignore_ascii_case(text)) {
             found.push(text.to_owned());
         }
