@@ -558,7 +558,7 @@ async fn a_scan_whose_shard_is_lost_changes_nothing() {
         if !hears_first {
             house
                 .until("the scan ended", async || {
-                    watching().is_some_and(|doing| doing == "watching 1 sources")
+                    watching().is_some_and(|doing| doing == "watching 1 source")
                 })
                 .await;
             assert!(house.context.shards.owns(&watch.repository), "nothing was heard yet");

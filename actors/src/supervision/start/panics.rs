@@ -18,8 +18,9 @@ use crate::{
     },
     tree::{
         CIRCUIT_BREAKER, ChildSpec, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER, ROOT, SCANS, SUBSCRIBER,
-        TREE,
+        TREE, WORK_CALLER,
     },
+    work_caller::WorkCallerMessage,
 };
 
 /// The key of the actor of a role that has one actor per key.
@@ -54,6 +55,10 @@ async fn house_with(role: &str) -> House {
 async fn panicked(house: &House, gauge: &Arc<Gauge>, role: &str) {
     let before = gauge.restarts();
     gauge.let_panic(1);
+    // It has no timer: it hears of work alone.
+    if let Some(caller) = house.context.directory.find(WORK_CALLER, "").filter(|_| role == WORK_CALLER) {
+        caller.send(WorkCallerMessage::Heard(Vec::new()));
+    }
     let done = async || gauge.panics_to_come() == 0 && gauge.restarts() > before;
     // Whoever has a timer only hears of it within an hour.
     let deadline = Instant::now() + Duration::from_secs(2 * 3_600);
