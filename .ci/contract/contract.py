@@ -13,13 +13,15 @@ import urllib.request
 SERVER, RECEIVER, FOLDER, EXAMPLES = sys.argv[1:]
 # What would end the caller, or what it watches, in the middle of its own run.
 ENDS = ["delete_api_app", "delete_api_repositories_id"]
-# A tail has no end, and a claim may wait for a minute: stories try them.
+# A tail has no end, and a claim or a result may wait for a minute: stories try them.
 ENDLESS = [
     "get_api_repositories_id_events",
     "get_api_ledger_follow",
     "get_api_admin_apps_app_id_ledger_follow",
     "get_api_admin_ledger_follow",
     "post_api_tasks_claim",
+    "get_api_tasks_id_result",
+    "get_api_admin_apps_app_id_tasks_id_result",
 ]
 # `positive_data_acceptance`: a schema cannot say which repositories exist. `ignored_auth`: routes for
 # anybody take a token as well; which role may call which route is a test of its own.

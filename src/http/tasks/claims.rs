@@ -86,7 +86,7 @@ struct ClaimedShown {
     /// Command of the task.
     command: String,
     /// Payload of the task, byte for byte as it was created.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     payload: Box<RawValue>,
     /// Priority, 0 to 9.
     priority: u8,

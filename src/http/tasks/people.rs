@@ -117,7 +117,7 @@ struct ResultShown {
     state: &'static str,
     /// Result that the worker reported, byte for byte.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
     /// Error or reason that the last worker reported, or why the task is dead.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -113,7 +113,7 @@ struct ScheduleShown {
     /// Command of the tasks.
     command: String,
     /// Payload of the tasks, byte for byte.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     payload: Option<Box<RawValue>>,
     /// Priority of the tasks.
     priority: u8,

@@ -101,15 +101,15 @@ pub(super) struct WholeTask {
     #[serde(flatten)]
     task: TaskShown,
     /// Payload of the task, byte for byte as it was created.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     payload: Option<Box<RawValue>>,
     /// Result that the worker reported.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
     /// Latest progress that the worker reported.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     progress: Option<Box<RawValue>>,
     /// Files that belong to the task, by name.
     artifacts: Vec<ArtifactShown>,

@@ -42,7 +42,6 @@ pub(super) fn route(places: &Arc<Places>) -> Route {
         ("id" = String, Path),
         ("name" = String, Path,
             description = "1 to 128 letters, digits and `._-+=@`; the first is a letter, a digit or `_`"),
-        ("Content-Length" = u64, Header, description = "the size of the body in bytes"),
         ("Content-Digest" = Option<String>, Header,
             description = "`sha-256=:...:` with the digest as base64 (RFC 9530), which is checked"),
         ("Tidings-Claim" = Option<String>, Header,
