@@ -7,6 +7,8 @@
 mod served;
 #[path = "support.rs"]
 mod support;
+#[path = "unread.rs"]
+mod unread;
 
 use std::{
     fs,
@@ -28,16 +30,12 @@ use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
     model::secret::Secret,
     model::sink::SinkAddress,
-    model::view::View,
     ports::{
-        Clock, DeliverySettings, EndpointAccess, Extent, Location, NewApp, NewWatch, Random, Reach, Ref,
-        RefListing, Remote, RepositoryFacts, Selector, SourceStore, Start, Store, WatchStore,
+        Clock, DeliverySettings, EndpointAccess, Extent, Location, NewApp, Random, Reach, Remote,
+        SourceStore, Store, WatchStore,
     },
 };
-use tidings_entity::{
-    id::{AppId, ObjectId, Sha256Hash, SourceId, WatchId},
-    kind::{BranchGone, HistoryMode, SelectorKind},
-};
+use tidings_entity::id::{AppId, ObjectId, Sha256Hash, SourceId};
 use tokio::{net::TcpListener, task::JoinSet};
 use url::Url;
 
@@ -140,7 +138,7 @@ async fn register(data: &Path, host: &Host, commit: ObjectId) -> SourceId {
         for number in 0..APPS {
             let app = app(store, clock, random, number).await;
             for number in (number * REPOSITORIES / APPS)..((number + 1) * REPOSITORIES / APPS) {
-                let watch = watch(random, clock, &app, host.url(number), commit);
+                let watch = unread::watch(random, clock, &app, host.url(number), commit);
                 let watch = store.register_watch(&watch).await.expect("a watch");
                 first.get_or_insert(watch.source);
             }
@@ -183,40 +181,6 @@ async fn app(store: &dyn Store, clock: &dyn Clock, random: &dyn Random, number: 
     };
     store.create_app(&app).await.expect("an app");
     app.id
-}
-
-fn watch(random: &dyn Random, clock: &dyn Clock, app: &AppId, url: String, commit: ObjectId) -> NewWatch {
-    let id = WatchId::new(random.ulid(clock.now()));
-    let main = Ref { name: "refs/heads/main".into(), commit };
-    NewWatch {
-        facts: RepositoryFacts {
-            repository_id: id.clone(),
-            github_url: url.clone(),
-            owner: "o".into(),
-            name: "r".into(),
-        },
-        id,
-        app: app.clone(),
-        url,
-        is_private: false,
-        credential: None,
-        selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
-        alias: String::new(),
-        sink: None,
-        status: None,
-        view: View::default(),
-        mode: HistoryMode::Net,
-        on_branch_gone: BranchGone::Keep,
-        start: Start::At(commit),
-        listing: RefListing {
-            refs: vec![main],
-            head: Some("refs/heads/main".into()),
-            has_refs: true,
-            ..RefListing::default()
-        },
-        deliver_after: clock.now(),
-        created_at: clock.now(),
-    }
 }
 
 /// The three verbs of a scan that finds nothing, against the same request made by the bare client.

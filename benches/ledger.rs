@@ -11,22 +11,17 @@ mod registered;
 #[path = "support.rs"]
 #[expect(dead_code, reason = "there is no repository here")]
 mod support;
+#[path = "unread.rs"]
+mod unread;
 
 use std::{collections::HashMap, time::Duration};
 
 use support::{figure, rate, settings, timed};
 use tidings::app::Adapters;
-use tidings_actors::{
-    model::view::View,
-    ports::{
-        BreakerRow, DeliverySettings, LedgerFilter, Ledgers, NewWatch, Ref, RefListing, RepositoryFacts,
-        Selector, Start, UpkeepStore, WatchStore,
-    },
-    time::Timestamp,
-};
+use tidings_actors::ports::{BreakerRow, DeliverySettings, LedgerFilter, Ledgers, UpkeepStore, WatchStore};
 use tidings_entity::{
-    id::{AppId, ObjectId, SourceId, WatchId},
-    kind::{BranchGone, BreakerKind, EntryType, HistoryMode, SelectorKind},
+    id::{AppId, ObjectId, SourceId},
+    kind::{BreakerKind, EntryType},
 };
 
 /// How often each source changes its state, within a minute.
@@ -42,9 +37,11 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let adapters = Adapters::open(settings(&folder.path().join("data"))).await.expect("the house opens");
     let app = registered::app(&adapters, None, DeliverySettings::default()).await;
+    let commit: ObjectId = "1111111111111111111111111111111111111111".parse().expect("an id");
     let mut sources = Vec::with_capacity(count);
     for number in 0..count {
-        let watch = watch(&adapters, &app, format!("https://git.example/o/r{number}.git"));
+        let url = format!("https://git.example/o/r{number}.git");
+        let watch = unread::watch(&*adapters.random, &*adapters.clock, &app, url, commit);
         sources.push(adapters.store.register_watch(&watch).await.expect("a watch").source);
     }
     println!("{count} sources are watched");
@@ -116,39 +113,4 @@ async fn record(adapters: &Adapters, source: &SourceId, is_open: bool) {
         last_error: "status 503".to_owned(),
     };
     adapters.store.record_breaker(&row).await.expect("recorded");
-}
-
-fn watch(adapters: &Adapters, app: &AppId, url: String) -> NewWatch {
-    let now: Timestamp = adapters.clock.now();
-    let id = WatchId::new(adapters.random.ulid(now));
-    let commit: ObjectId = "1111111111111111111111111111111111111111".parse().expect("an id");
-    NewWatch {
-        facts: RepositoryFacts {
-            repository_id: id.clone(),
-            github_url: url.clone(),
-            owner: "o".into(),
-            name: "r".into(),
-        },
-        id,
-        app: app.clone(),
-        url,
-        is_private: false,
-        credential: None,
-        selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
-        alias: String::new(),
-        sink: None,
-        status: None,
-        view: View::default(),
-        mode: HistoryMode::Net,
-        on_branch_gone: BranchGone::Keep,
-        start: Start::At(commit),
-        listing: RefListing {
-            refs: vec![Ref { name: "refs/heads/main".into(), commit }],
-            head: Some("refs/heads/main".into()),
-            has_refs: true,
-            ..RefListing::default()
-        },
-        deliver_after: now,
-        created_at: now,
-    }
 }

@@ -134,7 +134,6 @@ pub(super) async fn run(verb: QueueVerb, context: &Context) -> Result<(), Failur
     }
 }
 
-/// What a list shows of a queue.
 /// The queues of all apps, for the staff.
 pub(super) async fn all(server: &ServerArgs, query: &QueryArgs, context: &Context) -> Result<(), Failure> {
     let said: Vec<_> = query.said().into_iter().collect();
@@ -149,6 +148,7 @@ pub(super) async fn all(server: &ServerArgs, query: &QueryArgs, context: &Contex
     context.output.print(&Value::Array(items), &table(&rows, &columns))
 }
 
+/// What a list shows of a queue.
 fn row(queue: &Value) -> Value {
     let counts = &queue["counts"];
     json!({

@@ -290,8 +290,8 @@ pub const WORK_TOLD: Instrument = Instrument::counter(
     "tidings.work_told",
     "",
     &["outcome"],
-    "Messages to worker subscriptions. outcome: taken, not_taken, or left_out (as many were being sent as \
-     may be).",
+    "Messages to worker subscriptions. outcome: taken, not_taken, or left_out (the limit of messages at once \
+     was reached).",
 );
 /// Number of tasks, by state.
 pub const TASKS: Instrument = Instrument::gauge(

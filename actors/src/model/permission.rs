@@ -108,7 +108,7 @@ permissions! {
     ReceiptsReplay = "receipts:replay", [App Operator], "Take a received hook in again.";
     TasksCreate = "tasks:create", [App Operator], "Create tasks.";
     TasksClaim = "tasks:claim", [App], "Claim and end tasks, and create those that follow one up.";
-    WorkersSubscribe = "workers:subscribe", [App], "Have a worker told of work: its subscriptions.";
+    WorkersSubscribe = "workers:subscribe", [App], "Make, extend and remove worker subscriptions.";
     TasksRead = "tasks:read", [App Viewer], "List tasks, and show one with its payload and result.";
     TasksArtifacts = "tasks:artifacts", [App Operator], "Put and remove artifacts of tasks.";
     TasksCancel = "tasks:cancel", [App Operator], "Cancel a task.";

@@ -104,8 +104,8 @@ body! {
 }
 
 body! {
-    /// TLS settings for requests to the endpoint and the token server. New settings replace all old ones.
-    /// Stored sealed.
+    /// TLS settings for requests to the endpoint and the token server, stored sealed. New settings replace
+    /// all old settings.
     pub(super) struct EndpointTlsRequest {
         /// Client certificate and its chain, in PEM, for servers that request one.
         client_certificate: Option<String>,

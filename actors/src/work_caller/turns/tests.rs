@@ -1,3 +1,5 @@
+//! Which subscription receives which message, and when.
+
 use std::time::Duration;
 
 use ulid::Ulid;
