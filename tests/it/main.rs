@@ -9,6 +9,7 @@ mod by_hand;
 mod callbacks;
 mod chunks;
 mod cloud_events;
+mod codeq;
 mod crowded_door;
 mod damage;
 mod dashboard;

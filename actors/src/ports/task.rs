@@ -446,6 +446,9 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WorkerSubscriptions {
     ) -> Result<Queue, StoreError>;
     /// Pauses a queue or resumes it; claimed tasks stay with their workers.
     async fn pause_queue(&self, app: &AppId, command: &str, is_paused: bool) -> Result<Queue, StoreError>;
+    /// Removes ended tasks of an app whose retention was over before this moment, at most `limit`. Returns
+    /// their number.
+    async fn forget_tasks_of(&self, app: &AppId, before: Timestamp, limit: u64) -> Result<u64, StoreError>;
     /// Removes tasks of a queue that are neither claimed nor ended, at most `limit`. Returns their number.
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError>;
 }

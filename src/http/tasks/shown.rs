@@ -155,7 +155,7 @@ impl ArtifactShown {
 }
 
 /// JSON as it was sent.
-pub(super) fn raw(text: Option<String>) -> Option<Box<RawValue>> {
+pub(in crate::http) fn raw(text: Option<String>) -> Option<Box<RawValue>> {
     RawValue::from_string(text?).ok()
 }
 

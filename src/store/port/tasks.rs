@@ -58,7 +58,7 @@ impl ClaimStore for SqlStore {
             let at = context.clock.now();
             callbacks::forget(transaction, at).await?;
             worker_subscriptions::forget(transaction, at).await?;
-            tasks::forget(transaction, at, limit).await
+            tasks::forget(transaction, None, at, limit).await
         })
     }
 
@@ -156,6 +156,11 @@ impl TaskStore for SqlStore {
             self.context.tasks.tell(TaskNews { ready, ..TaskNews::default() });
         }
         Ok(set)
+    }
+
+    async fn forget_tasks_of(&self, app: &AppId, before: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        let app = app.clone();
+        transact!(self, |transaction| tasks::forget(transaction, Some(&app), before, limit).await)
     }
 
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError> {

@@ -380,19 +380,25 @@ struct GoneTask {
     bytes: i64,
 }
 
-/// Removes ended tasks whose time is over, at most `limit`. How many went.
+/// Removes ended tasks whose time was over at this moment, at most `limit`; with `app` only those of this app.
+/// How many went.
 pub(crate) async fn forget(
     connection: &impl ConnectionTrait,
+    app: Option<&AppId>,
     at: Timestamp,
     limit: u64,
 ) -> Result<u64, StoreError> {
     let mut gone: Vec<GoneTask> = Vec::new();
     for state in TaskState::ALL.iter().filter(|state| !is_open(**state)) {
         let left = limit.saturating_sub(gone.len() as u64);
-        let text = "delete from task where id in (select id from task where state = $1 and wake_at <= $2
-                      order by wake_at, id limit $3) returning queue_id, state, bytes";
-        let values = vec![(*state).into(), at.0.into(), signed(left).into()];
-        gone.extend(rows::all::<GoneTask>(connection, "task", text, values).await?);
+        let mut values = vec![(*state).into(), at.0.into(), signed(left).into()];
+        values.extend(app.map(|app| app.clone().into()));
+        let of_app = if app.is_some() { "and app_id = $4" } else { "" };
+        let text = format!(
+            "delete from task where id in (select id from task where state = $1 and wake_at <= $2 {of_app}
+               order by wake_at, id limit $3) returning queue_id, state, bytes"
+        );
+        gone.extend(rows::all::<GoneTask>(connection, "task", &text, values).await?);
     }
     if gone.is_empty() {
         return Ok(0);
