@@ -75,12 +75,7 @@ fn owner(request: &Request) -> Result<&App, Problem> {
 }
 
 /// A task of this app; `missing`: the text where there is none that the caller may see.
-async fn task(
-    front: &Front,
-    request: &Request,
-    id: &TaskId,
-    missing: &'static str,
-) -> Result<Task, Problem> {
+async fn task(front: &Front, request: &Request, id: &TaskId, missing: &'static str) -> Result<Task, Problem> {
     let found = tasks::seen(front, request, id).await;
     found.map_err(|problem| match problem.status() {
         StatusCode::NOT_FOUND => problem.saying(missing),

@@ -283,8 +283,8 @@ impl Issuer {
     }
 }
 
-/// The permissions that a word means; `None`: the word says nothing to this server. Words of the older contract
-/// (docs/codeq.md) mean permissions of this one; its words about claimed tasks say nothing without
+/// The permissions that a word means; `None`: the word says nothing to this server. Words of the older
+/// contract (docs/codeq.md) mean permissions of this one; its words about claimed tasks say nothing without
 /// `codeq:claim`.
 fn permissions_of(word: &str) -> Option<PermissionSet> {
     use Permission::{QueuesPurge, QueuesRead, TasksClaim, TasksRead, WorkersSubscribe};

@@ -1,19 +1,14 @@
 //! The contract of codeQ, seen with the eyes of its public clients: the requests are spelt as those clients
 //! send them, and each status, code and word that they read is compared.
 
+mod clients;
+
 use std::time::{Duration, Instant};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use crate::support::{
-    api::App,
-    http,
-    inbox::Inbox,
-    patience::{SOON, eventually},
-    server::Server,
-    subscriber::Subscriber,
-};
+use crate::support::{api::App, server::Server, subscriber::Subscriber};
 
 const TASKS: &str = "/v1/codeq/tasks";
 
@@ -76,8 +71,12 @@ fn a_task_lives_with_the_words_of_the_older_contract() {
     let server = Server::start();
     let app = app(&server);
     let payload = json!({ "jobId": "j-123", "pages": [1, 2.5], "deep": { "ä": null } });
-    let task = create(&server, &app, json!({ "command": "GENERATE_MASTER", "payload": payload, "priority": 5,
-        "maxAttempts": 3, "someFieldOfALaterClient": true }));
+    let task = create(
+        &server,
+        &app,
+        json!({ "command": "GENERATE_MASTER", "payload": payload, "priority": 5,
+        "maxAttempts": 3, "someFieldOfALaterClient": true }),
+    );
     for (field, want) in [
         ("command", json!("GENERATE_MASTER")),
         ("status", json!("PENDING")),
@@ -106,7 +105,10 @@ fn a_task_lives_with_the_words_of_the_older_contract() {
     assert_eq!(beat, (200, json!({ "ok": true })));
     assert_eq!(post(&server, &app.token, &at(&task, "heartbeat"), json!({})), (200, json!({ "ok": true })));
     let shown = get(&server, &app.token, &format!("{TASKS}/{}", task["id"].as_str().expect("one"))).1;
-    assert!((298..=300).contains(&seconds_until(&shown["leaseUntil"])), "the default, also if shorter: {shown}");
+    assert!(
+        (298..=300).contains(&seconds_until(&shown["leaseUntil"])),
+        "the default, also if shorter: {shown}"
+    );
     assert_eq!(get(&server, &app.token, &at(&task, "result")), (404, problem(404, "result not found")));
 
     let body = json!({ "status": "COMPLETED", "result": { "output": "done" } });
@@ -120,7 +122,10 @@ fn a_task_lives_with_the_words_of_the_older_contract() {
     // The same task below the routes of this server.
     let path = format!("/api/tasks/{}", task["id"].as_str().expect("one"));
     let (_, own) = get(&server, &app.token, &path);
-    assert_eq!((&own["state"], &own["result"], &own["payload"]), (&json!("succeeded"), &record["result"], &payload));
+    assert_eq!(
+        (&own["state"], &own["result"], &own["payload"]),
+        (&json!("succeeded"), &record["result"], &payload)
+    );
 }
 
 /// A refusal as far as these clients read it.
@@ -156,8 +161,14 @@ fn refusals_have_the_codes_and_texts_that_clients_compare() {
     }
     let path = format!("{TASKS}/{}", task["id"].as_str().expect("one"));
     assert_eq!(refused(&stranger.token, "GET", &path, None), (404, "not found".to_owned()));
-    assert_eq!(refused(&stranger.token, "GET", &at(&task, "result"), None), (404, "task not found".to_owned()));
-    assert_eq!(post(&server, &app.token, &at(&task, "abandon"), json!({})), (200, json!({ "status": "requeued" })));
+    assert_eq!(
+        refused(&stranger.token, "GET", &at(&task, "result"), None),
+        (404, "task not found".to_owned())
+    );
+    assert_eq!(
+        post(&server, &app.token, &at(&task, "abandon"), json!({})),
+        (200, json!({ "status": "requeued" }))
+    );
     for verb in ["heartbeat", "abandon", "nack"] {
         let answer = refused(&app.token, "POST", &at(&task, verb), Some(json!({})));
         assert_eq!(answer, (409, "not-in-progress".to_owned()), "{verb}");
@@ -180,7 +191,10 @@ fn refusals_have_the_codes_and_texts_that_clients_compare() {
         (json!({ "command": "render", "payload": null }), "payload is required"),
         (json!({ "command": "render", "payload": {}, "runAt": "tomorrow" }), "invalid runAt"),
         (json!({ "command": "render", "payload": {}, "delaySeconds": -1 }), "invalid delaySeconds"),
-        (json!({ "command": "render", "payload": {}, "webhook": "ftp://x" }), "webhook must be a web address"),
+        (
+            json!({ "command": "render", "payload": {}, "webhook": "ftp://x" }),
+            "webhook must be a web address",
+        ),
         (json!({ "command": 7, "payload": {} }), "invalid body"),
     ] {
         let (status, said) = refused(&app.token, "POST", TASKS, Some(body.clone()));
@@ -193,16 +207,23 @@ fn refusals_have_the_codes_and_texts_that_clients_compare() {
 fn attempts_are_claims_and_the_last_one_leads_to_the_dead_letters() {
     let server = Server::start();
     let app = app(&server);
-    let settings = json!({ "retry_policy": "exponential", "retry_base_seconds": 5, "retry_cap_seconds": 900 });
+    let settings =
+        json!({ "retry_policy": "exponential", "retry_base_seconds": 5, "retry_cap_seconds": 900 });
     assert_eq!(ask(&server, &app.token, "PUT", "/api/queues/flaky", Some(&settings)).0, 200);
     let task = create(&server, &app, json!({ "command": "flaky", "payload": 0, "maxAttempts": 3 }));
     // 5 x 2^attempts, where the routes of this server give 5 x 2^(attempts - 1).
     claim(&server, &app.token, "flaky");
     let nack = |body: Value| post(&server, &app.token, &at(&task, "nack"), body);
-    assert_eq!(nack(json!({ "delaySeconds": 0, "reason": "busy" })).1, json!({ "status": "requeued", "delaySeconds": 10 }));
+    assert_eq!(
+        nack(json!({ "delaySeconds": 0, "reason": "busy" })).1,
+        json!({ "status": "requeued", "delaySeconds": 10 })
+    );
     let shown = || get(&server, &app.token, &format!("{TASKS}/{}", task["id"].as_str().expect("one"))).1;
     let waiting = shown();
-    assert_eq!((&waiting["status"], &waiting["lastKnownLocation"]), (&json!("PENDING"), &json!("DELAYED_ZSET")));
+    assert_eq!(
+        (&waiting["status"], &waiting["lastKnownLocation"]),
+        (&json!("PENDING"), &json!("DELAYED_ZSET"))
+    );
     assert_eq!(waiting["error"], "busy");
     let (_, numbers) = get(&server, &app.token, "/v1/codeq/admin/queues/flaky");
     assert_eq!(numbers, json!({ "command": "flaky", "ready": 0, "delayed": 1, "inProgress": 0, "dlq": 0 }));
@@ -268,7 +289,8 @@ fn batches_answer_each_item() {
     }
     let body = json!({ "commands": ["many"], "leaseSeconds": 60, "count": 10 });
     let (status, given) = post(&server, &app.token, &format!("{TASKS}/claim/batch"), body.clone());
-    let payloads: Vec<&Value> = given["tasks"].as_array().expect("a list").iter().map(|t| &t["payload"]).collect();
+    let payloads: Vec<&Value> =
+        given["tasks"].as_array().expect("a list").iter().map(|t| &t["payload"]).collect();
     assert_eq!((status, payloads), (200, vec![&json!("3"), &json!("1")]), "9 before 0");
     assert_eq!(post(&server, &app.token, &format!("{TASKS}/claim/batch"), body).0, 204);
     let (first, last) = (&results[0]["task"]["id"], &results[2]["task"]["id"]);
@@ -299,7 +321,11 @@ fn artifacts_come_back_byte_for_byte_and_addresses_as_they_were_given() {
         { "name": "elsewhere", "url": "https://files.example/a?b=c" },
     ]);
     let nothing = json!({ "status": "COMPLETED", "result": {}, "artifacts": [{ "name": "empty" }] });
-    assert_eq!(post(&server, &app.token, &at(&task, "result"), nothing).0, 400, "nothing is dropped silently");
+    assert_eq!(
+        post(&server, &app.token, &at(&task, "result"), nothing).0,
+        400,
+        "nothing is dropped silently"
+    );
     let body = json!({ "status": "COMPLETED", "result": {}, "artifacts": artifacts });
     let (status, record) = post(&server, &app.token, &at(&task, "result"), body);
     assert_eq!(status, 200, "{record}");
@@ -320,147 +346,19 @@ fn artifacts_come_back_byte_for_byte_and_addresses_as_they_were_given() {
 fn a_result_and_a_claim_are_waited_for() {
     let server = Server::start();
     let app = app(&server);
-    let (token, began) = (app.token.clone(), Instant::now());
+    let (server, token, began) = (&server, &app.token, Instant::now());
     std::thread::scope(|scope| {
-        let claimed = scope.spawn(|| claim(&server, &token, "slow"));
+        let claimed = scope.spawn(|| claim(server, token, "slow"));
         std::thread::sleep(Duration::from_millis(300));
-        let task = create(&server, &app, json!({ "command": "slow", "payload": {} }));
+        let task = create(server, &app, json!({ "command": "slow", "payload": {} }));
         assert_eq!(task["status"], "PENDING", "as it was created, whoever has it by now");
         assert_eq!(claimed.join().expect("claimed")["id"], task["id"]);
         let path = format!("{}?waitSeconds=30", at(&task, "result"));
-        let result = scope.spawn(move || get(&server, &token, &path));
+        let result = scope.spawn(move || get(server, token, &path));
         std::thread::sleep(Duration::from_millis(300));
         let body = json!({ "status": "COMPLETED", "result": { "ok": 1 } });
-        assert_eq!(post(&server, &app.token, &at(&task, "result"), body).0, 200);
+        assert_eq!(post(server, token, &at(&task, "result"), body).0, 200);
         assert_eq!(result.join().expect("answered").1["result"]["result"], json!({ "ok": 1 }));
     });
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-}
-
-#[test]
-fn clients_without_a_body_and_with_types_on_reads_are_served() {
-    let server = Server::start();
-    let app = app(&server);
-    let task = create(&server, &app, json!({ "command": "plain", "payload": {} }));
-    claim(&server, &app.token, "plain");
-    // The Go client sends no body and no type, the Python client a type also where it reads.
-    let raw = |method: &str, path: &str, headers: &str| {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\n\
-             x-request-id: caller-0123456789\r\n{headers}\r\n",
-            app.token
-        );
-        http::raw(server.address(), request.as_bytes()).expect("an answer")
-    };
-    let reply = raw("POST", &at(&task, "abandon"), "content-length: 0\r\n");
-    assert_eq!((reply.status, reply.json()), (200, json!({ "status": "requeued" })));
-    assert_eq!(reply.message.header("x-request-id"), Some("caller-0123456789"));
-    let path = format!("{TASKS}/{}", task["id"].as_str().expect("one"));
-    assert_eq!(raw("GET", &path, "content-type: application/json\r\n").status, 200);
-    let reply = raw("POST", "/v1/codeq/admin/tasks/cleanup", "content-length: 0\r\n");
-    assert_eq!((reply.status, &reply.json()["deleted"]), (200, &json!(0)));
-    let raft = raw("GET", "/v1/codeq/raft/status", "").json();
-    assert_eq!(raft, json!({ "enabled": false, "numGroups": 0, "groups": [] }));
-}
-
-#[test]
-fn tasks_whose_time_is_over_are_cleaned_up_for_the_app_alone() {
-    let server = Server::start();
-    let (app, other) = (app(&server), self::app(&server));
-    for who in [&app, &other] {
-        let settings = json!({ "retention_seconds": 0 });
-        assert_eq!(who.ask(&server, "PUT", "/api/queues/brief", Some(&settings)).status, 200);
-        create(&server, who, json!({ "command": "brief", "payload": {} }));
-        let task = claim(&server, &who.token, "brief");
-        let body = json!({ "status": "COMPLETED", "result": {} });
-        assert_eq!(post(&server, &who.token, &at(&task, "result"), body).0, 200);
-    }
-    let clean = |body: Value| post(&server, &app.token, "/v1/codeq/admin/tasks/cleanup", body);
-    let early = clean(json!({ "before": "2020-01-01T00:00:00Z", "limit": 7 }));
-    let want = json!({ "deleted": 0, "before": "2020-01-01T00:00:00.000Z", "limit": 7 });
-    assert_eq!(early, (200, want));
-    assert_eq!(clean(json!({ "before": "never" })).0, 400);
-    let (status, cleaned) = clean(json!({}));
-    assert_eq!((status, &cleaned["deleted"], &cleaned["limit"]), (200, &json!(1), &json!(1_000)), "{cleaned}");
-    assert_eq!(app.ask(&server, "GET", "/api/tasks", None).json()["items"], json!([]));
-    let kept = other.ask(&server, "GET", "/api/tasks", None).json();
-    assert_eq!(kept["items"].as_array().map(Vec::len), Some(1), "that of the other app is its own: {kept}");
-}
-
-#[test]
-fn subscriptions_are_made_told_and_extended() {
-    let server = Server::start();
-    let (app, inbox) = (app(&server), Inbox::start());
-    let path = "/v1/codeq/workers/subscriptions";
-    let body = json!({ "callbackUrl": inbox.url(), "eventTypes": ["embed"], "ttlSeconds": 60,
-        "deliveryMode": "group", "groupId": "pool-1", "minIntervalSeconds": 0 });
-    let (status, made) = post(&server, &app.token, path, body);
-    assert_eq!(status, 200, "{made}");
-    assert!((57..=60).contains(&seconds_until(&made["expiresAt"])), "{made}");
-    create(&server, &app, json!({ "command": "embed", "payload": {} }));
-    let letter = eventually("a message", SOON, || inbox.letters().into_iter().next());
-    assert_eq!(letter.body["command"], "embed");
-    let id = made["subscriptionId"].as_str().expect("an id");
-    let renew = |id: &str, body: Value| post(&server, &app.token, &format!("{path}/{id}/heartbeat"), body);
-    let (status, renewed) = renew(id, json!({ "ttlSeconds": 7_200 }));
-    assert_eq!((status, &renewed["subscriptionId"]), (200, &json!(id)));
-    assert!((7_190..=7_200).contains(&seconds_until(&renewed["expiresAt"])), "{renewed}");
-    assert_eq!(renew(id, json!({})).0, 200);
-    let (status, missing) = renew("wsb_01ARZ3NDEKTSV4RRFFQ69G5FAV", json!({}));
-    assert_eq!((status, &missing["error"]), (404, &json!("not-found")));
-    // Without commands: those of the app's queues; the mode of one by the minute is one in turn.
-    let hash = json!({ "callbackUrl": inbox.url(), "deliveryMode": "hash" });
-    assert_eq!(post(&server, &app.token, path, hash).0, 200);
-    for (body, error) in [
-        (json!({ "eventTypes": ["embed"] }), "callbackUrl is required"),
-        (json!({ "callbackUrl": inbox.url(), "deliveryMode": "group" }), "groupId is required"),
-        (json!({ "callbackUrl": inbox.url(), "deliveryMode": "all" }), "deliveryMode must be fanout, group or hash"),
-        (json!({ "callbackUrl": "http://169.254.169.254/x", "eventTypes": ["embed"] }), "callbackUrl"),
-    ] {
-        let (status, said) = post(&server, &app.token, path, body);
-        let text = said["error"].as_str().unwrap_or_default();
-        assert!(status == 400 && text.starts_with(error), "{status} {said}");
-    }
-}
-
-#[test]
-fn a_token_for_one_command_claims_that_command_alone() {
-    let server = Server::start();
-    let app = app(&server);
-    let narrowed = json!({ "name": "narrow", "permissions": ["tasks:claim", "tasks:read"], "commands": ["a"] });
-    let (status, made) = post(&server, &app.token, "/api/app/tokens", narrowed);
-    assert_eq!(status, 201, "{made}");
-    let token = made["token"].as_str().expect("a token");
-    for command in ["b", "a"] {
-        create(&server, &app, json!({ "command": command, "payload": {} }));
-    }
-    let claim = |body: Value| post(&server, token, &format!("{TASKS}/claim"), body);
-    let (status, said) = claim(json!({ "commands": ["b"] }));
-    assert_eq!((status, &said["error"]), (403, &json!("event type not allowed")));
-    let (status, given) = claim(json!({}));
-    assert_eq!((status, &given["command"]), (200, &json!("a")), "none is named: those of the token");
-    assert_eq!(claim(json!({ "waitSeconds": 0 })).0, 204, "and nothing of others");
-    // A token for every command: what the app has.
-    assert_eq!(post(&server, &app.token, &format!("{TASKS}/claim"), json!({})).1["command"], "b");
-}
-
-#[test]
-fn the_weaker_fence_holds_the_identity_and_not_the_claim() {
-    let server = Server::start();
-    let app = app(&server);
-    let other = second_token(&server, &app);
-    let task = create(&server, &app, json!({ "command": "fence", "payload": {} }));
-    let body = json!({ "commands": ["fence"], "leaseSeconds": 1 });
-    assert_eq!(post(&server, &app.token, &format!("{TASKS}/claim"), body).0, 200);
-    assert_eq!(claim(&server, &other, "fence")["attempts"], 2, "the first claim ran out");
-    let done = json!({ "status": "COMPLETED", "result": { "by": "the first" } });
-    let (status, said) = post(&server, &app.token, &at(&task, "result"), done.clone());
-    assert_eq!((status, &said["error"]), (403, &json!("not-owner")), "another identity has it now");
-    assert_eq!(post(&server, &other, &at(&task, "result"), done).0, 200);
-    // Two processes with one token are one identity: the weaker part that the guide names.
-    let task = create(&server, &app, json!({ "command": "fence", "payload": {} }));
-    let body = json!({ "commands": ["fence"], "leaseSeconds": 1 });
-    assert_eq!(post(&server, &app.token, &format!("{TASKS}/claim"), body).0, 200);
-    assert_eq!(claim(&server, &app.token, "fence")["attempts"], 2);
-    assert_eq!(post(&server, &app.token, &at(&task, "heartbeat"), json!({})).0, 200);
 }

@@ -1,6 +1,6 @@
 //! Numbers of queues, and the removal of tasks whose time is over.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::StatusCode;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use tidings_actors::ports::{QUEUES_MAX, Queue, QueueFilter, StoreError};
 use utoipa::ToSchema;
 
 use super::{
-    bodies::{Cleanup, Numbers, invalid, read_optional},
+    bodies::{Cleanup, invalid, read_optional},
     older, owner,
     shown::QueueShown,
 };
@@ -43,12 +43,13 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// The numbers of all queues of the app, by the names of codeQ's keys. Tasks that may be claimed are counted
 /// under priority 0 whatever their priority.
-#[utoipa::path(get, path = "/v1/codeq/admin/queues", tag = "codeq", responses((status = 200, body = Numbers)))]
+#[utoipa::path(get, path = "/v1/codeq/admin/queues", tag = "codeq",
+    responses((status = 200, body = Object)))]
 async fn queues(front: Arc<Front>, request: Request) -> Answer {
     let filter = QueueFilter { app: Some(owner(&request)?.id.clone()), query: None };
     let queues = front.tasks.queues(&filter, None, QUEUES_MAX).await;
     let queues = queues.map_err(|error| older(Problem::of_store(error, Kind::NO_QUEUE)))?;
-    let mut numbers = Numbers::new();
+    let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
     for queue in queues.iter().filter(|queue| request.may_use(&queue.command)) {
         for (key, number) in keys(queue) {
             *numbers.entry(key).or_default() += number;
@@ -132,14 +133,15 @@ async fn cleanup(front: Arc<Front>, request: Request) -> Answer {
 struct RaftShown {
     /// Always false: no replica is a leader, and each takes writes.
     enabled: bool,
-    /// Always 0.
+    /// Always 0: there are no groups.
     num_groups: u64,
-    /// Always empty.
-    groups: [(); 0],
+    /// Always empty: there are no groups.
+    groups: Vec<String>,
 }
 
 /// Tells that replicas elect no leader: clients may send each request to any replica.
-#[utoipa::path(get, path = "/v1/codeq/raft/status", tag = "codeq", responses((status = 200, body = RaftShown)))]
+#[utoipa::path(get, path = "/v1/codeq/raft/status", tag = "codeq",
+    responses((status = 200, body = RaftShown)))]
 async fn raft(_front: Arc<Front>, _request: Request) -> Answer {
-    Ok(json(StatusCode::OK, &RaftShown { enabled: false, num_groups: 0, groups: [] }))
+    Ok(json(StatusCode::OK, &RaftShown { enabled: false, num_groups: 0, groups: Vec::new() }))
 }

@@ -1,7 +1,7 @@
 //! Bodies of requests, read as codeQ reads them: unknown fields are ignored, a field of another type makes
 //! the body invalid, and `null` is a missing field.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
@@ -89,7 +89,7 @@ pub(super) struct TaskToCreate {
     pub(super) delay_seconds: Option<i64>,
 }
 
-/// Tasks to create.
+/// Several tasks to create with one request.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = CodeqTasksToCreate)]
 pub(super) struct TasksToCreate {
@@ -124,7 +124,7 @@ pub(super) struct ClaimOfMany {
     pub(super) count: i64,
 }
 
-/// Extends a claim.
+/// Extends the claim on a task.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = CodeqHeartbeat)]
@@ -138,9 +138,10 @@ pub(super) struct Heartbeat {
 #[serde(rename_all = "camelCase")]
 #[schema(as = CodeqNack)]
 pub(super) struct Nack {
-    /// Seconds until the next attempt, at most the longest wait of the queue. Missing or 0: the policy decides.
+    /// Seconds until the next attempt, at most the longest wait of the queue. Missing or 0: the policy
+    /// decides.
     pub(super) delay_seconds: Option<i64>,
-    /// Reason, for people.
+    /// Reason that people are shown, cut to 2,000 characters.
     pub(super) reason: Option<String>,
 }
 
@@ -165,7 +166,7 @@ pub(super) struct ArtifactToKeep {
 #[serde(rename_all = "camelCase")]
 #[schema(as = CodeqResult)]
 pub(super) struct ResultToKeep {
-    /// `COMPLETED` or `FAILED`.
+    /// How the task ended: `COMPLETED` or `FAILED`.
     #[serde(default)]
     pub(super) status: String,
     /// Result, an object; required with `COMPLETED`.
@@ -185,7 +186,7 @@ pub(super) struct ResultOfTask {
     /// Id of the task.
     #[serde(default)]
     pub(super) task_id: String,
-    /// `COMPLETED` or `FAILED`.
+    /// How the task ended: `COMPLETED` or `FAILED`.
     #[serde(default)]
     pub(super) status: String,
     /// Result, an object; required with `COMPLETED`.
@@ -243,9 +244,6 @@ pub(super) struct Cleanup {
     /// Only tasks that were to be removed before this moment (RFC 3339). Missing: now.
     pub(super) before: Option<String>,
 }
-
-/// The numbers of queues by the names of their keys.
-pub(super) type Numbers = BTreeMap<String, u64>;
 
 #[cfg(test)]
 mod tests {

@@ -44,7 +44,7 @@ struct ClaimedList {
     tasks: Vec<TaskShown>,
 }
 
-/// Claims a task.
+/// Claims the first task in line for a worker.
 #[utoipa::path(post, path = "/v1/codeq/tasks/claim", tag = "codeq", request_body = ClaimToMake, responses(
     (status = 200, body = TaskShown),
     (status = 204, description = "No task is ready.")

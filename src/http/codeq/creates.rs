@@ -50,7 +50,7 @@ struct CreatedShown {
     error: Option<String>,
 }
 
-/// Several tasks.
+/// The results of a request for several tasks.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CodeqCreatedList)]
 struct CreatedList {
@@ -58,7 +58,7 @@ struct CreatedList {
     results: Vec<CreatedShown>,
 }
 
-/// Creates a task.
+/// Creates a task for workers.
 #[utoipa::path(post, path = "/v1/codeq/tasks", tag = "codeq", request_body = TaskToCreate,
     responses((status = 202, body = TaskShown)))]
 async fn create(front: Arc<Front>, request: Request) -> Answer {

@@ -75,7 +75,7 @@ struct SubmittedShown {
     error: Option<String>,
 }
 
-/// Several results.
+/// The results of a request about several tasks.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CodeqSubmittedList)]
 struct SubmittedList {
@@ -83,7 +83,7 @@ struct SubmittedList {
     results: Vec<SubmittedShown>,
 }
 
-/// Ends a task.
+/// Ends a task that the worker has claimed.
 #[utoipa::path(post, path = "/v1/codeq/tasks/{id}/result", tag = "codeq", params(("id" = String, Path)),
     request_body = ResultToKeep, responses((status = 200, body = ResultShown)))]
 async fn submit(front: Arc<Front>, request: Request) -> Answer {
@@ -119,7 +119,7 @@ async fn submit_batch(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &SubmittedList { results: join_all(ends).await }))
 }
 
-/// Shows a task.
+/// Shows a task with its payload.
 #[utoipa::path(get, path = "/v1/codeq/tasks/{id}", tag = "codeq", params(("id" = String, Path)),
     responses((status = 200, body = TaskShown)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
@@ -215,15 +215,24 @@ impl File {
             let bytes = BASE64.decode(content.as_bytes());
             let bytes = bytes.map_err(|_| invalid(format!("artifact {name}: invalid contentBase64")))?;
             let is_type = |text: &String| {
-                text.len() <= CONTENT_TYPE_MAX && text.contains('/') && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+                text.len() <= CONTENT_TYPE_MAX
+                    && text.contains('/')
+                    && text.bytes().all(|b| (b' '..=b'~').contains(&b))
             };
             // A type that is no media type says nothing.
             let content_type = filled(content_type).filter(is_type).filter(|text| text != LINK);
-            return Ok(Self { name, content_type: content_type.unwrap_or_else(|| ANY_BYTES.to_owned()), bytes });
+            return Ok(Self {
+                name,
+                content_type: content_type.unwrap_or_else(|| ANY_BYTES.to_owned()),
+                bytes,
+            });
         }
-        let url = filled(url).ok_or_else(|| invalid(format!("artifact {name} needs url or contentBase64")))?;
+        let url =
+            filled(url).ok_or_else(|| invalid(format!("artifact {name} needs url or contentBase64")))?;
         if url.len() > LINK_MAX || url.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(invalid(format!("artifact {name}: url must be an address of at most {LINK_MAX} bytes")));
+            return Err(invalid(format!(
+                "artifact {name}: url must be an address of at most {LINK_MAX} bytes"
+            )));
         }
         Ok(Self { name, content_type: LINK.to_owned(), bytes: url.into_bytes() })
     }
@@ -233,13 +242,16 @@ impl File {
 async fn record(front: &Front, task: &Task, result: Option<String>) -> Result<ResultShown, Problem> {
     let found = front.artifacts.artifacts(&task.app, &task.id).await;
     let found = found.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-    let shown = found.iter().map(|artifact| async { ArtifactShown::of(artifact, link(front, artifact).await) });
+    let mut artifacts = Vec::with_capacity(found.len());
+    for artifact in &found {
+        artifacts.push(ArtifactShown::of(artifact, link(front, artifact).await));
+    }
     Ok(ResultShown {
         task_id: task.id.to_string(),
         status: status(task.state),
         result: raw(result),
         error: task.error.clone().filter(|_| task.state == TaskState::Failed),
-        artifacts: join_all(shown).await,
+        artifacts,
         completed_at: iso(task.ended_at.unwrap_or(task.updated_at)),
     })
 }
@@ -263,7 +275,12 @@ async fn link(front: &Front, artifact: &Artifact) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn file(name: &str, url: Option<&str>, content: Option<&str>, content_type: Option<&str>) -> Result<File, Problem> {
+    fn file(
+        name: &str,
+        url: Option<&str>,
+        content: Option<&str>,
+        content_type: Option<&str>,
+    ) -> Result<File, Problem> {
         File::of(ArtifactToKeep {
             name: name.to_owned(),
             url: url.map(str::to_owned),
@@ -274,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_file_is_its_bytes_or_its_address() {
-        let made = file("a.json", None, Some("e30="), Some("application/json")).unwrap_or_else(|_| panic!("a file"));
+        let made =
+            file("a.json", None, Some("e30="), Some("application/json")).unwrap_or_else(|_| panic!("a file"));
         assert_eq!((made.bytes.as_slice(), made.content_type.as_str()), (&b"{}"[..], "application/json"));
         let made = file("a", Some("s3://b/k"), None, Some("text/plain")).unwrap_or_else(|_| panic!("a file"));
         assert_eq!((made.bytes.as_slice(), made.content_type.as_str()), (&b"s3://b/k"[..], LINK));

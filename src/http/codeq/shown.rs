@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::http::bodies::moment::iso;
 
-/// A task.
+/// A task as clients of codeQ read it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = CodeqTask)]
@@ -137,7 +137,7 @@ impl ArtifactShown {
 pub(super) struct ResultShown {
     /// Id of the task.
     pub(super) task_id: String,
-    /// `COMPLETED` or `FAILED`.
+    /// How the task ended: `COMPLETED` or `FAILED`.
     pub(super) status: &'static str,
     /// Result that the worker reported.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,9 +201,9 @@ mod tests {
 
     #[test]
     fn every_state_has_a_word_and_a_place() {
-        let words = TaskState::ALL.iter().map(|state| {
-            format!("{} {} {}", state.as_str(), status(*state), location(*state))
-        });
+        let words = TaskState::ALL
+            .iter()
+            .map(|state| format!("{} {} {}", state.as_str(), status(*state), location(*state)));
         expect_test::expect![[r#"
             waiting PENDING DELAYED_ZSET
             ready PENDING PENDING_LIST

@@ -36,13 +36,10 @@ const HASHED: &str = "codeq:hash";
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
     let access = || Access::App(Permission::WorkersSubscribe);
-    vec![
-        route::<__path_create, _, _>(access(), create),
-        route::<__path_heartbeat, _, _>(access(), heartbeat),
-    ]
+    vec![route::<__path_create, _, _>(access(), create), route::<__path_heartbeat, _, _>(access(), heartbeat)]
 }
 
-/// A worker subscription.
+/// A worker subscription that exists now.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = CodeqSubscribed)]

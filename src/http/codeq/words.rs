@@ -42,7 +42,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = CodeqExtended)]
 struct ExtendedShown {
-    /// Always true.
+    /// Always true: a refusal has another status.
     ok: bool,
 }
 
@@ -58,7 +58,7 @@ struct GivenBackShown {
     delay_seconds: Option<u64>,
 }
 
-/// Extends a claim.
+/// Extends the claim of the worker.
 #[utoipa::path(post, path = "/v1/codeq/tasks/{id}/heartbeat", tag = "codeq", params(("id" = String, Path)),
     request_body = Heartbeat, responses((status = 200, body = ExtendedShown)))]
 async fn heartbeat(front: Arc<Front>, request: Request) -> Answer {
@@ -197,11 +197,9 @@ mod tests {
             let rules = RetryRules { policy, base, cap, window: cap };
             rules.wait(tries(policy, attempts), None, &MachineRandom).as_secs()
         };
-        for (policy, at_3, at_20) in [
-            (RetryPolicy::Fixed, 5, 5),
-            (RetryPolicy::Linear, 15, 100),
-            (RetryPolicy::Exponential, 40, 900),
-        ] {
+        for (policy, at_3, at_20) in
+            [(RetryPolicy::Fixed, 5, 5), (RetryPolicy::Linear, 15, 100), (RetryPolicy::Exponential, 40, 900)]
+        {
             assert_eq!((wait(policy, 3), wait(policy, 20)), (at_3, at_20), "{policy:?}");
         }
         for (policy, least) in [(RetryPolicy::ExpFullJitter, 0), (RetryPolicy::ExpEqualJitter, 20)] {

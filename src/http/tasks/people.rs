@@ -95,7 +95,7 @@ fn states() -> String {
     TaskState::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Shows one task with its payload, result and progress.
+/// Shows one task with its payload, result, progress, artifacts and claims.
 #[utoipa::path(get, path = "/api/tasks/{id}", tag = "tasks", params(("id" = String, Path)),
     responses((status = 200, body = WholeTask)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
@@ -105,7 +105,9 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let bodies = front.tasks.task_bodies(&app.id, &id).await;
     let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
     let artifacts = artifacts::of_task(&front, &app.id, &id).await?;
-    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies, artifacts)))
+    let claims = front.tasks.task_claims(&task).await;
+    let claims = claims.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies, artifacts, claims)))
 }
 
 /// Result of a task.

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use tidings_actors::{
     model::task::TaskMove,
     ports::{
-        Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, Queue, QueueFilter, QueueSettings,
-        QueueWork, Schedule, ScheduleFilter, ScheduleSettings, ScheduleStore, StoreError, Task, TaskBodies,
-        TaskFilter, TaskNews, TaskStore, TaskWord, Woken, WordRefusal, Worded, WorkWords,
+        Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, PastClaim, Queue, QueueFilter,
+        QueueSettings, QueueWork, Schedule, ScheduleFilter, ScheduleSettings, ScheduleStore, StoreError,
+        Task, TaskBodies, TaskFilter, TaskNews, TaskStore, TaskWord, Woken, WordRefusal, Worded, WorkWords,
     },
     time::Timestamp,
 };
@@ -82,6 +82,10 @@ impl TaskStore for SqlStore {
 
     async fn task(&self, app: &AppId, id: &TaskId) -> Result<Task, StoreError> {
         tasks::find(&self.readers, app, id).await
+    }
+
+    async fn task_claims(&self, task: &Task) -> Result<Vec<PastClaim>, StoreError> {
+        tasks::claims(&self.readers, task).await
     }
 
     async fn task_bodies(&self, app: &AppId, id: &TaskId) -> Result<TaskBodies, StoreError> {
