@@ -39,7 +39,7 @@ use crate::{
     egress::{Egress, EgressError},
     git::Git,
     machine::{MachineRandom, SharedClock},
-    objects::Folder,
+    objects::{self, ForeignObjects},
     secrets::SecretsError,
     settings::{History, Settings},
     sinks::{Webhooks, mail::Mailer, print::Printer},
@@ -92,6 +92,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// The object store of artifacts belongs to another database.
+    #[error(transparent)]
+    Artifacts(#[from] ForeignObjects),
     /// The egress settings cannot be used.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -184,7 +187,7 @@ impl Adapters {
         let to_hosts = Egress::connecting_within(&settings.egress, settings.git.connect_timeout)?;
         let git = Git::new(settings.git.clone(), &data_dir, to_hosts, clock.clone(), random.as_ref())?;
         let git = Arc::new(git);
-        let objects = Arc::new(Folder::new(settings.artifacts_dir(), settings.git.free_min_bytes));
+        let objects = objects::open(&settings, &egress, store.identity()).await?;
         let (board, reached_at) = (git.clone(), None);
         Ok(Self { settings, store, board, git, objects, egress, clock, random, claim, reached_at })
     }

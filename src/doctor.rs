@@ -1,8 +1,9 @@
 //! `tidings doctor`: finds faults of this installation and obstacles to its work, and names a remedy for
 //! each. Works with and without a running server, changes nothing, and sends nothing to other machines unless
 //! a flag asks for it, except connections to `egress.proxy` and
-//! `mail.server`.
+//! `mail.server`, and questions to the bucket of `artifacts.s3_endpoint`.
 
+mod artifacts;
 mod database;
 mod home;
 mod network;
@@ -79,6 +80,8 @@ pub async fn examine(settings: &Settings, judged: &str, asks_hosts: bool, clock:
             Some(database) => (&database.repositories[..], &database.endpoints[..]),
             None => (&[][..], &[][..]),
         };
+        let identity = database.as_ref().and_then(|database| database.identity.as_deref());
+        artifacts::examine(settings, &egress, identity, &mut findings).await;
         network::proxy(settings, &mut findings).await;
         network::endpoints(&egress, endpoints, &mut findings);
         network::local_repositories(settings, repositories, &mut findings);

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod apps;
 pub mod bodies;
+mod codeq;
 mod dashboard;
 pub mod dead_letters;
 pub mod deliveries;
@@ -101,6 +102,7 @@ impl Served {
                     ledger::staff_routes(&state.places, &state.lifecycle),
                     deliveries::staff_routes(&state.histories),
                     tasks::staff_routes(),
+                    codeq::routes(&state.lifecycle),
                     admin::routes(&of_apps, &state.measured),
                     admin::keys::routes(),
                     of_apps,

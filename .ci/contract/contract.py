@@ -21,6 +21,8 @@ ENDLESS = [
     "get_api_admin_ledger_follow",
     "post_api_tasks_claim",
     "get_api_tasks_id_result",
+    "post_v1_codeq_tasks_claim",
+    "get_v1_codeq_tasks_id_result",
     "get_api_admin_apps_app_id_tasks_id_result",
 ]
 # `positive_data_acceptance`: a schema cannot say which repositories exist. `ignored_auth`: routes for

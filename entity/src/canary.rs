@@ -1,4 +1,5 @@
-//! One sealed known text, so that a start with the wrong keyring is refused.
+//! One sealed known text, so that a start with the wrong keyring is refused, and the identity of the
+//! database.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,6 +12,8 @@ pub struct Model {
     pub id: i32,
     /// The known text, sealed with a key of the keyring; a start that cannot open it is refused.
     pub sealed: Vec<u8>,
+    /// The identity of the database, which its first start draws.
+    pub database_id: Option<String>,
 }
 
 /// No relations: joins are written out where they are used.

@@ -59,6 +59,10 @@ macro_rules! words {
     )+};
 }
 
+mod work;
+
+pub use work::{ClaimEnd, MissedTicks};
+
 words! {
     /// The reason for a round, which decides the content of its list.
     RoundKind {
@@ -450,14 +454,6 @@ words! {
         Aside = "aside",
         /// A person cancelled it.
         Cancelled = "cancelled",
-    }
-
-    /// What a schedule does about ticks that passed while no server ran.
-    MissedTicks {
-        /// One task for all of them.
-        One = "one",
-        /// A task for each of them, up to a bound.
-        Each = "each",
     }
 
     /// What a schedule does at a tick while the task of an earlier tick has not ended.

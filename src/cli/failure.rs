@@ -57,7 +57,7 @@ impl Failure {
     pub fn of_start(error: &StartError) -> Self {
         let code = match error {
             StartError::DataDirectory { .. } => Code::CannotCreate,
-            StartError::Secrets(_) | StartError::Egress(_) => Code::Config,
+            StartError::Secrets(_) | StartError::Egress(_) | StartError::Artifacts(_) => Code::Config,
             StartError::InUse { .. }
             | StartError::Unfinished { .. }
             | StartError::Database(_)

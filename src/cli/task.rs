@@ -52,7 +52,7 @@ pub(super) enum TaskVerb {
     },
     /// List tasks, newest first
     List(ListArgs),
-    /// Show one task with its payload, result and progress
+    /// Show one task with its payload, result, progress and claims
     Show(OneArgs),
     /// Cancel a task; a worker that has claimed it may still end it, for at most 60 seconds
     Cancel(OneArgs),
@@ -203,12 +203,25 @@ pub(super) async fn run(verb: TaskVerb, context: &Context) -> Result<(), Failure
         TaskVerb::Show(one) => {
             let client = context.client(&one.server)?;
             let task = client.call(Method::GET, &[PATH[0], PATH[1], one.id.as_str()], None).await?;
-            context.output.print(&task, &fields(&task))
+            context.output.print(&task, &whole(&task))
         }
         TaskVerb::Cancel(one) => act(&one.server, &one.id, "cancel", context).await,
         TaskVerb::Redrive(arguments) => redrive(arguments, context).await,
         TaskVerb::Artifact(verb) => artifact::run(verb, context).await,
     }
+}
+
+/// The fields of a task, and below them its claims.
+fn whole(task: &Value) -> Vec<String> {
+    let mut rest = task.clone();
+    let claims = rest.as_object_mut().and_then(|rest| rest.remove("claims"));
+    let claims = claims.and_then(|claims| claims.as_array().cloned()).unwrap_or_default();
+    let mut lines = fields(&rest);
+    if !claims.is_empty() {
+        lines.push(String::new());
+        lines.extend(table(&claims, &["claimed_at", "ended_at", "end", "worker", "reason"]));
+    }
+    lines
 }
 
 /// JSON that was given on the command line, which stays as it is.

@@ -7,14 +7,14 @@
 //! header `Idempotency-Key` is another way to send it, and no answer is stored.
 
 pub(super) mod artifacts;
-mod claims;
-mod creates;
-mod people;
+pub(super) mod claims;
+pub(super) mod creates;
+pub(super) mod people;
 mod queues;
 mod schedules;
-mod shown;
-mod words;
-mod workers;
+pub(super) mod shown;
+pub(super) mod words;
+pub(super) mod workers;
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::http::{
 };
 
 /// Most bytes of a request of producers and workers (4 MiB): 100 payloads, or one that is large.
-const BODY_MAX: u64 = 4 << 20;
+pub(super) const BODY_MAX: u64 = 4 << 20;
 /// How many seconds a producer should wait whose app has as much as it may have.
 const RETRY_AFTER_SECONDS: u64 = 10;
 
@@ -57,7 +57,7 @@ pub(super) fn staff_routes() -> Vec<Route> {
 }
 
 /// Who may work with tasks: the app itself. The one place where that is asked.
-fn owner(request: &Request) -> Result<&App, Problem> {
+pub(super) fn owner(request: &Request) -> Result<&App, Problem> {
     request.app()
 }
 
@@ -74,14 +74,14 @@ fn may_use(request: &Request, command: Option<&str>) -> Result<(), Problem> {
 }
 
 /// A task of this app that its caller may see: of a command that its token is for.
-async fn seen(front: &Front, request: &Request, id: &TaskId) -> Result<Task, Problem> {
+pub(super) async fn seen(front: &Front, request: &Request, id: &TaskId) -> Result<Task, Problem> {
     let task = front.tasks.task(&owner(request)?.id, id).await;
     let task = task.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
     if request.may_use(&task.command) { Ok(task) } else { Err(Problem::new(Kind::NO_TASK)) }
 }
 
 /// Why tasks were not created, as an answer. `within` names the list that they were in.
-fn refused(refusal: &CreateRefusal, within: Option<&str>) -> Problem {
+pub(super) fn refused(refusal: &CreateRefusal, within: Option<&str>) -> Problem {
     let too_many =
         |what: String| Problem::new(Kind::TOO_MANY).with_detail(what).retry_after(RETRY_AFTER_SECONDS);
     let of = |index: usize, rest: &str| match within {

@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tidings_actors::{
-    model::permission::{PermissionSet, commands::Commands, narrowing::Powers},
+    model::permission::{Permission, PermissionSet, commands::Commands, narrowing::Powers},
     time::Timestamp,
 };
 use tidings_entity::{id::AppId, kind::Role};
@@ -273,14 +273,26 @@ impl Issuer {
         let IssuerSettings { app_claim, permissions_claim, commands_claim, most, .. } = &self.settings;
         let app = claim(claims, app_claim)?.as_str()?.parse().ok()?;
         let listed = |name: &str| claim(claims, name).and_then(words).unwrap_or_default();
-        let asked =
-            listed(permissions_claim).into_iter().filter_map(|word| PermissionSet::of_pattern(word).ok());
+        let asked = listed(permissions_claim).into_iter().filter_map(permissions_of);
         let most = PermissionSet::of_patterns(most.iter().map(String::as_str)).unwrap_or_default();
         let permissions = asked.fold(PermissionSet::NONE, PermissionSet::with);
         let permissions = permissions.both(most).both(PermissionSet::of_apps());
         let commands: Vec<String> = listed(commands_claim).into_iter().map(str::to_owned).collect();
         let commands = Commands::only(&commands).unwrap_or_else(|_| Commands::none());
         Some(Grant::App(app, Powers { permissions, commands }))
+    }
+}
+
+/// The permissions that a word means; `None`: the word says nothing to this server. Words of the older
+/// contract (docs/codeq.md) mean permissions of this one; its words about claimed tasks say nothing without
+/// `codeq:claim`.
+fn permissions_of(word: &str) -> Option<PermissionSet> {
+    use Permission::{QueuesPurge, QueuesRead, TasksClaim, TasksRead, WorkersSubscribe};
+    match word {
+        "codeq:claim" => Some(PermissionSet::of([TasksClaim, TasksRead])),
+        "codeq:subscribe" => Some(PermissionSet::of([WorkersSubscribe])),
+        "codeq:admin" => Some(PermissionSet::of([QueuesRead, QueuesPurge])),
+        _ => PermissionSet::of_pattern(word).ok(),
     }
 }
 

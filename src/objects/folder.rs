@@ -4,12 +4,18 @@
 //! An object is written to `unfinished/<id>`, synced, renamed to `<two characters>/<id>`, and its folder is
 //! synced: a crash leaves the whole object or a file in `unfinished`, which is removed later. Nothing ever
 //! changes a file after its rename, so a reader that has it open reads it to its end, also after its removal.
+//!
+//! The file `.database` is the mark of the database that the folder belongs to.
 
 use std::{
     collections::BTreeSet,
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -22,8 +28,12 @@ use tidings_actors::{
 use tidings_entity::id::ArtifactId;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
+use super::{ForeignObjects, OwnerFault};
+
 /// The folder of objects that are being written.
 const UNFINISHED: &str = "unfinished";
+/// The file that names the database.
+const MARK: &str = ".database";
 /// Characters of the name of a folder of objects.
 const SHARD_CHARACTERS: usize = 2;
 /// The bytes that are read at a time.
@@ -34,6 +44,9 @@ pub struct Folder {
     root: PathBuf,
     /// The bytes that must stay free on its disk.
     free_min: u64,
+    /// The identity of the database that it belongs to; `None`: nobody asks.
+    database: Option<String>,
+    is_owned: Arc<AtomicBool>,
 }
 
 impl Folder {
@@ -41,7 +54,45 @@ impl Folder {
     /// less than `free_min` bytes free.
     #[must_use]
     pub fn new(root: PathBuf, free_min: u64) -> Self {
-        Self { root, free_min }
+        Self { root, free_min, database: None, is_owned: Arc::default() }
+    }
+
+    /// The same folder, which must belong to the database with this identity.
+    #[must_use]
+    pub fn owned_by(self, database: &str) -> Self {
+        Self { database: Some(database.to_owned()), ..self }
+    }
+
+    /// The identity of the database that a folder belongs to; `None`: the folder is not there, or belongs to
+    /// none. Reads only.
+    pub(crate) fn owner_of(root: &Path) -> io::Result<Option<String>> {
+        match fs::read_to_string(root.join(MARK)) {
+            Ok(text) => Ok(Some(text.lines().next().unwrap_or_default().trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks that the folder belongs to this database; marks it if it belongs to none. A folder that is not
+    /// there belongs to nobody yet.
+    ///
+    /// # Errors
+    /// [`OwnerFault`]
+    pub(super) async fn check_owner(&self) -> Result<(), OwnerFault> {
+        let Some(wanted) = self.database.clone().filter(|_| !self.is_owned.load(Ordering::Acquire)) else {
+            return Ok(());
+        };
+        let (root, is_owned) = (self.root.clone(), self.is_owned.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            if !root.is_dir() {
+                return Ok(());
+            }
+            owner(&root, &wanted)?;
+            is_owned.store(true, Ordering::Release);
+            Ok(())
+        });
+        let unknown = |ended: tokio::task::JoinError| ObjectError::Unavailable(ended.to_string());
+        checked.await.map_err(unknown)?
     }
 
     fn shard(&self, id: &ArtifactId) -> PathBuf {
@@ -59,6 +110,42 @@ impl Folder {
         let least = self.free_min;
         if free.saturating_sub(bytes) < least { Err(ObjectError::Full { free, least }) } else { Ok(()) }
     }
+}
+
+/// Checks the mark of a folder, or makes it.
+fn owner(root: &Path, wanted: &str) -> Result<(), OwnerFault> {
+    let unknown = |error: io::Error| ObjectError::Unavailable(error.to_string());
+    let mark = root.join(MARK);
+    let found = match Folder::owner_of(root).map_err(unknown)? {
+        Some(found) => found,
+        None => {
+            // Written under a name of its own, so that no other replica reads half a mark.
+            let fresh = tempfile::NamedTempFile::new_in(root).map_err(unknown)?;
+            let text = format!(
+                "{wanted}\nThe files of this folder belong to the Tidings database of this identity.\n"
+            );
+            fs::write(fresh.path(), text).map_err(unknown)?;
+            fresh.as_file().sync_all().map_err(unknown)?;
+            // Does not replace the mark that another replica or database makes at this moment.
+            match fresh.persist_noclobber(&mark) {
+                Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(unknown(error.error).into());
+                }
+                Ok(_) | Err(_) => sync_folder(root).map_err(unknown)?,
+            }
+            Folder::owner_of(root).map_err(unknown)?.unwrap_or_default()
+        }
+    };
+    if found == wanted {
+        return Ok(());
+    }
+    Err(OwnerFault::Foreign(ForeignObjects {
+        place: format!("the folder {}", root.display()),
+        found,
+        wanted: wanted.to_owned(),
+        setting: "artifacts.dir",
+        mark: mark.display().to_string(),
+    }))
 }
 
 /// The last two characters of an id.
@@ -139,14 +226,15 @@ impl ObjectWriter for Writing {
 #[async_trait]
 impl Objects for Folder {
     async fn begin(&self, id: &ArtifactId, bytes: u64) -> Result<Box<dyn ObjectWriter>, ObjectError> {
-        let folder = self.root.join(UNFINISHED);
-        let path = folder.join(id.as_str());
-        let unfinished = path.clone();
+        let unavailable = |error: io::Error| ObjectError::Unavailable(error.to_string());
         let root = self.root.clone();
+        on_disk(move || make_folder(&root).map_err(unavailable)).await?;
+        self.check_owner().await?;
+        let folder = self.root.join(UNFINISHED);
+        let unfinished = folder.join(id.as_str());
+        let path = unfinished.clone();
         let file = on_disk(move || {
-            let made = make_folder(&root).and_then(|()| make_folder(&folder));
-            made.and_then(|()| fs::File::create_new(&path))
-                .map_err(|error| ObjectError::Unavailable(error.to_string()))
+            make_folder(&folder).and_then(|()| fs::File::create_new(&path)).map_err(unavailable)
         })
         .await?;
         let (shard, name) = (self.shard(id), id.to_string());
@@ -188,6 +276,7 @@ impl Objects for Folder {
     }
 
     async fn list(&self, after: Option<&ArtifactId>, limit: usize) -> Result<Vec<ArtifactId>, ObjectError> {
+        self.check_owner().await?;
         let (root, after) = (self.root.clone(), after.cloned());
         on_disk(move || {
             let mut found = Vec::new();
@@ -208,6 +297,7 @@ impl Objects for Folder {
     }
 
     async fn drop_unfinished(&self, before: Timestamp, limit: usize) -> Result<usize, ObjectError> {
+        self.check_owner().await?;
         let folder = self.root.join(UNFINISHED);
         on_disk(move || {
             let mut gone = 0;

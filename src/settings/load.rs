@@ -20,7 +20,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// How alike an unknown name must be to a setting for the setting to be suggested, 0 to 1.
 const ALIKE: f64 = 0.75;
 /// The keys whose value is never shown.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
+    "artifacts.s3_secret_key",
     "database.url",
     "egress.proxy",
     "hooks.secret",
@@ -99,10 +100,12 @@ impl Settings {
         let server = &mut self.server;
         let database = &mut self.database;
         let mail = &mut self.mail;
+        let artifacts = &mut self.artifacts;
         for (key, secret, file) in [
             ("server.admin_token", &mut server.admin_token, &server.admin_token_file),
             ("database.url", &mut database.url, &database.url_file),
             ("mail.password", &mut mail.password, &mail.password_file),
+            ("artifacts.s3_secret_key", &mut artifacts.s3_secret_key, &artifacts.s3_secret_key_file),
         ] {
             let Some(path) = file else { continue };
             match secret_text(key, path, secret.is_some()) {

@@ -153,6 +153,7 @@ pub struct SqlStore {
     resealing: Arc<Mutex<Resealing>>,
     /// The id of this process as a replica; empty until it is one.
     mine: Arc<OnceLock<ReplicaId>>,
+    identity: String,
 }
 
 impl SqlStore {
@@ -202,7 +203,7 @@ impl SqlStore {
     async fn keeping(rules: StartRules, url: &str, context: Context) -> Result<Self, OpenError> {
         let address = Address::parse(url)?;
         let last = Instant::now() + rules.wait;
-        let (connection, readers, epoch) = loop {
+        let (connection, readers, (epoch, identity)) = loop {
             match first_steps(&address, &context, rules.refuses_new).await {
                 Err(OpenError::Unreachable(reason)) if Instant::now() < last => {
                     warn!("the database cannot be reached, and is asked again: {reason}");
@@ -213,7 +214,7 @@ impl SqlStore {
         };
         let writer = Writer::start(address.clone(), connection, context.clone(), epoch);
         let (resealing, mine) = Default::default();
-        Ok(Self { address, context, readers, writer, resealing, mine })
+        Ok(Self { address, context, readers, writer, resealing, mine, identity })
     }
 
     /// Counts the transactions of the one writer with `meter`.
@@ -245,6 +246,12 @@ impl SqlStore {
         run.await.expect("tampered");
     }
 
+    /// The identity of the database: a text that no other database has, but for copies of this one.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
     fn mine(&self) -> Option<ReplicaId> {
         self.mine.get().cloned()
     }
@@ -261,7 +268,7 @@ async fn first_steps(
     address: &Address,
     context: &Context,
     refuses_new: bool,
-) -> Result<(Connection, Connection, i64), OpenError> {
+) -> Result<(Connection, Connection, (i64, String)), OpenError> {
     let not_the_same = || OpenError::NotTheSame {
         address: address.to_string(),
         is_server: matches!(address, Address::Server(_)),
@@ -274,9 +281,9 @@ async fn first_steps(
         return Err(not_the_same());
     }
     schema::bring_up(&connection).await?;
-    let epoch = canary::take_over(&connection, context).await?;
+    let taken = canary::take_over(&connection, context).await?;
     let readers = connect::readers(address).await?;
-    Ok((connection, readers, epoch))
+    Ok((connection, readers, taken))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod artifacts;
 mod claims;
 mod creates;
 mod endings;
+mod history;
 mod lists;
 mod moves;
 mod news;
@@ -35,7 +36,8 @@ use std::collections::BTreeSet;
 use sea_orm::{ConnectionTrait, DbBackend, Value};
 use tidings_actors::{
     ports::{
-        Claim, ClaimRequest, Creation, NewTask, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded,
+        CLOCKS_APART_MAX, Claim, ClaimRequest, Creation, NewTask, StoreError, TaskNews, TaskWord, Woken,
+        WordRefusal, Worded,
     },
     time::Timestamp,
 };
@@ -47,6 +49,7 @@ use super::{Context, ledger, rows, subscriptions::callbacks::Callbacks};
 pub(super) use artifacts::{
     artifact, artifact_ids, artifacts, known_artifacts, may_put_artifact, put_artifact, remove_artifact,
 };
+pub(super) use history::claims;
 pub(super) use lists::{bodies, count_redrivable, find, list, payloads, redrivable};
 pub(super) use moves::{forget, of_restored};
 pub(super) use news::TaskChanges;
@@ -213,22 +216,34 @@ fn named(operation: &Operation) -> Vec<QueueId> {
 
 /// When the next task is due, the next claim runs out, or the next schedule is to be looked at.
 async fn next_wake(connection: &impl ConnectionTrait) -> Result<Option<Timestamp>, StoreError> {
-    let nearest = |state: &str| {
+    let nearest = |state: &str, later: i64| {
         format!(
-            "select * from (select wake_at from task where state = '{state}' and wake_at is not null
-              order by wake_at, id limit 1) {state}"
+            "select * from (select wake_at + {later} as wake_at from task where state = '{state}'
+               and wake_at is not null order by task.wake_at, id limit 1) {state}"
         )
     };
+    let grace = claims_grace(connection);
     let text = format!(
         "select min(wake_at) from ({} union all {} union all
            select * from (select s.wake_at from schedule s join app a on a.id = s.app_id
              where s.wake_at is not null and a.disabled is null order by s.wake_at limit 1) tick) nearest",
-        nearest("waiting"),
-        nearest("claimed")
+        nearest("waiting", 0),
+        nearest("claimed", grace)
     );
     // 0: there is none.
     let next = rows::number(connection, "task", &text, vec![]).await?;
     Ok((next > 0).then_some(Timestamp(next)))
+}
+
+/// How long after its end a claim is taken from its worker, in milliseconds. Clocks of replicas differ, also
+/// when all follow the database's: a replica whose clock is ahead must not give the task to another worker
+/// while the end that its worker was told is still to come by the clock of the replica that told it.
+fn claims_grace(connection: &impl ConnectionTrait) -> i64 {
+    match connection.get_database_backend() {
+        DbBackend::Postgres => i64::try_from(CLOCKS_APART_MAX.as_millis()).unwrap_or(0),
+        // One process has one clock.
+        _ => 0,
+    }
 }
 
 /// What locks the rows of a statement: only replicas need that.

@@ -4,6 +4,7 @@
 pub(crate) mod alphabet;
 pub(crate) mod api;
 pub(crate) mod browser;
+pub(crate) mod bucket;
 pub(crate) mod cable;
 pub(crate) mod churn;
 pub(crate) mod cluster;

@@ -27,8 +27,8 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(60);
 pub const KEY_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Bytes of the random part of a claim.
 const CLAIM_BYTES: usize = 16;
-/// The error of a task that died because its claim ran out.
-const RAN_OUT: &str = "the claim ran out: its worker neither ended it nor extended it in time";
+/// The error of a task whose claim ran out.
+pub const RAN_OUT: &str = "the claim ran out: its worker neither ended it nor extended it in time";
 
 /// Proves a claim: the task and the bits that its claim drew.
 #[derive(Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tidings_entity::{
     id::{AppId, QueueId, TaskId},
-    kind::{RetryPolicy, TaskState},
+    kind::{ClaimEnd, RetryPolicy, TaskState},
 };
 
 use super::{Origin, QueueWork, ScheduleStore, StoreError, TaskTally, WorkWords, WorkerSubscriptions};
@@ -291,6 +291,25 @@ pub struct TaskBodies {
     pub progress: Option<String>,
 }
 
+/// The most by which the clocks of two replicas differ that follow the database's clock: each corrects steps
+/// of 50 ms, and an answer of the database takes time to travel.
+pub const CLOCKS_APART_MAX: Duration = Duration::from_millis(250);
+/// Most past claims of a task that are kept.
+pub const CLAIMS_KEPT: u64 = 20;
+
+/// A claim of a task, as people look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastClaim {
+    /// The worker that had the task: the id of its token.
+    pub worker: String,
+    /// When the claim began.
+    pub claimed_at: Timestamp,
+    /// When and how the claim ended; `None`: the worker has the task.
+    pub ended: Option<(Timestamp, ClaimEnd)>,
+    /// The reason that the worker gave.
+    pub reason: Option<String>,
+}
+
 /// A requested move of one task: by its worker, by a person, or by the clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskWord {
@@ -412,6 +431,8 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WorkerSubscriptions {
     async fn create_tasks(&self, app: &AppId, tasks: Vec<NewTask>) -> Result<Creation, StoreError>;
     /// One task of an app. A [`StoreError::NotFound`] where the app has no such task.
     async fn task(&self, app: &AppId, id: &TaskId) -> Result<Task, StoreError>;
+    /// The newest claims of a task, oldest first, at most [`CLAIMS_KEPT`] and the last one.
+    async fn task_claims(&self, task: &Task) -> Result<Vec<PastClaim>, StoreError>;
     /// The payload, result and progress of a task.
     async fn task_bodies(&self, app: &AppId, id: &TaskId) -> Result<TaskBodies, StoreError>;
     /// Tasks of an app, newest first, before `before`, at most `limit`.
@@ -446,6 +467,9 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WorkerSubscriptions {
     ) -> Result<Queue, StoreError>;
     /// Pauses a queue or resumes it; claimed tasks stay with their workers.
     async fn pause_queue(&self, app: &AppId, command: &str, is_paused: bool) -> Result<Queue, StoreError>;
+    /// Removes ended tasks of an app whose retention was over before this moment, at most `limit`. Returns
+    /// their number.
+    async fn forget_tasks_of(&self, app: &AppId, before: Timestamp, limit: u64) -> Result<u64, StoreError>;
     /// Removes tasks of a queue that are neither claimed nor ended, at most `limit`. Returns their number.
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError>;
 }

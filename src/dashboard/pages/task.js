@@ -36,6 +36,11 @@ const artifacts = (path, task) => (task.artifacts ?? []).length === 0 ? nothing 
   task.artifacts.map((one) => [html`<a href=${`/api/${path}/artifacts/${part(one.name)}`} download=${one.name}>${one.name}</a>`,
     html`${bytes(one.bytes)}, ${one.content_type}, ${moment(one.created_at)}`]))}</div>`);
 
+const ENDS = { completed: "completed", failed: "failed", nacked: "given back after a failed attempt", abandoned: "given back untried", expired: "ran out", voided: "void after a restore" };
+
+const claims = (task) => (task.claims ?? []).length === 0 ? nothing : section("Claims", html`<div class="card padded">${pairs(
+  task.claims.map((one) => [moment(one.claimed_at), html`${code(one.worker)}, ${one.ended_at ? html`${ENDS[one.end] ?? one.end} ${moment(one.ended_at)}` : "has the task"}${one.reason ? html`: ${one.reason}` : nothing}`]))}</div>`);
+
 function view({ data, query }) {
   const { task, owner } = data;
   const staff = isStaff() ? owner.app_id : undefined;
@@ -55,6 +60,7 @@ function view({ data, query }) {
       ${body("Payload", task.payload, "The payload is gone")}
       ${body("Result", task.result, "No result yet")}
       ${artifacts(pathOf(query), task)}
+      ${claims(task)}
     </div>`;
 }
 

@@ -41,6 +41,7 @@ const WORDS = {
   post_api_queues_command_pause: "Paused a queue",
   post_api_queues_command_resume: "Resumed a queue",
   post_api_queues_command_purge: "Removed the tasks of a queue",
+  post_v1_codeq_admin_tasks_cleanup: "Removed tasks whose time was over",
   post_api_repositories: "Watched a repository",
   post_api_repositories_preview: "Looked at what a watch would deliver",
   patch_api_repositories_id: "Changed a watch",

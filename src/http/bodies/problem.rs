@@ -208,6 +208,8 @@ pub struct Problem {
     faults: Vec<FieldFault>,
     outcome: Option<Box<Value>>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
+    /// The value of `error` on a route whose clients know other texts.
+    said: Option<Box<str>>,
 }
 
 /// The body of every error (`application/problem+json`, RFC 9457).
@@ -242,7 +244,7 @@ impl Problem {
     #[must_use]
     pub fn new(kind: Kind) -> Self {
         let (faults, headers) = (Vec::new(), Vec::new());
-        Self { kind, status: kind.status, detail: None, faults, outcome: None, headers }
+        Self { kind, status: kind.status, detail: None, faults, outcome: None, headers, said: None }
     }
 
     /// A request that cannot be read, and why.
@@ -289,6 +291,22 @@ impl Problem {
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
+    }
+
+    /// Puts this text into `error`, for clients of another contract that compare it.
+    #[must_use]
+    pub fn saying(mut self, error: impl Into<String>) -> Self {
+        self.said = Some(error.into().into_boxed_str());
+        self
+    }
+
+    /// The reason in one sentence: the text of `error`, or the detail where `error` names only the kind.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match &self.detail {
+            Some(detail) if self.said.is_none() && self.faults.is_empty() => detail.to_string(),
+            _ => self.error(),
+        }
     }
 
     /// Adds `Retry-After`, in seconds.
@@ -344,6 +362,9 @@ impl Problem {
 
     /// The text that a client of Docora reads.
     fn error(&self) -> String {
+        if let Some(said) = &self.said {
+            return said.to_string();
+        }
         match self.faults.as_slice() {
             [] => self.kind.title.to_owned(),
             [FieldFault { docora: Some(text), .. }] => (*text).to_owned(),

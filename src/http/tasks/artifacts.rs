@@ -10,6 +10,8 @@ mod download;
 mod ranges;
 mod upload;
 
+pub(in crate::http) use upload::put_bytes;
+
 use std::sync::Arc;
 
 use http::{HeaderName, StatusCode};
@@ -129,7 +131,7 @@ fn name(request: &Request) -> Result<String, Problem> {
 }
 
 /// Checks the name of an artifact: it is also a good name of a file everywhere.
-fn check_name(name: &str) -> Result<(), String> {
+pub(in crate::http) fn check_name(name: &str) -> Result<(), String> {
     let is_first = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let is_plain = |byte: u8| is_first(byte) || b".-+=@".contains(&byte);
     let is_good = (1..=ARTIFACT_NAME_MAX).contains(&name.len())
@@ -185,7 +187,7 @@ fn refused(refusal: &ArtifactRefusal, app_bytes_max: u64) -> Problem {
 }
 
 /// The answer for a failed call of the object store.
-fn unavailable(error: &ObjectError) -> Problem {
+pub(in crate::http) fn unavailable(error: &ObjectError) -> Problem {
     error!(%error, "the object store of artifacts failed");
     let problem = Problem::new(Kind::UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS);
     match error {

@@ -144,24 +144,44 @@ async fn claim(front: Arc<Front>, lifecycle: Lifecycle, request: Request) -> Ans
         claim: seconds.map_or(CLAIM_DEFAULT, Duration::from_secs),
         worker: request.actor.clone(),
     };
+    let Some(given) = given(&front, &lifecycle, &request, wanted, wait).await? else { return Ok(nothing()) };
+    let shown = |tasks: Vec<ClaimedTask>| {
+        let tasks = tasks.into_iter().filter_map(ClaimedShown::of).collect();
+        serde_json::to_vec(&ClaimShown { tasks })
+    };
+    answer(&front, given, shown).await
+}
+
+/// The tasks that a request is given; `None`: none came within `wait` seconds.
+///
+/// # Errors
+/// 429 if too many requests wait, 503 if no look was possible, and what the caller is answered if it may not
+/// have the tasks any more.
+pub(in crate::http) async fn given(
+    front: &Front,
+    lifecycle: &Lifecycle,
+    request: &Request,
+    wanted: ClaimRequest,
+    wait: u64,
+) -> Result<Option<GivenTasks>, Problem> {
     let is_patient = wait > 0 && !lifecycle.is_draining();
     let _aside = if is_patient { request.step_aside()? } else { None };
     let limit = if is_patient { Duration::from_secs(wait) } else { LOOK_MAX };
     let given = tokio::select! {
         given = timeout(limit, front.handle.claim(wanted, is_patient)) => given,
         // Whoever waits would hold the server up, which starts nothing new.
-        () = lifecycle.drained() => return Ok(nothing()),
+        () = lifecycle.drained() => return Ok(None),
     };
     match given {
-        Ok(Some(given)) if given.tasks.is_empty() => Ok(nothing()),
+        Ok(Some(given)) if given.tasks.is_empty() => Ok(None),
         Ok(Some(given)) => {
             if is_patient {
                 // The tasks are given back where the caller may not have them any more.
                 request.check_after_wait().await?;
             }
-            answer(&front, given).await
+            Ok(Some(given))
         }
-        Err(_late) if is_patient => Ok(nothing()),
+        Err(_late) if is_patient => Ok(None),
         Ok(None) | Err(_) => Err(Problem::new(Kind::UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS)),
     }
 }
@@ -184,18 +204,22 @@ pub(super) fn commands(fields: &mut Fields) -> Vec<String> {
 }
 
 /// The answer without a body.
-pub(super) fn nothing() -> Response {
+pub(in crate::http) fn nothing() -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// The answer with the tasks. If the answer is dropped before its end, its claims are given back.
-async fn answer(front: &Front, mut given: GivenTasks) -> Answer {
+/// The answer with the tasks, as `shown` writes them. If the answer is dropped before its end, its claims are
+/// given back.
+pub(in crate::http) async fn answer(
+    front: &Front,
+    mut given: GivenTasks,
+    shown: impl FnOnce(Vec<ClaimedTask>) -> serde_json::Result<Vec<u8>>,
+) -> Answer {
     let tasks = front.tasks.payloads(std::mem::take(&mut given.tasks)).await;
     let tasks = tasks.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-    let tasks = tasks.into_iter().filter_map(ClaimedShown::of).collect();
-    let bytes = serde_json::to_vec(&ClaimShown { tasks }).map_err(|_| Problem::new(Kind::INTERNAL))?;
+    let bytes = shown(tasks).map_err(|_| Problem::new(Kind::INTERNAL))?;
     let body = GuardedBody { bytes: Some(bytes.into()), given: Some(given) };
     let mut response: Response = warp::reply::stream(body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));

@@ -33,11 +33,11 @@ use crate::http::{
 };
 
 /// The longest wait until a task is due (one year, in seconds).
-const DELAY_MAX: u64 = 366 * 24 * 3_600;
+pub(in crate::http) const DELAY_MAX: u64 = 366 * 24 * 3_600;
 /// The fault of a name for which [`is_of_dots`] is true.
 pub(super) const OF_DOTS: &str = "must not be . or .., which clients take for a step in the path";
 /// Most attempts of a task.
-pub(super) const ATTEMPTS_MAX: u64 = 1_000;
+pub(in crate::http) const ATTEMPTS_MAX: u64 = 1_000;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -181,8 +181,7 @@ fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> 
     let max_attempts = at_most(&mut fields, "max_attempts", 1, ATTEMPTS_MAX);
     let delay = at_most(&mut fields, "delay_seconds", 0, DELAY_MAX).map(Duration::from_secs);
     let run_at = fields.text("run_at", 1..=64);
-    let moment = run_at.as_deref().map(parsed);
-    if moment == Some(None) {
+    if run_at.as_deref().is_some_and(|text| parsed(text).is_none()) {
         fields.refuse("run_at", "must be a moment (RFC 3339), for example 2026-11-25T08:00:00Z");
     }
     if run_at.is_some() && delay.is_some_and(|delay| !delay.is_zero()) {
@@ -199,29 +198,62 @@ fn read(front: &Front, request: &Request, body: &[u8], header: Option<&str>) -> 
     let webhook = read_web_address(front, &mut fields, "webhook");
     fields.finish()?;
     may_use(request, Some(&command))?;
-    // What the request means and not how it is written: a retry may send its key in another place.
-    let meaning = || {
-        let delay = delay.unwrap_or_default();
-        let rest = (&command, &payload, priority.unwrap_or(0), max_attempts, delay, &run_at);
-        let webhook = webhook.iter().map(|webhook| format!(" {webhook:?}"));
-        Sha256Hash::of(format!("{rest:?}{}", webhook.collect::<String>()).as_bytes()).to_string()
-    };
-    let key = own.as_deref().or(header).map(|key| TaskRequestKey {
-        key_hash: Sha256Hash::of(key.as_bytes()).to_string(),
-        request_hash: meaning(),
-    });
-    Ok(NewTask {
-        id: TaskId::new(front.random.ulid(front.clock.now())),
+    let draft = Draft {
         command,
         payload,
         priority: u8::try_from(priority.unwrap_or(0)).unwrap_or(9),
         max_attempts: max_attempts.and_then(|most| u32::try_from(most).ok()),
-        run_at: moment.flatten(),
+        run_at,
         delay,
-        key,
-        origin: Origin { kind: OriginKind::Person, name: request.actor.clone() },
-        callback: webhook,
-    })
+        key: own.or(header.map(str::to_owned)),
+        webhook,
+    };
+    Ok(draft.task(front, request))
+}
+
+/// A task to create, in the words of its producer. All values were checked.
+pub(in crate::http) struct Draft {
+    pub(in crate::http) command: String,
+    pub(in crate::http) payload: String,
+    pub(in crate::http) priority: u8,
+    pub(in crate::http) max_attempts: Option<u32>,
+    /// A moment of RFC 3339, as it was sent.
+    pub(in crate::http) run_at: Option<String>,
+    pub(in crate::http) delay: Option<Duration>,
+    pub(in crate::http) key: Option<String>,
+    pub(in crate::http) webhook: Option<String>,
+}
+
+impl Draft {
+    /// The task that the sender of the request creates.
+    pub(in crate::http) fn task(self, front: &Front, request: &Request) -> NewTask {
+        let key = self.key.as_deref().map(|key| TaskRequestKey {
+            key_hash: Sha256Hash::of(key.as_bytes()).to_string(),
+            request_hash: self.meaning(),
+        });
+        NewTask {
+            id: TaskId::new(front.random.ulid(front.clock.now())),
+            run_at: self.run_at.as_deref().and_then(parsed),
+            command: self.command,
+            payload: self.payload,
+            priority: self.priority,
+            max_attempts: self.max_attempts,
+            delay: self.delay,
+            key,
+            origin: Origin { kind: OriginKind::Person, name: request.actor.clone() },
+            callback: self.webhook,
+        }
+    }
+
+    /// A hash of what the request means, and not of how it is written: a retry may send its key in another
+    /// place.
+    fn meaning(&self) -> String {
+        let Self { command, payload, priority, max_attempts, run_at, .. } = self;
+        let delay = self.delay.unwrap_or_default();
+        let rest = (command, payload, priority, max_attempts, delay, run_at);
+        let webhook = self.webhook.iter().map(|webhook| format!(" {webhook:?}"));
+        Sha256Hash::of(format!("{rest:?}{}", webhook.collect::<String>()).as_bytes()).to_string()
+    }
 }
 
 /// Reads the command of a task.
@@ -241,7 +273,7 @@ pub(super) fn is_of_dots(name: &str) -> bool {
 }
 
 /// Checks a command; the error is the fault.
-pub(super) fn check_command(command: &str) -> Result<(), String> {
+pub(in crate::http) fn check_command(command: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     if command.is_empty() || command.len() > COMMAND_MAX || !command.bytes().all(is_plain) {
         return Err(format!("must be 1 to {COMMAND_MAX} letters, digits and _.:-"));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
     model::{filter::sets, task::TaskMove},
-    ports::{TaskFilter, TaskWord},
+    ports::{Task, TaskFilter, TaskWord},
 };
 use tidings_entity::{
     id::{AppId, TaskId},
@@ -42,7 +42,7 @@ use crate::http::{
 /// The name of the list in its cursors, followed by the app.
 const TASKS: &str = "tasks";
 /// The longest wait for the end of a task, in seconds.
-const WAIT_MAX: u64 = 60;
+pub(in crate::http) const WAIT_MAX: u64 = 60;
 /// The longest time between two reads of a task while a request waits for its end.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Tasks that are sent again in one transaction.
@@ -95,7 +95,7 @@ fn states() -> String {
     TaskState::ALL.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Shows one task with its payload, result and progress.
+/// Shows one task with its payload, result, progress, artifacts and claims.
 #[utoipa::path(get, path = "/api/tasks/{id}", tag = "tasks", params(("id" = String, Path)),
     responses((status = 200, body = WholeTask)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
@@ -105,7 +105,9 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let bodies = front.tasks.task_bodies(&app.id, &id).await;
     let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
     let artifacts = artifacts::of_task(&front, &app.id, &id).await?;
-    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies, artifacts)))
+    let claims = front.tasks.task_claims(&task).await;
+    let claims = claims.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies, artifacts, claims)))
 }
 
 /// Result of a task.
@@ -146,31 +148,47 @@ async fn result(front: Arc<Front>, lifecycle: Lifecycle, request: Request) -> An
             return Err(Problem::malformed(format!("wait_seconds is a whole number from 0 to {WAIT_MAX}")));
         }
     };
+    let task = until_ended(&front, &lifecycle, &request, &id, wait).await?;
+    let has_ended = task.state.has_ended();
+    let result = if has_ended {
+        let bodies = front.tasks.task_bodies(&app.id, &id).await;
+        bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?.result
+    } else {
+        None
+    };
+    let status = if has_ended { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let shown = ResultShown {
+        id: id.to_string(),
+        state: task.state.as_str(),
+        result: raw(result),
+        error: task.error,
+    };
+    Ok(json(status, &shown))
+}
+
+/// Waits until a task has ended, at most `wait` seconds. Returns the task as it is then.
+pub(in crate::http) async fn until_ended(
+    front: &Front,
+    lifecycle: &Lifecycle,
+    request: &Request,
+    id: &TaskId,
+    wait: u64,
+) -> Result<Task, Problem> {
     let _aside = if wait > 0 { request.step_aside()? } else { None };
     let until = Instant::now() + Duration::from_secs(wait);
     loop {
         // Begun before the look: an end in between is told.
-        let mut ended = Box::pin(front.handle.task_ended(&id));
+        let mut ended = Box::pin(front.handle.task_ended(id));
         let _begun = futures_util::poll!(&mut ended);
-        let task = seen(&front, &request, &id).await?;
+        let task = seen(front, request, id).await?;
         if task.state.has_ended() {
             if wait > 0 {
                 request.check_after_wait().await?;
             }
-            let bodies = front.tasks.task_bodies(&app.id, &id).await;
-            let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-            let shown = ResultShown {
-                id: id.to_string(),
-                state: task.state.as_str(),
-                result: raw(bodies.result),
-                error: task.error,
-            };
-            return Ok(json(StatusCode::OK, &shown));
+            return Ok(task);
         }
         if Instant::now() >= until || lifecycle.is_draining() {
-            let state = task.state.as_str();
-            let shown = ResultShown { id: id.to_string(), state, result: None, error: task.error };
-            return Ok(json(StatusCode::ACCEPTED, &shown));
+            return Ok(task);
         }
         let look = until.min(Instant::now() + LOOK_EVERY);
         tokio::select! {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
-    ports::{Artifact, Queue, QueueSettings, Task, TaskBodies},
+    ports::{Artifact, PastClaim, Queue, QueueSettings, Task, TaskBodies},
     time::Timestamp,
 };
 use tidings_entity::kind::TaskState;
@@ -113,11 +113,50 @@ pub(super) struct WholeTask {
     progress: Option<Box<RawValue>>,
     /// Files that belong to the task, by name.
     artifacts: Vec<ArtifactShown>,
+    /// Its newest claims, oldest first, at most 21.
+    claims: Vec<ClaimOfTask>,
+}
+
+/// A claim of a task.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ClaimOfTask {
+    /// Id of the token of the worker.
+    worker: String,
+    /// When the claim began.
+    claimed_at: String,
+    /// When the claim ended. Missing: the worker has the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<String>,
+    /// How the claim ended: `completed`, `failed`, `nacked`, `abandoned`, `expired` or `voided` (by a
+    /// restore of the database).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<&'static str>,
+    /// Reason that the worker gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl ClaimOfTask {
+    fn of(claim: PastClaim) -> Self {
+        Self {
+            worker: claim.worker,
+            claimed_at: iso(claim.claimed_at),
+            ended_at: claim.ended.map(|(at, _)| iso(at)),
+            end: claim.ended.map(|(_, end)| end.as_str()),
+            reason: claim.reason,
+        }
+    }
 }
 
 impl WholeTask {
-    pub(super) fn of(task: &Task, bodies: TaskBodies, artifacts: Vec<ArtifactShown>) -> Self {
+    pub(super) fn of(
+        task: &Task,
+        bodies: TaskBodies,
+        artifacts: Vec<ArtifactShown>,
+        claims: Vec<PastClaim>,
+    ) -> Self {
         Self {
+            claims: claims.into_iter().map(ClaimOfTask::of).collect(),
             task: TaskShown::of(task),
             payload: raw(Some(bodies.payload)),
             result: raw(bodies.result),
@@ -155,7 +194,7 @@ impl ArtifactShown {
 }
 
 /// JSON as it was sent.
-pub(super) fn raw(text: Option<String>) -> Option<Box<RawValue>> {
+pub(in crate::http) fn raw(text: Option<String>) -> Option<Box<RawValue>> {
     RawValue::from_string(text?).ok()
 }
 

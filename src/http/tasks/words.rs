@@ -35,7 +35,7 @@ use crate::http::{
 };
 
 /// Most characters of a reason.
-const REASON_MAX: usize = 2_000;
+pub(in crate::http) const REASON_MAX: usize = 2_000;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -343,7 +343,7 @@ async fn all(front: &Front, request: &Request, read: Reader) -> Answer {
 }
 
 /// The problem of a request that changed nothing.
-pub(super) fn not_moved(refusal: &WordRefusal) -> Problem {
+pub(in crate::http) fn not_moved(refusal: &WordRefusal) -> Problem {
     match refusal {
         WordRefusal::Move(MoveRefusal::ClaimLost) => Problem::new(Kind::CLAIM_LOST),
         WordRefusal::Move(MoveRefusal::NotFound) => Problem::new(Kind::NO_TASK),

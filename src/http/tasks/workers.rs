@@ -39,11 +39,11 @@ const WORKERS: &str = "worker subscriptions";
 const FANOUT: &str = "fanout";
 const GROUP: &str = "group";
 /// The shortest and the longest time for which a worker subscription is made, in seconds.
-const TTL: (u64, u64) = (5, 86_400);
+pub(in crate::http) const TTL: (u64, u64) = (5, 86_400);
 /// The longest shortest time between two messages, in seconds.
-const INTERVAL_MAX: u64 = 3_600;
+pub(in crate::http) const INTERVAL_MAX: u64 = 3_600;
 /// Most characters of the name of a group.
-const GROUP_MAX: usize = 64;
+pub(in crate::http) const GROUP_MAX: usize = 64;
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
@@ -162,14 +162,23 @@ async fn create(front: Arc<Front>, request: Request) -> Answer {
         expires_at: now.after(ttl),
         created_at: now,
     };
-    let made = front.tasks.create_worker_subscription(&new).await;
+    make(&front, &new).await?;
+    Ok(json(StatusCode::CREATED, &WorkerSubscriptionShown::of(&new)))
+}
+
+/// Makes a worker subscription.
+///
+/// # Errors
+/// 429 where the app has as many as it may.
+pub(in crate::http) async fn make(front: &Front, new: &WorkerSubscription) -> Result<(), Problem> {
+    let made = front.tasks.create_worker_subscription(new).await;
     if !made.map_err(|error| Problem::of_store(error, Kind::NO_WORKER_SUBSCRIPTION))? {
         let text = format!(
             "an app has at most {WORKER_SUBSCRIPTIONS_MAX} worker subscriptions: remove one, or let one end"
         );
         return Err(Problem::new(Kind::TOO_MANY).with_detail(text).retry_after(RETRY_AFTER_SECONDS));
     }
-    Ok(json(StatusCode::CREATED, &WorkerSubscriptionShown::of(&new)))
+    Ok(())
 }
 
 /// Reads `mode` and `group`: the name of the group, if one of it is to be told.
@@ -222,7 +231,7 @@ fn is_seen(request: &Request, one: &WorkerSubscription) -> bool {
 }
 
 /// The worker subscription in the path, if the caller may see it.
-async fn seen(front: &Front, request: &Request) -> Result<WorkerSubscription, Problem> {
+pub(in crate::http) async fn seen(front: &Front, request: &Request) -> Result<WorkerSubscription, Problem> {
     let id: WorkerSubscriptionId = request.id(Kind::NO_WORKER_SUBSCRIPTION)?;
     let found = front.tasks.worker_subscription(&owner(request)?.id, &id).await;
     let found = found.map_err(|error| Problem::of_store(error, Kind::NO_WORKER_SUBSCRIPTION))?;

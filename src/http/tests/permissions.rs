@@ -29,7 +29,7 @@ use crate::{
 
 /// The routes that need no permission, for they show and change nothing but what belongs to the caller or to
 /// everybody: written out, so that a new one is seen.
-const WITHOUT_PERMISSION: [&str; 27] = [
+const WITHOUT_PERMISSION: [&str; 28] = [
     "GET /",
     "GET /api/session",
     "GET /api/session/callback",
@@ -50,6 +50,7 @@ const WITHOUT_PERMISSION: [&str; 27] = [
     "GET /metrics",
     "GET /openapi.json",
     "GET /readyz",
+    "GET /v1/codeq/raft/status",
     "GET /version",
     "POST /hooks/gitea",
     "POST /hooks/gitea/{id}",

@@ -26,8 +26,12 @@ struct Canary {
     sealed: Vec<u8>,
 }
 
-/// Proves the keyring and, on SQLite, raises the epoch; the epoch.
-pub(crate) async fn take_over(connection: &Connection, context: &Context) -> Result<i64, OpenError> {
+/// Proves the keyring, names a database that has no name yet and, on SQLite, raises the epoch; the epoch and
+/// the name.
+pub(crate) async fn take_over(
+    connection: &Connection,
+    context: &Context,
+) -> Result<(i64, String), OpenError> {
     let transaction = connection.begin(Share::Alone).await.map_err(|error| of_start(&error))?;
     keep(&transaction, &context.keyring).await?;
     key_shares::take_at_start(&transaction, &context.keyring).await?;
@@ -42,9 +46,25 @@ pub(crate) async fn take_over(connection: &Connection, context: &Context) -> Res
     let values = vec![ALL.into(), context.clock.now().0.into(), rise.into()];
     rows::execute(&transaction, "lease", text, values).await.map_err(of_first_use)?;
     let epoch = fences::epoch(&transaction).await.map_err(of_first_use)?;
+    let identity = identity(&transaction, context).await.map_err(of_first_use)?;
     partitions::make_ahead(&transaction, context.clock.now()).await;
     transaction.commit().await.map_err(|error| of_start(&error))?;
-    Ok(epoch)
+    Ok((epoch, identity))
+}
+
+#[derive(FromQueryResult)]
+struct Identity {
+    database_id: String,
+}
+
+/// The identity of the database, which its first start draws. It tells whose a shared place is.
+async fn identity(connection: &impl ConnectionTrait, context: &Context) -> Result<String, StoreError> {
+    let drawn = context.random.ulid(context.clock.now()).to_string();
+    let text = "update canary set database_id = $1 where id = 1 and database_id is null";
+    rows::execute(connection, "canary", text, vec![drawn.into()]).await?;
+    let text = "select database_id from canary where id = 1";
+    let found: Option<Identity> = rows::one(connection, "canary", text, vec![]).await?;
+    found.map(|found| found.database_id).ok_or(StoreError::NotFound)
 }
 
 /// Writes a new or given keyring into the data directory after it was proved, and before anything is sealed

@@ -47,6 +47,8 @@ pub struct Examination {
     pub endpoints: Vec<(String, String)>,
     /// Obstacles that keep apps from getting their changes.
     pub in_the_way: InTheWay,
+    /// The identity of the database; `None`: no server of this version has used it yet.
+    pub identity: Option<String>,
 }
 
 /// The numbers of obstacles that keep apps from getting their changes.
@@ -111,6 +113,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
         repositories: Vec::new(),
         endpoints: Vec::new(),
         in_the_way: InTheWay::default(),
+        identity: None,
     };
     if missing_steps > 0 || !found.faults.is_empty() {
         return Ok(found);
@@ -122,6 +125,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
             Err(error) => Err(error),
         });
     }
+    let named = "select 'database', database_id from canary where database_id is not null";
     found.sealed = sealed::by_key(connection).await.map_err(refused)?;
     let text = "select max(at) from (select max(taken_at) as at from lease
                 union all select max(began_at) from round union all select max(created_at) from app) moments";
@@ -144,6 +148,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
                 and exists (select 1 from watch w where w.source_id = s.id)";
     let failing = texts("source", text).await?;
     found.in_the_way = in_the_way(connection, &failing).await.map_err(refused)?;
+    found.identity = texts("canary", named).await?.pop().map(|(_, identity)| identity);
     Ok(found)
 }
 

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use tidings_actors::{
     model::task::TaskMove,
     ports::{
-        Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, Queue, QueueFilter, QueueSettings,
-        QueueWork, Schedule, ScheduleFilter, ScheduleSettings, ScheduleStore, StoreError, Task, TaskBodies,
-        TaskFilter, TaskNews, TaskStore, TaskWord, Woken, WordRefusal, Worded, WorkWords,
+        Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, PastClaim, Queue, QueueFilter,
+        QueueSettings, QueueWork, Schedule, ScheduleFilter, ScheduleSettings, ScheduleStore, StoreError,
+        Task, TaskBodies, TaskFilter, TaskNews, TaskStore, TaskWord, Woken, WordRefusal, Worded, WorkWords,
     },
     time::Timestamp,
 };
@@ -58,7 +58,7 @@ impl ClaimStore for SqlStore {
             let at = context.clock.now();
             callbacks::forget(transaction, at).await?;
             worker_subscriptions::forget(transaction, at).await?;
-            tasks::forget(transaction, at, limit).await
+            tasks::forget(transaction, None, at, limit).await
         })
     }
 
@@ -82,6 +82,10 @@ impl TaskStore for SqlStore {
 
     async fn task(&self, app: &AppId, id: &TaskId) -> Result<Task, StoreError> {
         tasks::find(&self.readers, app, id).await
+    }
+
+    async fn task_claims(&self, task: &Task) -> Result<Vec<PastClaim>, StoreError> {
+        tasks::claims(&self.readers, task).await
     }
 
     async fn task_bodies(&self, app: &AppId, id: &TaskId) -> Result<TaskBodies, StoreError> {
@@ -156,6 +160,11 @@ impl TaskStore for SqlStore {
             self.context.tasks.tell(TaskNews { ready, ..TaskNews::default() });
         }
         Ok(set)
+    }
+
+    async fn forget_tasks_of(&self, app: &AppId, before: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        let app = app.clone();
+        transact!(self, |transaction| tasks::forget(transaction, Some(&app), before, limit).await)
     }
 
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError> {

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     deliverer::retry::RetryRules,
     model::task::{ClaimProof, MoveRefusal, Moved, TaskMove, TaskStanding},
-    ports::{QueueSettings, Random, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
+    ports::{PastClaim, QueueSettings, Random, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -16,10 +16,10 @@ use tidings_entity::{
 };
 
 use super::{
-    Operation,
+    Operation, claims_grace,
     creates::{Creates, Parent},
     endings::{self, Ending, origin},
-    for_update, moment,
+    for_update, history, moment,
     queues::{Queues, is_open},
     text,
 };
@@ -42,12 +42,14 @@ struct HeldTask {
     progress: Option<String>,
     /// What the ledger is told of its ends in this turn.
     ends: Vec<Note>,
+    /// Its claims that ended in this turn.
+    claims: Vec<PastClaim>,
 }
 
 impl HeldTask {
     fn of(row: task::Model) -> Self {
         let standing = standing(&row);
-        Self { row, standing, result: None, progress: None, ends: Vec::new() }
+        Self { row, standing, result: None, progress: None, ends: Vec::new(), claims: Vec::new() }
     }
 
     fn is_changed(&self) -> bool {
@@ -124,7 +126,8 @@ impl Moves {
              order by t.wake_at, t.id limit $2{}",
             for_update(connection, "t", true)
         );
-        let values = vec![self.at.0.into(), signed(WAKE_MAX).into()];
+        let grace = if state == TaskState::Claimed { claims_grace(connection) } else { 0 };
+        let values = vec![(self.at.0 - grace).into(), signed(WAKE_MAX).into()];
         let found: Vec<task::Model> = rows::all(connection, "task", &text, values).await?;
         let ids = found.iter().map(|row| row.id.clone()).collect();
         self.hold(found);
@@ -190,6 +193,9 @@ impl Moves {
                 }
                 _ => {}
             }
+            if moved == Moved::Now {
+                task.claims.extend(history::ended(&task.standing, &word.step, self.at));
+            }
             move_to(task, after, queues);
         }
         Ok(shown)
@@ -213,6 +219,7 @@ impl Moves {
             let settings = settings(queues, &task.row.queue_id);
             let mut after = task.standing.clone();
             if apply(context, &settings, &mut after, step, None, self.at).is_ok() {
+                task.claims.extend(history::ended(&task.standing, step, self.at));
                 move_to(task, after, queues);
                 count += 1;
             }
@@ -250,7 +257,12 @@ impl Moves {
             bodies.map(|(id, body)| vec![id.clone().into(), body.as_str().into()]).collect()
         };
         write_bodies(connection, "result", &bodies(|task| task.result.as_ref())).await?;
-        write_bodies(connection, "progress", &bodies(|task| task.progress.as_ref())).await
+        write_bodies(connection, "progress", &bodies(|task| task.progress.as_ref())).await?;
+        let claims = |task: &HeldTask| {
+            let id = task.row.id.clone();
+            task.claims.clone().into_iter().map(move |claim| (id.clone(), claim))
+        };
+        history::write(connection, &self.held.values().flat_map(claims).collect::<Vec<_>>()).await
     }
 
     /// The addresses of tasks that may end.
@@ -380,19 +392,25 @@ struct GoneTask {
     bytes: i64,
 }
 
-/// Removes ended tasks whose time is over, at most `limit`. How many went.
+/// Removes ended tasks whose time was over at this moment, at most `limit`; with `app` only those of this
+/// app. How many went.
 pub(crate) async fn forget(
     connection: &impl ConnectionTrait,
+    app: Option<&AppId>,
     at: Timestamp,
     limit: u64,
 ) -> Result<u64, StoreError> {
     let mut gone: Vec<GoneTask> = Vec::new();
     for state in TaskState::ALL.iter().filter(|state| !is_open(**state)) {
         let left = limit.saturating_sub(gone.len() as u64);
-        let text = "delete from task where id in (select id from task where state = $1 and wake_at <= $2
-                      order by wake_at, id limit $3) returning queue_id, state, bytes";
-        let values = vec![(*state).into(), at.0.into(), signed(left).into()];
-        gone.extend(rows::all::<GoneTask>(connection, "task", text, values).await?);
+        let mut values = vec![(*state).into(), at.0.into(), signed(left).into()];
+        values.extend(app.map(|app| app.clone().into()));
+        let of_app = if app.is_some() { "and app_id = $4" } else { "" };
+        let text = format!(
+            "delete from task where id in (select id from task where state = $1 and wake_at <= $2 {of_app}
+               order by wake_at, id limit $3) returning queue_id, state, bytes"
+        );
+        gone.extend(rows::all::<GoneTask>(connection, "task", &text, values).await?);
     }
     if gone.is_empty() {
         return Ok(0);
@@ -421,6 +439,13 @@ pub(crate) async fn of_restored(
     let bytes = "(select coalesce(sum(t.bytes), 0) from task t where t.queue_id = queue.id
                    and t.state = 'claimed' and t.flag is not null)";
     let texts = [
+        format!(
+            "insert into task_claim (task_id, claimed_at, ended_at, worker, ended_by)
+             select id, claimed_at, {}, worker, 'voided' from task
+             where state = 'claimed' and claimed_at is not null and worker is not null
+             on conflict (task_id, claimed_at) do nothing",
+            at.0
+        ),
         format!(
             "update queue set ready = ready + {count} null), cancelled = cancelled + {count} not null),
                bytes = bytes - {bytes}, claimed = 0 where claimed > 0"

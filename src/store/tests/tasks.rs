@@ -282,12 +282,101 @@ async fn each_task_is_measured_once(home: Home) {
     assert_eq!(depths, BTreeMap::from([(TaskState::Dead, 1), (TaskState::Succeeded, 1)]));
 }
 
+/// The claims of a task in words: when each began and ended, how, and why.
+async fn claims_of(store: &SqlStore, id: &TaskId) -> Vec<String> {
+    let task = store.task(&app(), id).await.expect("a task");
+    let claims = store.task_claims(&task).await.expect("read").into_iter().map(|claim| {
+        let from = claim.claimed_at.since(START).as_secs();
+        let ended = claim.ended.map(|(at, end)| format!("{} {}", at.since(START).as_secs(), end.as_str()));
+        format!("{from} {} {}", ended.as_deref().unwrap_or("-"), claim.reason.as_deref().unwrap_or("-"))
+    });
+    claims.collect()
+}
+
+async fn the_claims_of_a_task_are_kept_with_their_ends(home: Home) {
+    let (store, clock) = open(&home).await;
+    create(&store, vec![NewTask { max_attempts: Some(100), ..new(1, "a") }]).await.expect("created");
+    let id = new(1, "a").id;
+    assert!(claims_of(&store, &id).await.is_empty());
+    let steps = [
+        TaskMove::Nack { delay: Some(Duration::ZERO), reason: Some("busy".into()) },
+        TaskMove::Abandon(Duration::ZERO),
+    ];
+    for step in steps {
+        let token = claim(&store, asks(&["a"], 1)).await.tasks.remove(0).token;
+        clock.advance(SECOND);
+        say(&store, word(&token, step)).await.expect("moved");
+    }
+    let token = claim(&store, asks(&["a"], 1)).await.tasks.remove(0).token;
+    assert_eq!(claims_of(&store, &id).await, ["0 1 nacked busy", "1 2 abandoned -", "2 - -"]);
+    say(&store, word(&token, TaskMove::Heartbeat(60 * SECOND))).await.expect("extended");
+    clock.advance(61 * SECOND);
+    assert_eq!(store.wake_tasks().await.expect("woken").expired, 1);
+    let token = claim(&store, asks(&["a"], 1)).await.tasks.remove(0).token;
+    clock.advance(SECOND);
+    say(&store, word(&token, TaskMove::Fail("no such page".into()))).await.expect("failed");
+    let failed = ["0 1 nacked busy", "1 2 abandoned -", "2 63 expired -", "63 64 failed no such page"];
+    assert_eq!(claims_of(&store, &id).await, failed);
+    let raw = home.raw().await;
+    let count = "select count(*) from task_claim";
+    assert_eq!(number(&raw, count).await, 3, "the last claim stands in the row of the task");
+    say(&store, told(&id, TaskMove::Redrive)).await.expect("sent again");
+    assert_eq!(claims_of(&store, &id).await, failed, "also after it is sent again");
+    for _ in 0..30 {
+        let token = claim(&store, asks(&["a"], 1)).await.tasks.remove(0).token;
+        clock.advance(SECOND);
+        let step = TaskMove::Nack { delay: Some(Duration::ZERO), reason: None };
+        say(&store, word(&token, step)).await.expect("moved");
+    }
+    let token = claim(&store, asks(&["a"], 1)).await.tasks.remove(0).token;
+    clock.advance(SECOND);
+    say(&store, word(&token, TaskMove::Complete)).await.expect("completed");
+    let claims = claims_of(&store, &id).await;
+    assert_eq!((claims.len(), claims[0].as_str()), (21, "74 75 nacked -"), "{claims:?}");
+    assert_eq!(claims[20], "94 95 completed -");
+    assert_eq!(number(&raw, count).await, 20);
+}
+
+async fn no_replica_takes_a_task_before_the_end_that_its_worker_was_told(home: Home) {
+    let (store, clock) = open(&home).await;
+    let ahead = Arc::new(ManualClock::new(START.after(Duration::from_millis(100))));
+    let other = home.open_timed(ahead.clone()).await.expect("another replica, whose clock is ahead");
+    create(&store, vec![new(1, "a"), new(2, "a")]).await.expect("created");
+    let [first, second] = &claim(&store, asks(&["a"], 2)).await.tasks[..] else { panic!("two tasks") };
+    let until = first.task.wake_at.expect("an end");
+    for clock in [&clock, &ahead] {
+        clock.advance(60 * SECOND - Duration::from_millis(1));
+    }
+    assert!(ahead.now() > until && clock.now() < until);
+    let woken = other.wake_tasks().await.expect("woken");
+    assert_eq!(woken.expired, 0, "by the clock that told the end it is still to come");
+    let next = woken.next.expect("another look");
+    assert!(next > ahead.now(), "and the other replica does not look all the time");
+    assert_eq!(
+        say(&store, word(&first.token, TaskMove::Complete)).await.expect("completed").moved,
+        Moved::Now
+    );
+    ahead.set(next);
+    assert_eq!(other.wake_tasks().await.expect("woken").expired, 1);
+    assert_eq!(say(&store, word(&second.token, TaskMove::Complete)).await, lost());
+}
+
+#[tokio::test]
+async fn replicas_wait_for_each_others_clocks() {
+    // One process has one clock: only replicas of a server differ.
+    if let Some(home) = Home::server().await {
+        no_replica_takes_a_task_before_the_end_that_its_worker_was_told(home).await;
+    }
+}
+
 async fn an_erased_app_leaves_no_task(home: Home) {
     let (store, _clock) = open(&home).await;
     create(&store, vec![new(1, "a"), new(2, "b")]).await.expect("created");
+    let token = claim(&store, asks(&["a"], 1)).await.tasks.remove(0).token;
+    say(&store, word(&token, TaskMove::Abandon(Duration::ZERO))).await.expect("given back");
     store.erase_app(&app()).await.expect("erased");
     let raw = home.raw().await;
-    for table in ["queue", "task", "task_body"] {
+    for table in ["queue", "task", "task_body", "task_claim"] {
         assert_eq!(number(&raw, &format!("select count(*) from {table}")).await, 0, "{table}");
     }
 }
@@ -303,6 +392,7 @@ on_both! {
     replicas_that_make_a_queue_at_once_count_all_of_its_tasks
     a_large_turn_waits_and_loses_nothing
     each_task_is_measured_once
+    the_claims_of_a_task_are_kept_with_their_ends
     an_erased_app_leaves_no_task
     every_verb_in_any_order_does_what_a_naive_queue_does
 }

@@ -20,7 +20,8 @@ const FIELDS: [&str; 9] = [
     "client_key",
 ];
 /// Settings that hold secrets.
-const SETTINGS: [&str; 3] = ["server.admin_token", "hooks.secret", "mail.password"];
+const SETTINGS: [&str; 4] =
+    ["server.admin_token", "hooks.secret", "mail.password", "artifacts.s3_secret_key"];
 /// What is shorter may stand anywhere by chance.
 const LENGTH_MIN: usize = 10;
 /// Files of the data directory that exist to hold a secret.

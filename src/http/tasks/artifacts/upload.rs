@@ -6,8 +6,9 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use sha2::{Digest, Sha256};
-use tidings_actors::ports::{
-    Artifact, ArtifactChange, ArtifactRoom, CONTENT_TYPE_MAX, ObjectError, UPLOAD_MAX,
+use tidings_actors::{
+    model::task::ClaimProof,
+    ports::{Artifact, ArtifactChange, ArtifactRoom, CONTENT_TYPE_MAX, ObjectError, UPLOAD_MAX},
 };
 use tidings_entity::id::{ArtifactId, Sha256Hash};
 
@@ -82,21 +83,54 @@ async fn upload(front: &Front, places: &Places, request: &Request) -> Answer {
     let Head { bytes, content_type, .. } = head;
     let created_at = front.clock.now();
     let artifact = Artifact { id, task, app, name, content_type, bytes, sha256, created_at };
+    let is_new = put_row(front, &artifact, proof.as_ref()).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(json(status, &ArtifactShown::of(&artifact)))
+}
+
+/// Writes the row of an artifact whose object is stored. Returns whether there was none of this name.
+async fn put_row(front: &Front, artifact: &Artifact, proof: Option<&ClaimProof>) -> Result<bool, Problem> {
+    let app_bytes_max = front.settings.artifacts.app_bytes_max;
     // An object whose row may or may not be written stays: as an orphan it is removed later.
-    let put = front.artifacts.put_artifact(&artifact, proof.as_ref(), app_bytes_max).await;
+    let put = front.artifacts.put_artifact(artifact, proof, app_bytes_max).await;
     match put.map_err(|error| Problem::of_store(error, Kind::NO_TASK))? {
         Ok(replaced) => {
             if let Some(old) = &replaced {
                 drop_object(front, old).await;
             }
-            let status = if replaced.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-            Ok(json(status, &ArtifactShown::of(&artifact)))
+            Ok(replaced.is_none())
         }
         Err(refusal) => {
             drop_object(front, &artifact.id).await;
             Err(refused(&refusal, app_bytes_max))
         }
     }
+}
+
+/// Stores an artifact whose bytes came within the body of another request.
+pub(in crate::http) async fn put_bytes(
+    front: &Front,
+    change: ArtifactChange,
+    content_type: String,
+    body: Vec<u8>,
+) -> Result<(), Problem> {
+    let settings = &front.settings.artifacts;
+    let (bytes, app_bytes_max) = (body.len() as u64, settings.app_bytes_max);
+    if bytes > settings.bytes_max {
+        return Err(too_large(settings.bytes_max, bytes));
+    }
+    let may = front.artifacts.may_put_artifact(&change, ArtifactRoom { bytes, app_bytes_max }).await;
+    let may = may.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    may.map_err(|refusal| refused(&refusal, app_bytes_max))?;
+    let (id, sha256) = (ArtifactId::new(front.random.ulid(front.clock.now())), Sha256Hash::of(&body));
+    let failed = |error: ObjectError| unavailable(&error);
+    let mut writer = front.objects.begin(&id, bytes).await.map_err(failed)?;
+    writer.write(body.into()).await.map_err(failed)?;
+    writer.finish().await.map_err(failed)?;
+    let ArtifactChange { app, task, name, proof } = change;
+    let created_at = front.clock.now();
+    let artifact = Artifact { id, task, app, name, content_type, bytes, sha256, created_at };
+    put_row(front, &artifact, proof.as_ref()).await.map(drop)
 }
 
 /// Writes the body into an object and returns its digest. Nothing stays if the body is not what it should be.
@@ -150,9 +184,7 @@ impl Head {
             Problem::new(Kind::LENGTH_REQUIRED).with_detail("an upload says its size in Content-Length")
         })?;
         if bytes > bytes_max {
-            return Err(Problem::new(Kind::TOO_LARGE).with_detail(format!(
-                "an artifact has at most {bytes_max} bytes (artifacts.bytes_max), and this one has {bytes}"
-            )));
+            return Err(too_large(bytes_max, bytes));
         }
         let is_plain = headers.get(header::CONTENT_ENCODING).is_none_or(|value| value == "identity");
         if !is_plain {
@@ -161,6 +193,12 @@ impl Head {
         }
         Ok(Self { bytes, content_type: content_type(headers)?, digest: digest(headers)? })
     }
+}
+
+fn too_large(bytes_max: u64, bytes: u64) -> Problem {
+    Problem::new(Kind::TOO_LARGE).with_detail(format!(
+        "an artifact has at most {bytes_max} bytes (artifacts.bytes_max), and this one has {bytes}"
+    ))
 }
 
 fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
