@@ -6,6 +6,7 @@ pub mod issuer;
 mod keys;
 pub mod login;
 pub(crate) mod pem;
+pub mod refusal;
 mod signature;
 
 use std::{collections::HashMap, time::Duration};

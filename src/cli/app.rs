@@ -112,7 +112,7 @@ const ONBOARD: [&str; 3] = ["api", "apps", "onboard"];
 
 /// The notice for an app that was registered without an address.
 const PULLS: &str = "without --base-url the app pulls: nothing is sent to it, it asks for its changes \
-                     (GET /api/repositories/{id}/pending, or tidings listen --pull)";
+                     (GET /api/repositories/{id}/pending, or tidings listen --pull --mirror FOLDER)";
 
 /// The body of a registration.
 fn wanted(name: &str, email: &str, named: [Option<String>; 3]) -> Value {

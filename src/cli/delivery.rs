@@ -137,7 +137,8 @@ pub(super) async fn run(verb: DeliveryVerb, context: &Context) -> Result<(), Fai
             let path: &[&str] =
                 if all_apps { &["api", "admin", "deliveries"] } else { &["api", "deliveries"] };
             let (found, more) = client.list_at_most(path, &query, limit).await?;
-            let mut lines = table(&found, if all_apps { &COLUMNS_OF_ALL[..] } else { &COLUMNS[..] });
+            let rows: Vec<Value> = found.iter().map(row).collect();
+            let mut lines = table(&rows, if all_apps { &COLUMNS_OF_ALL[..] } else { &COLUMNS[..] });
             lines.extend(more.then(|| format!("there are more than {limit}; see --limit")));
             context.output.print(&Value::Array(found), &lines)
         }
@@ -159,6 +160,16 @@ pub(super) async fn run(verb: DeliveryVerb, context: &Context) -> Result<(), Fai
             context.output.print(&content, &differing(&content))
         }
     }
+}
+
+/// A delivery as a row of a table. The status code of an acknowledgement is not stored unless the app asks
+/// for that, but there was one.
+fn row(delivery: &Value) -> Value {
+    let mut row = delivery.clone();
+    if row["state"] == "delivered" && row["last_status"].is_null() {
+        row["last_status"] = json!("accepted");
+    }
+    row
 }
 
 /// Why a body is not shown.
@@ -216,4 +227,18 @@ pub(super) fn described(delivery: &Value, name: &str) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_known_is_shown_also_where_its_code_is_not() {
+        let shown = |state: &str, status: Value| row(&json!({ "state": state, "last_status": status }));
+        assert_eq!(shown("delivered", Value::Null)["last_status"], "accepted");
+        assert_eq!(shown("delivered", json!(204))["last_status"], 204);
+        assert_eq!(shown("failed", json!(503))["last_status"], 503);
+        assert_eq!(shown("pending", Value::Null)["last_status"], Value::Null);
+    }
 }

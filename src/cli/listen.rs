@@ -93,9 +93,13 @@ pub struct ListenArgs {
     /// owner/name or address of its repository
     #[arg(long, value_name = "REPOSITORY", conflicts_with_all = ["listen", "secret_file"])]
     pub pull: Option<String>,
-    /// With --pull: end when no change is pending
+    /// With --pull: end when no change is pending. Without --mirror and --settle: print the next pending
+    /// changes, give them back, and end
     #[arg(long, requires = "pull")]
     pub once: bool,
+    /// With --pull, without --mirror: settle each change that is printed, so that it is not handed out again
+    #[arg(long, requires = "pull", conflicts_with = "mirror")]
+    pub settle: bool,
     /// With --pull: the server that changes are claimed from.
     #[command(flatten)]
     pub(super) server: ServerArgs,
@@ -224,11 +228,21 @@ pub(super) async fn pull(
     client: Client,
     clock: Arc<dyn Clock>,
 ) -> Result<(), Failure> {
+    let mode = match (args.mirror.is_some() || args.settle, args.once) {
+        (true, once) => pull::PullMode::Settle { once },
+        (false, true) => pull::PullMode::Print,
+        (false, false) => {
+            let text = "--pull alone would print the same changes again and again, because printing settles \
+                        nothing: add --mirror FOLDER to keep a folder equal, --settle to settle what is \
+                        printed, or --once to print the next pending changes";
+            return Err(Failure::new(Code::Usage, text));
+        }
+    };
     let watch = client.watch(watch).await?;
     let receiver = Receiver::open(args, Vec::new(), clock, Box::new(io::stdout()));
     let receiver = receiver.map_err(|error| Failure::of_error(Code::CannotCreate, &error))?;
     let ended = match receiver.claim(watch.as_str(), None, None) {
-        Ok(()) => pull::run(client, &receiver, watch.as_str(), args.once, interrupted()).await,
+        Ok(()) => pull::run(client, &receiver, watch.as_str(), mode, interrupted()).await,
         Err(failure) => Err(failure),
     };
     if let (Err(_), Some(mirror)) = (&ended, &receiver.mirror)

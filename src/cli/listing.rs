@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use super::output::{shown, table};
 
 /// The columns of a list of an app's watches.
-pub(super) const COLUMNS: [&str; 9] = [
+pub(super) const COLUMNS: [&str; 10] = [
     "repository_id",
     "repository",
+    "branch",
     "state",
     "position",
     "lag_ms",
@@ -17,10 +18,11 @@ pub(super) const COLUMNS: [&str; 9] = [
     "why",
 ];
 /// The columns of a list of the watches of all apps.
-pub(super) const STAFF_COLUMNS: [&str; 12] = [
+pub(super) const STAFF_COLUMNS: [&str; 13] = [
     "app_name",
     "app_id",
     "repository",
+    "branch",
     "repository_id",
     "state",
     "lag_ms",
@@ -45,12 +47,13 @@ const BRANCH_COLUMNS: [&str; 10] = [
     "reason",
 ];
 
-/// One line for each watch. Watches with equal names are told apart by their addresses.
+/// One line for each watch. Repositories with equal names are told apart by their addresses.
 pub(super) fn lines(watches: &[Value]) -> Vec<Value> {
     let mut lines: Vec<Value> = watches.iter().map(line).collect();
     let names: Vec<Value> = lines.iter().map(|line| line["repository"].clone()).collect();
     for ((line, watch), name) in lines.iter_mut().zip(watches).zip(&names) {
-        if names.iter().filter(|other| *other == name).count() > 1 {
+        let mut others = names.iter().zip(watches);
+        if others.any(|(other, twin)| other == name && twin["github_url"] != watch["github_url"]) {
             line["repository"] = json!(format!("{} ({})", shown(name), shown(&watch["github_url"])));
         }
     }
@@ -65,14 +68,15 @@ pub(super) fn line(watch: &Value) -> Value {
     let name = json!(format!("{}/{}", shown(&watch["owner"]), shown(&watch["name"])));
     let repository = or(&watch["repository"], name);
     let repository = match watch["watch_name"].as_str() {
-        Some(alias) => json!(format!("{} ({alias})", shown(&repository))),
-        None => repository,
+        Some(alias) if !alias.is_empty() => json!(format!("{} ({alias})", shown(&repository))),
+        _ => repository,
     };
     json!({
         "app_id": watch["app_id"],
         "app_name": watch["app_name"],
         "repository_id": watch["repository_id"],
         "repository": repository,
+        "branch": followed(watch, branches),
         "state": or(&watch["effective_state"], watch["state"].clone()),
         "lag_ms": lag,
         "position": position(branches),
@@ -82,6 +86,20 @@ pub(super) fn line(watch: &Value) -> Value {
         "waits_for": waits_for(watch, branches),
         "why": or(&watch["effective_reason"], watch["last_error"].clone()),
     })
+}
+
+/// The branch, refs or pattern that a watch follows.
+fn followed(watch: &Value, branches: &[Value]) -> Value {
+    let value = &watch["selector"]["value"];
+    match watch["selector"]["kind"].as_str() {
+        Some("default_branch") | None => {
+            let name = branches.first().and_then(|branch| branch["branch"].as_str()).unwrap_or_default();
+            let name = name.strip_prefix("refs/heads/").unwrap_or(name);
+            if name.is_empty() { Value::Null } else { json!(name) }
+        }
+        Some("tag_pattern") => json!(format!("refs/tags/{}", value.as_str().unwrap_or_default())),
+        Some(_) => value.clone(),
+    }
 }
 
 /// Lines for the branches of a watch, under their names.
@@ -163,6 +181,27 @@ mod tests {
         let line = line(&watch);
         assert_eq!((&line["waits_for"], &line["position"]), (&Value::Null, &Value::Null));
         assert_eq!((&line["state"], &line["repository"]), (&json!("active"), &json!("a/b")));
+    }
+
+    #[test]
+    fn watches_of_one_repository_are_told_apart_by_their_branches_and_names() {
+        let watch = |kind: &str, value: &str, name: &str| {
+            json!({ "owner": "o", "name": "r", "github_url": "https://a/o/r", "watch_name": name,
+                "selector": { "kind": kind, "value": value }, "branches": [{ "branch": "refs/heads/main" }] })
+        };
+        let watches = [
+            watch("default_branch", "", ""),
+            watch("branch_pattern", "release/*", ""),
+            watch("tag_pattern", "v*", ""),
+            watch("ref", "refs/notes/x", "deploy"),
+        ];
+        let lines = lines(&watches);
+        let shown = |name: &str| lines.iter().map(|line| line[name].clone()).collect::<Vec<_>>();
+        assert_eq!(shown("branch"), ["main", "release/*", "refs/tags/v*", "refs/notes/x"]);
+        assert_eq!(shown("repository"), ["o/r", "o/r", "o/r", "o/r (deploy)"]);
+        for columns in [&COLUMNS[..], &STAFF_COLUMNS] {
+            assert!(columns.contains(&"branch") && columns.contains(&"repository"));
+        }
     }
 
     #[test]

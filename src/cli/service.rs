@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -24,7 +24,8 @@ pub(super) enum ServiceVerb {
         manager: Choice,
         #[command(flatten)]
         unit: Unit,
-        /// Only print the unit
+        /// Only print the unit. TIDINGS__ variables of this shell are not in the unit; standard error names
+        /// those that are set
         #[arg(long)]
         print: bool,
         /// Overwrite a unit that has another content
@@ -114,6 +115,11 @@ pub(super) fn run(verb: ServiceVerb, context: &Context) -> Result<(), Failure> {
         ServiceVerb::Install { manager, unit, print, replace } => {
             let unit = Unit { settings: unit.settings.or_else(|| context.config.clone()), ..unit };
             let text = unit.text(manager.kind())?;
+            let left_out: Vec<&str> = context.environment.settings().collect();
+            if let Some(notice) = of_environment(&left_out, manager.kind(), unit.settings.is_some()) {
+                // On standard error, apart from the unit. A closed standard error is no failure.
+                drop(writeln!(io::stderr(), "tidings: {notice}"));
+            }
             if print {
                 return context.output.print(&json!({ "unit": text }), &[text.trim_end().to_owned()]);
             }
@@ -142,6 +148,22 @@ pub(super) fn run(verb: ServiceVerb, context: &Context) -> Result<(), Failure> {
         ServiceVerb::Logs { manager, lines, follow } => logs(&manager, lines, follow),
         ServiceVerb::Status { manager, print } => status(&manager, print, context),
     }
+}
+
+/// The notice for settings in the environment of this process, which the service does not have. Their values
+/// stay out of the unit, because every user of the machine may read the unit.
+fn of_environment(names: &[&str], manager: Manager, has_file: bool) -> Option<String> {
+    let first = names.first()?;
+    let these = match names {
+        [_] => format!("{first} is set here, and the service does not have this variable"),
+        _ => format!("{} are set here, and the service does not have these variables", names.join(", ")),
+    };
+    let place = match (manager, has_file) {
+        (_, true) => "the settings file",
+        (Manager::Systemd, false) => "/etc/tidings/environment",
+        (Manager::Launchd, false) => "a settings file, and name the file with --settings",
+    };
+    Some(format!("{these}; to keep what they set, write it into {place}"))
 }
 
 fn install(manager: &Choice, text: &str, replace: bool) -> Result<(), Failure> {

@@ -21,8 +21,19 @@ use super::{
 pub(super) enum TaskVerb {
     /// Create a task for workers
     Create(CreateArgs),
-    /// Claim tasks, until they are ended or given back or the claim expires
+    /// Claim tasks, until they are ended or given back or the claim expires; exit code 65 if no task is ready
     Claim(ClaimArgs),
+    /// Extend a claim, counted from now, and report progress
+    Heartbeat {
+        #[command(flatten)]
+        word: WordArgs,
+        /// Seconds until the claim ends; if missing, 300
+        #[arg(long, value_name = "SECONDS")]
+        extend: Option<u64>,
+        /// Progress of the work, as JSON
+        #[arg(long, value_name = "JSON")]
+        progress: Option<String>,
+    },
     /// Complete a task with a result
     Complete {
         #[command(flatten)]
@@ -41,6 +52,14 @@ pub(super) enum TaskVerb {
         /// Why the task could not be done, for people
         #[arg(long)]
         reason: Option<String>,
+    },
+    /// Give back a task that was not started; the attempt is not counted, the first 100 times
+    Abandon {
+        #[command(flatten)]
+        word: WordArgs,
+        /// Seconds until another worker can claim the task; if missing, at once
+        #[arg(long, value_name = "SECONDS")]
+        delay: Option<u64>,
     },
     /// Fail a task for good: it is not tried again
     Fail {
@@ -181,22 +200,24 @@ pub(super) async fn run(verb: TaskVerb, context: &Context) -> Result<(), Failure
     match verb {
         TaskVerb::Create(arguments) => create(arguments, context).await,
         TaskVerb::Claim(arguments) => claim(arguments, context).await,
+        TaskVerb::Heartbeat { word, extend, progress } => {
+            let progress = progress.map(|text| json_of("--progress", text)).transpose()?;
+            let said = [
+                ("extend_seconds", extend.map(|seconds| seconds.to_string())),
+                ("progress", progress.map(|text| text.get().to_owned())),
+            ];
+            say_raw(&word, "heartbeat", said, context).await
+        }
         TaskVerb::Complete { word, result } => {
             let result = result.map(|text| json_of("--result", text)).transpose()?;
-            let result = result.map_or_else(String::new, |text| format!(",\"result\":{}", text.get()));
-            let body = format!("{{\"token\":\"{}\"{result}}}", word.token);
-            let client = context.client(&word.server)?;
-            let task = word.token.task.to_string();
-            let (status, answer) =
-                client.call_raw(Method::POST, &[PATH[0], PATH[1], &task, "complete"], body).await?;
-            if !status.is_success() {
-                return Err(client.refused(status, &answer));
-            }
-            let answer = serde_json::from_slice(&answer).unwrap_or(Value::Null);
-            context.output.print(&answer, &fields(&answer))
+            let said = [("result", result.map(|text| text.get().to_owned()))];
+            say_raw(&word, "complete", said, context).await
         }
         TaskVerb::Nack { word, delay, reason } => {
             say(&word, "nack", json!({ "delay_seconds": delay, "reason": reason }), context).await
+        }
+        TaskVerb::Abandon { word, delay } => {
+            say(&word, "abandon", json!({ "delay_seconds": delay }), context).await
         }
         TaskVerb::Fail { word, error } => say(&word, "fail", json!({ "error": error }), context).await,
         TaskVerb::List(arguments) => list(arguments, context).await,
@@ -273,11 +294,37 @@ async fn claim(arguments: ClaimArgs, context: &Context) -> Result<(), Failure> {
     let client = context.client(&server)?;
     let answer = client.call(Method::POST, &[PATH[0], PATH[1], "claim"], Some(&body)).await?;
     let tasks = answer["tasks"].as_array().cloned().unwrap_or_default();
-    let lines: Vec<String> = match &tasks[..] {
-        [] => vec!["there is nothing to do".to_owned()],
-        tasks => tasks.iter().flat_map(fields).collect(),
-    };
-    context.output.print(&json!({ "tasks": tasks }), &lines)
+    let lines: Vec<String> = tasks.iter().flat_map(fields).collect();
+    context.output.print(&json!({ "tasks": tasks }), &lines)?;
+    if tasks.is_empty() {
+        let text = format!("no task of {} is ready, so none was claimed", commands.join(", "));
+        return Err(Failure::new(Code::Data, text));
+    }
+    Ok(())
+}
+
+/// Sends a request about a claimed task; the values are JSON, which stays as it is.
+async fn say_raw<const N: usize>(
+    word: &WordArgs,
+    verb: &str,
+    said: [(&str, Option<String>); N],
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut body = format!("{{\"token\":\"{}\"", word.token);
+    for (name, value) in said {
+        if let Some(value) = value {
+            body.push_str(&format!(",\"{name}\":{value}"));
+        }
+    }
+    body.push('}');
+    let client = context.client(&word.server)?;
+    let task = word.token.task.to_string();
+    let (status, answer) = client.call_raw(Method::POST, &[PATH[0], PATH[1], &task, verb], body).await?;
+    if !status.is_success() {
+        return Err(client.refused(status, &answer));
+    }
+    let answer = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+    context.output.print(&answer, &fields(&answer))
 }
 
 async fn say(word: &WordArgs, verb: &str, mut body: Value, context: &Context) -> Result<(), Failure> {

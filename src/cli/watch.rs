@@ -8,6 +8,7 @@
 //! Without `--data-dir` the database is in a temporary folder that is removed at the end, so that every run
 //! begins with all files. With `--data-dir`, a later run continues where the earlier one stopped.
 
+mod once;
 mod target;
 
 use std::{
@@ -24,14 +25,14 @@ use tidings_actors::{
     model::sink::SinkAddress,
     model::view::{MAX_SIZE_DEFAULT, View},
     ports::{
-        App, AppPatch, AppStore, DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach,
-        RepositoryFacts, RoundFacts, RoundFilter, Selector, SourceStore, Start, Store, Watch, WatchStore,
+        App, AppPatch, AppStore, DeliverySettings, EndpointAccess, NewApp, NewWatch, RepositoryFacts,
+        RoundFacts, RoundFilter, Selector, SourceStore, Start, Store, Watch, WatchStore,
     },
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, WatchId},
-    kind::{BranchGone, ContentRule, CursorState, HistoryMode, LetterStatus},
+    kind::{BranchGone, ContentRule, CursorState, HistoryMode},
 };
 
 use super::{
@@ -48,12 +49,8 @@ use crate::{
     telemetry,
 };
 
-/// The most parked changes that `--once` counts.
-const GIVEN_UP_SHOWN: u64 = 100;
 /// The number of rounds whose changes `--once` counts.
 const ROUNDS_COUNTED: u64 = 1_000;
-/// How often `--once` looks whether everything has arrived.
-const LOOK: Duration = Duration::from_millis(25);
 /// The shortest poll interval of a local path: a poll costs one file read.
 const LOCAL_POLL: Duration = Duration::from_millis(500);
 /// The address of the app that prints, in a data directory of version 0.1.0 or before.
@@ -87,7 +84,8 @@ pub struct WatchArgs {
     /// Deliver each commit as its own round instead of the net change
     #[arg(long)]
     every: bool,
-    /// End as soon as everything that the repository has now is delivered
+    /// End as soon as everything that the repository has now is delivered; with --to, fail if the receiver
+    /// does not take a change in 5 tries
     #[arg(long)]
     once: bool,
     /// Keep the state in this folder, and continue from it the next time
@@ -139,7 +137,7 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     tell_if_empty(store.as_ref(), &app, &watch, args.once).await?;
     let outcome = tokio::select! {
         reason = house.failed() => Err(Failure::new(Code::Software, reason)),
-        outcome = everything_taken(store.as_ref(), &app, &watch), if args.once => match outcome {
+        outcome = once::everything_taken(store.as_ref(), &app, &watch), if args.once => match outcome {
             Ok(watch) => tell_what_was_sent(args, store.as_ref(), &watch, began_at).await,
             Err(failure) => Err(failure),
         },
@@ -424,55 +422,6 @@ async fn tell_what_was_sent(
     // On standard error, where no event is.
     drop(writeln!(io::stderr(), "{}: {said}", watch.facts.github_url));
     Ok(())
-}
-
-/// Waits until the app holds the head of every branch that it watches, and nothing else waits for it there.
-async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Result<Watch, Failure> {
-    loop {
-        let watch =
-            store.watch(app, watch).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
-        let blocked = watch.cursors.iter().find(|cursor| cursor.state == CursorState::Blocked);
-        if let Some(reason) = blocked.and_then(|cursor| cursor.reason.clone()).or(watch.last_error.clone()) {
-            return Err(Failure::new(Code::Unavailable, reason));
-        }
-        let is_at_head =
-            watch.cursors.iter().all(|cursor| cursor.open.is_none() && cursor.held == cursor.head);
-        if is_at_head && !is_pending(store, &watch).await? {
-            return nothing_given_up(store, app).await.map(|()| watch);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Whether a branch of a watch has something to do: other globs, or a resync, also at the head that it holds.
-async fn is_pending(store: &dyn Store, watch: &Watch) -> Result<bool, Failure> {
-    let pending = store.pending(Some(&watch.app), &Reach::All).await;
-    let pending = pending.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
-    Ok(pending.iter().any(|(_, id)| watch.cursors.iter().any(|cursor| cursor.id == *id)))
-}
-
-/// Fails if a change was parked: a change that was not acknowledged is no success.
-async fn nothing_given_up(store: &dyn Store, app: &AppId) -> Result<(), Failure> {
-    let open = LetterFilter::standing(LetterStatus::Open);
-    let page = store.dead_letters(app, &open, None, GIVEN_UP_SHOWN).await;
-    let letters = page.map_err(|error| Failure::of_error(Code::Unavailable, &error))?.letters;
-    let Some(newest) = letters.first() else { return Ok(()) };
-    let count = match letters.len() as u64 {
-        1 => "a change was".to_owned(),
-        GIVEN_UP_SHOWN => format!("{GIVEN_UP_SHOWN} changes or more were"),
-        count => format!("{count} changes were"),
-    };
-    let path = String::from_utf8_lossy(&newest.path);
-    let why = match (newest.http_status, newest.excerpt.as_str()) {
-        (Some(status), "") => format!("the receiver answered {status}"),
-        (Some(status), excerpt) => format!("the receiver answered {status}: {excerpt}"),
-        (None, excerpt) => excerpt.to_owned(),
-    };
-    let key = match newest.http_status {
-        Some(401 | 403) => "; if the receiver has another key, --secret-file names the file that holds it",
-        _ => "",
-    };
-    Err(Failure::new(Code::Data, format!("{count} not taken, {path} among them: {why}{key}")))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod incoming;
 pub mod lifecycle;
 pub mod listener;
+mod missing;
 pub mod pipeline;
 pub mod places;
 pub(crate) mod quota;

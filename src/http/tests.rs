@@ -2,6 +2,7 @@
 
 mod access;
 mod apps;
+mod audited;
 mod bad_inputs;
 mod contents;
 mod dashboard;

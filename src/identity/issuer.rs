@@ -21,7 +21,13 @@ use tidings_entity::{id::AppId, kind::Role};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use super::{keys::Keys, login::Login, pem, signature};
+use super::{
+    keys::Keys,
+    login::Login,
+    pem,
+    refusal::{Refusal, TokenFault},
+    signature,
+};
 use crate::{
     egress::Egress,
     settings::{IdentitySettings, IssuerSettings, Opens},
@@ -31,15 +37,6 @@ use crate::{
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 /// The kinds that tokens may say they are of (`typ`).
 const KINDS: [&str; 2] = ["jwt", "at+jwt"];
-
-/// Why a token opens nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The token is malformed, not genuine, or not valid at this time.
-    Invalid,
-    /// The token is genuine, and no value of its claims gives a role.
-    NoRole,
-}
 
 /// The powers that the claims of a token give.
 #[derive(Clone, Debug)]
@@ -78,15 +75,15 @@ impl Issuers {
     /// The subject of a token, and its powers by an issuer of this kind.
     ///
     /// # Errors
-    /// [`Refusal`], without a reason.
+    /// [`Refusal`], with a reason for the operator.
     pub async fn subject(&self, opens: Opens, token: &str, now: Timestamp) -> Result<Subject, Refusal> {
-        let named = unproved_issuer(token).ok_or(Refusal::Invalid)?;
-        let mut refusal = Refusal::Invalid;
+        let named = unproved_issuer(token).ok_or(TokenFault::Malformed)?;
+        let mut refusal = Refusal::Invalid(TokenFault::UnknownIssuer);
         for issuer in self.0.iter().filter(|issuer| issuer.opens == opens && issuer.issuer == named) {
             match issuer.subject_at(token, now, Instant::now()).await {
                 Ok(subject) => return Ok(subject),
-                Err(Refusal::NoRole) => refusal = Refusal::NoRole,
-                Err(Refusal::Invalid) => {}
+                Err(of_this) if refusal != Refusal::NoRole => refusal = of_this,
+                Err(_) => {}
             }
         }
         Err(refusal)
@@ -195,32 +192,36 @@ impl Issuer {
         now: Timestamp,
         moment: Instant,
     ) -> Result<Value, Refusal> {
-        let header = decode_header(token).map_err(|_| Refusal::Invalid)?;
+        let header = decode_header(token).map_err(|error| TokenFault::of(&error))?;
         let is_kind = |kind: &String| KINDS.contains(&kind.to_ascii_lowercase().as_str());
         let is_plain =
             header.typ.as_ref().is_none_or(is_kind) && header.crit.is_none() && header.enc.is_none();
-        if !is_plain || !self.algorithms.contains(&header.alg) {
-            return Err(Refusal::Invalid);
+        if !is_plain {
+            return Err(TokenFault::Kind.into());
+        }
+        if !self.algorithms.contains(&header.alg) {
+            return Err(TokenFault::Algorithm.into());
         }
         let found = self.keys.find(header.kid.as_deref(), header.alg, moment).await;
-        let (keys, place) = found.ok_or(Refusal::Invalid)?;
+        let (keys, place) = found.ok_or(TokenFault::NoKey)?;
         let validation = Validation { algorithms: vec![header.alg], ..validation.clone() };
         let claims = decode::<Value>(token, &keys[place].decoding, &validation);
-        let claims = claims.map_err(|_| Refusal::Invalid)?.claims;
+        let claims = claims.map_err(|error| TokenFault::of(&error))?.claims;
         self.check_moments(&claims, now)?;
         // The library accepts a list of issuers that contains ours; the standard allows only one.
         if claims["iss"] != *self.issuer {
-            return Err(Refusal::Invalid);
+            return Err(TokenFault::Claims.into());
         }
         Ok(claims)
     }
 
     /// The subject of checked claims.
     pub(super) fn subject_of(&self, claims: &Value) -> Result<Subject, Refusal> {
-        let subject = claims["sub"].as_str().filter(|subject| !subject.is_empty()).ok_or(Refusal::Invalid)?;
+        let subject =
+            claims["sub"].as_str().filter(|subject| !subject.is_empty()).ok_or(TokenFault::Claims)?;
         let grant = match self.opens {
             Opens::Staff => Grant::Staff(self.roles(claims).ok_or(Refusal::NoRole)?),
-            Opens::Apps => self.app(claims).ok_or(Refusal::Invalid)?,
+            Opens::Apps => self.app(claims).ok_or(TokenFault::NoApp)?,
         };
         let mut hash = Sha256::new();
         for part in [self.issuer.as_str(), subject] {
@@ -232,20 +233,23 @@ impl Issuer {
         half.copy_from_slice(&hash[..16]);
         let id = format!("jwt:{}", data_encoding::HEXLOWER.encode(&half));
         #[expect(clippy::cast_possible_truncation, reason = "a fraction of a millisecond is nothing")]
-        let ends_at = Timestamp((claims["exp"].as_f64().ok_or(Refusal::Invalid)? * 1_000.0) as i64);
+        let ends_at = Timestamp((claims["exp"].as_f64().ok_or(TokenFault::Claims)? * 1_000.0) as i64);
         Ok(Subject { id, keys: Ulid::from(u128::from_be_bytes(half)), grant, ends_at })
     }
 
     /// Checks that the token is valid at `now`: claims are seconds since 1970, as numbers.
-    fn check_moments(&self, claims: &Value, now: Timestamp) -> Result<(), Refusal> {
+    fn check_moments(&self, claims: &Value, now: Timestamp) -> Result<(), TokenFault> {
         let (now, leeway) = (now.0 as f64 / 1_000.0, self.settings.leeway.as_secs_f64());
-        let ends = claims["exp"].as_f64().ok_or(Refusal::Invalid)?;
+        let ends = claims["exp"].as_f64().ok_or(TokenFault::Claims)?;
         let begins = match &claims["nbf"] {
             Value::Null => None,
-            moment => Some(moment.as_f64().ok_or(Refusal::Invalid)?),
+            moment => Some(moment.as_f64().ok_or(TokenFault::Claims)?),
         };
-        let is_live = now < ends + leeway && begins.is_none_or(|begins| begins - leeway <= now);
-        if is_live { Ok(()) } else { Err(Refusal::Invalid) }
+        match now < ends + leeway {
+            false => Err(TokenFault::Expired),
+            true if begins.is_some_and(|begins| begins - leeway > now) => Err(TokenFault::NotYetValid),
+            true => Ok(()),
+        }
     }
 
     /// The roles in the values of the claim: the highest built-in one, and those of the settings; `None`: the

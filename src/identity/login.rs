@@ -20,7 +20,10 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 use url::{Url, form_urlencoded};
 
-use super::issuer::{Issuer, Refusal, Subject};
+use super::{
+    issuer::{Issuer, Subject},
+    refusal::Refusal,
+};
 use crate::egress::Egress;
 
 /// The deadline of one request to the issuer, from its beginning to the last byte.
@@ -216,7 +219,7 @@ impl Issuer {
         let mut validation: Validation = self.validation.clone();
         validation.set_audience(&[&login.client_id]);
         let claims = self.proved(&token, &validation, now, Instant::now()).await;
-        let claims = claims.map_err(|_| LoginFault::Refused)?;
+        let claims = claims.map_err(|refusal| self.refused(refusal))?;
         // By OpenID Connect Core 3.1.3.7, a token for several audiences names the client that it was made
         // for.
         let is_ours = claims.get("azp").is_none_or(|azp| azp == login.client_id.as_str());
@@ -224,10 +227,19 @@ impl Issuer {
         if !is_ours || !is_of_this {
             return Err(LoginFault::Refused);
         }
-        self.subject_of(&claims).map_err(|refusal| match refusal {
+        self.subject_of(&claims).map_err(|refusal| self.refused(refusal))
+    }
+
+    /// The fault of a login whose token is refused. The log has the reason for the operator.
+    fn refused(&self, refusal: Refusal) -> LoginFault {
+        match refusal {
             Refusal::NoRole => LoginFault::NoRole,
-            Refusal::Invalid => LoginFault::Refused,
-        })
+            Refusal::Invalid(fault) => {
+                let (name, reason) = (&self.name, fault.as_str());
+                warn!(issuer = name, "the identity token of the issuer {name} is refused: {reason}");
+                LoginFault::Refused
+            }
+        }
     }
 
     async fn addresses(&self, login: &Login) -> Result<Addresses, LoginFault> {

@@ -11,7 +11,7 @@
 //! number; for a state that changes back and forth with the state after a minute without a change.
 
 mod news;
-mod read;
+pub(crate) mod read;
 mod retention;
 pub(super) mod told;
 

@@ -54,7 +54,7 @@ pub(super) use lists::{bodies, count_redrivable, find, list, payloads, redrivabl
 pub(super) use moves::{forget, of_restored};
 pub(super) use news::TaskChanges;
 pub(super) use queue_lists::{queue, queues};
-pub(super) use queues::{depths, empty as empty_queues, pause, purge, set, with_work};
+pub(super) use queues::{depths, empty as empty_queues, pause, purge, ready_since, set, with_work};
 pub(super) use schedules::{
     of_restored as of_restored_schedules, pause as pause_schedule, remove as remove_schedule, schedule,
     schedules, set as set_schedule,

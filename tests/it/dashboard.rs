@@ -19,6 +19,7 @@ use crate::support::{
 
 mod looks;
 mod making;
+mod memory;
 mod schedules;
 mod sessions;
 mod views;

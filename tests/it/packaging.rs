@@ -73,6 +73,33 @@ fn a_unit_is_written_once_shown_and_removed() {
 }
 
 #[test]
+fn variables_that_the_service_will_not_have_are_named_and_their_values_are_not() {
+    let home = TempDir::new().expect("a folder");
+    let printed = |manager: &str, more: &[&str]| {
+        let mut command = bare_command(home.path());
+        command.args(["service", "install", "--print", "--binary", "/usr/bin/tidings", "--manager", manager]);
+        command.args(more).env("TIDINGS__HOOKS__SECRET", "a-secret-of-hooks");
+        let output = command.env("TIDINGS__SERVER__LISTEN", "127.0.0.1:9").output().expect("it ran");
+        assert!(output.status.success(), "{output:?}");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(!text(&output.stdout).contains("a-secret-of-hooks"));
+        text(&output.stderr)
+    };
+    for (manager, more, place) in [
+        ("systemd", &[][..], "into /etc/tidings/environment"),
+        ("launchd", &[], "name the file with --settings"),
+        ("systemd", &["--settings", "/etc/tidings/config.toml"], "into the settings file"),
+    ] {
+        let said = printed(manager, more);
+        assert!(
+            said.contains("TIDINGS__HOOKS__SECRET") && said.contains("TIDINGS__SERVER__LISTEN"),
+            "{said}"
+        );
+        assert!(said.contains(place) && !said.contains("a-secret-of-hooks"), "{said}");
+    }
+}
+
+#[test]
 fn the_service_is_started_stopped_and_read_through_its_manager() {
     let home = TempDir::new().expect("a folder");
     let tools = home.path().join("tools");

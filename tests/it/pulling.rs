@@ -249,6 +249,42 @@ fn listen_pulls_into_a_folder_and_ends_when_nothing_is_pending() {
     assert!(copy.join("dir/b").exists());
 }
 
+#[test]
+fn listen_without_a_folder_prints_what_is_pending_and_settles_it_only_if_told_to() {
+    let server = Server::start();
+    let puller = Puller::onboard(&server);
+    let project = Project::with(&[("a", "1"), ("b", "2")]);
+    let id = puller.app.watch(&server, &project);
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("http://{}", server.address());
+    let listen = |options: &[&str]| {
+        let mut command = crate::support::server::bare_command(folder.path());
+        command.args(["listen", "--pull", &id, "--server", &url]).args(options);
+        command.env("TIDINGS_TOKEN", &puller.app.token).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = command.output().expect("it ran");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let printed = eventually("pending changes", SOON, || {
+        let (succeeded, out, said) = listen(&["--once"]);
+        assert!(succeeded, "{said}");
+        out.contains("create").then_some((out, said))
+    });
+    assert_eq!(printed.0.lines().count(), 2, "{printed:?}");
+    assert!(printed.1.contains("2 of 2 pending changes are printed, and none is settled"), "{printed:?}");
+    let again = listen(&["--once"]);
+    assert_eq!((again.1, again.2), printed, "the same changes are handed out again at once");
+
+    let (succeeded, _, said) = listen(&[]);
+    assert!(!succeeded && said.contains("--settle"), "an endless repetition is refused: {said}");
+
+    let settled = listen(&["--once", "--settle"]);
+    assert!(settled.0 && settled.1.lines().count() == 2, "{settled:?}");
+    puller.app.wait_until_held(&server, &id, &project.head());
+    let (succeeded, out, said) = listen(&["--once"]);
+    assert!(succeeded && out.is_empty() && said.contains("nothing is new"), "{out}{said}");
+}
+
 struct SetAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for SetAtEnd<'_> {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     process::Stdio,
     sync::mpsc,
     thread,
@@ -116,6 +117,37 @@ fn a_repository_without_commits_is_told_and_is_no_failure() {
     let said = String::from_utf8(output.stderr).expect("text");
     assert!(output.status.success() && output.stdout.is_empty(), "{said}");
     assert!(said.contains("has no commits yet; there is nothing to send"), "{said}");
+}
+
+#[test]
+fn watching_once_ends_with_a_reason_if_the_receiver_takes_nothing() {
+    let project = Project::with(&[("a", "1")]);
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    let answering = |status: &'static str| {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = socket.local_addr().expect("bound");
+        thread::spawn(move || {
+            for stream in socket.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut head = [0; 4096];
+                drop(stream.read(&mut head));
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                drop(stream.write_all(answer.as_bytes()));
+            }
+        });
+        address
+    };
+    for (address, said) in
+        [(nobody, "onnection refused"), (answering("404 Not Found"), "404"), (answering("500 Oh"), "500")]
+    {
+        let home = TempDir::new().expect("a folder");
+        let mut command = bare_command(home.path());
+        command.arg("watch").arg(project.path()).args(["--once", "--to", &format!("http://{address}")]);
+        let output = command.output().expect("it ended");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(69), "{text}");
+        assert!(text.contains("did not take change 1 in 5 tries") && text.contains(said), "{text}");
+    }
 }
 
 #[test]

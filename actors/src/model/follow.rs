@@ -52,7 +52,8 @@ fn room(max: usize, cursors: usize, at_rest: usize) -> usize {
 }
 
 /// The names that there is room for; if not all fit, those with the greatest versions.
-fn newest(mut names: Vec<&str>, room: usize) -> Vec<&str> {
+#[must_use]
+pub fn newest(mut names: Vec<&str>, room: usize) -> Vec<&str> {
     if names.len() > room {
         names.sort_unstable_by(|one, other| by_version(other, one));
         names.truncate(room);

@@ -220,7 +220,11 @@ impl Fates {
             at,
             letter: letter.map(|letter| letter.id.clone()),
             attempts: recorded + u64::from(unrecorded),
-            status: tries.filter(|_| !unrecorded).and_then(|tries| tries.status),
+            // Attempts may be gone, or never have been written; a dead letter keeps the last answer.
+            status: tries
+                .filter(|_| !unrecorded)
+                .and_then(|tries| tries.status)
+                .or(letter.and_then(|letter| letter.http_status)),
             next_at: tries.filter(|_| state == ChangeState::Failed).and_then(|tries| tries.next_at),
         }
     }

@@ -143,6 +143,9 @@ pub struct Backlog {
     pub sources_failing: BTreeMap<ScanTrouble, u64>,
     /// Tasks of all queues by where they stand.
     pub tasks: BTreeMap<TaskState, u64>,
+    /// When the task was created that is next in line in its queue, of the queues that are not paused the
+    /// oldest such task; `None`: no task is ready.
+    pub task_ready_since: Option<Timestamp>,
     /// The apps that are behind, those with the longest lag first; at most [`APPS_LATE_MAX`].
     pub apps_late: Vec<AppLate>,
 }

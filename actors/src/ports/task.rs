@@ -92,6 +92,26 @@ impl QueueSettings {
         }
     }
 
+    /// The settings, with the default of each that is not set and has one.
+    #[must_use]
+    pub fn in_effect(&self) -> Self {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).ok();
+        let (rules, (policy, base, cap)) = (self.rules(), self.backoff());
+        Self {
+            max_claimed: self.max_claimed,
+            rate: self.rate,
+            max_attempts: Some(self.attempts()),
+            retry_policy: Some(policy),
+            retry_base_ms: milliseconds(base),
+            retry_cap_ms: milliseconds(cap),
+            timeout_ms: milliseconds(rules.timeout),
+            ageing_ms: self.ageing_ms,
+            retention_ms: milliseconds(rules.retention),
+            dead_retention_ms: milliseconds(rules.dead_retention),
+            payload_bytes: Some(self.payload_limit()),
+        }
+    }
+
     /// After how many attempts a task of the queue is dead that says nothing else.
     #[must_use]
     pub fn attempts(&self) -> u32 {

@@ -3,12 +3,14 @@
 //!
 //! A change that the folder refuses for good (an impossible path, content that does not hash) is refused to
 //! the server as well and becomes a dead letter there. A temporary failure (a full disk) ends the claim at
-//! that change, which is handed out again.
+//! that change, which is handed out again. Without a mirror nothing is kept, so nothing is settled unless the
+//! user asks for that: the changes are printed and given back.
 
 use std::{io::Write, time::Duration};
 
 use http::Method;
 use serde_json::{Value, json};
+use tidings_actors::model::words::counted;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -29,6 +31,18 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// them. Fewer may mean that the round is still being opened.
 const EMPTY_MAX: u32 = 5;
 
+/// What becomes of the changes that are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PullMode {
+    /// They are printed or mirrored, and settled; with `once` until no change is pending.
+    Settle {
+        /// Whether the pull ends when no change is pending.
+        once: bool,
+    },
+    /// The changes of the first answer are printed and given back. Then the pull ends.
+    Print,
+}
+
 /// The result of one answer of the server.
 struct Outcome {
     accepted_through: Option<u64>,
@@ -37,7 +51,7 @@ struct Outcome {
     stuck: Option<String>,
 }
 
-/// Pulls until `stop` is ready; with `once`, until no change is pending.
+/// Pulls until `stop` is ready, or as the mode says.
 ///
 /// # Errors
 /// When the server refuses (a wrong token, an app with an endpoint, no such watch).
@@ -45,10 +59,11 @@ pub(super) async fn run(
     client: Client,
     receiver: &Receiver,
     watch: &str,
-    once: bool,
+    mode: PullMode,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let client = client.expecting(BODY_MAX);
+    let once = mode != PullMode::Settle { once: false };
     let mut stop = std::pin::pin!(stop);
     // Whether nothing was handed out yet.
     let mut is_idle = true;
@@ -79,6 +94,9 @@ pub(super) async fn run(
                 }
             }
             Ok(Value::Null) => None,
+            Ok(pending) if mode == PullMode::Print => {
+                return print(&client, receiver, watch, &pending).await;
+            }
             Ok(pending) => {
                 (is_idle, empty) = (false, 0);
                 work_off(&client, receiver, watch, &pending).await?
@@ -142,6 +160,33 @@ fn nothing_new(watch: &Value) -> String {
         (Some("active") | None, _) | (_, None) => "nothing is new".to_owned(),
         (_, Some(reason)) => format!("nothing is pending: {reason}"),
     }
+}
+
+/// Prints the changes of an answer and gives them back: they stay pending.
+async fn print(client: &Client, receiver: &Receiver, watch: &str, pending: &Value) -> Result<(), Failure> {
+    let printed = apply(receiver, pending).await;
+    let back = json!({ "lease_id": pending["lease_id"] });
+    client.call(Method::POST, &["api", "repositories", watch, "settle"], Some(&back)).await?;
+    printed?;
+    let shown = client.call(Method::GET, &["api", "repositories", watch], None).await?;
+    // On standard error, apart from the changes; the exit code says the same if it is closed.
+    drop(writeln!(std::io::stderr(), "tidings: {}", not_settled(pending, &shown)));
+    Ok(())
+}
+
+/// How many changes were printed and stay pending, and which options settle them.
+fn not_settled(pending: &Value, watch: &Value) -> String {
+    let is_change = |item: &&Value| {
+        let verb = item["action"].as_str().and_then(Verb::of);
+        verb.is_some_and(|(verb, _)| matches!(verb, Verb::Put | Verb::Delete))
+    };
+    let printed = pending["changes"].as_array().into_iter().flatten().filter(is_change).count() as u64;
+    let all = unpulled(watch).max(printed);
+    let is = if all == 1 { "is" } else { "are" };
+    format!(
+        "{printed} of {} {is} printed, and none is settled; --mirror FOLDER or --settle settles them",
+        counted(all, "pending change")
+    )
 }
 
 /// Applies the changes of an answer and settles them. Returns the text of a temporary failure, if any.
@@ -237,6 +282,12 @@ mod tests {
         };
         assert_eq!(unpulled(&watch("delivering", &[[1, 3], [0, 4]])), 6);
         assert_eq!(unpulled(&json!({ "branches": [{ "branch": "refs/heads/main" }] })), 0);
+        let action = |word: &str| json!({ "action": word });
+        let pending = json!({ "changes": [action("resync"), action("delete"), action("create")] });
+        let said = not_settled(&pending, &watch("delivering", &[[1, 5]]));
+        assert!(said.starts_with("2 of 4 pending changes are printed"), "{said}");
+        let one = json!({ "changes": [action("update")] });
+        assert!(not_settled(&one, &watch("delivering", &[[0, 1]])).starts_with("1 of 1 pending change is"));
         assert_eq!(nothing_new(&watch("active", &[])), "nothing is new");
         assert_eq!(nothing_new(&watch("empty", &[])), "nothing is pending: the repository has no commit");
     }

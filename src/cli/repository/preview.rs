@@ -16,7 +16,8 @@ pub(in crate::cli) struct PreviewArgs {
     server: ServerArgs,
     /// Address of the repository; a path, too, if the server may read local repositories
     url: String,
-    /// One branch; if missing, the default branch
+    /// One branch or a pattern ('release/*'); if missing, the default branch. Of the refs that a pattern
+    /// matches, the ref with the greatest version in its name is shown
     #[arg(long)]
     branch: Option<String>,
     /// A pattern of tags, instead of a branch
@@ -56,6 +57,9 @@ pub(super) async fn run(arguments: PreviewArgs, context: &Context) -> Result<(),
 
 /// The matching paths, and how many of how many they are.
 fn described(preview: &Value) -> Vec<String> {
+    if preview["matching_refs"] == json!(0) {
+        return vec!["no ref of the repository matches the pattern; a watch waits for the first".to_owned()];
+    }
     if preview["commit"].is_null() {
         return vec!["the repository has no commit yet".to_owned()];
     }
@@ -66,6 +70,30 @@ fn described(preview: &Value) -> Vec<String> {
         lines.push(format!("and {} more", matching - lines.len() as u64));
     }
     let (branch, commit) = (shown(&preview["branch"]), shown(&preview["commit"]));
-    lines.push(format!("{matching} of {} files match, on {branch} at {commit}", shown(&preview["files"])));
+    let refs = match preview["matching_refs"].as_u64() {
+        Some(refs @ 2..) => format!("; the pattern matches {refs} refs"),
+        _ => String::new(),
+    };
+    let files = shown(&preview["files"]);
+    lines.push(format!("{matching} of {files} files match, on {branch} at {commit}{refs}"));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_shown_by_one_ref_of_those_that_it_matches() {
+        let mut preview = json!({ "branch": "release/2", "commit": "abc", "matching_refs": 3, "matching": 1,
+            "files": 4, "paths": ["a.md"] });
+        let last = "1 of 4 files match, on release/2 at abc; the pattern matches 3 refs";
+        assert_eq!(described(&preview), ["a.md", last]);
+        preview["matching_refs"] = json!(1);
+        assert_eq!(described(&preview)[1], "1 of 4 files match, on release/2 at abc");
+        let none = described(&json!({ "commit": null, "matching_refs": 0 }));
+        assert!(none[0].starts_with("no ref of the repository matches"), "{none:?}");
+        let empty = described(&json!({ "commit": null }));
+        assert_eq!(empty, ["the repository has no commit yet"]);
+    }
 }

@@ -105,6 +105,9 @@ fn options_that_a_verb_would_ignore_are_refused() {
         ("tidings repository update o/r --max-size 10MB".to_owned(), Code::Usage, &["whole number of bytes"]),
         ("tidings app update --rate abc".to_owned(), Code::Usage, &["requests a second"]),
         ("tidings listen --once".to_owned(), Code::Usage, &["--pull"]),
+        ("tidings listen --settle".to_owned(), Code::Usage, &["--pull"]),
+        ("tidings listen --pull o/r".to_owned(), Code::Usage, &["--mirror FOLDER", "--settle", "--once"]),
+        ("tidings listen --pull o/r --settle --mirror x".to_owned(), Code::Usage, &["--settle", "--mirror"]),
     ] {
         let (code, message) = said(&text, &[]);
         assert_eq!(code, expected, "{text}: {message}");
@@ -361,7 +364,7 @@ async fn watches_are_named_by_their_repositories() {
         "tidings dead-letter redrive --repository nope",
         "tidings dead-letter cancel --repository nope",
         "tidings delivery list --repository nope",
-        "tidings listen --pull nope",
+        "tidings listen --pull nope --settle",
         "tidings repository show repo_00000000000000000000000000",
     ] {
         let (code, message) = ran(&house, text, &search).await.expect_err(text);

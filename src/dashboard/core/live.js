@@ -12,8 +12,16 @@ export const TYPES = ["source.failing", "source.recovered", "watch.blocked", "wa
 
 const AGAIN_MS = 3000;
 
-// `local.entries` and `local.stream` of a page are kept up to date; returns what ends it.
-export function followLedger(local, path, query, draw) {
+// `local.entries` and `local.stream` of a page are kept up to date; returns what ends it. However many entries come,
+// the page is drawn once for each picture of the screen, and not at all while nobody sees it.
+export function followLedger(local, path, query, redraw) {
+  let frame = 0;
+  const draw = () => {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      redraw();
+    });
+  };
   local.entries ??= [];
   local.stream = "opening";
   let stop = null;
@@ -36,6 +44,7 @@ export function followLedger(local, path, query, draw) {
   begin();
   return () => {
     clearTimeout(timer);
+    cancelAnimationFrame(frame);
     stop?.();
   };
 }

@@ -20,9 +20,12 @@ const form = () => html`<form class="bar" method="get" role="search" aria-label=
 
 const verified = ({ intact, rows, faults }) => (intact ? `The log is whole: ${plural(rows, "row")}.` : `The log has faults: ${faults.join("; ")}`);
 
+// A name that may be broken at its underscores.
+const atParts = (name) => name.split("_").map((part, at) => (at ? html`_<wbr>${part}` : part));
+
 const actionCell = (row) => {
   const words = actionWords(row.action);
-  return words ? html`${words}<span class="sub mono">${row.action}</span>` : code(row.action);
+  return words ? html`${words}<span class="sub mono">${atParts(row.action)}</span>` : html`<code>${atParts(row.action)}</code>`;
 };
 
 // A row may stand for several acts of one kind.

@@ -4,11 +4,11 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { get } from "../core/api.js";
 import { isStaff, mayDo } from "../core/session.js";
 import { go, link } from "../core/router.js";
-import { bytes, count, manyOf, plural, ref, span, words } from "../core/format.js";
+import { bytes, count, manyOf, plural, ref, span } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
-import { badge, moment } from "../parts/words.js";
+import { badge, moment, stateBadge } from "../parts/words.js";
 import { numbers, perSecond, plot, secondsOf } from "../parts/plot.js";
 import { deliverySearch } from "../parts/fields.js";
 
@@ -69,9 +69,9 @@ const worst = (lag) => table({
     { label: "Behind for", kind: "num", cell: (row) => span(row.lag_ms) },
     { label: "App", cell: (row) => html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a>` },
     { label: "Watch", kind: "wide", cell: (row) => html`<a href=${link("watch", { app: row.app_id, id: row.repository_id })}>${row.repository ?? row.name}</a>
-      <span class="sub">${ref(row.branch)}</span>` },
-    { label: "State", cell: (row) => badge(row.state === "blocked" ? "bad" : "", row.open_round ? "delivering" : words(row.state)) },
-    { label: "Reason", kind: "wide", cell: (row) => row.reason ?? html`<span class="muted">–</span>` },
+      <span class="sub">${ref(row.branch)}${row.watch_name ? ` · ${row.watch_name}` : ""}</span>` },
+    { label: "State", kind: "tight", cell: (row) => stateBadge(row.effective_state ?? row.state) },
+    { label: "Reason", kind: "wide", cell: (row) => row.effective_reason ?? row.reason ?? html`<span class="muted">–</span>` },
   ],
 });
 
@@ -118,6 +118,7 @@ function view({ data }) {
         ${figure(count(overview.open_rounds), `${one(overview.open_rounds, "round")} under way`)}
         ${WORK.map(([name, text, page, query, tone]) => figure(count(overview.work[name]), one(overview.work[name], text), overview.work[name] ? tone : "", link(page, query)))}
       </div>`)}
+      ${overview.tasks ? section("Tasks", tasks(overview.tasks), html`<a href=${link("queues")}>All queues</a>`) : nothing}
       ${section("Find what became of a path", deliverySearch())}
       ${history(samples)}
       ${section("Behind for longest", worst(lag), html`<a href=${link("watches", { condition: "behind" })}>All that are behind</a>`)}
@@ -132,6 +133,15 @@ function view({ data }) {
       ${overview.hosts.length ? section("Git hosts where scans wait", hosts(overview.hosts)) : nothing}
     </div>`;
 }
+
+// The tasks of all queues. Ended ones are kept for a time, so that their numbers fall by themselves.
+const tasks = ({ oldest_ready_seconds: oldest, ready = 0, claimed = 0, waiting = 0, failed = 0, dead = 0 }) => html`<div class="figures">
+  ${figure(count(ready), `${one(ready, "task")} ready`, "", link("queues", { q: ready ? "NOT ready:0" : undefined }))}
+  ${figure(oldest === undefined ? "–" : span(oldest * 1000), "oldest ready task")}
+  ${figure(count(claimed), "with workers")}
+  ${figure(count(waiting), "not due yet")}
+  ${figure(count(failed), "failed", "", link("queues", { q: failed ? "NOT failed:0" : undefined }))}
+  ${figure(count(dead), "dead", dead ? "warn" : "", link("queues", { q: dead ? "NOT dead:0" : undefined }))}</div>`;
 
 const hosts = (rows) => table({
   caption: "Git hosts where scans wait for their turn",

@@ -46,16 +46,22 @@ function buttons(query, queue) {
   return html`${mayDo("queues:pause") ? pause : nothing}${mayDo("tasks:redrive") && isMeant ? again : nothing}${mayDo("queues:purge") ? purge : nothing}`;
 }
 
-const seconds = (number) => (number === undefined ? undefined : span(number * RATIO));
+const seconds = (number) => span(number * RATIO);
 
-// What is set; what is not set is by default, which the guide lists.
-function settings({ settings: set }) {
-  const facts = [["Claimed at once", set.max_claimed && `at most ${count(set.max_claimed)}`], ["Claims", set.rate && `at most ${count(set.rate)} a second`],
-    ["Attempts", set.max_attempts && count(set.max_attempts)], ["Wait between attempts", set.retry_policy && words(set.retry_policy)],
-    ["First wait", seconds(set.retry_base_seconds)], ["Longest wait", seconds(set.retry_cap_seconds)], ["Longest claim", seconds(set.timeout_seconds)],
-    ["Ageing", seconds(set.ageing_seconds)], ["Ended tasks are kept", seconds(set.retention_seconds)], ["Dead tasks are kept", seconds(set.dead_retention_seconds)],
-    ["Payload", set.payload_bytes && `at most ${bytes(set.payload_bytes)}`]].filter(([, value]) => value !== undefined && value !== null);
-  return facts.length ? html`<div class="card padded">${pairs(facts)}</div>` : html`<div class="card">${empty("Everything is by default", "tidings queue set changes limits, retries and retention.")}</div>`;
+// The settings in effect. What is not set has its default, which is said; some settings have no limit then.
+function settings({ settings: set, in_effect: now = set }) {
+  const shown = (name, words, none) => {
+    const value = now[name];
+    if (value === undefined) return html`${none} <span class="muted">(default)</span>`;
+    return set[name] === undefined ? html`${words(value)} <span class="muted">(default)</span>` : words(value);
+  };
+  const atMost = (unit) => (value) => `at most ${count(value)}${unit}`;
+  return html`<div class="card padded">${pairs([["Claimed at once", shown("max_claimed", atMost(""), "no limit")], ["Claims", shown("rate", atMost(" a second"), "no limit")],
+    ["Attempts", shown("max_attempts", count, "–")], ["Wait between attempts", shown("retry_policy", words, "–")],
+    ["First wait", shown("retry_base_seconds", seconds, "–")], ["Longest wait", shown("retry_cap_seconds", seconds, "–")],
+    ["Longest claim", shown("timeout_seconds", seconds, "–")], ["Ageing", shown("ageing_seconds", seconds, "none: the higher priority goes first")],
+    ["Ended tasks are kept", shown("retention_seconds", seconds, "–")], ["Dead tasks are kept", shown("dead_retention_seconds", seconds, "–")],
+    ["Payload", shown("payload_bytes", (value) => `at most ${bytes(value)}`, "–")]])}</div>`;
 }
 
 function view({ data, query }) {

@@ -132,7 +132,7 @@ function form(state, staff) {
   const typed = (event) => { local.cron = event.target.value; redraw(); };
   return html`<form class="card padded form wide-form" @submit=${(event) => send(event, state, staff)} novalidate>
     <div class="form-fields">
-      ${schedule ? nothing : field({ name: "name", label: "Name", faults, required: true, autofocus: true, isMono: true, hint: "Letters, digits and _.- : nightly-report" })}
+      ${schedule ? nothing : field({ name: "name", label: "Name", faults, required: true, isMono: true, hint: "Letters, digits and _.- : nightly-report" })}
       ${field({ name: "cron", label: "Cron line", faults, required: true, isMono: true, value: schedule?.cron, changed: typed,
         hint: cronWords(cron) ?? "Minute, hour, day of the month, month, day of the week; or @hourly, @daily, @weekly, @monthly, @yearly" })}
       ${field({ name: "zone", label: "Time zone", faults, value: schedule?.zone ?? "UTC", hint: "By its IANA name: Europe/Rome" })}

@@ -8,7 +8,7 @@ import { count, plural } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
-import { badge, changeBadge, code, moment, pairs } from "../parts/words.js";
+import { badge, changeBadge, code, moment, pairs, statusOf } from "../parts/words.js";
 import { testButton } from "../parts/acts.js";
 import { choice, fault, faultsOf, field, textOf } from "../parts/forms.js";
 import { repositoryForm } from "../parts/repository-form.js";
@@ -36,9 +36,9 @@ const steps = (at) => html`<ol class="steps" aria-label="Steps">${STEPS.map((tex
   <li class=${index + 1 < at ? "done" : ""} aria-current=${index + 1 === at ? "step" : nothing}><span class="step-number">${index + 1}</span>${text}
     ${index + 1 < at ? html`<span class="hidden">done</span>` : nothing}</li>`)}</ol>`;
 
-const RECEIVES = [["endpoint", "At an address", "Tidings sends each change to it as a signed request."],
-  ["pull", "It asks", "Nothing is sent; the app asks for what is pending."],
-  ["stream", "A stream", "Each change is a message of NATS JetStream."]];
+const RECEIVES = [["endpoint", "At a web address", "Tidings sends each change to the address as a signed request."],
+  ["pull", "By asking", "Nothing is sent. The app asks for its changes with its token."],
+  ["stream", "From a stream", "Tidings publishes each change to NATS JetStream."]];
 
 async function register(event, local) {
   event.preventDefault();
@@ -62,11 +62,11 @@ function registration(local) {
   const kind = local.receives ?? "endpoint";
   const faults = local.faults ?? {};
   return html`<form class="card padded form" @submit=${(event) => register(event, local)} novalidate>
-    ${field({ name: "app_name", label: "Name of the app", faults, required: true, autofocus: true, hint: "As people know it: search index" })}
-    ${field({ name: "email", label: "Whom to ask about it", type: "email", faults, required: true, hint: "The mail address of a person or a team" })}
-    ${choice({ name: "receives", label: "How it receives", options: RECEIVES, value: kind, changed: (value) => { local.receives = value; redraw(); } })}
-    ${kind === "pull" ? nothing : field({ name: "base_url", label: kind === "stream" ? "Server and subject" : "Address of the endpoint", faults, required: true, isMono: true,
-      hint: kind === "stream" ? "A nats or tls address that ends with the prefix of subjects" : "An https address; /create, /update and /delete are appended to it" })}
+    ${field({ name: "app_name", label: "Name of the app", faults, required: true, hint: "For example: search index" })}
+    ${field({ name: "email", label: "Contact", type: "email", faults, required: true, hint: "The mail address of the person or team that runs the app" })}
+    ${choice({ name: "receives", label: "How the app receives changes", options: RECEIVES, value: kind, changed: (value) => { local.receives = value; redraw(); } })}
+    ${kind === "pull" ? nothing : field({ name: "base_url", label: kind === "stream" ? "Address of the stream" : "Address of the endpoint", faults, required: true, isMono: true,
+      hint: kind === "stream" ? "The address of a NATS server (nats or tls) that ends with the prefix of all subjects" : "An https address. Tidings adds /create, /update and /delete." })}
     ${fault(faults[""])}
     <div class="buttons"><button class="button first" type="submit" ?disabled=${local.isBusy}>Register the app</button></div></form>`;
 }
@@ -80,9 +80,9 @@ const copied = (text, local, name) => async () => {
 function shownOnce(made, local) {
   const secret = (name, label, text) => html`<div class="secret"><span class="label">${label}</span><code>${text}</code>
     <button class="button" type="button" aria-label="Copy the ${name}" @click=${copied(text, local, name)}>${local.copied === name ? "Copied" : "Copy"}</button></div>`;
-  return section("Shown once", html`<div class="card padded secrets"><p>Keep both now: neither is shown again.</p>
+  return section("Shown once", html`<div class="card padded secrets"><p>Copy both now. They are not shown again.</p>
     ${made.warning ? html`<p role="status">${badge("warn", "same name")} ${made.warning}</p>` : nothing}
-    ${secret("token", "Token of the app for the API", made.token)}${secret("signing secret", "What it checks signatures with", made.signing_secret)}</div>`);
+    ${secret("token", "Token: the app sends it to the API", made.token)}${secret("signing secret", "Signing secret: the app checks signatures with it", made.signing_secret)}</div>`);
 }
 
 const receivesAt = (app) => section("Where it goes", html`<div class="card padded bar acts"><span class="grow">${app.base_url
@@ -98,7 +98,7 @@ function arrival({ watch, app, deliveries, pulls }, staff) {
   const say = (tone, title, text) => html`<div class="card verdict ${tone}" role="status"><strong>${title}</strong><p>${text}</p></div>`;
   // No round begins before the app asks.
   const waits = (row) => row.round || (row.head_commit && row.head_commit !== row.held_commit);
-  if (pulls && watch.branches.some(waits)) return say("good", "Changes are ready to be asked for", html`${code("tidings pull")} or GET /api/repositories/${watch.repository_id}/pending takes them.`);
+  if (pulls && watch.branches.some(waits)) return say("good", "Changes are ready to be asked for", html`${code("tidings listen --pull")} or GET /api/repositories/${watch.repository_id}/pending takes them.`);
   if (first && !watch.branches.some((row) => row.round)) return watch.dead_letters
     ? say("warn", `The app has everything but ${plural(watch.dead_letters, "change")}`, html`The receiver refused ${watch.dead_letters === 1 ? "it" : "them"}. <a href=${link("letters", { app: staff, watch: watch.repository_id })}>Look at what it said</a>.`)
     : say("good", "The app has everything", html`The first delivery arrived ${moment(first.settled_at)}. Each push is delivered from now on.`);
@@ -106,7 +106,7 @@ function arrival({ watch, app, deliveries, pulls }, staff) {
   if (failed) return say("bad", "The receiver did not take it", html`It answered ${failed.last_status ?? "nothing"}. <a href=${link("delivery", { app: staff, id: failed.id })}>Look at its answer</a>; the change is tried again by itself.`);
   const empties = watch.branches.every((row) => row.state === "empty" || (!row.round && row.held_commit));
   if (watch.branches.length && empties && watch.effective_state !== "pending") return say("", "Nothing to deliver", watch.effective_reason ?? "No file of the repository matches. The first that does is delivered.");
-  return say("", "Waiting for the first delivery", watch.effective_reason ?? `${app.app_name} gets it as soon as the repository was read.`);
+  return say("", "Waiting for the first delivery", watch.effective_reason ?? `${app.app_name} receives the first change once the repository was read.`);
 }
 
 function arrivals(data) {
@@ -118,7 +118,7 @@ function arrivals(data) {
       columns: [
         { label: "Path", kind: "wide", cell: (row) => html`<a href=${link("delivery", { app: staff, id: row.id })}>${row.path}</a><span class="sub">${row.type}</span>` },
         { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },
-        { label: "Answer", kind: "num", cell: (row) => row.last_status ?? "–" },
+        { label: "Answer", kind: "num", cell: statusOf },
         { label: "When", kind: "tight", cell: (row) => moment(row.settled_at) }] }))}
     ${section("What was set up", html`<div class="card padded">${pairs([["App", html`<a href=${link("app", { app: staff })}>${app.app_name}</a>`],
       ["Repository", html`<a href=${link("watch", { app: staff, id: watch.repository_id })}>${watch.repository}</a>`],
@@ -141,7 +141,7 @@ function view({ data, local, query }) {
     return html`${made ? shownOnce(made, local) : nothing}${arrivals(data)}`;
   };
   return html`${heading(STEPS[step - 1], { crumbs: app ? html`<a href=${link("app", { app: isStaff() ? query.app : undefined })}>${app.app_name}</a> /` : nothing,
-    text: ["An app is a program that is sent the changes of repositories.", "No change is sent before the last button; a test is sent when you ask for it.", "The first changes are on their way."][step - 1] })}
+    text: ["An app is a program that receives the changes of repositories.", "No change is sent before the last button; a test is sent when you ask for it.", "The first changes are on their way."][step - 1] })}
     ${steps(step)}<div class="sections">${body()}</div>`;
 }
 

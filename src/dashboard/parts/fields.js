@@ -1,8 +1,9 @@
 // Columns and lists that several pages share.
 import { html, nothing } from "../vendor/lit-html.js";
-import { go, link } from "../core/router.js";
+import { appOf, isStaff } from "../core/session.js";
+import { go, link, state } from "../core/router.js";
 import { count, plural, ref, span, words } from "../core/format.js";
-import { answerOf, badge, changeBadge, code, letterBadge, moment, reasonOf, stateBadge } from "./words.js";
+import { answerOf, badge, changeBadge, code, letterBadge, moment, reasonOf, stateBadge, statusOf } from "./words.js";
 
 export const selectorWords = ({ kind, value }) => (kind === "default_branch" ? "default branch" : value);
 
@@ -47,7 +48,7 @@ export const deliveryColumns = ({ hasApp, hrefOf, watchOf }) => [
   { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },
   { label: "Branch", cell: (row) => html`<a href=${watchOf(row)}>${ref(row.branch)}</a>` },
   { label: "Tries", kind: "num", cell: (row) => count(row.attempts) },
-  { label: "Answer", kind: "num", cell: (row) => row.last_status ?? "–" },
+  { label: "Answer", kind: "num", cell: statusOf },
   { label: "When", kind: "tight", cell: (row) => (row.settled_at ? moment(row.settled_at) : row.next_attempt_at
     ? html`next ${moment(row.next_attempt_at)}` : "–") },
 ];
@@ -60,19 +61,28 @@ const toneOfEntry = (type) => (BAD.includes(type) ? "bad" : GOOD.includes(type) 
 
 // What an entry says, in a line.
 export function entryWords({ data }) {
-  const { reason, path, count: number, commit, total, repository, branch, number: entry, http_status: status, url, subscription, command, host, to } = data ?? {};
-  return [repository ?? url ?? subscription ?? command ?? host, branch && ref(branch), to && [to].flat().join(", "), number && plural(number, "change"), path, total !== undefined && plural(total, "change"),
-    entry && `entry ${entry}`, status && `answer ${status}`, commit && commit.slice(0, 10), reason].filter(Boolean).join(" · ");
+  const { reason, path, count: number, commit, total, repository, branch, number: entry, http_status: status, url, subscription, command, host, to,
+    attempts, error } = data ?? {};
+  return [repository ?? url ?? subscription ?? command ?? host, branch && ref(branch), to && [to].flat().join(", "), number && plural(number, command ? "task" : "change"), path, total !== undefined && plural(total, "change"),
+    entry && `entry ${entry}`, status && `answer ${status}`, commit && commit.slice(0, 10), attempts && plural(attempts, "attempt"), error, reason].filter(Boolean).join(" · ");
 }
 
 // A commit is named by branch and round, which the details say already.
 const originWords = ({ kind, name }) => (kind === "commit" ? html`<span title=${name}>commit</span>` : kind === "person" ? code(name) : words(name || kind));
 
+// What an entry is about: a watch, or a task.
+function aboutOf(row, hrefOf) {
+  const said = entryWords(row) || row.subject;
+  if (row.repository_id) return html`<a href=${hrefOf(row)}>${said}</a>`;
+  if (!row.subject?.startsWith("tsk_")) return said;
+  return html`<a href=${link("task", { app: isStaff() ? row.app_id ?? appOf(state.query) : undefined, id: row.subject })}>${said}</a>`;
+}
+
 export const entryColumns = ({ hasApp, hrefOf }) => [
   { label: "When", kind: "tight", cell: (row) => moment(row.at) },
   { label: "What", kind: "tight", cell: (row) => badge(toneOfEntry(row.type), row.type) },
   ...(hasApp ? [{ label: "App", cell: (row) => html`<a href=${link("app", { app: row.app_id })}>${row.app_name ?? row.app_id}</a>` }] : []),
-  { label: "Details", kind: "wide", cell: (row) => (row.repository_id ? html`<a href=${hrefOf(row)}>${entryWords(row) || row.subject}</a>` : entryWords(row) || row.subject) },
+  { label: "Details", kind: "wide", cell: (row) => aboutOf(row, hrefOf) },
   { label: "Cause", kind: "tight", cell: (row) => originWords(row.origin) },
 ];
 

@@ -19,7 +19,7 @@ export const textOf = (fields, name) => (fields.get(name) ?? "").toString().trim
 
 export const linesOf = (text) => (text ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
 
-export function field({ name, label, type = "text", faults = {}, hint, required, isMono, isLong, autofocus, rows, value, changed }) {
+export function field({ name, label, type = "text", faults = {}, hint, required, isMono, isLong, rows, value, changed }) {
   const id = `field-${name}`;
   const wrong = faults[name];
   const described = [hint && `${id}-hint`, wrong && `${id}-fault`].filter(Boolean).join(" ") || nothing;
@@ -27,7 +27,7 @@ export function field({ name, label, type = "text", faults = {}, hint, required,
   const input = isLong
     ? html`<textarea id=${id} name=${name} class=${look} rows=${rows ?? 3} spellcheck="false" autocomplete="off" aria-describedby=${described}
         aria-invalid=${wrong ? "true" : nothing} .value=${value ?? ""} @input=${changed ?? nothing}></textarea>`
-    : html`<input id=${id} name=${name} type=${type} class=${look} spellcheck="false" autocomplete="off" ?required=${required} ?autofocus=${autofocus} value=${value ?? nothing}
+    : html`<input id=${id} name=${name} type=${type} class=${look} spellcheck="false" autocomplete="off" ?required=${required} value=${value ?? nothing}
         aria-describedby=${described} aria-invalid=${wrong ? "true" : nothing} @input=${changed ?? nothing}>`;
   return html`<div class="field"><label for=${id}>${label}</label>${input}
     ${hint ? html`<p class="hint" id="${id}-hint">${hint}</p>` : nothing}${fault(wrong, `${id}-fault`)}</div>`;

@@ -101,8 +101,9 @@ function matches({ preview, isLooking }) {
   const says = () => {
     if (isLooking) return "Looking …";
     if (!preview) return "Name a repository to see which of its files match.";
+    if (preview.matching_refs === 0) return "No ref of the repository matches the pattern. The first that does is delivered.";
     if (!preview.commit) return "The repository has no commit yet. Its first one is delivered.";
-    return `${count(preview.matching)} of ${plural(preview.files, "file")} match, on ${preview.branch ?? "its branch"} at ${commit(preview.commit)}`;
+    return `${count(preview.matching)} of ${plural(preview.files, "file")} match, on ${preview.branch ?? "its branch"} at ${commit(preview.commit)}${preview.matching_refs > 1 ? `; the pattern matches ${plural(preview.matching_refs, "ref")}` : ""}`;
   };
   const more = preview ? preview.matching - Math.min(preview.paths.length, LISTED) : 0;
   return html`<div class="matches" aria-label="Files that match" role="group" aria-busy=${isLooking ? "true" : "false"}>
@@ -125,7 +126,7 @@ export function repositoryForm(app, local, done) {
   const credential = faults.github_token ?? faults.token;
   return html`<form class="card padded form wide-form" id="repository-form" @submit=${(event) => submitted(event, app, local, done)} novalidate>
     <div class="form-fields">
-      ${field({ name: "url", label: "Address of the repository", faults: { url: faults.url ?? faults.github_url }, isMono: true, required: true, autofocus: true, hint: "As for git clone, over https", changed: look_ })}
+      ${field({ name: "url", label: "Address of the repository", faults: { url: faults.url ?? faults.github_url }, isMono: true, required: true, hint: "As for git clone, over https", changed: look_ })}
       ${choice({ name: "access", label: "Access", options: ACCESS, value: access, changed: chosen("access") })}
       ${access === "token" ? field({ name: "token", label: "Token", type: "password", faults: { token: credential }, isMono: true, required: true, hint: "Kept sealed, sent to this Git host only", changed: look_ }) : nothing}
       ${access === "github-app" ? html`${field({ name: "app_id", label: "App id or client id", faults: { app_id: faults.github_app }, isMono: true, required: true, changed: look_ })}

@@ -12,7 +12,7 @@ export const code = (text) => html`<code>${text}</code>`;
 const STATES = {
   active: ["good", "in sync", null],
   delivering: ["good", "delivering", null],
-  pending: ["good", "pending", null],
+  pending: ["", "pending", null],
   empty: ["", "empty", "The repository has no commit. The first one is delivered as soon as it is there."],
   unmatched: ["warn", "unmatched", "No ref of the repository matches the pattern. Check its spelling, or push such a ref."],
   branch_missing: ["warn", "branch missing", "Push the branch again, or watch another one."],
@@ -44,6 +44,10 @@ const REASONS = {
   skipped: "it was skipped by hand",
 };
 export const reasonOf = (reason) => REASONS[reason] ?? words(reason);
+
+// The status code that a delivery was answered with. That of an acknowledgement is not stored unless the app asks
+// for it.
+export const statusOf = ({ last_status: status, state }) => status ?? (state === "delivered" ? "accepted" : "–");
 
 // What a person reads of the answer to a try.
 export function answerOf({ http_status: status, excerpt }) {

@@ -1,17 +1,24 @@
 //! `GET /api/admin/lag`: the watches that are behind for longest, with the reason. Metrics show only how many
 //! are behind; they name no watch.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::{ports::Laggard, time::Timestamp};
+use tidings_actors::{
+    ports::{Laggard, StoreError, Watch},
+    time::Timestamp,
+};
+use tidings_entity::id::WatchId;
 use utoipa::ToSchema;
 
 use crate::http::{
     bodies::{
         moment::iso,
-        names::Names,
+        names::{Names, repository_name},
         paging::{Page, Query, Window},
         problem::{Kind, Problem},
     },
@@ -20,6 +27,7 @@ use crate::http::{
         route::{Access, Answer, Permission, Route, route},
     },
     front::Front,
+    standing::{self, sights::Sights},
 };
 
 /// Watches named where the request asks for no number.
@@ -46,6 +54,9 @@ struct Late {
     name: String,
     /// `owner/name`, or the path of a local repository. Null: the repository was unwatched a moment ago.
     repository: Option<String>,
+    /// Name of the watch. Missing: the watch has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watch_name: Option<String>,
     /// The full name of the branch.
     branch: String,
     /// Age of the oldest unsettled change, in milliseconds.
@@ -56,13 +67,20 @@ struct Late {
     state: String,
     /// Why the branch is not active. Null: the branch is active.
     reason: Option<String>,
+    /// The effective state of the watch, as in `GET /api/admin/watches`. Null: the repository was unwatched a
+    /// moment ago.
+    effective_state: Option<&'static str>,
+    /// Reason for `effective_state`, as a sentence.
+    effective_reason: Option<String>,
     /// Number of the open round. Null: no round is open.
     open_round: Option<i64>,
 }
 
 impl Late {
-    fn of(laggard: Laggard, app_name: String, repository: Option<String>, now: Timestamp) -> Self {
+    fn of(laggard: Laggard, app_name: String, seen: Option<(&Watch, &Sights)>, now: Timestamp) -> Self {
         let lag = now.since(laggard.since);
+        let standing = seen.map(|(watch, sights)| standing::of(&sights.of(watch)));
+        let watch = seen.map(|(watch, _)| watch);
         Self {
             app_id: laggard.app.to_string(),
             app_name,
@@ -70,12 +88,15 @@ impl Late {
             cursor_id: laggard.cursor.to_string(),
             owner: laggard.owner,
             name: laggard.name,
-            repository,
+            repository: watch.map(repository_name),
+            watch_name: watch.map(|watch| watch.alias.clone()).filter(|name| !name.is_empty()),
             branch: laggard.branch,
             lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
             behind_since: iso(laggard.since),
             state: laggard.state.to_string(),
             reason: laggard.reason,
+            effective_state: standing.as_ref().map(|standing| standing.state.as_str()),
+            effective_reason: standing.and_then(|standing| standing.reason),
             open_round: laggard.open_round,
         }
     }
@@ -93,13 +114,33 @@ async fn lag(front: Arc<Front>, request: Request) -> Answer {
     let laggards = front.store.laggards(window.needed()).await;
     let laggards = laggards.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
     let (laggards, next_cursor) = window.cut(laggards);
+    let watches = watches_of(&front, &laggards).await?;
+    let places: HashMap<WatchId, usize> =
+        watches.iter().enumerate().map(|(place, watch)| (watch.id.clone(), place)).collect();
+    let sights = Sights::of_all(&front, &watches).await?;
     let now = front.clock.now();
     let mut names = Names::of(&front);
     let mut items = Vec::with_capacity(laggards.len());
     for laggard in laggards {
         let app_name = names.app(&laggard.app).await?.name;
-        let repository = names.repository(&laggard.app, &laggard.watch).await?;
-        items.push(Late::of(laggard, app_name, repository, now));
+        let watch = places.get(&laggard.watch).map(|place| &watches[*place]);
+        items.push(Late::of(laggard, app_name, watch.map(|watch| (watch, &sights)), now));
     }
     Ok(json(StatusCode::OK, &Page { items, next_cursor }))
+}
+
+/// The watches of the branches, each once. A watch that was removed a moment ago is left out.
+async fn watches_of(front: &Front, laggards: &[Laggard]) -> Result<Vec<Watch>, Problem> {
+    let mut found: HashMap<&WatchId, Watch> = HashMap::new();
+    for laggard in laggards {
+        let Entry::Vacant(entry) = found.entry(&laggard.watch) else { continue };
+        match front.store.watch(&laggard.app, &laggard.watch).await {
+            Ok(watch) => {
+                entry.insert(watch);
+            }
+            Err(StoreError::NotFound) => {}
+            Err(error) => return Err(Problem::of_store(error, Kind::NOT_REGISTERED)),
+        }
+    }
+    Ok(found.into_values().collect())
 }

@@ -2,7 +2,7 @@
 //! this process; if this process makes no survey of rows, it asks the database, at most every two seconds for
 //! all callers together.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Serialize;
@@ -85,6 +85,27 @@ impl Work {
     }
 }
 
+/// The tasks of all queues.
+#[derive(Serialize)]
+struct TasksShown {
+    /// How many tasks are in each state. States without tasks are left out.
+    #[serde(flatten)]
+    states: BTreeMap<&'static str, u64>,
+    /// How long ago the task was created that is next in line in its queue: the longest time over all queues
+    /// that are not paused. Missing: no task is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_ready_seconds: Option<u64>,
+}
+
+impl TasksShown {
+    /// `None` if there is no task.
+    fn of(backlog: &Backlog, now: Timestamp) -> Option<Self> {
+        let states = backlog.tasks.iter().map(|(state, count)| (state.as_str(), *count)).collect();
+        let oldest_ready_seconds = backlog.task_ready_since.map(|since| now.since(since).as_secs());
+        (!backlog.tasks.is_empty()).then_some(Self { states, oldest_ready_seconds })
+    }
+}
+
 /// The totals, what is in the way, what mirrors take, and the Git hosts where polls wait: the longest lines
 /// first.
 #[derive(Serialize)]
@@ -94,12 +115,15 @@ struct Overview {
     #[serde(flatten)]
     totals: Totals,
     work: Work,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<TasksShown>,
     storage: Storage,
     hosts: Vec<HostShown>,
 }
 
-/// Shows counts over all apps, the work that waits, the disk space of mirrors, and Git hosts under load. The
-/// counts come from the last survey (`telemetry.survey_interval`), made at `measured_at`.
+/// Shows counts over all apps, the work that waits, tasks by their states, the disk space of mirrors, and Git
+/// hosts under load. The counts come from the last survey (`telemetry.survey_interval`), made at
+/// `measured_at`.
 #[utoipa::path(get, path = "/api/admin/overview", tag = "admin", responses(
     (status = 200, body = Object)
 ))]
@@ -111,8 +135,9 @@ async fn overview(front: Arc<Front>, measured: Arc<Measured>, _request: Request)
     let storage = front.git.storage().await;
     let storage = storage.map_err(|error| Problem::new(Kind::UNAVAILABLE).with_detail(error.to_string()))?;
     let work = Work::of(&totals, &backlog);
+    let tasks = TasksShown::of(&backlog, at);
     let hosts = front.git.hosts().shown(HOSTS_SHOWN);
-    Ok(json(StatusCode::OK, &Overview { measured_at: iso(at), totals, work, storage, hosts }))
+    Ok(json(StatusCode::OK, &Overview { measured_at: iso(at), totals, work, tasks, storage, hosts }))
 }
 
 /// The numbers of the last survey, if this process makes surveys and the last one is recent enough.

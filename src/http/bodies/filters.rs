@@ -21,12 +21,16 @@ pub(crate) fn of_query(
     Ok(filter.filter(|filter| !filter.is_empty()))
 }
 
-/// The filter of a body; faults are recorded. An empty filter is a fault: a caller who means every row must
-/// say so.
+/// The filter of a body; faults are recorded. A filter without a condition is a fault, also of a dry run: a
+/// caller who means every row must say so.
 pub(crate) fn of_fields(fields: &mut Fields, set: &'static FieldSet, now: Timestamp) -> Option<Filter> {
     let text = fields.free_text("q", 1..=BYTES_MAX)?;
     match Filter::parse(&text, set, now) {
-        Ok(filter) => Some(filter).filter(|filter| !filter.is_empty()),
+        Ok(filter) if filter.is_empty() => {
+            fields.refuse("q", "must have a condition; leave `q` out to choose without a filter");
+            None
+        }
+        Ok(filter) => Some(filter),
         Err(fault) => {
             fields.refuse("q", fault.to_string());
             None

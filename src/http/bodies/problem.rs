@@ -354,6 +354,12 @@ impl Problem {
         self
     }
 
+    /// The explanation of this problem.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
     /// The stable code of the problem's kind.
     #[must_use]
     pub fn code(&self) -> &'static str {

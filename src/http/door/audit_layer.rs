@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use tracing::error;
 
 use super::{
+    auth::RefusedCaller,
     lifecycle::Lifecycle,
     request::{ANYONE, Caller, Known},
     route::{Answer, Route},
@@ -36,8 +37,10 @@ use crate::{
 const REFUSED: &str = "sign_in.refused";
 /// The entry of a start.
 const STARTED: &str = "server.start";
-/// Longest id that is written.
-const ID_CHARACTERS_MAX: usize = 64;
+/// Longest id or name that is written.
+const NAME_CHARACTERS_MAX: usize = 128;
+/// What the target of a row for several acts begins with.
+const TIMES: &str = "times:";
 
 /// The part of the log that is kept.
 pub(crate) fn kept(front: &Front) -> AuditKept {
@@ -82,7 +85,7 @@ impl AuditLayer {
             actor: known.actor.clone(),
             app: app.map_or_else(String::new, |app| app.to_string()),
             action: document::operation_id(&route.method, &route.template),
-            target: parameters.last().filter(|id| is_id(id)).cloned().unwrap_or_default(),
+            target: parameters.last().filter(|name| is_plain(name)).cloned().unwrap_or_default(),
             result: OK.to_owned(),
             request: request_id.to_owned(),
             address: Some(client.to_string()),
@@ -137,7 +140,7 @@ impl AuditLayer {
             }
             let times = self.identity.counted_deeds(&whose, &entry.action);
             let actor = named(&whose);
-            let (at, target) = (self.front.clock.now(), format!("times:{times}"));
+            let (at, target) = (self.front.clock.now(), format!("{TIMES}{times}"));
             write(&self.front, &AuditEntry { at, actor, target, request: String::new(), ..entry }).await;
         };
         #[expect(
@@ -147,16 +150,17 @@ impl AuditLayer {
         tokio::spawn(work);
     }
 
-    /// Logs a refused caller of the admin API; `by` is the id of the token, if it is known.
-    pub(crate) fn refused(&self, by: Option<String>, result: &'static str, request_id: &str, client: IpAddr) {
+    /// Logs a refused caller of the admin API. For the token of an issuer, the target of the entry is the
+    /// fault of the token.
+    pub(crate) fn refused(&self, of: RefusedCaller, result: &'static str, request_id: &str, client: IpAddr) {
         let now = self.front.clock.now();
-        let whose = by.unwrap_or_default();
+        let whose = of.id.unwrap_or_default();
         let entry = AuditEntry {
             at: now,
             actor: named(&whose),
             app: String::new(),
             action: REFUSED.to_owned(),
-            target: String::new(),
+            target: of.fault.map_or_else(String::new, |fault| format!("jwt:{}", fault.as_str())),
             result: result.to_owned(),
             request: request_id.to_owned(),
             address: Some(client.to_string()),
@@ -178,9 +182,11 @@ fn named(whose: &str) -> String {
     if whose.is_empty() { ANYONE.to_owned() } else { whose.to_owned() }
 }
 
-/// Whether a part of a path looks like an id; other parts are not written to the log.
-fn is_id(text: &str) -> bool {
-    text.len() <= ID_CHARACTERS_MAX && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+/// Whether a part of a path looks like an id, or the name of a queue, a schedule or an artifact; other parts
+/// are not written to the log. Nothing may look like the target of a row for several acts.
+fn is_plain(text: &str) -> bool {
+    let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:+=@".contains(&byte);
+    text.len() <= NAME_CHARACTERS_MAX && text.bytes().all(is_of_names) && !text.starts_with(TIMES)
 }
 
 /// Records the start of this process, with the digest of its settings.

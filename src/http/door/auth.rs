@@ -16,7 +16,7 @@ use tidings_entity::{
     id::{Sha256Hash, TokenId},
     kind::Role,
 };
-use tracing::{Span, debug};
+use tracing::{Span, debug, info};
 use ulid::Ulid;
 
 use super::{
@@ -34,7 +34,8 @@ use crate::http::{
 use crate::{
     identity::{
         Identity,
-        issuer::{Grant, Issuers, Refusal, Subject, TOKEN_BYTES_MAX},
+        issuer::{Grant, Issuers, Subject, TOKEN_BYTES_MAX},
+        refusal::{Refusal, TokenFault},
     },
     secrets::{TOKEN_PREFIX, Token},
     settings::{OnboardingMode, Opens},
@@ -92,7 +93,9 @@ impl Authentication {
         match access {
             Access::Public => Ok(anyone(Caller::Anyone)),
             Access::App(permission) => {
-                let known = self.app(&self.sent(method, headers).await?).await?;
+                let mut of = RefusedCaller::default();
+                let known = self.app(&self.sent(method, headers).await?, &mut of).await;
+                let known = known.inspect_err(|_| self.note(&of))?;
                 if known.powers.may(permission) { Ok(known) } else { Err(lacking(permission)) }
             }
             Access::Anybody => self.anybody(&self.sent(method, headers).await?).await,
@@ -104,20 +107,23 @@ impl Authentication {
                 Ok(anyone(Caller::Anyone))
             }
             Access::Staff(_) | Access::Onboarding => {
-                let mut by = None;
+                let mut of = RefusedCaller::default();
                 let known = match self.sent(method, headers).await {
-                    Ok(sent) => self.staff(access.permission(), &sent, &mut by).await,
+                    Ok(sent) => self.staff(access.permission(), &sent, &mut of).await,
                     Err(problem) if problem.code() == Kind::MISSING_AUTHORIZATION.code => {
                         Err(Problem::new(Kind::ADMIN_REQUIRED))
                     }
                     Err(problem) => Err(problem),
                 };
+                if known.is_err() {
+                    self.note(&of);
+                }
                 if let Err(problem) = &known
                     && [Kind::ADMIN_REQUIRED, Kind::ROLE_REQUIRED, Kind::PERMISSION_REQUIRED]
                         .map(|kind| kind.code)
                         .contains(&problem.code())
                 {
-                    self.audit.refused(by, problem.code(), request_id, client);
+                    self.audit.refused(of, problem.code(), request_id, client);
                 }
                 known
             }
@@ -138,11 +144,11 @@ impl Authentication {
         Ok(Sent { text: None, public_id, hash: session.token_hash, subject: session.subject })
     }
 
-    /// The app of the token in the request.
-    async fn app(&self, sent: &Sent<'_>) -> Result<Known, Problem> {
+    /// The app of the token in the request. `of` learns what is known of a refused caller.
+    async fn app(&self, sent: &Sent<'_>, of: &mut RefusedCaller) -> Result<Known, Problem> {
         let refused = || Problem::new(Kind::INVALID_TOKEN);
         if let Some(text) = sent.text.filter(|text| Issuers::is_token(text)) {
-            return self.app_of_issuer(text).await;
+            return self.app_of_issuer(text, of).await;
         }
         let found = self.token(sent).await?.filter(|found| found.is_live);
         let Found { token, app: Some(app), .. } = found.ok_or_else(refused)? else { return Err(refused()) };
@@ -157,33 +163,48 @@ impl Authentication {
     }
 
     /// The app that the token of an issuer for apps is of.
-    async fn app_of_issuer(&self, text: &str) -> Result<Known, Problem> {
+    async fn app_of_issuer(&self, text: &str, of: &mut RefusedCaller) -> Result<Known, Problem> {
         let refused = || Problem::new(Kind::INVALID_TOKEN);
         let subject = self.identity.issuers.subject(Opens::Apps, text, self.front.clock.now()).await;
-        let Ok(Subject { id, grant: Grant::App(app, powers), ends_at, .. }) = subject else {
-            return Err(refused());
+        let (id, app, powers, ends_at) = match subject {
+            Ok(Subject { id, grant: Grant::App(app, powers), ends_at, .. }) => (id, app, powers, ends_at),
+            Ok(_) | Err(Refusal::NoRole) => return Err(refused()),
+            Err(Refusal::Invalid(fault)) => {
+                of.fault = Some(fault);
+                return Err(refused());
+            }
         };
         let app = self.front.store.app(&app).await;
-        let app = app.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?.ok_or_else(refused)?;
+        let app = app.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
+        let Some(app) = app else {
+            of.fault = Some(TokenFault::AppUnknown);
+            return Err(refused());
+        };
         Span::current().record("app.id", app.id.as_str());
         Ok(Known { caller: Caller::App(Box::new(app)), actor: id, powers, ends_at: Some(ends_at) })
     }
 
     /// The owner of a valid token, of an app or of the staff.
     async fn anybody(&self, sent: &Sent<'_>) -> Result<Known, Problem> {
-        let refused = match self.app(sent).await {
+        let (mut as_app, mut as_staff) = (RefusedCaller::default(), RefusedCaller::default());
+        let refused = match self.app(sent, &mut as_app).await {
             Ok(known) => return Ok(known),
             Err(refused) => refused,
         };
-        self.staff(None, sent, &mut None).await.map_err(|_| refused)
+        self.staff(None, sent, &mut as_staff).await.map_err(|_| {
+            // Each issuer is for one of the two, and is unknown to the other.
+            let is_of_app = as_staff.fault == Some(TokenFault::UnknownIssuer);
+            self.note(if is_of_app { &as_app } else { &as_staff });
+            refused
+        })
     }
 
-    /// A member of the staff with the required permission; `by` is the id of the token, if it is known.
+    /// A member of the staff with the required permission. `of` learns what is known of a refused caller.
     async fn staff(
         &self,
         asked: Option<Permission>,
         sent: &Sent<'_>,
-        by: &mut Option<String>,
+        of: &mut RefusedCaller,
     ) -> Result<Known, Problem> {
         let refused = || Problem::new(Kind::ADMIN_REQUIRED);
         let of_issuer = sent.text.filter(|text| Issuers::is_token(text));
@@ -203,14 +224,18 @@ impl Authentication {
                     ends_at = Some(at);
                     (id, keys, roles, None)
                 }
-                Ok(_) | Err(Refusal::Invalid) => return Err(refused()),
+                Ok(_) => return Err(refused()),
+                Err(Refusal::Invalid(fault)) => {
+                    of.fault = Some(fault);
+                    return Err(refused());
+                }
                 Err(Refusal::NoRole) => return Err(Problem::new(Kind::ROLE_REQUIRED)),
             }
         } else {
             let Some(Found { token: found, is_live, .. }) = self.token(sent).await? else {
                 return Err(refused());
             };
-            *by = Some(found.id.to_string());
+            of.id = Some(found.id.to_string());
             ends_at = found.expires_at;
             let roles = match (&found.owner, &found.narrowing) {
                 (TokenOwner::Staff(role), narrowing) if is_live => {
@@ -223,7 +248,7 @@ impl Authentication {
             let keys = rest.parse().unwrap_or_else(|_| Ulid::nil());
             (found.id.to_string(), keys, roles, found.narrowing)
         };
-        *by = Some(id.clone());
+        of.id = Some(id.clone());
         let powers = match &narrowing {
             Some(narrowing) => Powers::of_narrowed(narrowing, &self.roles),
             None => Powers::of(self.roles.of_staff(roles.iter().map(String::as_str))),
@@ -232,6 +257,15 @@ impl Authentication {
             return Err(lacking_of_staff(permission, &roles));
         }
         Ok(Known { actor: id.clone(), caller: Caller::Staff(Staff { id, roles, keys }), powers, ends_at })
+    }
+
+    /// Tells the operator in the log why the token of an issuer is refused: a few times a minute for each
+    /// fault, because anyone can send such tokens. The line has no part of the token.
+    fn note(&self, of: &RefusedCaller) {
+        let Some(reason) = of.fault.map(TokenFault::as_str) else { return };
+        if self.identity.is_deed_written("", reason, self.front.clock.now()) {
+            info!(token.fault = reason, "the token of an issuer was refused: {reason}");
+        }
     }
 
     /// The row of the token in the request, and whether the token is live. The use of a live token is
@@ -260,6 +294,15 @@ impl Authentication {
         }
         Ok(Some(Found { token, app, is_live }))
     }
+}
+
+/// What is known of a caller who is refused at a route of the staff.
+#[derive(Default)]
+pub(crate) struct RefusedCaller {
+    /// The id of the token, or of the person.
+    pub(crate) id: Option<String>,
+    /// The fault of the token of an issuer.
+    pub(crate) fault: Option<TokenFault>,
 }
 
 /// The proof of the caller in a request.

@@ -26,6 +26,7 @@ use super::{
     edge::{self, Edge, Peer},
     idempotency,
     incoming::Incoming,
+    missing::Missing,
     quota::QuotaShare,
     request::{Caller, ConnectionPlace, Request, expect_json, read_body},
     request_lines::RequestLines,
@@ -245,6 +246,7 @@ impl Pipeline {
         };
         let keyed = key.map(|key| key.of(method, path, &query, &body, known.apart()));
         let entry = self.audit.entry(route, &known, &parameters, request_id, client);
+        let missing = Missing::of(&route.template, &parameters);
         let request = Request {
             caller: known.caller,
             actor: known.actor,
@@ -265,7 +267,7 @@ impl Pipeline {
             recheck: self.authentication.clone(),
             place: place.as_ref().map(Arc::downgrade),
         };
-        self.work(route, request, entry, request_id).await
+        self.work(route, request, entry, request_id).await.map_err(|problem| missing.named(problem))
     }
 
     /// The place of a request among those with its token. A refusal is held back for a random moment, so that

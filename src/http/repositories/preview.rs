@@ -11,7 +11,7 @@ use serde::Serialize;
 use tidings_actors::{
     limits::turns::Turns,
     model::{
-        round::{RoundSpec, TreeEnd, short_ref},
+        round::{RoundSpec, TreeEnd},
         secret::Secret,
         view::{MAX_SIZE_DEFAULT, View},
     },
@@ -82,8 +82,8 @@ body! {
         token_type: Option<String>,
         /// A GitHub App in place of a token.
         github_app: Option<GithubApp>,
-        /// One branch or a pattern. Missing: the default branch. For a pattern the preview shows the first
-        /// ref that matches.
+        /// One branch or a pattern. Missing: the default branch. For a pattern the preview shows, of the refs
+        /// that match, the ref with the greatest version in its name.
         #[schema(min_length = 1, max_length = 244)]
         branch: Option<String>,
         /// A pattern of tags, in place of `branch`.
@@ -107,10 +107,13 @@ body! {
 struct PreviewShown {
     /// Whether the repository cannot be read without a credential.
     is_private: bool,
-    /// Short name of the branch or tag. Missing: the repository has no commit yet.
+    /// Short name of the branch or tag. Missing: the repository has no commit yet, or no ref matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
-    /// The commit that the preview shows. Null: the repository has no commit.
+    /// Number of refs that the pattern matches. Missing: the request has no pattern.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matching_refs: Option<u64>,
+    /// The commit that the preview shows. Null: the repository has no commit, or no ref matches.
     commit: Option<String>,
     /// Number of files that match the globs.
     matching: u64,
@@ -147,18 +150,14 @@ async fn preview(front: Arc<Front>, state: PreviewState, request: Request) -> An
     let mut shown = PreviewShown {
         is_private: proof.is_private,
         branch: None,
+        matching_refs: selector::matched(&place.selector, &proof.listing).map(|names| names.len() as u64),
         commit: None,
         matching: 0,
         files: 0,
         paths: vec![],
     };
-    let head = selector::head(&place.selector, &proof.listing);
-    let first = proof.listing.refs.iter().find(|found| head.is_none_or(|head| head == found.commit));
-    if let Some(commit) = head.or_else(|| first.map(|found| found.commit)) {
-        let named = first.map(|found| short_ref(&found.name).to_owned());
-        shown.branch = named
-            .filter(|name| name != "HEAD")
-            .or_else(|| proof.listing.head.as_deref().map(|name| short_ref(name).to_owned()));
+    if let Some((name, commit)) = selector::example(&place.selector, &proof.listing) {
+        shown.branch = name;
         shown.commit = Some(commit.to_string());
         let trees = Trees { front: &front, previews: &state.previews, app: &app.id, location, commit };
         let read = timeout(DEADLINE, trees.read(place.credential, &view)).await;

@@ -1,7 +1,10 @@
 //! The refs of a registration: the default branch, one ref, or a pattern. `tidings_actors::selector` decides
 //! what a name means and which names are valid.
 
-use tidings_actors::ports::{RefListing, RefPatterns, Selector};
+use tidings_actors::{
+    model::{follow::newest, round::short_ref},
+    ports::{RefListing, RefPatterns, Selector},
+};
 use tidings_entity::{id::ObjectId, kind::SelectorKind};
 use utoipa::{
     ToSchema,
@@ -72,6 +75,28 @@ pub(super) fn head(selector: &Selector, listing: &RefListing) -> Option<ObjectId
     find(&named).or_else(|| if selector.kind == SelectorKind::DefaultBranch { find("HEAD") } else { None })
 }
 
+/// The refs of a listing that a pattern matches, by their full names; `None` for a selector of one ref.
+pub(super) fn matched<'l>(selector: &Selector, listing: &'l RefListing) -> Option<Vec<&'l str>> {
+    let matcher = selector.matcher()?;
+    let names = listing.refs.iter().map(|found| found.name.as_str());
+    Some(names.filter(|name| matcher.matches(name)).collect())
+}
+
+/// The ref that stands for a selector, by its short name, and its commit: the single ref, or of the refs that
+/// a pattern matches the ref with the greatest version in its name. `None` while there is none. The name is
+/// missing if the Git host does not name the default branch.
+pub(super) fn example(selector: &Selector, listing: &RefListing) -> Option<(Option<String>, ObjectId)> {
+    let named = |name: &str| Some(short_ref(name).to_owned());
+    if let Some(names) = matched(selector, listing) {
+        let name = *newest(names, 1).first()?;
+        let found = listing.refs.iter().find(|found| found.name == name)?;
+        return Some((named(name), found.commit));
+    }
+    let commit = head(selector, listing)?;
+    let name = selector.single_ref(listing.head.as_deref()).filter(|name| !name.is_empty());
+    Some((name.as_deref().and_then(named), commit))
+}
+
 #[cfg(test)]
 mod tests {
     use tidings_actors::ports::Ref;
@@ -108,5 +133,27 @@ mod tests {
         let unborn = RefListing { head: Some("refs/heads/main".to_owned()), ..RefListing::default() };
         assert!(exists(&of("main"), &unborn) && !exists(&of("dev"), &unborn));
         assert!(!exists(&of("refs/notes/x"), &unborn));
+    }
+
+    #[test]
+    fn a_pattern_is_stood_for_by_the_ref_with_the_greatest_version_that_it_matches() {
+        let names =
+            ["HEAD", "refs/heads/main", "refs/heads/release/9", "refs/heads/release/10", "refs/tags/v1"];
+        let refs = names
+            .iter()
+            .zip(1..)
+            .map(|(name, byte)| Ref { name: (*name).to_owned(), commit: ObjectId::new([byte; 20]) });
+        let head = Some("refs/heads/main".to_owned());
+        let listing = RefListing { refs: refs.collect(), has_refs: true, head, ..RefListing::default() };
+        let of = |selector: &Selector| example(selector, &listing);
+        let is = |name: &str, byte: u8| Some((Some(name.to_owned()), ObjectId::new([byte; 20])));
+        assert_eq!(of(&Selector::named("release/*").expect("valid")), is("release/10", 4));
+        assert_eq!(of(&Selector::of_tags("v*").expect("valid")), is("v1", 5));
+        assert_eq!(of(&Selector::named("hotfix/*").expect("valid")), None, "and not the default branch");
+        assert_eq!(of(&Selector::default_branch()), is("main", 2));
+        assert_eq!(of(&Selector::named("release/9").expect("valid")), is("release/9", 3));
+        let counted =
+            |text| matched(&Selector::named(text).expect("valid"), &listing).map(|names| names.len());
+        assert_eq!((counted("release/*"), counted("hotfix/*"), counted("main")), (Some(2), Some(0), None));
     }
 }

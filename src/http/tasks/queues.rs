@@ -198,7 +198,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?;
     let queue = front.tasks.queue(&app.id, command(&request)?).await;
     let queue = queue.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?;
-    Ok(json(StatusCode::OK, &QueueShown::of(&queue, front.clock.now())))
+    Ok(json(StatusCode::OK, &QueueShown::with_defaults(&queue, front.clock.now())))
 }
 
 /// Creates a queue, or replaces its settings.

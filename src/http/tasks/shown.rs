@@ -216,9 +216,13 @@ pub(super) struct QueueShown {
     created_at: String,
     /// Settings that differ from their defaults.
     settings: QueueSettingsShown,
+    /// The settings with their defaults. A setting that is missing sets no limit. Only of one queue that is
+    /// asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_effect: Option<QueueSettingsShown>,
 }
 
-/// Settings of a queue that differ from their defaults.
+/// Settings of a queue.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) struct QueueSettingsShown {
@@ -256,7 +260,14 @@ impl QueueShown {
             oldest_ready_seconds: queue.oldest_ready.map(|at| now.since(at).as_secs()),
             created_at: iso(queue.created_at),
             settings: QueueSettingsShown::of(&queue.settings),
+            in_effect: None,
         }
+    }
+
+    /// With the defaults of its settings.
+    pub(super) fn with_defaults(queue: &Queue, now: Timestamp) -> Self {
+        let in_effect = Some(QueueSettingsShown::of(&queue.settings.in_effect()));
+        Self { in_effect, ..Self::of(queue, now) }
     }
 }
 

@@ -37,8 +37,20 @@ async fn letters_are_dismissed_by_id_by_filter_or_all_of_them() {
         json!({ "ids": [] }),
         json!({ "path_glob": "[" }),
         json!({ "everything": true }),
+        json!({ "q": " " }),
+        json!({ "q": " ", "dry_run": true }),
+        json!({ "q": "", "dry_run": true }),
+        json!({ "q": " ", "path_prefix": "docs/", "dry_run": true }),
     ] {
         assert_eq!(ask(wrong.clone()).await.status, 422, "{wrong}");
+    }
+    for verb in ["dead-letters/redrive", "tasks/redrive"] {
+        for dry_run in [false, true] {
+            let blank = json!({ "q": " ", "dry_run": dry_run });
+            let answer = house.call("POST", &format!("/api/{verb}"), Some(&mine), Some(&blank)).await;
+            let problem = answer.problem();
+            assert_eq!((answer.status, &problem["errors"][0]["pointer"]), (422, &json!("/q")), "{verb}");
+        }
     }
     assert_eq!(ask(json!({ "repository_id": "repo_00000000000000000000000000" })).await.status, 404);
     assert_eq!(house.call("POST", all, Some(&mine), None).await.status, 422, "no body is not all");

@@ -332,9 +332,16 @@ async fn what_is_somebody_elses_looks_like_what_is_not_there() {
             _ => continue,
         };
         let missing = world.path(&route, Whose::Nobodys).expect("a path");
+        let paths = [&foreign, &missing].map(|path| path.split('/').map(str::to_owned).collect::<Vec<_>>());
         let (foreign, missing) =
             (world.ask(&route, &foreign, by).await, world.ask(&route, &missing, by).await);
-        assert_eq!(alike(&foreign), alike(&missing), "{} {}", route.method, route.template);
+        // Each answer may repeat the id that its own request has.
+        let without = |answer: &Answered, path: &[String]| {
+            let (ids, (status, body)) = (path.iter().filter(|part| part.contains('_')), alike(answer));
+            (status, ids.fold(body.to_string(), |text, id| text.replace(id.as_str(), "ID")))
+        };
+        let (one, other) = (without(&foreign, &paths[0]), without(&missing, &paths[1]));
+        assert_eq!(one, other, "{} {}", route.method, route.template);
         assert!(foreign.status >= 400, "{foreign:?}");
         compared += 1;
     }

@@ -105,8 +105,12 @@ async fn what_was_answered_is_there_after_a_restart() {
     let renewed = json!({ "token": "good" });
     assert_eq!(call("PATCH", "/token", Some(&renewed)).await.status, 200);
     assert_eq!(second.call("GET", "/readyz", None, None).await.status, 200);
+    let task = json!({ "command": "embed", "payload": 1 });
+    assert_eq!(second.call("POST", "/api/tasks", Some(&token), Some(&task)).await.status, 201);
     let overview = second.call("GET", "/api/admin/overview", Some(ADMIN), None).await.json();
     assert_eq!((&overview["apps"], &overview["watches"]), (&json!(1), &json!(1)));
+    assert_eq!(overview["tasks"]["ready"], 1);
+    assert!(overview["tasks"]["oldest_ready_seconds"].is_u64(), "{overview}");
     assert_eq!(call("DELETE", "", None).await.status, 204);
     assert_eq!(call("GET", "", None).await.status, 404);
     let app = format!("/api/admin/apps/{}", app.json()["app_id"].as_str().expect("an id"));

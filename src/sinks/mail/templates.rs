@@ -4,7 +4,9 @@
 //!
 //! The first line of each text is the subject.
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig};
+use std::collections::BTreeSet;
+
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, syntax::SyntaxConfig};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -113,7 +115,7 @@ impl Templates {
             let file = self.0.get_template(&format!("{name}.{kind}"))?;
             file.render(minijinja::value::Serde(data))
         };
-        let fault = |error: minijinja::Error| TemplateFault { name, reason: error.to_string() };
+        let fault = |error: minijinja::Error| TemplateFault { name, reason: self.reason(&error, data) };
         let text = filled("txt", data).map_err(fault)?;
         let (subject, text) = text
             .split_once(RULE)
@@ -122,6 +124,29 @@ impl Templates {
         data["subject"] = Value::String(subject.to_owned());
         let html = filled("html", &data).map_err(fault)?;
         Ok(Rendered { subject: subject.to_owned(), text: text.trim().to_owned() + "\n", html })
+    }
+
+    /// Why a template was not filled in, with the names of the values that the data lacks.
+    fn reason(&self, error: &minijinja::Error, data: &Value) -> String {
+        if error.kind() != ErrorKind::UndefinedError {
+            return error.to_string();
+        }
+        let (file, line) = (error.name().unwrap_or_default(), error.line().unwrap_or_default());
+        let place = format!("{file}, line {line}");
+        let Ok(template) = self.0.get_template(file) else { return format!("a value is missing ({place})") };
+        let needed: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
+        let is_there = |name: &str| data.pointer(&format!("/{}", name.replace('.', "/"))).is_some();
+        // A value that the template asks for with `is defined` may be missing.
+        let is_optional = |name: &str| {
+            let whole = name.split('.').next().unwrap_or(name);
+            [name, whole].iter().any(|name| template.source().contains(&format!("{name} is defined")))
+        };
+        let lacking = needed.iter().filter(|name| !is_there(name) && !is_optional(name));
+        let lacking: Vec<String> = lacking.map(|name| format!("`{name}`")).collect();
+        match lacking[..] {
+            [] => format!("an item of a list in the data lacks a value that {place} shows"),
+            _ => format!("the data lacks {} ({place})", lacking.join(", ")),
+        }
     }
 }
 

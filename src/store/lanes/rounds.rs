@@ -339,11 +339,16 @@ async fn shown_row(
     found.map(|found| (found.cursor, found.is_shown)).ok_or(StoreError::NotFound)
 }
 
-/// After `held` moved or a round ended: since when the cursor is behind, if it still is.
+/// After `held` moved or a round ended: since when the cursor is behind, if it still is. If the branch is
+/// gone and its files are still to be deleted, the moment stays.
 pub(crate) async fn caught_up(connection: &impl ConnectionTrait, id: &CursorId) -> Result<(), StoreError> {
-    let text = "update cursor set behind_since = (select h.moved_at from head h, watch w
-                  where w.id = cursor.watch_id and h.source_id = w.source_id and h.ref_name = cursor.branch
-                  and (cursor.held is null or h.commit_id <> cursor.held))
+    let text = "update cursor set behind_since = (select case when h.commit_id is null then
+                    case when cursor.held is not null and cursor.state = 'branch_missing'
+                      and w.on_branch_gone = 'delete' then cursor.behind_since end
+                    when cursor.held is null or h.commit_id <> cursor.held then h.moved_at end
+                  from watch w
+                  left join head h on h.source_id = w.source_id and h.ref_name = cursor.branch
+                  where w.id = cursor.watch_id)
                 where id = $1";
     rows::execute(connection, "cursor", text, vec![id.clone().into()]).await?;
     Ok(())

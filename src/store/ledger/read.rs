@@ -11,10 +11,13 @@ use tidings_entity::{
     ledger,
 };
 
-use crate::rows::{
-    self, columns,
-    filter::{Column, condition},
-    signed,
+use crate::{
+    error::OfTable,
+    rows::{
+        self, columns,
+        filter::{Column, condition},
+        signed,
+    },
 };
 
 /// Where the ledger of an app begins and ends.
@@ -35,12 +38,24 @@ pub(crate) async fn list(
     before: Option<i64>,
     limit: u64,
 ) -> Result<Vec<LedgerEntry>, StoreError> {
-    let mut search = Search::of(connection.get_database_backend(), filter);
+    let (text, values) = listing(connection.get_database_backend(), app, filter, before, limit);
+    read(connection, &text, values).await
+}
+
+/// The statement that lists entries of an app.
+pub(crate) fn listing(
+    backend: DbBackend,
+    app: &AppId,
+    filter: &LedgerFilter,
+    before: Option<i64>,
+    limit: u64,
+) -> (String, Vec<Value>) {
+    let mut search = Search::of(backend, filter);
     search.and("e.app_id =", app.clone());
     if let Some(before) = before {
         search.and("e.number <", before);
     }
-    search.read(connection, "e.number desc", limit).await
+    search.statement("e.number desc", limit)
 }
 
 /// Entries of an app behind `after` and not behind `to`, in their order.
@@ -55,7 +70,8 @@ pub(crate) async fn between(
     search.and("e.app_id =", app.clone());
     search.and("e.number >", after);
     search.and("e.number <=", to);
-    search.read(connection, "e.number", limit).await
+    let (text, values) = search.statement("e.number", limit);
+    read(connection, &text, values).await
 }
 
 /// Entries of all apps, newest first.
@@ -70,7 +86,8 @@ pub(crate) async fn of_all(
         let (at, app, number) = (search.bind(at.0), search.bind(app.clone()), search.bind(*number));
         search.conditions.push(format!("(e.at, e.app_id, e.number) < ({at}, {app}, {number})"));
     }
-    search.read(connection, "e.at desc, e.app_id desc, e.number desc", limit).await
+    let (text, values) = search.statement("e.at desc, e.app_id desc, e.number desc", limit);
+    read(connection, &text, values).await
 }
 
 /// The entries that subscriptions may get. An entry about sending would cause the next one.
@@ -126,12 +143,7 @@ impl Search {
         self.conditions.push(format!("{condition} {place}"));
     }
 
-    async fn read(
-        mut self,
-        connection: &impl ConnectionTrait,
-        order: &str,
-        limit: u64,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
+    fn statement(mut self, order: &str, limit: u64) -> (String, Vec<Value>) {
         let limit = self.bind(signed(limit));
         // Outer joins, although each entry has its ledger and its app: so entries come first, in the order of
         // their index, and no more of them are read than the list has.
@@ -142,15 +154,22 @@ impl Search {
             columns::<entry::Entity>("e"),
             self.conditions.join(" and ")
         );
-        let found = rows::mixed(connection, "entry", &text, self.values).await?;
-        let read = found.iter().map(|row| {
-            let entry = entry::Model::from_query_result(row, "e_");
-            let name: Result<LedgerId, _> = row.try_get("ledger_", "name");
-            entry.and_then(|entry| Ok(shown(entry, name?)))
-        });
-        use crate::error::OfTable;
-        Ok(read.filter_map(|row| rows::readable_or_logged(row.of("entry"))).collect())
+        (text, self.values)
     }
+}
+
+async fn read(
+    connection: &impl ConnectionTrait,
+    text: &str,
+    values: Vec<Value>,
+) -> Result<Vec<LedgerEntry>, StoreError> {
+    let found = rows::mixed(connection, "entry", text, values).await?;
+    let read = found.iter().map(|row| {
+        let entry = entry::Model::from_query_result(row, "e_");
+        let name: Result<LedgerId, _> = row.try_get("ledger_", "name");
+        entry.and_then(|entry| Ok(shown(entry, name?)))
+    });
+    Ok(read.filter_map(|row| rows::readable_or_logged(row.of("entry"))).collect())
 }
 
 /// The fields of an entry, as `e` with its app `a` and its watch `w`.
@@ -159,7 +178,7 @@ pub(crate) fn column(field: &str) -> Option<Column> {
         "app" => Column::texts(&["a.id", "a.name"]),
         "repository" => Column::texts(&["e.watch_id", "w.owner || '/' || w.name", "w.name"]),
         "name" => Column::texts(&["w.owner || '/' || w.name"]),
-        "type" => Column::texts(&["e.type"]),
+        "type" => Column::Word("e.type"),
         "subject" => Column::texts(&["e.subject"]),
         "origin" => Column::texts(&["e.origin_kind"]),
         "by" => Column::texts(&["e.origin"]),

@@ -19,6 +19,8 @@ use tidings_actors::model::filter::{Expression, Filter, GlobReach, Term, Test};
 pub(crate) enum Column {
     /// Texts; one of them must meet a test.
     Texts(Vec<Cow<'static, str>>),
+    /// A text that is never missing and has no upper-case letter: an index finds it.
+    Word(&'static str),
     /// The raw bytes of a path.
     Path(&'static str),
     /// A number or a moment.
@@ -83,6 +85,15 @@ impl Writer<'_> {
         let Some(column) = (self.columns)(field) else {
             debug_assert!(false, "{field} has no column");
             return "1 = 0".to_owned();
+        };
+        let column = match (column, test) {
+            (Column::Word(word), Test::Is(text)) => {
+                // Bare, so that the database can use an index.
+                let place = self.place(text.as_str().into());
+                return format!("{word} = {place}");
+            }
+            (Column::Word(word), _) => Column::texts(&[word]),
+            (column, _) => column,
         };
         let condition = match (column, test) {
             (Column::Texts(texts), Test::Is(text)) => {

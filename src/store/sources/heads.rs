@@ -170,8 +170,8 @@ pub(crate) fn new_cursor(
     }
 }
 
-/// Stores for the cursors of a source since when they are behind their head.
-async fn note_lag(
+/// Stores for the cursors of a source since when their apps lack changes.
+pub(crate) async fn note_lag(
     connection: &impl ConnectionTrait,
     source: &SourceId,
     at: Timestamp,
@@ -179,7 +179,7 @@ async fn note_lag(
     let text = format!(
         "update cursor set behind_since = case when {OWES} then coalesce(c.behind_since, $1) else null end
          from cursor c join watch w on w.id = c.watch_id
-         join head h on h.source_id = w.source_id and h.ref_name = c.branch
+         left join head h on h.source_id = w.source_id and h.ref_name = c.branch
          where cursor.id = c.id and w.source_id = $2 and (c.behind_since is null) = {OWES}"
     );
     rows::execute(connection, "cursor", &text, vec![at.0.into(), source.clone().into()]).await?;

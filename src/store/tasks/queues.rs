@@ -352,6 +352,21 @@ pub(crate) async fn depths(
     Ok(depths)
 }
 
+/// When the task was created that is next in line in its queue: the oldest such task of all queues that are
+/// not paused.
+pub(crate) async fn ready_since(connection: &impl ConnectionTrait) -> Result<Option<Timestamp>, StoreError> {
+    #[derive(FromQueryResult)]
+    struct Oldest {
+        since: Option<i64>,
+    }
+    let text = "select min(heads.since) as since from
+                  (select (select t.created_at from task t where t.queue_id = q.id and t.state = 'ready'
+                     order by t.rank, t.id limit 1) as since from queue q
+                   where q.ready > 0 and not q.is_paused) heads";
+    let found: Option<Oldest> = rows::one(connection, "queue", text, vec![]).await?;
+    Ok(found.and_then(|oldest| oldest.since).map(Timestamp))
+}
+
 /// Those of these queues of which tasks may be claimed now: their apps and commands, and how many are ready.
 pub(crate) async fn with_work(
     connection: &impl ConnectionTrait,

@@ -1,10 +1,50 @@
-//! How SQLite carries out the listing of rounds.
+//! How SQLite carries out lists.
 
-use tidings_actors::ports::{RoundFilter, RoundPlace};
+use sea_orm::{ConnectionTrait, Value};
+use tidings_actors::{
+    model::filter::{Filter, sets},
+    ports::{LedgerFilter, RoundFilter, RoundPlace, WatchCondition},
+};
 use tidings_entity::id::CursorId;
 
 use super::*;
-use crate::{lanes::history, rows};
+use crate::{lanes::history, ledger, rows, watches::watch_search};
+
+/// The steps of SQLite's plan for a statement.
+async fn steps(connection: &impl ConnectionTrait, text: &str, values: Vec<Value>) -> Vec<String> {
+    let plan = rows::mixed(connection, "test", &format!("explain query plan {text}"), values).await;
+    plan.expect("a plan").iter().map(|row| row.try_get("", "detail").expect("a text")).collect()
+}
+
+/// However many watches there are that are well, none of them is looked at.
+#[tokio::test]
+async fn watches_in_trouble_are_found_through_indexes() {
+    let (_store, home) = store().await;
+    let connection = home.raw().await;
+    for condition in [WatchCondition::Behind, WatchCondition::Blocked, WatchCondition::Failing] {
+        let meant = watch_search::meaning(condition);
+        let text = format!("select w.id from watch w where {meant} order by w.id limit 51");
+        let steps = steps(&connection, &text, Vec::new()).await;
+        let of_watches: Vec<_> = steps.iter().filter(|step| step.split(' ').nth(1) == Some("w")).collect();
+        let is_sought = of_watches.iter().all(|step| step.starts_with("SEARCH w USING"));
+        assert!(!of_watches.is_empty() && is_sought, "{condition:?}: {steps:#?}");
+    }
+}
+
+/// However many entries of other types a ledger has, none of them is looked at.
+#[tokio::test]
+async fn entries_of_one_type_are_found_through_an_index() {
+    let (_store, home) = store().await;
+    let connection = home.raw().await;
+    let query = Filter::parse("type:Task.dead", &sets::LEDGER, Timestamp(0)).expect("a filter");
+    let filter = LedgerFilter { query: Some(query), ..LedgerFilter::default() };
+    let backend = connection.get_database_backend();
+    let (text, values) = ledger::read::listing(backend, &new_app(1).id, &filter, Some(9), 51);
+    let steps = steps(&connection, &text, values).await;
+    let index = "SEARCH e USING INDEX entry_app_type (app_id=? AND type=? AND number<?)";
+    assert!(steps.contains(&index.to_owned()), "{steps:#?}");
+    assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+}
 
 /// However many rounds there are, none is read but by its key, and they are not sorted.
 #[tokio::test]
@@ -21,9 +61,7 @@ async fn rounds_are_listed_by_their_key() {
     ] {
         let filter = RoundFilter { place, ..RoundFilter::default() };
         let (text, values) = history::listing(&app, &filter, 33);
-        let plan = rows::mixed(&connection, "test", &format!("explain query plan {text}"), values).await;
-        let steps: Vec<String> =
-            plan.expect("a plan").iter().map(|row| row.try_get("", "detail").expect("a text")).collect();
+        let steps = steps(&connection, &text, values).await;
         let of = |table: &str| -> Vec<&String> {
             steps.iter().filter(|step| step.split(' ').nth(1) == Some(table)).collect()
         };

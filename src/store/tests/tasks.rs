@@ -257,8 +257,9 @@ async fn each_task_is_measured_once(home: Home) {
         .expect("created");
     let refused = create(&store, vec![NewTask { payload: "1".repeat(300 << 10), ..new(3, "a") }]).await;
     refused.expect_err("too large");
-    let depths = store.backlog(clock.now()).await.expect("looked").tasks;
-    assert_eq!(depths, BTreeMap::from([(TaskState::Ready, 2)]));
+    let looked = store.backlog(clock.now()).await.expect("looked");
+    assert_eq!(looked.tasks, BTreeMap::from([(TaskState::Ready, 2)]));
+    assert_eq!(looked.task_ready_since, Some(clock.now()), "the first in line");
     clock.advance(3 * SECOND);
     let tokens = claim(&store, asks(&["a"], 9)).await.tasks;
     clock.advance(SECOND);
@@ -278,8 +279,9 @@ async fn each_task_is_measured_once(home: Home) {
         run_out: 1,
     };
     assert_eq!(meter.measured().tasks, tally);
-    let depths = store.backlog(clock.now()).await.expect("looked").tasks;
-    assert_eq!(depths, BTreeMap::from([(TaskState::Dead, 1), (TaskState::Succeeded, 1)]));
+    let looked = store.backlog(clock.now()).await.expect("looked");
+    assert_eq!(looked.tasks, BTreeMap::from([(TaskState::Dead, 1), (TaskState::Succeeded, 1)]));
+    assert_eq!(looked.task_ready_since, None, "nothing waits");
 }
 
 /// The claims of a task in words: when each began and ended, how, and why.

@@ -19,10 +19,13 @@ use crate::{
     tasks,
 };
 
-/// Whether the app of cursor `c` lacks changes: a round is open, a resync was asked for, or `h`, the head of
-/// its branch, is another commit than the held one. A branch that is gone has no head.
+/// Whether the app of cursor `c` lacks changes: a round is open, a resync was asked for, `h`, the head of
+/// its branch, is another commit than the held one, or the branch is gone and watch `w` then deletes the
+/// files that the app holds. A branch that is gone has no head.
 pub(crate) const OWES: &str = "(c.open_round is not null or (h.commit_id is not null
-     and (c.held is null or c.held <> h.commit_id or c.resync is not null)))";
+     and (c.held is null or c.held <> h.commit_id or c.resync is not null))
+     or (h.commit_id is null and c.held is not null and c.state = 'branch_missing'
+     and w.on_branch_gone = 'delete'))";
 
 /// Cursors of served watches that are behind; [`OWES`] decides; through the index of `behind_since`, cursors
 /// at rest cost nothing.
@@ -129,6 +132,7 @@ pub(crate) async fn backlog(
             unsigned("source", sources)?;
     }
     backlog.tasks = tasks::depths(connection).await?;
+    backlog.task_ready_since = tasks::ready_since(connection).await?;
     backlog.apps_late = apps_late(connection, now).await?;
     Ok(backlog)
 }

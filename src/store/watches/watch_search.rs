@@ -32,31 +32,38 @@ pub(crate) fn column(field: &str) -> Option<Column> {
     })
 }
 
+/// Watches whose source could not be read by the last scan.
+const OF_FAILING_SOURCES: &str = "select w.id from watch w where w.source_id in
+                (select f.id from source f where f.last_error is not null)";
+
 /// A condition over `w`, without a value.
 pub(crate) fn meaning(condition: WatchCondition) -> String {
     match condition {
-        WatchCondition::Behind => {
-            // A set, not a check of each watch: through the index of `behind_since`, watches at rest cost
-            // nothing.
-            format!(
-                "(w.id in (select c.watch_id from cursor c join watch v on v.id = c.watch_id
-               left join head h on h.source_id = v.source_id and h.ref_name = c.branch
-               where c.behind_since is not null and {OWES})
-              or w.source_id in (select f.id from source f where f.last_error is not null))"
-            )
-        }
+        // Sets, not checks of each watch: they begin at the few rows in trouble, each found through an index,
+        // so that watches at rest cost nothing.
+        WatchCondition::Behind => format!(
+            "w.id in (select c.watch_id from cursor c join watch w on w.id = c.watch_id
+                left join head h on h.source_id = w.source_id and h.ref_name = c.branch
+                where c.behind_since is not null and {OWES}
+              union {OF_FAILING_SOURCES})"
+        ),
         WatchCondition::Blocked => {
-            // A set, for the same reason.
             "w.id in (select c.watch_id from cursor c where c.state = 'blocked')".to_owned()
         }
         WatchCondition::Paused => "w.state = 'paused'".to_owned(),
         WatchCondition::Failing => format!(
-            "(exists (select 1 from source f where f.id = w.source_id and f.last_error is not null)
-              or exists (select 1 from breaker b where b.opened_at is not null
-                and ((b.kind = 'source' and b.id = w.source_id)
-                   or (b.kind = 'endpoint' and b.id = coalesce(w.sink_id, w.app_id))))
-              or exists (select 1 from app a left join sink k on k.id = w.sink_id
-                         where a.id = w.app_id and not {SERVED}))"
+            "w.id in ({OF_FAILING_SOURCES}
+              union select w.id from watch w where w.source_id in
+                (select b.id from breaker b where b.kind = 'source' and b.opened_at is not null)
+              union select w.id from watch w where w.sink_id in
+                (select b.id from breaker b where b.kind = 'endpoint' and b.opened_at is not null)
+              union select w.id from watch w where w.sink_id is null and w.app_id in
+                (select b.id from breaker b where b.kind = 'endpoint' and b.opened_at is not null)
+              union select w.id from watch w where w.sink_id in
+                (select k.id from sink k where k.disabled is not null)
+              union select w.id from watch w join app a on a.id = w.app_id
+                left join sink k on k.id = w.sink_id
+                where w.app_id in (select d.id from app d where d.disabled is not null) and not {SERVED})"
         ),
     }
 }

@@ -38,6 +38,7 @@ fn survey() -> Survey {
             apps_behind: 2,
             sources_failing: BTreeMap::from([(ScanTrouble::Credential, 3)]),
             tasks: BTreeMap::from([(TaskState::Ready, 5)]),
+            task_ready_since: None,
             apps_late: Vec::new(),
         },
         storage: Storage { mirrors: 1, mirror_bytes: 2, free_bytes: 3, fetches_stopped: None },

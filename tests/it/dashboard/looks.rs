@@ -130,3 +130,48 @@ fn every_pictured_page_shows_what_its_picture_names() {
         }
     }
 }
+
+/// Words of tables that are broken within: their letters stand in several lines.
+const BROKEN_WORDS: &str = "
+    const broken = [];
+    for (const cell of document.querySelectorAll('main .table td, main .table th')) {
+        const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+        for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+            if (node.parentElement.closest('code, .mono')) continue;
+            for (const { 0: word, index } of node.data.matchAll(/[A-Za-z]{2,20}/g)) {
+                const range = document.createRange();
+                range.setStart(node, index);
+                range.setEnd(node, index + word.length);
+                const lines = new Set([...range.getClientRects()].map(({ top }) => Math.round(top)));
+                if (lines.size > 1) broken.push(word);
+            }
+        }
+    }
+    return broken;";
+
+#[test]
+fn no_table_breaks_a_word_on_a_common_screen() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    let mut tables = 0;
+    for (name, path) in scene.pages() {
+        scene.visit(&browser, &path);
+        assert_eq!(browser.run(BROKEN_WORDS, &[]), json!([]), "{name}");
+        let count = browser.run("return document.querySelectorAll('main .table').length", &[]);
+        tables += count.as_u64().expect("a number");
+    }
+    assert!(tables > 15, "{tables} tables were looked at");
+}
+
+#[test]
+fn no_page_logs_anything_in_the_browser() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    drop(browser.logged());
+    for (name, path) in scene.pages().into_iter().filter(|(name, _)| *name != "not-found") {
+        scene.visit(&browser, &path);
+        assert_eq!(browser.logged(), Vec::<String>::new(), "{name}");
+    }
+}

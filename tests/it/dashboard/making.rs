@@ -48,8 +48,8 @@ fn an_app_is_set_up_with_the_mouse_and_its_first_delivery_arrives() {
     browser.write("#field-email", "news@example.org");
     browser.write("#field-base_url", &inbox.url());
     browser.click_on("Register the app");
-    browser.wait_for("Keep both now");
-    let secret = shown_secret(&browser, "What it checks signatures with");
+    browser.wait_for("Copy both now");
+    let secret = shown_secret(&browser, "Signing secret: the app checks signatures with it");
     browser.click_on("Send a test");
     browser.wait_for("The endpoint took the test: 200");
     browser.wait_for("Name a repository to see which of its files match.");
@@ -72,7 +72,7 @@ fn an_app_is_set_up_with_the_mouse_and_its_first_delivery_arrives() {
     // The address holds where somebody is; the secrets are gone.
     browser.reload();
     browser.wait_for("The app has everything");
-    assert!(!browser.text().contains("Keep both now"));
+    assert!(!browser.text().contains("Copy both now"));
     let severe: Vec<_> =
         browser.complaints().into_iter().filter(|text| !text.contains("apps/onboard")).collect();
     assert_eq!(severe, Vec::<String>::new());
@@ -115,12 +115,12 @@ fn a_private_repository_is_watched_with_the_keyboard_alone_for_an_app_that_asks(
     browser.press(ENTER);
     browser.wait_for("The app that receives");
     type_into(&browser, "Name of the app", "planner");
-    type_into(&browser, "Whom to ask about it", "plans@example.org");
+    type_into(&browser, "Contact", "plans@example.org");
     choose(&browser, "receives", 1);
     tab_to(&browser, "Register the app");
     browser.press(ENTER);
     browser.wait_for("The app asks for its changes; nothing is sent.");
-    let token = shown_secret(&browser, "Token of the app for the API");
+    let token = shown_secret(&browser, "Token: the app sends it to the API");
     type_into(&browser, "Address of the repository", &host.url("acme/plans"));
     browser.wait_for("a private repository needs a token");
     choose(&browser, "access", 1);

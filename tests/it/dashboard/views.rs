@@ -116,3 +116,89 @@ fn a_filter_that_is_refused_says_why_and_leaves_no_rows_of_before() {
         eventually("rows", SOON, || browser.run(rows, &[]).as_str()?.contains(row).then_some(()));
     }
 }
+
+#[test]
+fn the_overview_names_a_watch_and_its_state_as_the_list_of_watches_does() {
+    let scene = Scene::start();
+    let url = json!({ "url": scene.repository_url(), "watch_name": "deploy" });
+    scene.away.watch_with(&scene.server, &url);
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    let states = "const rows = [...document.querySelectorAll('main tbody tr')];
+        return rows.filter((row) => row.innerText.includes('docs site'))
+            .map((row) => [row.innerText.includes('deploy'), row.querySelector('.badge')?.innerText.trim()])
+            .sort((one, other) => one[0] - other[0]);";
+    // Both pages are read until they show the same: a try may change the state between the two.
+    eventually("the same states on both pages", SOON, || {
+        scene.visit(&browser, "");
+        let overview = browser.run(states, &[]);
+        scene.visit(&browser, "watches");
+        let watches = browser.run(states, &[]);
+        let names: Vec<_> = overview.as_array()?.iter().map(|row| row[0].clone()).collect();
+        (overview == watches && names == [false, true]).then_some(())
+    });
+}
+
+#[test]
+fn tasks_are_on_the_overview_and_in_words_in_the_ledger() {
+    let scene = Scene::start();
+    let app = &scene.app;
+    let task = json!({ "command": "render", "max_attempts": 1 });
+    assert_eq!(app.ask(&scene.server, "POST", "/api/tasks", Some(&task)).status, 201);
+    let wanted = json!({ "commands": ["render"] });
+    let given = app.ask(&scene.server, "POST", "/api/tasks/claim", Some(&wanted)).json();
+    let id = given["tasks"][0]["id"].as_str().expect("an id").to_owned();
+    let nack = json!({ "token": given["tasks"][0]["token"], "reason": "the printer burns" });
+    assert_eq!(app.ask(&scene.server, "POST", &format!("/api/tasks/{id}/nack"), Some(&nack)).status, 200);
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    scene.visit(&browser, "ledger");
+    browser.wait_for("task.dead");
+    let row = "const rows = [...document.querySelectorAll('main tbody tr')];
+        return rows.find((row) => row.innerText.includes('task.dead')).innerText";
+    let said = browser.run(row, &[]).as_str().expect("a text").to_owned();
+    assert!(said.contains("render · 1 attempt · the printer burns"), "{said}");
+    browser.click_on("render · 1 attempt · the printer burns");
+    browser.wait_for("Where it stands");
+    assert!(browser.url().contains(&id), "{}", browser.url());
+
+    let figures = "const figures = [...document.querySelectorAll('section[aria-label=Tasks] .figure')];
+        const text = (figure, part) => figure.querySelector(part).innerText;
+        return Object.fromEntries(figures.map((one) => [text(one, '.label'), text(one, '.value')]))";
+    // The numbers are those of the last survey.
+    eventually("tasks on the overview", SOON, || {
+        scene.visit(&browser, "");
+        let figures = browser.run(figures, &[]);
+        (figures["dead"] == "1" && figures["failed"] == "1" && figures["task ready"] == "1").then_some(())
+    });
+    browser.click("section[aria-label=Tasks] .figure.warn");
+    let queues =
+        "return [...document.querySelectorAll('main tbody tr td:first-child')].map((cell) => cell.innerText)";
+    eventually("the queue with the dead task alone", SOON, || {
+        (browser.run(queues, &[]) == json!(["render"])).then_some(())
+    });
+}
+
+#[test]
+fn a_queue_shows_the_settings_that_it_has_by_default() {
+    let scene = Scene::start();
+    let set = json!({ "max_attempts": 9 });
+    assert_eq!(scene.app.ask(&scene.server, "PUT", "/api/queues/index", Some(&set)).status, 200);
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    scene.visit(&browser, &format!("queue?app={}&command=index", scene.app.id));
+    let settings = "const names = [...document.querySelectorAll('section[aria-label=Settings] dt')];
+        return Object.fromEntries(names.map((name) => [name.innerText, name.nextElementSibling.innerText]))";
+    let shown = browser.run(settings, &[]);
+    for (name, value) in [
+        ("Attempts", "9"),
+        ("Claims", "no limit (default)"),
+        ("Wait between attempts", "exp full jitter (default)"),
+        ("First wait", "5.0 s (default)"),
+        ("Longest claim", "1 h 0 min (default)"),
+        ("Dead tasks are kept", "30 days (default)"),
+        ("Payload", "at most 256 KiB (default)"),
+    ] {
+        assert_eq!(shown[name], value, "{name}: {shown}");
+    }
+}

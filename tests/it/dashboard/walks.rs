@@ -163,7 +163,7 @@ fn what_happens_is_shown_by_itself_also_after_a_restart() {
 }
 
 /// Waits until the stream of the ledger is there, and the page says that all is new.
-fn wait_until_live(browser: &Browser) {
+pub(super) fn wait_until_live(browser: &Browser) {
     let is_live = "return [...document.querySelectorAll('.badge')].some((one) => one.textContent === 'live')
         && document.querySelector('.banner') === null";
     eventually("live ledger", SOON, || (browser.run(is_live, &[]) == true).then_some(()));

@@ -187,6 +187,19 @@ impl Browser {
         STANDARD.decode(text.as_str().expect("a picture")).expect("base64")
     }
 
+    /// Calls a method of the DevTools protocol.
+    pub(crate) fn devtools(&self, method: &str) -> Value {
+        let body = json!({ "cmd": method, "params": {} });
+        self.command("POST", "/goog/cdp/execute", Some(&body))
+    }
+
+    /// Everything that the browser has logged since the last question, at any level.
+    pub(crate) fn logged(&self) -> Vec<String> {
+        let log = self.command("POST", "/se/log", Some(&json!({ "type": "browser" })));
+        let entries = log.as_array().expect("entries").iter();
+        entries.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// What the browser complained about since the last question: faults of scripts, refusals by the policy,
     /// files and answers that could not be had.
     pub(crate) fn complaints(&self) -> Vec<String> {

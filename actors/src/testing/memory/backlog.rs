@@ -3,18 +3,40 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_entity::{
-    id::WatchId,
+    id::{CursorId, SourceId, WatchId},
     kind::{BreakerKind, CursorState, WatchState},
 };
 
 use super::rows::{CursorRow, State};
 use crate::{
-    model::sink::SinkAddress,
+    model::{follow::goes, sink::SinkAddress},
     ports::{APPS_LATE_MAX, AppLate, Backlog, LAG_BOUNDS, LATE, Laggard, ScanTrouble},
     time::Timestamp,
 };
 
 impl State {
+    /// Whether the app of a cursor lacks changes.
+    pub(super) fn is_behind(&self, cursor: &CursorRow) -> bool {
+        let held = cursor.held.as_ref().map(|held| held.commit);
+        let lacks = |head| Some(head) != held || cursor.resync.is_some();
+        let gone_with_files = || {
+            let watch = self.watches.get(&cursor.watch);
+            held.is_some() && watch.is_some_and(|watch| goes(cursor.state, watch.on_branch_gone))
+        };
+        cursor.open.is_some() || self.head(cursor).map_or_else(gone_with_files, |(head, _)| lacks(head))
+    }
+
+    /// Notes for the cursors of a source since when their apps lack changes.
+    pub(super) fn note_lag(&mut self, source: &SourceId, at: Timestamp) {
+        let ids: Vec<CursorId> = self.known(source).cursors.into_iter().map(|cursor| cursor.id).collect();
+        for id in ids {
+            let behind = self.cursors.get(&id).is_some_and(|cursor| self.is_behind(cursor));
+            if let Some(cursor) = self.cursors.get_mut(&id) {
+                cursor.behind_since = behind.then(|| cursor.behind_since.unwrap_or(at));
+            }
+        }
+    }
+
     pub(super) fn backlog(&self, now: Timestamp) -> Backlog {
         let mut oldest: BTreeMap<WatchId, Timestamp> = BTreeMap::new();
         for laggard in self.laggards() {

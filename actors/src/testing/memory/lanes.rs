@@ -479,8 +479,8 @@ impl State {
 
     fn caught_up(&mut self, id: &CursorId) {
         let since = self.cursors.get(id).and_then(|cursor| {
-            let (_, moved_at) = self.head(cursor)?;
-            self.is_behind(cursor).then_some(moved_at)
+            let moved_at = self.head(cursor).map(|(_, moved_at)| moved_at);
+            moved_at.or(cursor.behind_since).filter(|_| self.is_behind(cursor))
         });
         if let Some(cursor) = self.cursors.get_mut(id) {
             cursor.behind_since = since;

@@ -213,6 +213,7 @@ impl State {
         if matches!(patch.state, Some((WatchState::Active, _))) {
             self.end_refusals_of(id);
         }
+        self.note_lag(&self.own_watch(app, id)?.source.clone(), at);
         Ok(self.shown_watch(self.own_watch(app, id)?))
     }
 
@@ -334,13 +335,7 @@ impl State {
         for (watch, name) in &following.births {
             self.add_cursor(random, watch, name, name, start.clone(), at);
         }
-        let ids: Vec<CursorId> = self.known(source).cursors.into_iter().map(|cursor| cursor.id).collect();
-        for id in ids {
-            let behind = self.cursors.get(&id).is_some_and(|cursor| self.is_behind(cursor));
-            if let Some(cursor) = self.cursors.get_mut(&id) {
-                cursor.behind_since = behind.then(|| cursor.behind_since.unwrap_or(at));
-            }
-        }
+        self.note_lag(source, at);
     }
 
     pub(super) fn known(&self, id: &SourceId) -> Known {
@@ -400,12 +395,6 @@ impl State {
     pub(super) fn has_other_view(&self, cursor: &CursorRow) -> bool {
         let now = self.watches.get(&cursor.watch).map(|watch| &watch.view);
         cursor.held.as_ref().is_some_and(|held| Some(&held.view) != now)
-    }
-
-    pub(super) fn is_behind(&self, cursor: &CursorRow) -> bool {
-        let held = cursor.held.as_ref().map(|held| held.commit);
-        let lacks = |head| Some(head) != held || cursor.resync.is_some();
-        cursor.open.is_some() || self.head(cursor).is_some_and(|(head, _)| lacks(head))
     }
 
     pub(super) fn shown_watch(&self, watch: &WatchRow) -> Watch {

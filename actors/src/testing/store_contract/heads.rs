@@ -192,6 +192,16 @@ async fn vanished(world: &World<'_>, gone: BranchGone) -> (AppId, Watch, CursorI
     (app, watch, cursor)
 }
 
+/// Since when the app lacks changes of the one branch, as its watch, the list of watches that are behind and
+/// the list of the longest lags say alike.
+async fn lacks_since(world: &World<'_>, app: &AppId, watch: &Watch) -> Option<Timestamp> {
+    let since = world.store.watch(app, &watch.id).await.expect("watch").cursors[0].behind_since;
+    let laggards = world.store.laggards(1_000).await.expect("read");
+    let listed = laggards.iter().find(|laggard| laggard.watch == watch.id).map(|laggard| laggard.since);
+    assert_eq!(listed, since, "the list of the longest lags");
+    since
+}
+
 /// Its files go, its row stays, its numbers go on, and it starts anew.
 pub async fn a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from_nothing(store: &dyn Store) {
     let world = World::new(store);
@@ -199,6 +209,7 @@ pub async fn a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from
     let moved = store.move_heads(&watch.source, &listing(&[(MAIN, 3)]), LATER).await.expect("polled");
     assert_eq!(moved.cursors, [(SinkKey::own(&app), cursor.clone())]);
     assert!(world.is_pending(&cursor).await);
+    assert_eq!(lacks_since(&world, &app, &watch).await, Some(LATER), "its files are to be deleted");
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.head, lane.state), (None, CursorState::BranchMissing));
     assert_eq!(lane.on_branch_gone, BranchGone::Delete);
@@ -206,8 +217,10 @@ pub async fn a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from
     to_nothing.round.spec.target = None;
     store.begin_round(&to_nothing).await.expect("begun");
     assert_eq!(world.lane(&cursor).await.open.expect("open").spec.target, None, "as it was begun");
+    assert_eq!(lacks_since(&world, &app, &watch).await, Some(LATER));
     world.finish(&to_nothing.round).await;
     assert!(!world.is_pending(&cursor).await);
+    assert_eq!(lacks_since(&world, &app, &watch).await, None);
     let lane = world.lane(&cursor).await;
     assert_eq!((lane.held, lane.last_round), (None, to_nothing.round.number));
     assert_eq!(store.watch(&app, &watch.id).await.expect("watch").cursors.len(), 1, "its row stays");
@@ -302,12 +315,15 @@ pub async fn a_vanished_branch_whose_files_stay_waits_for_its_return(store: &dyn
     let (app, watch, cursor) = vanished(&world, BranchGone::Keep).await;
     let moved = store.move_heads(&watch.source, &listing(&[(MAIN, 3)]), LATER).await.expect("polled");
     assert!(moved.cursors.is_empty() && !world.is_pending(&cursor).await);
+    assert_eq!(lacks_since(&world, &app, &watch).await, None, "its files stay");
     let patch = WatchPatch { on_branch_gone: Some(BranchGone::Delete), ..WatchPatch::default() };
     let patched = store.patch_watch(&app, &watch.id, &patch).await.expect("patched");
     assert_eq!(patched.on_branch_gone, BranchGone::Delete);
     assert!(world.is_pending(&cursor).await);
+    assert!(lacks_since(&world, &app, &watch).await.is_some(), "its files are to be deleted");
     let patch = WatchPatch { on_branch_gone: Some(BranchGone::Keep), ..WatchPatch::default() };
     store.patch_watch(&app, &watch.id, &patch).await.expect("patched");
+    assert_eq!(lacks_since(&world, &app, &watch).await, None);
     let back = listing(&[(MAIN, 3), (RELEASE, 2)]);
     store.move_heads(&watch.source, &back, LATER).await.expect("polled");
     let lane = world.lane(&cursor).await;

@@ -7,7 +7,9 @@ use tidings_entity::{id::CursorId, kind::Operation};
 use super::world::{World, change, commit, listing};
 use crate::{
     model::round::{DeliveryId, Round},
-    ports::{AttemptRecord, ChangeState, Fate, RoundFilter, RoundPlace, Settlement, Store, StoreError},
+    ports::{
+        AttemptRecord, ChangeState, Fate, Fates, RoundFilter, RoundPlace, Settlement, Store, StoreError,
+    },
     time::Timestamp,
 };
 
@@ -213,6 +215,8 @@ pub async fn what_became_of_each_change_is_told(store: &dyn Store) {
     let parked =
         Fate { letter: Some(park.id.clone()), ..fate(ChangeState::Parked, Some(4500), 2, Some(400)) };
     assert_eq!(fates.of(2), parked);
+    let without_rows = Fates { tries: Vec::new(), ..fates.clone() };
+    assert_eq!(without_rows.of(2).status, Some(422), "a letter keeps its last answer");
     assert_eq!(fates.of(3), fate(ChangeState::Delivered, Some(4500), 2, Some(204)), "every attempt is a row");
     let failed = Fate { next_at: Some(Timestamp(4501)), ..fate(ChangeState::Failed, Some(4001), 1, None) };
     assert_eq!(fates.of(4), failed, "it is tried again");

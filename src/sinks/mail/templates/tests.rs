@@ -33,9 +33,14 @@ fn every_template_is_filled_in_and_names_what_is_missing() {
             let mut without = data.clone();
             without.as_object_mut().expect("an object").remove(key);
             let fault = templates.render(*template, &without).expect_err(key).to_string();
-            assert!(fault.contains(template.as_str()) && fault.contains("undefined"), "{key}: {fault}");
+            assert!(fault.contains(template.as_str()), "{key}: {fault}");
+            assert!(fault.contains(&format!("the data lacks `{key}` (")), "{key}: {fault}");
         }
     }
+    let mut data = needed(Template::Digest);
+    data["entries"][0] = json!({ "number": 7 });
+    let fault = templates.render(Template::Digest, &data).expect_err("an item without a place").to_string();
+    assert!(fault.contains("an item of a list in the data lacks a value that digest.txt, line"), "{fault}");
 }
 
 #[test]
