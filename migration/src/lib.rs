@@ -82,6 +82,7 @@ mod m20261128_000500_mark_open_registrations;
 mod m20261128_000600_add_artifacts;
 mod m20261128_000700_add_callbacks;
 mod m20261129_000300_find_rows_of_lists;
+mod m20261130_000100_add_task_changes;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -130,6 +131,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000600_add_artifacts::Migration),
             Box::new(m20261128_000700_add_callbacks::Migration),
             Box::new(m20261129_000300_find_rows_of_lists::Migration),
+            Box::new(m20261130_000100_add_task_changes::Migration),
         ]
     }
 }

@@ -16,6 +16,8 @@ mod shown;
 mod words;
 mod workers;
 
+pub(in crate::http) use creates::check_command;
+
 use std::sync::Arc;
 
 use tidings_actors::ports::{

@@ -245,7 +245,8 @@ impl Transport for Webhooks {
                     // All orders are of one lane.
                     shared.get_or_insert_with(|| Shared::of(&order.lane)),
                     &gathered.into_material(&mut learned),
-                    chunk_threshold,
+                    // The contents of payloads are small, and nobody puts chunks of them together.
+                    if order.lane.inline_max.is_some() { usize::MAX } else { chunk_threshold },
                 ),
                 held: None,
             };
@@ -268,7 +269,7 @@ impl Transport for Webhooks {
                     .await?
             }
             SinkAddress::Print => self.printed(std::slice::from_ref(parcel)).0,
-            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere().0,
+            SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere().0,
         };
         Some(self.measured(&endpoint.app, AttemptKind::Change, outcome))
     }
@@ -287,7 +288,7 @@ impl Transport for Webhooks {
                 self.publishing(endpoint, address).publish_each(&parcels, hold).await
             }
             SinkAddress::Print => self.printed(&parcels),
-            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere(),
+            SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere(),
         };
         (self.measured(&endpoint.app, AttemptKind::Batch, outcome), words)
     }
@@ -312,7 +313,7 @@ impl Transport for Webhooks {
             }
             // The content of a notice is in the log already.
             SinkAddress::Print => print::outcome(Ok(204), ""),
-            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere().0,
+            SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere().0,
         };
         self.measured(&endpoint.app, AttemptKind::Notice, outcome)
     }

@@ -20,7 +20,7 @@ use tidings_entity::{
     watch,
 };
 
-use super::{Context, apps, ledger::told, rows, statuses};
+use super::{Context, apps, ledger::told, rows, statuses, tasks};
 use crate::{apps::sinks, lanes::refusals, upkeep::backlog::OWES};
 
 #[derive(FromQueryResult)]
@@ -165,6 +165,9 @@ pub(super) async fn patch(
     let gone = patch.on_branch_gone.unwrap_or(old.on_branch_gone);
     let values = vec![view.into(), mode.into(), state.into(), reason.into(), gone.into(), id.clone().into()];
     rows::execute(connection, "watch", text, values).await?;
+    if state != was {
+        tasks::arrange_watch(connection, context, id).await?;
+    }
     if let Some((WatchState::Active, _)) = &patch.state {
         refusals::of_watch(connection, context, id).await?;
     }

@@ -89,6 +89,7 @@ mod telemetry;
 mod turned_back;
 mod upgrades;
 mod upgrades_killed;
+mod watch_tasks;
 mod watching;
 mod worker_subscriptions;
 mod wrong_usage;

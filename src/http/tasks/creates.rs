@@ -241,7 +241,7 @@ pub(super) fn is_of_dots(name: &str) -> bool {
 }
 
 /// Checks a command; the error is the fault.
-pub(super) fn check_command(command: &str) -> Result<(), String> {
+pub(in crate::http) fn check_command(command: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     if command.is_empty() || command.len() > COMMAND_MAX || !command.bytes().all(is_plain) {
         return Err(format!("must be 1 to {COMMAND_MAX} letters, digits and _.:-"));

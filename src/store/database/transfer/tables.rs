@@ -4,7 +4,7 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 /// Tables whose rows are copied; each comes after those that it references.
-pub(crate) const COPIED: [&str; 38] = [
+pub(crate) const COPIED: [&str; 39] = [
     "repository",
     "app",
     "app_key",
@@ -40,6 +40,7 @@ pub(crate) const COPIED: [&str; 38] = [
     "queue",
     "task",
     "task_body",
+    "task_change",
     "artifact",
     "schedule",
     "worker_subscription",
