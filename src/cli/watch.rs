@@ -1,6 +1,6 @@
 //! `tidings watch`: the whole system in one command. It starts the same system as `serve` on an embedded
-//! database, registers one app with one watch, and prints each change as it happens, or delivers it to
-//! `--to`.
+//! database, registers one app with one watch, and prints each change as it happens, delivers it to `--to`,
+//! or runs the program of `--exec`.
 //!
 //! Restrictions of servers are relaxed for local use: repositories and receivers on this machine are allowed,
 //! also over plain http. Other addresses are judged as a server judges them.
@@ -8,6 +8,8 @@
 //! Without `--data-dir` the database is in a temporary folder that is removed at the end, so that every run
 //! begins with all files. With `--data-dir`, a later run continues where the earlier one stopped.
 
+mod exec;
+mod once;
 mod target;
 
 use std::{
@@ -15,25 +17,30 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 use tidings_actors::{
     model::secret::Secret,
     model::sink::SinkAddress,
     model::view::{MAX_SIZE_DEFAULT, View},
     ports::{
-        App, AppPatch, AppStore, DeliverySettings, EndpointAccess, LetterFilter, NewApp, NewWatch, Reach,
-        RepositoryFacts, RoundFacts, RoundFilter, Selector, SourceStore, Start, Store, Watch, WatchStore,
+        App, AppPatch, AppStore, DeliverySettings, EndpointAccess, NewApp, NewWatch, RepositoryFacts,
+        Selector, SourceStore, Start, Store, Watch, WatchStore,
     },
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, WatchId},
-    kind::{BranchGone, ContentRule, CursorState, HistoryMode, LetterStatus},
+    kind::{BranchGone, ContentRule, HistoryMode},
 };
 
+use self::{
+    exec::LocalProgram,
+    once::{everything_taken, failed_run, is_empty, tell_what_was_sent},
+};
 use super::{
     Code, Context, Failure,
     secret_file::Purpose,
@@ -44,16 +51,10 @@ use crate::{
     git::address::Address,
     secrets::{TOKEN_PREFIX, Token, generate_signing_key},
     settings::{Settings, TelemetrySettings},
-    sinks::print::Printer,
+    sinks::{Terminal, exec::Exec, print::Printer},
     telemetry,
 };
 
-/// The most parked changes that `--once` counts.
-const GIVEN_UP_SHOWN: u64 = 100;
-/// The number of rounds whose changes `--once` counts.
-const ROUNDS_COUNTED: u64 = 1_000;
-/// How often `--once` looks whether everything has arrived.
-const LOOK: Duration = Duration::from_millis(25);
 /// The shortest poll interval of a local path: a poll costs one file read.
 const LOCAL_POLL: Duration = Duration::from_millis(500);
 /// The address of the app that prints, in a data directory of version 0.1.0 or before.
@@ -84,6 +85,15 @@ pub struct WatchArgs {
     /// File with the token for a private repository
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Run this program instead of printing, with sh: at the end of each round, with a line of JSON for each
+    /// change on its standard input and TIDINGS_COMMIT, TIDINGS_BRANCH, ... in its environment. Exit code 0:
+    /// done; 100: given up; any other: tried again
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "to")]
+    exec: Option<String>,
+    /// Run --exec once for each change, with its body on standard input, or once for each round
+    #[arg(long, requires = "exec", default_value = "round",
+        value_parser = PossibleValuesParser::new(["change", "round"]))]
+    per: String,
     /// Deliver each commit as its own round instead of the net change
     #[arg(long)]
     every: bool,
@@ -133,8 +143,13 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     // The printer drops its sender when standard output is closed. Without a printer the sender stays here,
     // unused.
     let (reader_gone, mut reader) = tokio::sync::watch::channel(false);
-    let printer = args.to.is_none().then(|| Printer::new(json, reader_gone.clone()));
-    let mut house = adapters.start(printer).await.map_err(|error| Failure::of_start(&error))?;
+    let (failed, mut failure) = tokio::sync::watch::channel(None);
+    let program = args.exec.as_ref().map(|exec| Arc::new(LocalProgram::new(exec, failed.clone())));
+    let terminal = match &program {
+        Some(program) => Some(Terminal::Runs(Exec::new(program.clone(), runs_per_round(args)))),
+        None => args.to.is_none().then(|| Terminal::Prints(Printer::new(json, reader_gone.clone()))),
+    };
+    let mut house = adapters.start(terminal).await.map_err(|error| Failure::of_start(&error))?;
     let store = house.store.clone();
     tell_if_empty(store.as_ref(), &app, &watch, args.once).await?;
     let outcome = tokio::select! {
@@ -143,15 +158,27 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
             Ok(watch) => tell_what_was_sent(args, store.as_ref(), &watch, began_at).await,
             Err(failure) => Err(failure),
         },
+        why = failed_run(&mut failure), if args.once => Err(Failure::new(Code::Failed, why)),
         _gone = reader.wait_for(|gone| *gone) => Ok(()),
         _signal = stop_signals.next() => Ok(()),
     };
+    let stop = async {
+        if let Some(program) = &program {
+            program.stop().await;
+        }
+        house.stop().await;
+    };
     tokio::select! {
-        () = house.stop() => outcome,
+        () = stop => outcome,
         signal = stop_signals.next() => {
             Err(Failure::new(Code::Software, format!("a second {signal}: ended at once")))
         }
     }
+}
+
+/// Whether a program is run at the end of each round.
+fn runs_per_round(args: &WatchArgs) -> bool {
+    args.exec.is_some() && args.per == "round"
 }
 
 /// The failure of opening the data directory, which is named by an argument here, not by a setting.
@@ -265,11 +292,15 @@ async fn the_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resul
     let Some(app) = store.apps(None, 1).await.map_err(unavailable)?.pop() else {
         return make_app(args, adapters, now).await;
     };
-    if app.receives_at == receiver(args) {
+    if app.receives_at == receiver(args) && app.delivery == delivery(args) {
         return Ok(app.id);
     }
     if prints(&app) && args.to.is_none() {
-        let patch = AppPatch { receives_at: Some(SinkAddress::Print), ..AppPatch::default() };
+        let patch = AppPatch {
+            receives_at: Some(SinkAddress::Print),
+            delivery: Some(delivery(args)),
+            ..AppPatch::default()
+        };
         return Ok(store.patch_app(&app.id, &patch, now).await.map_err(unavailable)?.id);
     }
     let kept = app.receives_at.base_url().filter(|_| !prints(&app));
@@ -333,7 +364,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         token_hash: token.hash(),
         signing_key,
         access: EndpointAccess::default(),
-        delivery: DeliverySettings::default(),
+        delivery: delivery(args),
         created_at: now,
         answer: None,
     };
@@ -344,6 +375,11 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
 /// The sink of the app.
 fn receiver(args: &WatchArgs) -> SinkAddress {
     args.to.clone().map_or(SinkAddress::Print, |to| SinkAddress::of(Some(to)))
+}
+
+/// The settings of the app: a program for rounds is run by the notice at the end of a round.
+fn delivery(args: &WatchArgs) -> DeliverySettings {
+    DeliverySettings { synced: runs_per_round(args), ..DeliverySettings::default() }
 }
 
 /// Whether an app of a kept data directory prints its changes.
@@ -389,90 +425,6 @@ async fn tell_if_empty(store: &dyn Store, app: &AppId, watch: &WatchId, once: bo
     // On standard error, where no event is.
     drop(writeln!(io::stderr(), "{} {why}; {what}", watch.facts.github_url));
     Ok(())
-}
-
-/// Whether there is nothing that could have been sent: no commit, or no ref that a pattern matches.
-fn is_empty(watch: &Watch) -> bool {
-    watch.cursors.iter().all(|cursor| cursor.state == CursorState::Empty)
-}
-
-/// Says how much was sent where no line says so: to a receiver, or nothing at all.
-async fn tell_what_was_sent(
-    args: &WatchArgs,
-    store: &dyn Store,
-    watch: &Watch,
-    since: Timestamp,
-) -> Result<(), Failure> {
-    let unavailable = |error| Failure::of_error(Code::Unavailable, &error);
-    let filter = RoundFilter { watch: Some(watch.id.clone()), from: Some(since), ..RoundFilter::default() };
-    let rounds = store.rounds(&watch.app, &filter, ROUNDS_COUNTED).await.map_err(unavailable)?;
-    let sent: u64 = rounds.iter().map(RoundFacts::total).sum();
-    let more = if rounds.len() as u64 == ROUNDS_COUNTED { "more than " } else { "" };
-    let has_globs = !args.include.is_empty() || !args.exclude.is_empty();
-    let said = match (sent, &args.to) {
-        // The notice for an empty repository was printed already.
-        (0, _) if is_empty(watch) => return Ok(()),
-        (0, _) if args.data_dir.is_none() && has_globs => {
-            "nothing was sent: no path matches --include and --exclude".to_owned()
-        }
-        (0, _) if args.data_dir.is_none() => "nothing was sent: there is no file".to_owned(),
-        (0, _) => "nothing was sent: there is nothing new".to_owned(),
-        (1, Some(to)) => format!("1 change was taken by {to}"),
-        (sent, Some(to)) => format!("{more}{sent} changes were taken by {to}"),
-        (_, None) => return Ok(()),
-    };
-    // On standard error, where no event is.
-    drop(writeln!(io::stderr(), "{}: {said}", watch.facts.github_url));
-    Ok(())
-}
-
-/// Waits until the app holds the head of every branch that it watches, and nothing else waits for it there.
-async fn everything_taken(store: &dyn Store, app: &AppId, watch: &WatchId) -> Result<Watch, Failure> {
-    loop {
-        let watch =
-            store.watch(app, watch).await.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
-        let blocked = watch.cursors.iter().find(|cursor| cursor.state == CursorState::Blocked);
-        if let Some(reason) = blocked.and_then(|cursor| cursor.reason.clone()).or(watch.last_error.clone()) {
-            return Err(Failure::new(Code::Unavailable, reason));
-        }
-        let is_at_head =
-            watch.cursors.iter().all(|cursor| cursor.open.is_none() && cursor.held == cursor.head);
-        if is_at_head && !is_pending(store, &watch).await? {
-            return nothing_given_up(store, app).await.map(|()| watch);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Whether a branch of a watch has something to do: other globs, or a resync, also at the head that it holds.
-async fn is_pending(store: &dyn Store, watch: &Watch) -> Result<bool, Failure> {
-    let pending = store.pending(Some(&watch.app), &Reach::All).await;
-    let pending = pending.map_err(|error| Failure::of_error(Code::Unavailable, &error))?;
-    Ok(pending.iter().any(|(_, id)| watch.cursors.iter().any(|cursor| cursor.id == *id)))
-}
-
-/// Fails if a change was parked: a change that was not acknowledged is no success.
-async fn nothing_given_up(store: &dyn Store, app: &AppId) -> Result<(), Failure> {
-    let open = LetterFilter::standing(LetterStatus::Open);
-    let page = store.dead_letters(app, &open, None, GIVEN_UP_SHOWN).await;
-    let letters = page.map_err(|error| Failure::of_error(Code::Unavailable, &error))?.letters;
-    let Some(newest) = letters.first() else { return Ok(()) };
-    let count = match letters.len() as u64 {
-        1 => "a change was".to_owned(),
-        GIVEN_UP_SHOWN => format!("{GIVEN_UP_SHOWN} changes or more were"),
-        count => format!("{count} changes were"),
-    };
-    let path = String::from_utf8_lossy(&newest.path);
-    let why = match (newest.http_status, newest.excerpt.as_str()) {
-        (Some(status), "") => format!("the receiver answered {status}"),
-        (Some(status), excerpt) => format!("the receiver answered {status}: {excerpt}"),
-        (None, excerpt) => excerpt.to_owned(),
-    };
-    let key = match newest.http_status {
-        Some(401 | 403) => "; if the receiver has another key, --secret-file names the file that holds it",
-        _ => "",
-    };
-    Err(Failure::new(Code::Data, format!("{count} not taken, {path} among them: {why}{key}")))
 }
 
 #[cfg(test)]

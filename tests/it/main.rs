@@ -91,5 +91,6 @@ mod upgrades;
 mod upgrades_killed;
 mod watch_tasks;
 mod watching;
+mod watching_exec;
 mod worker_subscriptions;
 mod wrong_usage;
