@@ -42,7 +42,7 @@ use crate::{
     objects::{self, ForeignObjects},
     secrets::SecretsError,
     settings::{History, Settings},
-    sinks::{Webhooks, mail::Mailer, print::Printer},
+    sinks::{Terminal, Webhooks, mail::Mailer},
     store::{OpenError, SqlStore, StartRules},
     telemetry::{self, Metrics, ProcessTracer},
 };
@@ -196,7 +196,7 @@ impl Adapters {
     ///
     /// # Errors
     /// [`StartError::Tree`] if the tree cannot be started.
-    pub async fn start(self, printer: Option<Printer>) -> Result<App, StartError> {
+    pub async fn start(self, terminal: Option<Terminal>) -> Result<App, StartError> {
         let Self { settings, store, git, objects, egress, clock, random, board, claim, reached_at } = self;
         let meter: Arc<dyn Meter> = Arc::new(Metrics::of_process());
         let webhooks =
@@ -206,7 +206,7 @@ impl Adapters {
                 .chunked_above(settings.delivery.chunk_threshold as usize)
                 .mailing(Mailer::new(egress.clone(), settings.mail_server()))
                 .keeping_all(settings.delivery.history == History::All)
-                .printing(printer);
+                .at_terminal(terminal);
         let (sender, fatal) = watch::channel(None);
         let role = settings.server.role;
         let mut replica = replica::describe(role, reached_at, clock.as_ref(), random.as_ref());

@@ -17,7 +17,11 @@
 
 pub mod line;
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    time::Duration,
+};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tidings_entity::id::{AppId, QueueId, TaskId};
@@ -26,8 +30,9 @@ use tracing::{debug, warn};
 use self::line::Line;
 use crate::{
     context::Context,
+    deliverer::{self, DelivererMessage},
     housekeeping::{ClockKeeperMessage, UpkeepArguments},
-    model::task::{ClaimProof, ClaimToken, TaskMove},
+    model::task::{ClaimToken, TaskMove},
     ports::{Claim, ClaimRequest, ClaimedTask, Signal, StoreError, TaskNews, TaskWord},
     supervision::directory::Mailbox,
     tasks::{Tasks, in_time},
@@ -252,7 +257,7 @@ impl ClaimsState {
             return;
         }
         let word = |(app, token): (AppId, ClaimToken)| TaskWord {
-            proof: Some(ClaimProof::Hash(token.hash())),
+            proof: Some(token.proof()),
             id: token.task,
             app,
             step: TaskMove::Abandon(Duration::ZERO),
@@ -279,6 +284,7 @@ impl ClaimsState {
         }
         self.claim();
         self.tell_workers(&news);
+        self.tell_deliverers(&news.room);
         let now = self.context.now();
         let soon = news.wake_at.filter(|at| at.since(now) < EVERY);
         if let Some(at) = soon {
@@ -287,8 +293,8 @@ impl ClaimsState {
         if self.context.shards.is_sole() {
             return self.listen();
         }
-        let mut apps: Vec<AppId> = news.ready.into_iter().map(|(app, _)| app).collect();
-        apps.dedup();
+        let apps: BTreeSet<AppId> = news.ready.into_iter().map(|(app, _)| app).chain(news.room).collect();
+        let mut apps: Vec<AppId> = apps.into_iter().collect();
         if apps.is_empty() && news.ended.is_empty() && soon.is_none() {
             return self.listen();
         }
@@ -312,6 +318,16 @@ impl ClaimsState {
         }
     }
 
+    /// More changes of these apps may be handed over to queues.
+    fn tell_deliverers<'a>(&self, apps: impl IntoIterator<Item = &'a AppId>) {
+        for app in apps {
+            for deliverer in deliverer::others_of(&self.context, app) {
+                // A deliverer that is ending has no lane that waits.
+                deliverer.send(DelivererMessage::Room);
+            }
+        }
+    }
+
     fn tell_clock(&self, at: Timestamp) {
         // A clock keeper that is being restarted looks when it starts.
         if let Some(keeper) = self.context.directory.find(CLOCK_KEEPER, "") {
@@ -329,6 +345,7 @@ impl ClaimsState {
 
     fn on_heard(&mut self, apps: &[AppId]) {
         self.line.ready_of(apps);
+        self.tell_deliverers(apps);
         // Which of their tasks ended is not told: who waits looks.
         for task in self.ends.keys().cloned().collect::<Vec<_>>() {
             self.end_wait(&task);

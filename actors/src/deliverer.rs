@@ -7,8 +7,9 @@
 //! not block each other; the tasks end with the actor. Its mailbox is bounded by the tasks it started; a wake
 //! carries no data and makes the deliverer read which cursors are pending.
 //!
-//! The sink's outlet decides how changes leave: the deliverer sends them (`attempts`), or consumers claim
-//! them (`pulling`). The lane is the same for both.
+//! The sink's outlet decides how changes leave: the deliverer sends them (`attempts`), consumers claim them
+//! (`pulling`), or they become tasks (`handing`). The lane is the same for the first two; the third settles
+//! by the ends of tasks.
 //!
 //! A crash loses only the attempts in flight: every lane is stored in rows. At most [`lane::WINDOW`] changes
 //! of a lane, or one batch, are sent again, with the same ids.
@@ -21,6 +22,8 @@ mod answers;
 mod attempts;
 mod batches;
 pub mod gate;
+mod handed;
+mod handing;
 mod healing;
 pub mod lane;
 mod lanes;
@@ -60,6 +63,7 @@ use crate::{
 };
 pub(crate) use answers::describe;
 use gate::{Gate, Pass};
+pub use handed::{HandOverError, HandedOver};
 use lane::Moment;
 pub(crate) use looking::{others_of, refresh, refresh_here, wake};
 use opening::{Opening, OpeningError};
@@ -117,6 +121,10 @@ pub enum DelivererMessage {
     Acknowledge(Acknowledgement),
     /// The time of a wish is over.
     PullTimedOut,
+    /// Tasks of the app were claimed or ended: more changes may be handed over.
+    Room,
+    /// Lanes that wait for room look again.
+    LookForRoom,
     /// The endpoint's breaker changed.
     Breaker(BreakerNews),
     /// Send nothing new, let attempts end, settle, then reply.
@@ -153,6 +161,8 @@ pub enum Step {
     Written(Result<(), StoreError>),
     /// A row that no lane waits for was written.
     Recorded(Result<(), StoreError>),
+    /// Changes became tasks, or there was no room for them.
+    HandedOver(Result<HandedOver, HandOverError>),
 }
 
 impl Step {
@@ -227,6 +237,8 @@ pub struct DelivererState {
     reading_pending: Coalesced,
     /// Whether another look at the rows follows a look that failed.
     looks_again: bool,
+    /// Whether a look for room is to come.
+    looks_for_room: bool,
     idle_since: Option<Instant>,
     draining: bool,
     drained: Option<RpcReplyPort<()>>,
@@ -279,6 +291,7 @@ impl Actor for Deliverer {
             flow_armed: None,
             reading_pending: Coalesced::Idle,
             looks_again: false,
+            looks_for_room: false,
             idle_since: None,
             drained: None,
         })
@@ -308,6 +321,8 @@ impl Actor for Deliverer {
             M::Pull(wish) => state.on_pull(wish),
             M::Acknowledge(lease) => state.on_acknowledgement(lease),
             M::PullTimedOut => state.on_pull_timed_out(),
+            M::Room => state.on_room(),
+            M::LookForRoom => state.look_for_room(),
             M::Breaker(news) => state.on_breaker(&news),
             M::Drain(reply) => state.on_drain(reply),
         }
@@ -376,6 +391,7 @@ impl DelivererState {
             Ok((Some(app), cursors)) => {
                 let cursors = self.own_of(cursors);
                 self.take_app(*app);
+                self.repair_room();
                 // In case a wake or a timer was lost: cursors that are due are opened, and running lanes
                 // check for work.
                 let known: Vec<CursorId> = self.lanes.keys().cloned().collect();

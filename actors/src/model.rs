@@ -9,6 +9,7 @@ pub mod round;
 pub mod schedule;
 pub mod secret;
 pub mod selector;
+pub mod settlement;
 pub mod sink;
 pub mod task;
 pub mod view;

@@ -68,8 +68,7 @@ words! {
     RoundKind {
         /// The changes from the commit that the app holds to the head of its branch.
         Sync = "sync",
-        /// Sends every file again: deletes of paths that the view lacks, then creates of all files of the
-        /// view.
+        /// Sends every file again: deletes of paths that the view lacks, then creates of all its files.
         Resync = "resync",
         /// Dead letters are sent again.
         Redrive = "redrive",
@@ -193,6 +192,8 @@ words! {
         Print = "print",
         /// Mails to people. Sinks of subscriptions only.
         Mail = "mail",
+        /// Each change becomes a task of a queue, which workers claim.
+        Tasks = "tasks",
     }
 
     /// Whether attempts of one cursor may overlap.
@@ -261,8 +262,7 @@ words! {
         All = "all",
         /// The process answers API requests; other replicas scan and deliver.
         Api = "api",
-        /// The process scans and delivers; it answers only health checks and requests that other replicas
-        /// forward.
+        /// The process scans and delivers; it answers only health checks and what other replicas forward.
         Worker = "worker",
     }
 
@@ -402,7 +402,7 @@ words! {
         RoundBegan = "round.began",
         /// A round of a branch ended: the app holds its commit. Written only while a subscription reads it.
         RoundEnded = "round.ended",
-        /// Changes were parked and are now dead letters.
+        /// Changes were parked as dead letters.
         LetterParked = "letter.parked",
         /// Nothing is sent to a sink any more: it was disabled, or it answered 410.
         SinkDisabled = "sink.disabled",

@@ -44,6 +44,7 @@ pub mod source;
 pub mod subscription;
 pub mod task;
 pub mod task_body;
+pub mod task_change;
 pub mod task_claim;
 pub mod view;
 pub mod watch;

@@ -84,6 +84,7 @@ mod m20261128_000700_add_callbacks;
 mod m20261129_000300_find_rows_of_lists;
 mod m20261129_000400_name_databases;
 mod m20261129_000500_keep_claims;
+mod m20261130_000100_add_task_changes;
 mod m20261130_010000_find_failing_rows;
 
 /// Every step, oldest first.
@@ -136,6 +137,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000400_name_databases::Migration),
             Box::new(m20261129_000500_keep_claims::Migration),
             Box::new(m20261130_010000_find_failing_rows::Migration),
+            Box::new(m20261130_000100_add_task_changes::Migration),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! `tidings watch`: the whole system in one command. It starts the same system as `serve` on an embedded
-//! database, registers one app with one watch, and prints each change as it happens, or delivers it to
-//! `--to`.
+//! database, registers one app with one watch, and prints each change as it happens, delivers it to `--to`,
+//! or runs the program of `--exec`.
 //!
 //! Restrictions of servers are relaxed for local use: repositories and receivers on this machine are allowed,
 //! also over plain http. Other addresses are judged as a server judges them.
@@ -8,6 +8,7 @@
 //! Without `--data-dir` the database is in a temporary folder that is removed at the end, so that every run
 //! begins with all files. With `--data-dir`, a later run continues where the earlier one stopped.
 
+mod exec;
 mod once;
 mod target;
 
@@ -16,25 +17,30 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 use tidings_actors::{
     model::secret::Secret,
     model::sink::SinkAddress,
     model::view::{MAX_SIZE_DEFAULT, View},
     ports::{
         App, AppPatch, AppStore, DeliverySettings, EndpointAccess, NewApp, NewWatch, RepositoryFacts,
-        RoundFacts, RoundFilter, Selector, SourceStore, Start, Store, Watch, WatchStore,
+        Selector, SourceStore, Start, Store, Watch, WatchStore,
     },
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, WatchId},
-    kind::{BranchGone, ContentRule, CursorState, HistoryMode},
+    kind::{BranchGone, ContentRule, HistoryMode},
 };
 
+use self::{
+    exec::LocalProgram,
+    once::{failed_run, is_empty, tell_what_was_sent},
+};
 use super::{
     Code, Context, Failure,
     secret_file::Purpose,
@@ -45,12 +51,10 @@ use crate::{
     git::address::Address,
     secrets::{TOKEN_PREFIX, Token, generate_signing_key},
     settings::{Settings, TelemetrySettings},
-    sinks::print::Printer,
+    sinks::{Terminal, exec::Exec, print::Printer},
     telemetry,
 };
 
-/// The number of rounds whose changes `--once` counts.
-const ROUNDS_COUNTED: u64 = 1_000;
 /// The shortest poll interval of a local path: a poll costs one file read.
 const LOCAL_POLL: Duration = Duration::from_millis(500);
 /// The address of the app that prints, in a data directory of version 0.1.0 or before.
@@ -81,6 +85,15 @@ pub struct WatchArgs {
     /// File with the token for a private repository
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Run this program instead of printing, with sh: at the end of each round, with a line of JSON for each
+    /// change on its standard input and TIDINGS_COMMIT, TIDINGS_BRANCH, ... in its environment. Exit code 0:
+    /// done; 100: given up; any other: tried again
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "to")]
+    exec: Option<String>,
+    /// Run --exec once for each change, with its body on standard input, or once for each round
+    #[arg(long, requires = "exec", default_value = "round",
+        value_parser = PossibleValuesParser::new(["change", "round"]))]
+    per: String,
     /// Deliver each commit as its own round instead of the net change
     #[arg(long)]
     every: bool,
@@ -131,8 +144,13 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
     // The printer drops its sender when standard output is closed. Without a printer the sender stays here,
     // unused.
     let (reader_gone, mut reader) = tokio::sync::watch::channel(false);
-    let printer = args.to.is_none().then(|| Printer::new(json, reader_gone.clone()));
-    let mut house = adapters.start(printer).await.map_err(|error| Failure::of_start(&error))?;
+    let (failed, mut failure) = tokio::sync::watch::channel(None);
+    let program = args.exec.as_ref().map(|exec| Arc::new(LocalProgram::new(exec, failed.clone())));
+    let terminal = match &program {
+        Some(program) => Some(Terminal::Runs(Exec::new(program.clone(), runs_per_round(args)))),
+        None => args.to.is_none().then(|| Terminal::Prints(Printer::new(json, reader_gone.clone()))),
+    };
+    let mut house = adapters.start(terminal).await.map_err(|error| Failure::of_start(&error))?;
     let store = house.store.clone();
     tell_if_empty(store.as_ref(), &app, &watch, args.once).await?;
     let outcome = tokio::select! {
@@ -141,15 +159,27 @@ async fn watch(args: &WatchArgs, address: &Address, settings: Settings, json: bo
             Ok(watch) => tell_what_was_sent(args, store.as_ref(), &watch, began_at).await,
             Err(failure) => Err(failure),
         },
+        why = failed_run(&mut failure), if args.once => Err(Failure::new(Code::Failed, why)),
         _gone = reader.wait_for(|gone| *gone) => Ok(()),
         _signal = stop_signals.next() => Ok(()),
     };
+    let stop = async {
+        if let Some(program) = &program {
+            program.stop().await;
+        }
+        house.stop().await;
+    };
     tokio::select! {
-        () = house.stop() => outcome,
+        () = stop => outcome,
         signal = stop_signals.next() => {
             Err(Failure::new(Code::Software, format!("a second {signal}: ended at once")))
         }
     }
+}
+
+/// Whether a program is run at the end of each round.
+fn runs_per_round(args: &WatchArgs) -> bool {
+    args.exec.is_some() && args.per == "round"
 }
 
 /// The failure of opening the data directory, which is named by an argument here, not by a setting.
@@ -263,11 +293,15 @@ async fn the_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resul
     let Some(app) = store.apps(None, 1).await.map_err(unavailable)?.pop() else {
         return make_app(args, adapters, now).await;
     };
-    if app.receives_at == receiver(args) {
+    if app.receives_at == receiver(args) && app.delivery == delivery(args) {
         return Ok(app.id);
     }
     if prints(&app) && args.to.is_none() {
-        let patch = AppPatch { receives_at: Some(SinkAddress::Print), ..AppPatch::default() };
+        let patch = AppPatch {
+            receives_at: Some(SinkAddress::Print),
+            delivery: Some(delivery(args)),
+            ..AppPatch::default()
+        };
         return Ok(store.patch_app(&app.id, &patch, now).await.map_err(unavailable)?.id);
     }
     let kept = app.receives_at.base_url().filter(|_| !prints(&app));
@@ -331,7 +365,7 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
         token_hash: token.hash(),
         signing_key,
         access: EndpointAccess::default(),
-        delivery: DeliverySettings::default(),
+        delivery: delivery(args),
         created_at: now,
         answer: None,
     };
@@ -342,6 +376,11 @@ async fn make_app(args: &WatchArgs, adapters: &Adapters, now: Timestamp) -> Resu
 /// The sink of the app.
 fn receiver(args: &WatchArgs) -> SinkAddress {
     args.to.clone().map_or(SinkAddress::Print, |to| SinkAddress::of(Some(to)))
+}
+
+/// The settings of the app: a program for rounds is run by the notice at the end of a round.
+fn delivery(args: &WatchArgs) -> DeliverySettings {
+    DeliverySettings { synced: runs_per_round(args), ..DeliverySettings::default() }
 }
 
 /// Whether an app of a kept data directory prints its changes.
@@ -386,41 +425,6 @@ async fn tell_if_empty(store: &dyn Store, app: &AppId, watch: &WatchId, once: bo
     let what = if once { "there is nothing to send" } else { "the first one is waited for" };
     // On standard error, where no event is.
     drop(writeln!(io::stderr(), "{} {why}; {what}", watch.facts.github_url));
-    Ok(())
-}
-
-/// Whether there is nothing that could have been sent: no commit, or no ref that a pattern matches.
-fn is_empty(watch: &Watch) -> bool {
-    watch.cursors.iter().all(|cursor| cursor.state == CursorState::Empty)
-}
-
-/// Says how much was sent where no line says so: to a receiver, or nothing at all.
-async fn tell_what_was_sent(
-    args: &WatchArgs,
-    store: &dyn Store,
-    watch: &Watch,
-    since: Timestamp,
-) -> Result<(), Failure> {
-    let unavailable = |error| Failure::of_error(Code::Unavailable, &error);
-    let filter = RoundFilter { watch: Some(watch.id.clone()), from: Some(since), ..RoundFilter::default() };
-    let rounds = store.rounds(&watch.app, &filter, ROUNDS_COUNTED).await.map_err(unavailable)?;
-    let sent: u64 = rounds.iter().map(RoundFacts::total).sum();
-    let more = if rounds.len() as u64 == ROUNDS_COUNTED { "more than " } else { "" };
-    let has_globs = !args.include.is_empty() || !args.exclude.is_empty();
-    let said = match (sent, &args.to) {
-        // The notice for an empty repository was printed already.
-        (0, _) if is_empty(watch) => return Ok(()),
-        (0, _) if args.data_dir.is_none() && has_globs => {
-            "nothing was sent: no path matches --include and --exclude".to_owned()
-        }
-        (0, _) if args.data_dir.is_none() => "nothing was sent: there is no file".to_owned(),
-        (0, _) => "nothing was sent: there is nothing new".to_owned(),
-        (1, Some(to)) => format!("1 change was taken by {to}"),
-        (sent, Some(to)) => format!("{more}{sent} changes were taken by {to}"),
-        (_, None) => return Ok(()),
-    };
-    // On standard error, where no event is.
-    drop(writeln!(io::stderr(), "{}: {said}", watch.facts.github_url));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod mail_sink;
 pub mod onboardings;
 pub(in crate::http) mod receiver;
 mod streams;
+mod tasks_sink;
 pub mod test_delivery;
 mod url_fault;
 pub mod watch_sink;

@@ -16,6 +16,8 @@ pub(super) mod shown;
 pub(super) mod words;
 pub(super) mod workers;
 
+pub(in crate::http) use creates::check_command;
+
 use std::sync::Arc;
 
 use tidings_actors::ports::{

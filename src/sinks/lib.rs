@@ -1,8 +1,8 @@
 //! Deliveries as webhooks: implements [`Transport`].
 //!
 //! Each sink that changes are sent to is one file: `push` (requests to a web address), `stream` (messages of
-//! NATS), `print` (lines on a terminal). They share the rendering (`rendering`) and the parts of every
-//! attempt (`attempt`).
+//! NATS), `print` (lines on a terminal) or in its place `exec` (a program of the user). They share the
+//! rendering (`rendering`) and the parts of every attempt (`attempt`).
 //!
 //! Preparing reads contents through [`GitSource`], hashes contents without a stored hash and renders the
 //! body; sending signs the body for each attempt and passes it to the sink. A body's bytes never change over
@@ -11,6 +11,7 @@
 mod access;
 mod answer;
 mod attempt;
+pub mod exec;
 mod kept;
 pub mod mail;
 pub mod nats;
@@ -42,6 +43,7 @@ use tracing::{debug, info};
 
 pub use answer::excerpt;
 use attempt::Attempt;
+use exec::Exec;
 use mail::Mailer;
 use nats::Nats;
 use print::Printer;
@@ -68,13 +70,22 @@ pub fn notice_body(notice: &Notice, format: PayloadFormat) -> Bytes {
 /// Returns the `traceparent` of the running span, if there is one.
 pub type Traceparent = fn() -> Option<String>;
 
+/// What happens to the changes of the sink `print` in this process.
+pub enum Terminal {
+    /// Each change is printed.
+    Prints(Printer),
+    /// A program is run.
+    Runs(Exec),
+}
+
 /// Signed webhooks through the guarded client.
 pub struct Webhooks {
     push: Push,
     nats: Nats,
     mailer: Mailer,
-    printer: Option<Printer>,
+    terminal: Option<Terminal>,
     git: Arc<dyn GitSource>,
+    store: Arc<dyn Store>,
     hashes: Hashes,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -94,13 +105,14 @@ impl Webhooks {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let hashes = Hashes::new(store, Arc::clone(&clock));
+        let hashes = Hashes::new(Arc::clone(&store), Arc::clone(&clock));
         Self {
             nats: Nats::new(egress.clone()),
             mailer: Mailer::new(egress.clone(), None),
             push: Push::new(egress),
-            printer: None,
+            terminal: None,
             git,
+            store,
             hashes,
             clock,
             random,
@@ -118,10 +130,10 @@ impl Webhooks {
         self
     }
 
-    /// Prints changes for the sink `print`, if this process has a terminal.
+    /// Prints changes for the sink `print`, or runs a program, if this process has a terminal.
     #[must_use]
-    pub fn printing(mut self, printer: Option<Printer>) -> Self {
-        self.printer = printer;
+    pub fn at_terminal(mut self, terminal: Option<Terminal>) -> Self {
+        self.terminal = terminal;
         self
     }
 
@@ -213,8 +225,12 @@ impl Webhooks {
         Publishing { nats: &self.nats, address, attempt: self.attempt(endpoint) }
     }
 
-    fn printed(&self, parcels: &[Parcel]) -> (AttemptOutcome, Vec<ItemOutcome>) {
-        self.printer.as_ref().map_or_else(print::nowhere, |printer| printer.print_all(parcels))
+    async fn printed(&self, parcels: &[Parcel]) -> (AttemptOutcome, Vec<ItemOutcome>) {
+        match &self.terminal {
+            Some(Terminal::Prints(printer)) => printer.print_all(parcels),
+            Some(Terminal::Runs(exec)) => exec.run_each(parcels).await,
+            None => print::nowhere(),
+        }
     }
 }
 
@@ -245,7 +261,8 @@ impl Transport for Webhooks {
                     // All orders are of one lane.
                     shared.get_or_insert_with(|| Shared::of(&order.lane)),
                     &gathered.into_material(&mut learned),
-                    chunk_threshold,
+                    // The contents of payloads are small, and nobody puts chunks of them together.
+                    if order.lane.inline_max.is_some() { usize::MAX } else { chunk_threshold },
                 ),
                 held: None,
             };
@@ -267,8 +284,8 @@ impl Transport for Webhooks {
                 Box::pin(async { attempt::deliver(&self.publishing(endpoint, address), parcel, hold).await })
                     .await?
             }
-            SinkAddress::Print => self.printed(std::slice::from_ref(parcel)).0,
-            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere().0,
+            SinkAddress::Print => Box::pin(self.printed(std::slice::from_ref(parcel))).await.0,
+            SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere().0,
         };
         Some(self.measured(&endpoint.app, AttemptKind::Change, outcome))
     }
@@ -286,8 +303,8 @@ impl Transport for Webhooks {
             SinkAddress::Stream(address) => {
                 self.publishing(endpoint, address).publish_each(&parcels, hold).await
             }
-            SinkAddress::Print => self.printed(&parcels),
-            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere(),
+            SinkAddress::Print => Box::pin(self.printed(&parcels)).await,
+            SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere(),
         };
         (self.measured(&endpoint.app, AttemptKind::Batch, outcome), words)
     }
@@ -310,9 +327,12 @@ impl Transport for Webhooks {
             SinkAddress::Stream(address) => {
                 attempt::notify(&self.publishing(endpoint, address), letter).await
             }
-            // The content of a notice is in the log already.
-            SinkAddress::Print => print::outcome(Ok(204), ""),
-            SinkAddress::Pull | SinkAddress::Mail(_) => print::nowhere().0,
+            SinkAddress::Print => match &self.terminal {
+                Some(Terminal::Runs(exec)) => Box::pin(exec.notify(&*self.git, &*self.store, notice)).await,
+                // The content of a notice is in the log already.
+                _ => print::outcome(Ok(204), ""),
+            },
+            SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere().0,
         };
         self.measured(&endpoint.app, AttemptKind::Notice, outcome)
     }

@@ -89,7 +89,7 @@ impl Printer {
 }
 
 /// The body of a chunked file as one object: a terminal needs no chunks.
-fn whole_body(body: &ParcelBody) -> Bytes {
+pub(super) fn whole_body(body: &ParcelBody) -> Bytes {
     match body {
         ParcelBody::Whole(body) => body.clone(),
         ParcelBody::Chunked { before, content, after } => unchunked(before, content, after),

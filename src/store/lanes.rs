@@ -28,7 +28,7 @@ use super::{
     Context,
     error::undecodable,
     letters::{self, Bound},
-    rows, sources, watches,
+    rows, sources, tasks, watches,
 };
 use crate::{
     apps::sinks::SERVED,
@@ -209,9 +209,7 @@ pub(super) async fn snapshot(
         progress(connection, open.as_ref(), endpoint_since).await?;
     let replay = views.end(cursor.replay, cursor.replay_view).await?;
     let mut resync_bases: Vec<TreeEnd> = held.iter().cloned().collect();
-    if cursor.resync.is_some() {
-        resync_bases.extend(bases_to_come(connection, &mut views, id).await?);
-    }
+    resync_bases.extend(bases_to_come(connection, &mut views, &cursor).await?);
     let (letters, more_letters) = letters::open(connection, &watch.app_id, id).await?;
     let streak = streak(&cursor)?;
     Ok(LaneSnapshot {
@@ -233,6 +231,7 @@ pub(super) async fn snapshot(
         head_fault,
         last_round: cursor.last_round,
         open,
+        has_tasks: cursor.open_round.is_none() && tasks::has_tasks(connection, id).await?,
         last_was_redrive: cursor.last_was_redrive,
         resync: cursor.resync,
         replay,
@@ -255,14 +254,17 @@ pub(super) async fn snapshot(
     })
 }
 
-/// The trees of which the app may hold files when the resync begins that was asked for, but for `held`.
+/// The trees of which the app may hold files when a resync begins that was asked for, but for `held`.
 async fn bases_to_come<C: ConnectionTrait>(
     connection: &C,
     views: &mut Views<'_, C>,
-    id: &CursorId,
+    cursor: &cursor::Model,
 ) -> Result<Vec<TreeEnd>, StoreError> {
     let mut trees = Vec::new();
-    for (commit, view) in resync::bases(connection, id, resync::TO_COME).await? {
+    if cursor.resync.is_none() {
+        return Ok(trees);
+    }
+    for (commit, view) in resync::bases(connection, &cursor.id, resync::TO_COME).await? {
         trees.push(TreeEnd { commit, view: views.get(view).await? });
     }
     Ok(trees)

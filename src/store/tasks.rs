@@ -6,10 +6,10 @@
 //! ([`tidings_actors::model::task`]), and is what is written.
 //!
 //! **Locks.** Other replicas do the same at the same time. A turn locks the tasks that it is asked to move,
-//! by their ids, then the queues of all its tasks, by theirs, then ledgers, by their apps. After the queues
-//! it waits for nobody: who makes tasks due, ends claims or hands tasks out passes over rows that are locked,
-//! and keys of one queue are created under the lock of that queue. So turns never wait for each other in a
-//! circle.
+//! by their ids, then the queues of all its tasks, by theirs, then the rounds whose tasks ended, by their
+//! cursors, then ledgers, by their apps. After the queues it waits for no other turn on tasks: who makes
+//! tasks due, ends claims or hands tasks out passes over rows that are locked, and keys of one queue are
+//! created under the lock of that queue. So turns never wait for each other in a circle.
 //!
 //! Schedules are held before queues, and nobody ever waits for one ([`ticks`]).
 //!
@@ -18,16 +18,21 @@
 //! bound by what one turn brings.
 
 mod artifacts;
+mod aside;
 mod claims;
 mod creates;
 mod endings;
+mod forgotten;
+mod hand_over;
 mod history;
+mod late;
 mod lists;
 mod moves;
 mod news;
 mod queue_lists;
 mod queues;
 mod schedules;
+mod settles;
 mod shown;
 mod ticks;
 
@@ -49,9 +54,11 @@ use super::{Context, ledger, rows, subscriptions::callbacks::Callbacks};
 pub(super) use artifacts::{
     artifact, artifact_ids, artifacts, known_artifacts, may_put_artifact, put_artifact, remove_artifact,
 };
+pub(super) use aside::{arrange_cursor, arrange_watch, has_tasks, overtake, remove as remove_of_watch};
+pub(super) use forgotten::{forget, of_restored};
+pub(super) use hand_over::{hand_over, room};
 pub(super) use history::claims;
 pub(super) use lists::{bodies, count_redrivable, find, list, payloads, redrivable};
-pub(super) use moves::{forget, of_restored};
 pub(super) use news::TaskChanges;
 pub(super) use queue_lists::{queue, queues};
 pub(super) use queues::{depths, empty as empty_queues, pause, purge, ready_since, set, with_work};
@@ -142,6 +149,7 @@ pub(super) async fn run(
         }
     }
     moves.write(connection, at).await?;
+    let of_watches = settles::settle(connection, context, moves.take_ended(), &mut queues, at).await?;
     ticks.fire(connection, context, &mut queues, &mut creates, at).await?;
     creates.write(connection, &mut queues, moves.called_back()).await?;
     claim(connection, context, operations, &mut outcomes, &mut queues, at).await?;
@@ -150,6 +158,7 @@ pub(super) async fn run(
     let lets_go_on = ticks::wake_after(connection, &moves.ended_of_ticks(), at).await?;
     let (mut news, mut notes) = moves.told(&queues);
     notes.extend(of_ticks);
+    notes.extend(of_watches);
     (news.tally.created, news.tally.queued) = (creates.count(), queues.take_queued());
     let run_out = outcomes.iter().flatten().map(|outcome| match outcome {
         Outcome::Woken(woken) => woken.expired,
@@ -157,7 +166,7 @@ pub(super) async fn run(
     });
     news.tally.run_out = run_out.sum();
     ledger::write(connection, context, notes, at).await?;
-    news.ready = queues.ready();
+    (news.ready, news.room) = (queues.ready(), queues.take_rooms());
     let ahead = [news.wake_at, creates.wake_at(), queues.claims_end(), lets_go_on.then_some(at)];
     news.wake_at = ahead.into_iter().flatten().min();
     let mut outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();

@@ -54,6 +54,7 @@ mod tasks;
 mod transfer;
 mod trouble;
 mod upkeep;
+mod watch_tasks;
 mod workers;
 
 use home::{Home, on_both};

@@ -20,7 +20,7 @@ use tidings_entity::{
     watch,
 };
 
-use super::{Context, apps, ledger::told, rows, sources::heads, statuses};
+use super::{Context, apps, ledger::told, rows, sources::heads, statuses, tasks};
 use crate::{apps::sinks, lanes::refusals, upkeep::backlog::OWES};
 
 #[derive(FromQueryResult)]
@@ -167,6 +167,9 @@ pub(super) async fn patch(
     rows::execute(connection, "watch", text, values).await?;
     if gone != old.on_branch_gone {
         heads::note_lag(connection, &old.source_id, at).await?;
+    }
+    if state != was {
+        tasks::arrange_watch(connection, context, id).await?;
     }
     if let Some((WatchState::Active, _)) = &patch.state {
         refusals::of_watch(connection, context, id).await?;

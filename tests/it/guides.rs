@@ -87,8 +87,9 @@ fn script(page: &str, ports: [u16; 2]) -> String {
 }
 
 /// The pages whose commands are run.
-const FOLLOWED: [&str; 7] = [
+const FOLLOWED: [&str; 8] = [
     "getting-started.md",
+    "indexing.md",
     "operating.md",
     "security.md",
     "upgrade.md",
@@ -157,6 +158,15 @@ fn follow_in(name: &str, scenery: &Scenery) {
 #[test]
 fn the_commands_for_getting_started_work_as_they_stand() {
     follow("getting-started.md");
+}
+
+#[test]
+fn the_commands_for_an_index_work_as_they_stand() {
+    if !is_there("python3") {
+        println!("skipped: there is no python3 on this machine");
+        return;
+    }
+    follow("indexing.md");
 }
 
 #[test]

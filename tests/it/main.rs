@@ -92,6 +92,8 @@ mod telemetry;
 mod turned_back;
 mod upgrades;
 mod upgrades_killed;
+mod watch_tasks;
 mod watching;
+mod watching_exec;
 mod worker_subscriptions;
 mod wrong_usage;

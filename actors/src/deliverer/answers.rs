@@ -69,6 +69,7 @@ impl DelivererState {
                 warn!(cursor.id = %cursor, "a row of {cursor} was not written: {error}")
             }
             Step::Recorded(Ok(())) => {}
+            Step::HandedOver(result) => self.on_handed_over(cursor, generation, result),
         }
         self.drive(cursor);
     }

@@ -42,6 +42,8 @@ const UNFIT_WAIT: Duration = Duration::from_secs(300);
 const DOUBTFUL_WAIT: Duration = Duration::from_secs(60);
 /// The wait while the deliverer of the watch's previous sink still has the lane open.
 const HANDING_OVER: Duration = Duration::from_millis(100);
+/// The wait while workers have tasks of a round that a resync ended.
+const CLAIMS_END: Duration = Duration::from_secs(60);
 /// Conflicts in a row before that wait.
 const CONFLICTS_MAX: u32 = 3;
 /// Rounds without a change that are passed in one task before other lanes get a turn.
@@ -186,6 +188,10 @@ async fn open_held(
         }
         if lane.open.is_some() {
             return resume_or_block(context, lane, hold).await;
+        }
+        if lane.has_tasks {
+            // Workers still have tasks of a round that ended early. The end of the last one wakes the lane.
+            return Ok(Opening::Later(CLAIMS_END));
         }
         let next = next_round(&lane);
         let (replay, target) = match &next {

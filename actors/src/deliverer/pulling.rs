@@ -131,7 +131,7 @@ impl DelivererState {
     /// Whether the lane of this cursor belongs in memory.
     pub(super) fn is_wanted(&self, cursor: &CursorId) -> bool {
         match self.way {
-            Way::Attempt(_) => true,
+            Way::Attempt(_) | Way::HandOver => true,
             Way::Claim => self.pull_requests.iter().any(|waiting| waiting.pull.cursors.contains(cursor)),
             Way::Closed => false,
         }
@@ -295,7 +295,7 @@ impl DelivererState {
 
     /// Drops lanes that no consumer asked for during `linger`; their rows stay.
     pub(super) fn forget_unasked(&mut self, linger: Duration) {
-        if matches!(self.way, Way::Attempt(_)) {
+        if matches!(self.way, Way::Attempt(_) | Way::HandOver) {
             return;
         }
         let now = Instant::now();

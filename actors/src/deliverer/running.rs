@@ -10,7 +10,8 @@ use tidings_entity::{
 use tokio::time::Instant;
 
 use super::{
-    DelivererMessage, DelivererState, Generation, Slot, Step, Way,
+    DelivererMessage, DelivererState, Generation, PENDING_CHECK, Slot, Step, Way,
+    handed::{Handing, INLINE_MAX},
     lane::{CHANGES_PER_READ, Lane, LaneStart, Moment},
     opening::OpenLane,
     pulling::{PendingAcknowledgement, PullClaim},
@@ -19,7 +20,7 @@ use super::{
     sending::{Halt, TRACED, Trace},
 };
 use crate::{
-    model::round::Change,
+    model::round::{Change, DeliveryId},
     model::sink::Outlet,
     ports::{Action, App, DeliveryOrder, LaneFacts, Seek, Tracer},
     tasks::in_time,
@@ -76,6 +77,10 @@ pub(super) struct RunningLane {
     pub(super) unacknowledged: Vec<PendingAcknowledgement>,
     /// When a consumer last asked for changes.
     pub(super) asked: Option<Instant>,
+    /// Where it stands with handing changes over, for a sink of tasks.
+    pub(super) handing: Handing,
+    /// The last change that was handed over in this life of the lane, with its position.
+    pub(super) last_handed: Option<(u64, Change)>,
 }
 
 impl RunningLane {
@@ -83,9 +88,10 @@ impl RunningLane {
     pub(super) fn new(open: OpenLane, app: &App, letter: DeadLetterId) -> Self {
         let round = &open.round;
         // A consumer that pulls gets the announcement together with the first changes.
-        let pulled = app.receives_at.outlet() == Outlet::Claim;
+        let outlet = app.receives_at.outlet();
+        let (pulled, handed) = (outlet == Outlet::Claim, outlet == Outlet::HandOver);
         let is_first = round.spec.kind == RoundKind::Resync && open.snapshot.untouched;
-        let owes_resync = is_first && app.delivery.resync && !open.snapshot.announced;
+        let owes_resync = is_first && !handed && app.delivery.resync && !open.snapshot.announced;
         let stage = if owes_resync && !pulled { Stage::noticing(Action::Resync, 0) } else { Stage::Flowing };
         let lane = Lane::new(LaneStart {
             round: round.clone(),
@@ -105,6 +111,7 @@ impl RunningLane {
             repository: open.snapshot.facts.clone(),
             round: open.round.clone(),
             commit: open.commit.clone(),
+            inline_max: handed.then_some(INLINE_MAX),
         };
         Self {
             open: Arc::new(open),
@@ -112,7 +119,7 @@ impl RunningLane {
             lane,
             stage,
             owes_resync,
-            owes_synced: app.delivery.synced,
+            owes_synced: app.delivery.synced && !handed,
             end_told: false,
             reload: None,
             writing: false,
@@ -125,6 +132,8 @@ impl RunningLane {
             claim: None,
             unacknowledged: Vec::new(),
             asked: Some(Instant::now()),
+            handing: Handing::Idle,
+            last_handed: None,
         }
     }
 
@@ -174,7 +183,8 @@ impl RunningLane {
     /// Whether nothing of the lane is in flight, so that it may be replaced.
     pub(super) fn is_still(&self) -> bool {
         let noticing = matches!(self.stage, Stage::Finishing | Stage::Noticing { flying: true, .. });
-        self.lane.is_still() && !noticing && !self.writing
+        let is_handing = matches!(self.handing, Handing::Busy(_));
+        self.lane.is_still() && !noticing && !self.writing && !is_handing
     }
 
     /// The endpoint is well again: waits that were its fault end now.
@@ -216,6 +226,7 @@ impl RunningLane {
         let is_busy = !self.is_still() || self.lane.owes_effects() || self.reload.is_some() || self.queued;
         let until = match self.stage {
             _ if is_busy => None,
+            Stage::Flowing if matches!(self.handing, Handing::Full) => Some(now + PENDING_CHECK),
             Stage::Flowing if self.lane.next_sendable(now).is_none() => self.lane.waits_until(now),
             Stage::Noticing { flying: false, until, .. } => until,
             _ => None,
@@ -224,19 +235,25 @@ impl RunningLane {
     }
 
     fn order(&self, position: u64, change: Change, unobtainable: Vec<ObjectId>) -> DeliveryOrder {
-        let round = &self.facts.round;
+        self.open.order(&self.facts, position, change, unobtainable)
+    }
+}
+
+impl OpenLane {
+    /// The delivery of a change of the lane.
+    pub(super) fn order(
+        &self,
+        lane: &Arc<LaneFacts>,
+        position: u64,
+        change: Change,
+        unobtainable: Vec<ObjectId>,
+    ) -> DeliveryOrder {
         let renamed_from = change
             .new
             .filter(|_| change.old.is_none())
-            .and_then(|entry| self.open.renames.get(&entry.blob).cloned());
-        DeliveryOrder {
-            id: crate::model::round::DeliveryId::of(&round.cursor, round.number, &change),
-            lane: self.facts.clone(),
-            change,
-            renamed_from,
-            position,
-            unobtainable,
-        }
+            .and_then(|entry| self.renames.get(&entry.blob).cloned());
+        let id = DeliveryId::of(&lane.round.cursor, lane.round.number, &change);
+        DeliveryOrder { id, lane: lane.clone(), change, renamed_from, position, unobtainable }
     }
 }
 
@@ -287,6 +304,7 @@ impl DelivererState {
         match self.way {
             Way::Attempt(_) => self.drive_attempts(cursor, generation, moment.instant),
             Way::Claim => self.drive_claims(cursor, generation, moment.instant),
+            Way::HandOver => self.drive_hand_over(cursor, generation),
             // The app is not served: its lanes are being replaced.
             Way::Closed => {}
         }

@@ -24,6 +24,8 @@ pub(super) enum Way {
     Attempt(Arc<Endpoint>),
     /// Consumers claim the changes: nothing is sent.
     Claim,
+    /// The changes become tasks.
+    HandOver,
     /// Changes do not leave: the sink is disabled, or its rows are not read yet.
     Closed,
 }
@@ -34,6 +36,7 @@ impl Way {
         match (app.receives_at.outlet(), endpoint) {
             _ if app.disabled.is_some() => Self::Closed,
             (Outlet::Claim, _) => Self::Claim,
+            (Outlet::HandOver, _) => Self::HandOver,
             (Outlet::Attempt, Some(endpoint)) => Self::Attempt(Arc::new(endpoint)),
             (Outlet::Attempt, None) => Self::Closed,
         }
@@ -82,6 +85,7 @@ impl DelivererState {
             // The app does not pull any more: claimed changes are sent now.
             Way::Attempt(_) => self.running_lanes().for_each(RunningLane::revoke_claim),
             Way::Claim => self.waiting_cursors = WaitingCursors::default(),
+            Way::HandOver => {}
             Way::Closed => {
                 self.waiting_cursors = WaitingCursors::default();
                 // Lanes with nothing in flight end now, the others when nothing is in flight.

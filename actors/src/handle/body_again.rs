@@ -40,7 +40,7 @@ impl Handle {
         let renamed_from = change.new.filter(|_| is_new).and_then(|entry| renames.get(&entry.blob).cloned());
         let id = DeliveryId::of(&round.cursor, round.number, &change);
         let (remote, round) = (past.remote.clone(), Arc::new(round.clone()));
-        let lane = Arc::new(LaneFacts { remote, repository, round, commit });
+        let lane = Arc::new(LaneFacts { remote, repository, round, commit, inline_max: None });
         let order = DeliveryOrder { id, lane, change, renamed_from, position, unobtainable: Vec::new() };
         let parcels = context.transport.prepare(&Arc::from([order]), CONTENT_BYTES_MAX).await?;
         Ok(parcels.into_iter().next().expect("a transport renders the first or fails"))

@@ -16,13 +16,15 @@ const MAIL: &str = "mailto:";
 /// Schemes of addresses of NATS servers.
 const STREAM_SCHEMES: [&str; 2] = ["nats", "tls"];
 
-/// Whether Tidings sends a change or a consumer claims it.
+/// Who acts when a change leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlet {
     /// Tidings sends, and the other side answers.
     Attempt,
     /// A consumer claims changes and settles them.
     Claim,
+    /// Changes become tasks in the database; the end of a task settles its change.
+    HandOver,
 }
 
 impl Outlet {
@@ -32,6 +34,7 @@ impl Outlet {
         match kind {
             SinkKind::Endpoint | SinkKind::Stream | SinkKind::Print | SinkKind::Mail => Self::Attempt,
             SinkKind::Pull => Self::Claim,
+            SinkKind::Tasks => Self::HandOver,
         }
     }
 }
@@ -49,6 +52,8 @@ pub enum SinkAddress {
     Print,
     /// Mails go to the addresses behind `mailto:`, which commas part.
     Mail(String),
+    /// Changes become tasks of this command.
+    Tasks(String),
 }
 
 impl SinkAddress {
@@ -66,12 +71,12 @@ impl SinkAddress {
         }
     }
 
-    /// The `base_url` that [`SinkAddress::of`] reads as this address.
+    /// The `base_url` that [`SinkAddress::of`] reads as this address; tasks have none.
     #[must_use]
     pub fn base_url(&self) -> Option<&str> {
         match self {
             Self::Endpoint(address) | Self::Stream(address) | Self::Mail(address) => Some(address),
-            Self::Pull => None,
+            Self::Pull | Self::Tasks(_) => None,
             Self::Print => Some(PRINT),
         }
     }
@@ -83,6 +88,7 @@ impl SinkAddress {
             SinkKind::Endpoint => address.map(Self::Endpoint),
             SinkKind::Stream => address.map(Self::Stream),
             SinkKind::Mail => address.map(Self::Mail),
+            SinkKind::Tasks => address.map(Self::Tasks),
             SinkKind::Pull => Some(Self::Pull),
             SinkKind::Print => Some(Self::Print),
         }
@@ -92,7 +98,7 @@ impl SinkAddress {
     #[must_use]
     pub fn row_address(&self) -> Option<&str> {
         match self {
-            Self::Endpoint(address) | Self::Stream(address) | Self::Mail(address) => Some(address),
+            Self::Endpoint(text) | Self::Stream(text) | Self::Mail(text) | Self::Tasks(text) => Some(text),
             Self::Pull | Self::Print => None,
         }
     }
@@ -120,10 +126,20 @@ impl SinkAddress {
             Self::Pull => SinkKind::Pull,
             Self::Print => SinkKind::Print,
             Self::Mail(_) => SinkKind::Mail,
+            Self::Tasks(_) => SinkKind::Tasks,
         }
     }
 
-    /// Whether Tidings sends changes to this address or a consumer claims them.
+    /// The command of the tasks that changes become; `None`: changes become no tasks.
+    #[must_use]
+    pub fn command(&self) -> Option<&str> {
+        match self {
+            Self::Tasks(command) => Some(command),
+            _ => None,
+        }
+    }
+
+    /// Whether Tidings sends changes to this address, a consumer claims them, or they become tasks.
     #[must_use]
     pub fn outlet(&self) -> Outlet {
         Outlet::of(self.kind())
@@ -158,6 +174,7 @@ mod tests {
             SinkAddress::Endpoint("https://app.example/hook".into()),
             SinkAddress::Stream("nats://broker/git".into()),
             SinkAddress::Mail("mailto:ops@example.org".into()),
+            SinkAddress::Tasks("embed".into()),
             SinkAddress::Pull,
             SinkAddress::Print,
         ] {

@@ -13,7 +13,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use data_encoding::HEXLOWER;
 use tidings_entity::{
-    id::{Sha256Hash, TaskId},
+    id::{CursorId, Sha256Hash, TaskId},
     kind::TaskState,
 };
 
@@ -37,6 +37,20 @@ pub struct ClaimToken {
     pub task: TaskId,
     /// The bits that the claim drew.
     pub bits: [u8; CLAIM_BYTES],
+    /// The change that a task of a watch is about; `None`: no watch created the task.
+    pub place: Option<TaskPlace>,
+}
+
+/// The place of a change in its round. A token names it, because the row of a task of a watch goes when the
+/// task ends: a completion that is repeated is answered from the settled ranges.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskPlace {
+    /// The cursor of the change.
+    pub cursor: CursorId,
+    /// The number of the round.
+    pub round: i64,
+    /// The position of the change in the round.
+    pub position: u64,
 }
 
 impl ClaimToken {
@@ -47,11 +61,22 @@ impl ClaimToken {
         hash.truncate(2 * CLAIM_BYTES);
         hash
     }
+
+    /// What the token proves.
+    #[must_use]
+    pub fn proof(&self) -> ClaimProof {
+        match &self.place {
+            Some(place) => ClaimProof::OfWatch(self.hash(), place.clone()),
+            None => ClaimProof::Hash(self.hash()),
+        }
+    }
 }
 
 impl fmt::Display for ClaimToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}.{}", self.task, HEXLOWER.encode(&self.bits))
+        write!(formatter, "{}.{}", self.task, HEXLOWER.encode(&self.bits))?;
+        let Some(TaskPlace { cursor, round, position }) = &self.place else { return Ok(()) };
+        write!(formatter, ".{cursor}.{round}.{position}")
     }
 }
 
@@ -66,9 +91,17 @@ impl FromStr for ClaimToken {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (task, bits) = text.split_once('.').ok_or(())?;
+        let parts: Vec<&str> = text.split('.').collect();
+        let (task, bits, place) = match parts[..] {
+            [task, bits] => (task, bits, None),
+            [task, bits, cursor, round, position] => {
+                let (round, position) = (round.parse().map_err(drop)?, position.parse().map_err(drop)?);
+                (task, bits, Some(TaskPlace { cursor: cursor.parse().map_err(drop)?, round, position }))
+            }
+            _ => return Err(()),
+        };
         let bits = HEXLOWER.decode(bits.as_bytes()).map_err(drop)?;
-        Ok(Self { task: task.parse().map_err(drop)?, bits: bits.try_into().map_err(drop)? })
+        Ok(Self { task: task.parse().map_err(drop)?, bits: bits.try_into().map_err(drop)?, place })
     }
 }
 
@@ -77,6 +110,8 @@ impl FromStr for ClaimToken {
 pub enum ClaimProof {
     /// By the hash of the bits of its claim ([`ClaimToken::hash`]).
     Hash(String),
+    /// By that hash, for a task of a watch, with the place of its change.
+    OfWatch(String, TaskPlace),
     /// The name of the worker: weaker than the bits, because an older claim of the same worker has the same
     /// name.
     Worker(String),
@@ -257,7 +292,7 @@ impl TaskStanding {
     /// Whether this proof belongs to the claim that has the task, or that ended it.
     fn is_held_by(&self, proof: &ClaimProof) -> bool {
         match proof {
-            ClaimProof::Hash(hash) => self.claim.as_ref() == Some(hash),
+            ClaimProof::Hash(hash) | ClaimProof::OfWatch(hash, _) => self.claim.as_ref() == Some(hash),
             ClaimProof::Worker(worker) => self.claim.is_some() && self.worker.as_ref() == Some(worker),
         }
     }

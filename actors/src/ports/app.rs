@@ -78,7 +78,14 @@ pub struct DeliverySettings {
     pub sync_recovered: bool,
     /// Whether the app stores files by repository, branch and path, so that a watch may follow many branches.
     pub multi_branch: bool,
+    /// Most unfinished tasks of one cursor, for a sink of tasks (1 to [`WINDOW_MAX`]); `None`:
+    /// [`WINDOW_MAX`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
 }
+
+/// The largest window of a sink of tasks, which is the default.
+pub const WINDOW_MAX: u32 = 1_000;
 
 impl Default for DeliverySettings {
     fn default() -> Self {
@@ -97,6 +104,7 @@ impl Default for DeliverySettings {
             resync: false,
             sync_recovered: false,
             multi_branch: false,
+            window: None,
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::{ops::Range, sync::Arc};
 
 use tidings_entity::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SinkId, SourceId, WatchId},
+    id::{
+        AppId, CursorId, DeadLetterId, ObjectId, RedriveId, RepositoryId, SinkId, SourceId, TaskId, WatchId,
+    },
     kind::{BranchGone, CursorState, HistoryMode, LetterStatus, Operation, ParkReason, WatchState},
 };
 
@@ -66,6 +68,8 @@ pub struct LaneSnapshot {
     pub last_round: i64,
     /// The open round, if there is one.
     pub open: Option<Round>,
+    /// Whether tasks of the cursor are unfinished: no round begins before they have ended.
+    pub has_tasks: bool,
     /// Whether the last round of the cursor was a redrive: redrives alternate with sync rounds.
     pub last_was_redrive: bool,
     /// A resync was asked for; with `true` as a complete one.
@@ -319,6 +323,41 @@ pub struct AttemptRecord {
     pub at: Timestamp,
     /// When the next attempt is due; `None`: the change was acknowledged or parked.
     pub next_at: Option<Timestamp>,
+}
+
+/// What may be handed over of an open round now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandOverRoom {
+    /// The changes that may be handed over; empty: nothing before a task ends or is claimed.
+    pub positions: Range<u64>,
+    /// Whether every change of the round has ended.
+    pub is_settled: bool,
+}
+
+/// A change of a round on its way to the queue of its sink.
+#[derive(Clone, Debug)]
+pub struct HandedChange {
+    /// The id of the task that it becomes.
+    pub task: TaskId,
+    /// The id of the delivery that its payload names.
+    pub delivery: DeliveryId,
+    /// The change of the round that becomes a task.
+    pub change: Change,
+    /// The payload; `Err`: why the content of the file cannot be had. Such a change becomes a dead letter.
+    pub payload: Result<String, String>,
+}
+
+/// The next changes of an open round, to become tasks in one transaction.
+#[derive(Clone, Debug)]
+pub struct HandOver {
+    /// The cursor of the round.
+    pub cursor: CursorId,
+    /// The number of the round.
+    pub round: i64,
+    /// The position of the first of the changes.
+    pub from: u64,
+    /// The changes, in their order.
+    pub changes: Vec<HandedChange>,
 }
 
 /// A dead letter as people see it.

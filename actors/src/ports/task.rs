@@ -397,6 +397,8 @@ pub struct TaskNews {
     pub ready: BTreeSet<(AppId, QueueId)>,
     /// Tasks that have ended.
     pub ended: BTreeSet<TaskId>,
+    /// Apps of which tasks of watches were claimed or ended, so that more changes may be handed over.
+    pub room: BTreeSet<AppId>,
     /// The nearest moment, among the tasks written, at which a task is due or a claim runs out.
     pub wake_at: Option<Timestamp>,
     /// The numbers of the turn, which go to the meter.

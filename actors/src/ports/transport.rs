@@ -118,6 +118,9 @@ pub struct LaneFacts {
     pub round: Arc<Round>,
     /// Author, time and subject of the target commit; `None`: the round has no target.
     pub commit: Option<Arc<CommitFacts>>,
+    /// The most bytes of a content that bodies show, for tasks; `None`: the view decides alone, and large
+    /// files may be sent in chunks.
+    pub inline_max: Option<u64>,
 }
 
 /// One change to deliver, with all data that its body needs.

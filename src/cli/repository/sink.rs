@@ -13,7 +13,13 @@ pub(in crate::cli) struct SinkArgs {
     /// Send nothing: a consumer pulls the changes
     #[arg(long)]
     sink_pull: bool,
-    /// The format of bodies at --sink-url: docora or cloudevents
+    /// Send nothing: each change becomes a task of this command, which workers claim
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["sink_url", "sink_pull", "sink_order"])]
+    sink_tasks: Option<String>,
+    /// Most unfinished tasks of one branch, with --sink-tasks
+    #[arg(long, value_name = "COUNT")]
+    sink_window: Option<u32>,
+    /// The format of bodies at --sink-url or of payloads with --sink-tasks: docora or cloudevents
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(["docora", "cloudevents"]))]
     sink_format: Option<String>,
     /// Send one change at a time (strict) or several at once (phased) to --sink-url
@@ -32,6 +38,11 @@ impl SinkArgs {
             sink.insert("kind".to_owned(), json!(SinkAddress::of(Some(url.clone())).kind().as_str()));
             sink.insert("url".to_owned(), json!(url));
         }
+        if let Some(command) = &self.sink_tasks {
+            sink.insert("kind".to_owned(), json!("tasks"));
+            sink.insert("command".to_owned(), json!(command));
+        }
+        sink.extend(self.sink_window.map(|window| ("window".to_owned(), json!(window))));
         for (name, word) in [("format", &self.sink_format), ("order", &self.sink_order)] {
             sink.extend(word.as_ref().map(|word| (name.to_owned(), json!(word))));
         }

@@ -21,7 +21,9 @@ pub(in crate::cli) struct UpdateArgs {
     #[command(flatten)]
     sink: SinkArgs,
     /// Send changes to the endpoint of the app instead of a sink of the watch
-    #[arg(long, conflicts_with_all = ["sink_url", "sink_pull", "sink_format", "sink_order"])]
+    #[arg(long, conflicts_with_all = [
+        "sink_url", "sink_pull", "sink_tasks", "sink_window", "sink_format", "sink_order",
+    ])]
     no_sink: bool,
     /// Remove all include globs: every path is watched
     #[arg(long, conflicts_with = "include")]

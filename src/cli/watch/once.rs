@@ -1,24 +1,62 @@
 //! The end of `tidings watch --once`: everything that the repository has now is taken, or something stands in
-//! the way.
+//! the way; and how much was sent.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
-use tidings_actors::ports::{LetterFilter, Reach, Store, Watch};
+use tidings_actors::{
+    ports::{LetterFilter, Reach, RoundFacts, RoundFilter, Store, Watch},
+    time::Timestamp,
+};
 use tidings_entity::{
     id::{AppId, WatchId},
     kind::{CursorState, LetterStatus},
 };
 
-use super::super::{Code, Failure};
+use super::{Code, Failure, WatchArgs};
 
-/// The most parked changes that are counted.
+/// The most parked changes that `--once` counts.
 const GIVEN_UP_SHOWN: u64 = 100;
-/// How often the rows are looked at.
+/// The number of rounds whose changes `--once` counts.
+const ROUNDS_COUNTED: u64 = 1_000;
+/// How often `--once` looks whether everything has arrived.
 const LOOK: Duration = Duration::from_millis(25);
 /// The tries of a change are looked at with each look of this many.
 const LOOKS_A_LOOK_AT_TRIES: u32 = 20;
 /// A receiver that did not take a change in this many tries is given up.
 const TRIES_MAX: u64 = 5;
+
+/// Says how much was sent where no line says so: to a receiver, or nothing at all.
+pub(super) async fn tell_what_was_sent(
+    args: &WatchArgs,
+    store: &dyn Store,
+    watch: &Watch,
+    since: Timestamp,
+) -> Result<(), Failure> {
+    let unavailable = |error| Failure::of_error(Code::Unavailable, &error);
+    let filter = RoundFilter { watch: Some(watch.id.clone()), from: Some(since), ..RoundFilter::default() };
+    let rounds = store.rounds(&watch.app, &filter, ROUNDS_COUNTED).await.map_err(unavailable)?;
+    let sent: u64 = rounds.iter().map(RoundFacts::total).sum();
+    let more = if rounds.len() as u64 == ROUNDS_COUNTED { "more than " } else { "" };
+    let has_globs = !args.include.is_empty() || !args.exclude.is_empty();
+    let said = match (sent, &args.to) {
+        // The notice for an empty repository was printed already.
+        (0, _) if is_empty(watch) => return Ok(()),
+        (0, _) if args.data_dir.is_none() && has_globs => {
+            "nothing was sent: no path matches --include and --exclude".to_owned()
+        }
+        (0, _) if args.data_dir.is_none() => "nothing was sent: there is no file".to_owned(),
+        (0, _) => "nothing was sent: there is nothing new".to_owned(),
+        (1, Some(to)) => format!("1 change was taken by {to}"),
+        (sent, Some(to)) => format!("{more}{sent} changes were taken by {to}"),
+        (_, None) => return Ok(()),
+    };
+    // On standard error, where no event is.
+    drop(writeln!(io::stderr(), "{}: {said}", watch.facts.github_url));
+    Ok(())
+}
 
 /// Waits until the app holds the head of every branch that it watches, and nothing else waits for it there.
 ///
@@ -99,4 +137,17 @@ async fn nothing_given_up(store: &dyn Store, app: &AppId) -> Result<(), Failure>
         _ => "",
     };
     Err(Failure::new(Code::Data, format!("{count} not taken, {path} among them: {why}{key}")))
+}
+
+/// Waits until a run of the program failed: a command that ends with its work does not try again.
+pub(super) async fn failed_run(failure: &mut tokio::sync::watch::Receiver<Option<String>>) -> String {
+    match failure.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_closed) => std::future::pending().await,
+    }
+}
+
+/// Whether there is nothing that could have been sent: no commit, or no ref that a pattern matches.
+pub(super) fn is_empty(watch: &Watch) -> bool {
+    watch.cursors.iter().all(|cursor| cursor.state == CursorState::Empty)
 }

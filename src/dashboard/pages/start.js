@@ -123,7 +123,7 @@ function arrivals(data) {
     ${section("What was set up", html`<div class="card padded">${pairs([["App", html`<a href=${link("app", { app: staff })}>${app.app_name}</a>`],
       ["Repository", html`<a href=${link("watch", { app: staff, id: watch.repository_id })}>${watch.repository}</a>`],
       ["Include", watch.include.length ? code(watch.include.join(" ")) : "everything"], ["Exclude", watch.exclude.length ? code(watch.exclude.join(" ")) : "nothing"],
-      ["Goes to", watch.sink ? html`${watch.sink.kind} <span class="mono">${watch.sink.url ?? ""}</span>` : app.base_url ?? "the program that asks with the token of the app"]])}</div>`)}`;
+      ["Goes to", watch.sink ? html`${watch.sink.kind} <span class="mono">${watch.sink.url ?? watch.sink.command ?? ""}</span>` : app.base_url ?? "the program that asks with the token of the app"]])}</div>`)}`;
 }
 
 function view({ data, local, query }) {

@@ -154,7 +154,7 @@ const settings = (watch) => html`<div class="card padded">${pairs([
   ["Include", watch.include.length ? code(watch.include.join(" ")) : "everything"], ["Exclude", watch.exclude.length ? code(watch.exclude.join(" ")) : "nothing"],
   ["Commits", watch.mode === "every" ? "each by itself" : "the newest"], ["Content", watch.content === "none" ? "left out" : `inline, up to ${bytes(watch.max_size)}`],
   ["Symbolic links", watch.symlinks], ["A vanished branch", words(watch.on_branch_gone)], ["Credential", watch.has_token ? "yes" : "none"],
-  ["Goes to", watch.sink ? html`${watch.sink.kind} <span class="mono">${watch.sink.url ?? ""}</span>` : "the app's endpoint"],
+  ["Goes to", watch.sink ? html`${watch.sink.kind} <span class="mono">${watch.sink.url ?? watch.sink.command ?? ""}</span>` : "the app's endpoint"],
   ["Watched since", moment(watch.created_at)]])}</div>`;
 
 function view({ data, query }) {

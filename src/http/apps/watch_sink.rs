@@ -10,7 +10,7 @@ use tidings_actors::{
     model::sink::{Outlet, SinkAddress},
     ports::{
         App, BatchSettings, BreakerRow, DeliverySettings, EndpointAccess, NewSink, OwnSink, ReplicaSeen,
-        Watch,
+        WINDOW_MAX, Watch,
     },
 };
 use tidings_entity::{
@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 
 use super::{
     access, delivery::read_delivery, endpoint::EndpointShown, mail_sink, receiver::read_base_url, streams,
-    test_delivery,
+    tasks_sink, test_delivery,
 };
 use crate::{
     http::{
@@ -57,10 +57,18 @@ const ALIAS_MAX: usize = 40;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body; the reading is done field by field")]
 pub(in crate::http) struct SinkRequest {
-    /// `endpoint` (requests to `url`), `stream` (messages to the NATS server at `url`) or `pull` (consumers
-    /// request changes with `GET /api/repositories/{id}/pending`). For a subscription: `endpoint`, `stream`
-    /// or `mail`. Missing: the kind follows from `url` or `to`.
+    /// `endpoint` (requests to `url`), `stream` (messages to the NATS server at `url`), `pull` (consumers
+    /// request changes with `GET /api/repositories/{id}/pending`) or `tasks` (each change becomes a task of
+    /// the queue `command`, which workers claim). For a subscription: `endpoint`, `stream` or `mail`.
+    /// Missing: the kind follows from `url`, `to` or `command`. Whether changes become tasks is decided when
+    /// the repository is added.
     kind: Option<String>,
+    /// Command of the tasks, 1 to 128 letters, digits and `_.:-`. Only with `tasks`.
+    command: Option<String>,
+    /// `change`: one task for each change. Only with `tasks`.
+    per: Option<String>,
+    /// Maximum number of unfinished tasks of one branch, 1 to 1,000. Default 1,000. Only with `tasks`.
+    window: Option<u32>,
     /// Address that changes are sent to. Not allowed with `pull`.
     #[schema(min_length = 1, max_length = 2048)]
     url: Option<String>,
@@ -106,8 +114,17 @@ pub(in crate::http) struct SinkRequest {
 pub(in crate::http) struct SinkShown {
     /// Id of the sink, `snk_...`. Its breaker has the same id.
     sink_id: String,
-    /// Kind of the sink: `endpoint`, `stream` or `pull`.
+    /// Kind of the sink: `endpoint`, `stream`, `pull` or `tasks`.
     kind: &'static str,
+    /// Command of the tasks that changes become. Only for `tasks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+    /// `change`: one task for each change. Only for `tasks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per: Option<&'static str>,
+    /// Maximum number of unfinished tasks of one branch. Only for `tasks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<u32>,
     /// Address that changes are sent to.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
@@ -143,6 +160,9 @@ impl SinkShown {
         Some(Self {
             sink_id: sink.id.to_string(),
             kind: address.kind().as_str(),
+            command: address.command().map(str::to_owned),
+            per: address.command().map(|_| tasks_sink::PER_CHANGE),
+            window: address.command().map(|_| sink.delivery.window.unwrap_or(WINDOW_MAX)),
             url: address.base_url().filter(|_| is_sent_to).map(str::to_owned),
             format: sink.delivery.format.as_str(),
             order: sink.delivery.order.as_str(),
@@ -167,7 +187,11 @@ pub(in crate::http) fn read_sink(
         return Some(None);
     }
     let settings = fields.object::<Map<String, Value>>("sink")?;
-    let without_place = "must say where changes go: url (https:// or nats://), or the kind pull";
+    if tasks_sink::is_meant(&settings, now) {
+        // A sink that cannot be read is no wish for the sink of the app.
+        return tasks_sink::read(front, fields, settings, now).map(Some);
+    }
+    let without_place = "must say where changes go: url (https:// or nats://), or the kind pull or tasks";
     read_settings(front, fields, settings, now, without_place).map(Some)
 }
 
@@ -186,7 +210,8 @@ pub(in crate::http) fn read_subscription_sink(
         settings.remove(&name);
         fields.refuse(&format!("sink/{name}"), "is no field of the sink of a subscription");
     }
-    if settings.get("kind").is_some_and(|kind| kind == SinkKind::Pull.as_str()) {
+    let is_of_watches = |kind: &Value| kind == SinkKind::Pull.as_str() || kind == SinkKind::Tasks.as_str();
+    if settings.get("kind").is_some_and(is_of_watches) {
         fields.refuse("sink/kind", "must be one of: endpoint, stream, mail");
         return None;
     }
@@ -267,7 +292,7 @@ fn read_kind(
     };
     let kind = KINDS.into_iter().find(|kind| word.as_str() == Some(kind.as_str()));
     if kind.is_none() {
-        fields.refuse("sink/kind", "must be one of: endpoint, stream, pull");
+        fields.refuse("sink/kind", "must be one of: endpoint, stream, pull, tasks");
     }
     kind
 }

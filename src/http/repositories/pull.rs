@@ -275,12 +275,15 @@ fn pulls(app: &App, watch: &Watch) -> Result<(), Problem> {
                 "the watch has a sink that its changes are sent to; PATCH /api/repositories/{id} with \
                  {\"sink\": {\"kind\": \"pull\"}} makes it pull",
             ),
+            (Outlet::HandOver, _) => refused(
+                "the changes of the watch become tasks: workers claim them with POST /api/tasks/claim",
+            ),
             (Outlet::Claim, Some(_)) => refused("the app is disabled"),
             (Outlet::Claim, None) => Ok(()),
         };
     }
     match (app.receives_at.outlet(), &app.disabled) {
-        (Outlet::Attempt, _) => refused(
+        (Outlet::Attempt | Outlet::HandOver, _) => refused(
             "the app has an endpoint that its changes are sent to; PATCH /api/app with base_url null \
              (tidings app update --pull) makes it pull",
         ),

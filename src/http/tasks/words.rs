@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use tidings_actors::{
-    model::task::{ClaimProof, ClaimToken, MoveRefusal, Moved, TaskMove},
+    model::task::{ClaimToken, MoveRefusal, Moved, TaskMove},
     ports::{
         CLAIM_DEFAULT, CLAIM_MAX, PROGRESS_MAX, TASK_BATCH_MAX, TIMEOUT_MAX, TaskWord, WordRefusal, Worded,
     },
@@ -34,6 +34,8 @@ use crate::http::{
     front::Front,
 };
 
+/// Most characters of a token: that of a task of a watch also names the place of its change.
+const TOKEN_MAX: usize = 200;
 /// Most characters of a reason.
 pub(in crate::http) const REASON_MAX: usize = 2_000;
 
@@ -281,17 +283,23 @@ impl From<TaskMove> for Said {
 
 fn word(app: &AppId, (token, said): (ClaimToken, Said)) -> TaskWord {
     let Said { step, body, then } = said;
-    let proof = Some(ClaimProof::Hash(token.hash()));
+    let proof = Some(token.proof());
     TaskWord { id: token.task, app: app.clone(), proof, step, body, then }
 }
 
 /// Checks that the caller's token may use the command of a task. With a token for every command the task is
 /// not read.
-async fn check_command_of(front: &Front, request: &Request, id: &TaskId) -> Result<(), Problem> {
-    if may_use(request, None).is_err() {
-        seen(front, request, id).await?;
+async fn check_command_of(front: &Front, request: &Request, token: &ClaimToken) -> Result<(), Problem> {
+    if may_use(request, None).is_ok() {
+        return Ok(());
     }
-    Ok(())
+    match seen(front, request, &token.task).await {
+        // The row of a task of a watch goes with its end: then nothing changes any more.
+        Err(problem) if token.place.is_some() && problem.code() == Problem::new(Kind::NO_TASK).code() => {
+            Ok(())
+        }
+        seen => seen.map(drop),
+    }
 }
 
 async fn one(front: &Front, request: &Request, read: Reader) -> Answer {
@@ -301,7 +309,7 @@ async fn one(front: &Front, request: &Request, read: Reader) -> Answer {
     if said.0.task != id {
         return Err(Problem::invalid_field("token", "is the token of another task"));
     }
-    check_command_of(front, request, &id).await?;
+    check_command_of(front, request, &said.0).await?;
     let answers = front.tasks.move_tasks(vec![word(&app.id, said)]).await;
     let answers = answers.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
     match answers.into_iter().next() {
@@ -326,8 +334,8 @@ async fn all(front: &Front, request: &Request, read: Reader) -> Answer {
     let said: Vec<_> = said.collect::<Result<_, Problem>>()?;
     let ids: Vec<TaskId> = said.iter().map(|(token, _)| token.task.clone()).collect();
     let mut may = Vec::with_capacity(ids.len());
-    for id in &ids {
-        may.push(check_command_of(front, request, id).await);
+    for (token, _) in &said {
+        may.push(check_command_of(front, request, token).await);
     }
     let said = said.into_iter().zip(&may).filter(|(_, may)| may.is_ok());
     let words = said.map(|(said, _)| word(&app.id, said)).collect();
@@ -360,7 +368,7 @@ pub(in crate::http) fn not_moved(refusal: &WordRefusal) -> Problem {
 /// The fields of the body, without those that are kept byte for byte, and the token.
 fn fields<B: Body>(rest: &[u8]) -> Result<(Fields, Option<ClaimToken>), Problem> {
     let mut fields = Fields::of_body::<B>(rest)?;
-    let text = fields.required_text("token", 1..=100);
+    let text = fields.required_text("token", 1..=TOKEN_MAX);
     let token = text.parse().ok();
     if token.is_none() && !text.is_empty() {
         fields.refuse("token", "must be the token from the answer that handed out the task");

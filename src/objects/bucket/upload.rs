@@ -7,10 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::{Body, Method, header};
-use rusty_s3::{
-    S3Action,
-    actions::CreateMultipartUpload,
-};
+use rusty_s3::{S3Action, actions::CreateMultipartUpload};
 use tidings_actors::ports::{ObjectError, ObjectWriter, UPLOAD_MAX};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use url::Url;

@@ -52,6 +52,7 @@ impl Needs {
             None => New::Unseen,
             Some(entry) => {
                 let limit = target_view(spec(order)).map_or(MAX_SIZE_DEFAULT, View::max_size);
+                let limit = order.lane.inline_max.map_or(limit, |inline| inline.min(limit));
                 match facts(entry.blob) {
                     Some(known) if known.size > limit => New::TooLarge(known.size),
                     _ if order.unobtainable.contains(&entry.blob) => {

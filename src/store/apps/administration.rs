@@ -237,8 +237,8 @@ const OWN_BYTES: &str = "with recursive own(id) as (
           'receipt_body',
           'redrive', 'replica', 'repository', 'restoration', 'round', 'round_base',
           'schedule',
-          'seaql_migrations', 'settled', 'sink', 'source', 'subscription', 'task', 'task_body', 'task_claim',
-          'view', 'watch', 'worker_subscription')
+          'seaql_migrations', 'settled', 'sink', 'source', 'subscription', 'task', 'task_body', 'task_change',
+          'task_claim', 'view', 'watch', 'worker_subscription')
       union select inhrelid from own join pg_inherits on inhparent = id)
     select cast(coalesce(sum(pg_total_relation_size(id)), 0) as bigint) from own";
 

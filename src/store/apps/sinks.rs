@@ -24,9 +24,33 @@ use crate::{Context, apps, error::undecodable, ledger::told, rows, statuses};
 pub(crate) const SERVED: &str = "(case when w.sink_id is null then a.disabled is null
      else k.disabled is null and (a.disabled is null or a.disabled = 'the endpoint answered 410 Gone') end)";
 
+/// Gives a watch another sink than it has, as [`give`] does. Whether changes become tasks is decided when a
+/// watch is made: rows of an open round could not follow.
+pub(crate) async fn set(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    watch: &watch::Model,
+    new: Option<&NewSink>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let old = match &watch.sink_id {
+        Some(id) => row(connection, &watch.app_id, id).await?,
+        None => None,
+    };
+    let makes_tasks = new.is_some_and(|new| new.address.kind() == SinkKind::Tasks);
+    if makes_tasks != old.is_some_and(|old| old.kind == SinkKind::Tasks) {
+        return Err(StoreError::Conflict(
+            "a watch whose changes become tasks cannot get another kind of sink, and no other watch can get \
+             the sink tasks: add another watch of the repository, with a watch_name"
+                .to_owned(),
+        ));
+    }
+    give(connection, context, watch, new, at).await
+}
+
 /// Gives a watch its own sink, or (`None`) lets it use that of its app. An existing own sink keeps its id and
 /// its signing key, and is enabled.
-pub(crate) async fn set(
+pub(crate) async fn give(
     connection: &impl ConnectionTrait,
     context: &Context,
     watch: &watch::Model,

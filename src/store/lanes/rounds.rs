@@ -20,7 +20,7 @@ use super::replays;
 use crate::{
     Context,
     ledger::{self, Note, told},
-    rows, statuses,
+    rows, statuses, tasks,
     watches::{resync, views},
 };
 
@@ -99,6 +99,9 @@ async fn check(
     let refuse = |reason: &str| Err(StoreError::Conflict(reason.to_owned()));
     if cursor.open_round.is_some() {
         return refuse("a round of this cursor is open");
+    }
+    if tasks::has_tasks(connection, &cursor.id).await? {
+        return refuse("workers still have tasks of the round before");
     }
     if cursor.last_round != new.planned_after || round.number <= cursor.last_round {
         return refuse("another round was begun since this one was planned");
@@ -270,6 +273,7 @@ pub(crate) async fn set_blocked(
     }
     let standing = reason.map_or(Standing::Unblocked, Standing::Blocked);
     let notes = stand(connection, id, &standing).await?.into_iter().collect();
+    tasks::arrange_cursor(connection, context, id).await?;
     statuses::refresh(connection, context, id, None).await?;
     ledger::write(connection, context, notes, context.clock.now()).await
 }
@@ -315,6 +319,7 @@ pub(crate) async fn pause_by_guard(
     let text = "update watch set state = $1, reason = $2 where id = $3";
     let values = vec![WatchState::Paused.into(), reason.into(), cursor.watch_id.clone().into()];
     rows::execute(connection, "watch", text, values).await?;
+    tasks::arrange_watch(connection, context, &cursor.watch_id).await?;
     statuses::refresh_watch(connection, context, &cursor.watch_id).await?;
     ledger::write(connection, context, vec![note], context.clock.now()).await
 }

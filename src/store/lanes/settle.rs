@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     ports::{Park, Settlement, Standing, StoreError, Streak},
     time::Timestamp,
@@ -142,9 +142,10 @@ async fn open_rounds(
 /// The most ranges in one statement.
 const LIST: usize = 256;
 /// The columns of a settled range.
-const RANGE: [&str; 5] = ["text", "bigint", "bigint", "bigint", "bigint"];
+pub(crate) const RANGE: [&str; 5] = ["text", "bigint", "bigint", "bigint", "bigint"];
 
-fn insert(values: &str) -> String {
+/// The statement that inserts a list of settled ranges.
+pub(crate) fn insert(values: &str) -> String {
     format!(
         "with v(cursor_id, round, start, finish, at) as ({values})
          insert into settled (cursor_id, round, from_position, to_position, settled_at)
@@ -227,24 +228,31 @@ async fn record(
     let news: Vec<_> = lanes
         .iter()
         .filter(|(_, lane)| lane.is_news)
-        .map(|(cursor, lane)| {
-            let streak = lane.last.streak;
-            vec![
-                (*cursor).clone().into(),
-                i64::from(streak.count).into(),
-                // An array of a statement holds no null.
-                streak.from.map_or(-1, |(round, _)| round).into(),
-                streak.from.map_or(-1, |(_, position)| signed(position)).into(),
-                i64::from(streak.refused).into(),
-                i64::from(lane.acknowledged).into(),
-            ]
-        })
+        .map(|(cursor, lane)| streak_row(cursor, &lane.last.streak, lane.acknowledged))
         .collect();
-    if news.is_empty() {
-        return Ok(());
-    }
+    if news.is_empty() { Ok(()) } else { write_streaks(connection, &news).await }
+}
+
+/// The streak of a cursor, for [`write_streaks`].
+pub(crate) fn streak_row(cursor: &CursorId, streak: &Streak, acknowledged: bool) -> Vec<Value> {
+    vec![
+        cursor.clone().into(),
+        i64::from(streak.count).into(),
+        // An array of a statement holds no null.
+        streak.from.map_or(-1, |(round, _)| round).into(),
+        streak.from.map_or(-1, |(_, position)| signed(position)).into(),
+        i64::from(streak.refused).into(),
+        i64::from(acknowledged).into(),
+    ]
+}
+
+/// Writes the streaks of some cursors, at least one.
+pub(crate) async fn write_streaks(
+    connection: &impl ConnectionTrait,
+    streaks: &[Vec<Value>],
+) -> Result<(), StoreError> {
     let columns = ["text", "bigint", "bigint", "bigint", "bigint", "bigint"];
-    let (values, bound) = list(connection, &columns, &news);
+    let (values, bound) = list(connection, &columns, streaks);
     let text = format!(
         "with v(cursor_id, streak, round, position, refused, acknowledged) as ({values})
          update cursor set streak = v.streak, streak_round = nullif(v.round, -1),
@@ -259,7 +267,7 @@ async fn record(
 /// Writes a dead letter, if it is not written already: a lane that ends may write the same outcomes again. An
 /// older open letter of the path is superseded, and its `before` is taken over; a round that binds the older
 /// letter keeps it in its list. Returns whether the letter was written now.
-async fn bury(
+pub(crate) async fn bury(
     connection: &impl ConnectionTrait,
     settlement: &Settlement,
     park: &Park,

@@ -19,7 +19,7 @@ use tidings_entity::{
 };
 
 use super::letter_search::{self, LetterRange};
-use crate::{Context, error::undecodable, lanes::rounds, letters, rows};
+use crate::{Context, error::undecodable, lanes::rounds, letters, rows, tasks};
 
 /// The most letters in one statement.
 const LIST: usize = 256;
@@ -356,6 +356,7 @@ pub(crate) async fn end(
         return Ok(false);
     }
     rounds::caught_up(connection, cursor).await?;
+    tasks::overtake(connection, cursor, at).await?;
     let text = "update round set ended_at = $3 where cursor_id = $1 and number = $2";
     rows::execute(connection, "round", text, [this(), vec![at.0.into()]].concat()).await?;
     for letter in reached {

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use tidings_actors::{
     ports::{
-        AttemptRecord, Glimpse, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach, Settlement, SinkKey,
-        StoreError,
+        AttemptRecord, Glimpse, HandOver, HandOverRoom, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach,
+        Settlement, SinkKey, StoreError,
     },
     time::Timestamp,
 };
@@ -15,6 +15,7 @@ use crate::{
     SqlStore,
     lanes::{self, refusals, replays, rounds, terms},
     letters::attempts,
+    tasks,
     watches::registration,
 };
 
@@ -81,6 +82,21 @@ impl LaneStore for SqlStore {
             end_told
         )
         .await)
+    }
+
+    async fn hand_over_room(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+    ) -> Result<Option<HandOverRoom>, StoreError> {
+        self.writer.flush().await?;
+        tasks::room(&self.snapshot().await?, cursor, round).await
+    }
+
+    async fn hand_over(&self, next: HandOver) -> Result<bool, StoreError> {
+        let news =
+            transact!(self, |transaction, context| tasks::hand_over(transaction, context, &next).await)?;
+        Ok(news.map(|news| self.context.tasks.tell(news)).is_some())
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {

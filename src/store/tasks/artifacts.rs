@@ -55,7 +55,7 @@ impl TaskOfArtifact {
         };
         let is_over = self.wake_at.is_some_and(|until| until <= at.0);
         let is_held = match proof {
-            ClaimProof::Hash(hash) => self.claim.as_ref() == Some(hash),
+            ClaimProof::Hash(hash) | ClaimProof::OfWatch(hash, _) => self.claim.as_ref() == Some(hash),
             ClaimProof::Worker(worker) => self.worker.as_ref() == Some(worker),
         };
         if is_claimed && is_held && !is_over { Ok(()) } else { Err(ArtifactRefusal::ClaimLost) }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
-    model::task::ClaimToken,
+    model::task::{ClaimToken, TaskPlace},
     ports::{Claim, ClaimRequest, ClaimedTask, StoreError},
     time::Timestamp,
 };
@@ -125,6 +125,9 @@ fn take(
     queues: &mut Queues,
     at: Timestamp,
 ) -> Result<ClaimedTask, StoreError> {
+    if row.cursor_id.is_some() {
+        queues.has_room(&row.app_id);
+    }
     let held = queues.get_mut(queue).ok_or_else(|| undecodable("queue", "a queue with heads is not held"))?;
     let rules = held.settings.rules();
     let until = at.after(request.claim.min(rules.claim_max).min(rules.timeout));
@@ -133,11 +136,19 @@ fn take(
     // A ready task was changed last when it became ready.
     queues.was_queued(at.since(Timestamp(row.updated_at)));
     queues.claim_ends(Some(until));
-    let mut token = ClaimToken { task: row.id.clone(), bits: [0; 16] };
+    let mut token = ClaimToken { task: row.id.clone(), bits: [0; 16], place: place(&row)? };
     context.random.fill(&mut token.bits);
     row.state = tidings_entity::kind::TaskState::Claimed;
     row.attempts += 1;
     row.worker = Some(request.worker.clone());
     (row.claimed_at, row.wake_at, row.updated_at) = (Some(at.0), Some(until.0), at.0);
     Ok(ClaimedTask { token, task: shown::task(row, command)?, payload: String::new() })
+}
+
+/// The change that a task of a watch is about.
+fn place(row: &task::Model) -> Result<Option<TaskPlace>, StoreError> {
+    let (Some(cursor), Some(round), Some(position)) = (&row.cursor_id, row.round, row.position) else {
+        return Ok(None);
+    };
+    Ok(Some(TaskPlace { cursor: cursor.clone(), round, position: rows::unsigned("task", position)? }))
 }

@@ -1,12 +1,15 @@
 //! Tasks that move by a word or by the clock: read and locked first, decided in memory, written at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     deliverer::retry::RetryRules,
     model::task::{ClaimProof, MoveRefusal, Moved, TaskMove, TaskStanding},
-    ports::{PastClaim, QueueSettings, Random, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
+    ports::{PastClaim, QueueSettings, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -16,11 +19,12 @@ use tidings_entity::{
 };
 
 use super::{
-    Operation, claims_grace,
+    Operation, aside, claims_grace,
     creates::{Creates, Parent},
     endings::{self, Ending, origin},
-    for_update, history, moment,
+    for_update, history, late, moment,
     queues::{Queues, is_open},
+    settles::{End, Ended},
     text,
 };
 use crate::{
@@ -55,6 +59,11 @@ impl HeldTask {
     fn is_changed(&self) -> bool {
         standing(&self.row) != self.standing
     }
+
+    /// Whether its row changes and stays: the row of a task of a watch goes with its end.
+    fn is_kept(&self) -> bool {
+        self.is_changed() && (is_open(self.standing.state) || self.row.cursor_id.is_none())
+    }
 }
 
 fn standing(row: &task::Model) -> TaskStanding {
@@ -79,6 +88,10 @@ pub(super) struct Moves {
     held: BTreeMap<TaskId, HeldTask>,
     due: Vec<TaskId>,
     expired: Vec<TaskId>,
+    /// Tasks of watches that are gone and whose change is settled.
+    settled: BTreeSet<TaskId>,
+    /// Tasks of watches in the order of their ends.
+    ended: Vec<TaskId>,
     at: Timestamp,
 }
 
@@ -97,7 +110,14 @@ impl Moves {
             .flatten()
             .map(|word| &word.id)
             .collect();
-        let mut moves = Self { held: BTreeMap::new(), due: Vec::new(), expired: Vec::new(), at };
+        let mut moves = Self {
+            held: BTreeMap::new(),
+            due: Vec::new(),
+            expired: Vec::new(),
+            settled: BTreeSet::new(),
+            ended: Vec::new(),
+            at,
+        };
         let ids: Vec<Vec<Value>> = ids.into_iter().map(|id| vec![id.clone().into()]).collect();
         let lock = for_update(connection, "t", false);
         for some in ids.chunks(LISTED_MAX) {
@@ -108,6 +128,13 @@ impl Moves {
             );
             moves.hold(rows::all(connection, "task", &text, bound).await?);
         }
+        let words = operations.iter().filter_map(|operation| match operation {
+            Operation::Move(words) => Some(words),
+            _ => None,
+        });
+        let gone: Vec<&TaskWord> =
+            words.flatten().filter(|word| !moves.held.contains_key(&word.id)).collect();
+        moves.settled = late::completions(connection, &gone).await?;
         if operations.iter().any(|operation| matches!(operation, Operation::Wake)) {
             moves.due = moves.find_over(connection, TaskState::Waiting).await?;
             moves.expired = moves.find_over(connection, TaskState::Claimed).await?;
@@ -163,7 +190,15 @@ impl Moves {
         creates: &mut Creates,
     ) -> Result<Worded, WordRefusal> {
         let held = self.held.get(&word.id).filter(|task| task.row.app_id == word.app);
-        let Some(task) = held else { return Err(WordRefusal::Move(MoveRefusal::NotFound)) };
+        let Some(task) = held else { return self.say_late(word) };
+        if task.row.cursor_id.is_some() && word.step == TaskMove::Redrive {
+            // The dead letter of its change is sent again, not the task.
+            return Err(WordRefusal::Move(MoveRefusal::State(task.standing.state)));
+        }
+        // Whatever the worker of a round that ended early reports, the task goes and settles nothing.
+        let is_overtaken = task.row.flag.as_deref() == Some(aside::OVERTAKEN);
+        let is_end = matches!(word.step, TaskMove::Complete | TaskMove::Fail(_));
+        let step = if is_overtaken && is_end { &TaskMove::Abandon(Duration::ZERO) } else { &word.step };
         let settings = settings(queues, &task.row.queue_id);
         let limit = settings.payload_limit();
         if word.step == TaskMove::Complete && word.body.as_ref().is_some_and(|body| body.len() as u64 > limit)
@@ -171,10 +206,10 @@ impl Moves {
             return Err(WordRefusal::ResultTooLarge(limit));
         }
         let mut after = task.standing.clone();
-        let moved = apply(context, &settings, &mut after, &word.step, word.proof.as_ref(), self.at)
+        let moved = apply(context, &settings, &mut after, step, word.proof.as_ref(), self.at)
             .map_err(WordRefusal::Move)?;
         let mut then = Vec::new();
-        if moved == Moved::Now && !word.then.is_empty() {
+        if moved == Moved::Now && !word.then.is_empty() && !is_overtaken {
             let parent = Parent { id: task.row.id.clone(), depth: task.row.depth, origin: origin(&task.row) };
             then = creates.create(&word.app, &word.then, Some(&parent), queues).map_err(WordRefusal::Then)?;
         }
@@ -194,11 +229,33 @@ impl Moves {
                 _ => {}
             }
             if moved == Moved::Now {
-                task.claims.extend(history::ended(&task.standing, &word.step, self.at));
+                task.claims.extend(history::ended(&task.standing, step, self.at));
             }
-            move_to(task, after, queues);
+            self.ended.extend(move_to(task, after, queues));
         }
-        Ok(shown)
+        if is_overtaken && is_end { Err(WordRefusal::Move(MoveRefusal::ClaimLost)) } else { Ok(shown) }
+    }
+
+    /// The answer to a word about a task that is gone: a completion of a task of a watch whose change is
+    /// settled was heard before.
+    fn say_late(&self, word: &TaskWord) -> Result<Worded, WordRefusal> {
+        match &word.proof {
+            Some(ClaimProof::OfWatch(..)) if self.settled.contains(&word.id) => Ok(Worded {
+                moved: Moved::Before,
+                state: TaskState::Succeeded,
+                wake_at: None,
+                attempts: 0,
+                then: Vec::new(),
+            }),
+            Some(ClaimProof::OfWatch(..)) => Err(WordRefusal::Move(MoveRefusal::ClaimLost)),
+            _ => Err(WordRefusal::Move(MoveRefusal::NotFound)),
+        }
+    }
+
+    /// Takes the tasks of watches that ended, in the order of their ends.
+    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+        let ended = std::mem::take(&mut self.ended);
+        ended.iter().filter_map(|id| ended_of_watch(self.held.get(id)?)).collect()
     }
 
     /// Does what the clock asks for.
@@ -220,7 +277,7 @@ impl Moves {
             let mut after = task.standing.clone();
             if apply(context, &settings, &mut after, step, None, self.at).is_ok() {
                 task.claims.extend(history::ended(&task.standing, step, self.at));
-                move_to(task, after, queues);
+                self.ended.extend(move_to(task, after, queues));
                 count += 1;
             }
         }
@@ -234,7 +291,7 @@ impl Moves {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let changed: Vec<Vec<Value>> =
-            self.held.values().filter(|task| task.is_changed()).map(|task| written(task, at)).collect();
+            self.held.values().filter(|task| task.is_kept()).map(|task| written(task, at)).collect();
         const TYPES: [&str; 12] = [
             "text", "text", "bigint", "bigint", "bigint", "text", "text", "bigint", "text", "bigint", "text",
             "bigint",
@@ -262,7 +319,9 @@ impl Moves {
             let id = task.row.id.clone();
             task.claims.clone().into_iter().map(move |claim| (id.clone(), claim))
         };
-        history::write(connection, &self.held.values().flat_map(claims).collect::<Vec<_>>()).await
+        // The past claims of a task of a watch go with its row.
+        let kept = self.held.values().filter(|task| task.is_kept());
+        history::write(connection, &kept.flat_map(claims).collect::<Vec<_>>()).await
     }
 
     /// The addresses of tasks that may end.
@@ -299,7 +358,8 @@ impl Moves {
             news.ended.insert(task.row.id.clone());
             let lived = self.at.since(Timestamp(task.row.created_at));
             news.tally.ended.push((task.standing.state, lived));
-            if task.standing.state == TaskState::Dead {
+            // Of the change of a watch the dead letter tells.
+            if task.standing.state == TaskState::Dead && task.row.cursor_id.is_none() {
                 let command = queues.get(&task.row.queue_id).map(|queue| queue.command.clone());
                 let (row, standing) = (&task.row, &task.standing);
                 let note = Note::new(row.app_id.clone(), row.id.as_str(), EntryType::TaskDead, origin(row));
@@ -331,7 +391,8 @@ fn apply(
     standing.apply(step, proof, &settings.rules(), &backoff, at)
 }
 
-fn move_to(task: &mut HeldTask, after: TaskStanding, queues: &mut Queues) {
+/// Moves a task. Returns its id if it is a task of a watch that ends by that.
+fn move_to(task: &mut HeldTask, after: TaskStanding, queues: &mut Queues) -> Option<TaskId> {
     let (from, to) = (task.standing.state, after.state);
     task.standing = after;
     if from != to
@@ -349,6 +410,34 @@ fn move_to(task: &mut HeldTask, after: TaskStanding, queues: &mut Queues) {
         };
         task.ends.extend(endings::note(&task.row, &ending));
     }
+    if task.row.cursor_id.is_none() || !is_open(from) || is_open(to) {
+        return None;
+    }
+    // Its row goes, and no queue counts it any more.
+    if let Some(queue) = queues.get_mut(&task.row.queue_id) {
+        queue.left(to, task.row.bytes);
+    }
+    queues.has_room(&task.row.app_id);
+    Some(task.row.id.clone())
+}
+
+/// How a task of a watch ended.
+fn ended_of_watch(task: &HeldTask) -> Option<Ended> {
+    let error = || task.standing.error.clone().unwrap_or_default();
+    let end = match task.standing.state {
+        TaskState::Succeeded => End::Success,
+        TaskState::Failed => End::Failed(error()),
+        TaskState::Dead => End::Dead(error()),
+        _ => End::Cancelled,
+    };
+    Some(Ended {
+        task: task.row.id.clone(),
+        cursor: task.row.cursor_id.clone()?,
+        round: task.row.round?,
+        position: task.row.position?,
+        end,
+        change: None,
+    })
 }
 
 fn written(task: &HeldTask, at: Timestamp) -> Vec<Value> {
@@ -362,7 +451,7 @@ fn written(task: &HeldTask, at: Timestamp) -> Vec<Value> {
         text(standing.claim.as_deref()),
         text(standing.worker.as_deref()),
         moment(standing.claimed_at),
-        text(standing.is_flagged.then_some(CANCEL)),
+        text(standing.is_flagged.then(|| task.row.flag.as_deref().unwrap_or(CANCEL))),
         moment(standing.ended_at),
         text(standing.error.as_deref()),
         at.0.into(),
@@ -381,89 +470,6 @@ async fn write_bodies(
              where task_body.task_id = v.id"
         );
         rows::execute(connection, "task_body", &text, bound).await?;
-    }
-    Ok(())
-}
-
-#[derive(FromQueryResult)]
-struct GoneTask {
-    queue_id: QueueId,
-    state: TaskState,
-    bytes: i64,
-}
-
-/// Removes ended tasks whose time was over at this moment, at most `limit`; with `app` only those of this
-/// app. How many went.
-pub(crate) async fn forget(
-    connection: &impl ConnectionTrait,
-    app: Option<&AppId>,
-    at: Timestamp,
-    limit: u64,
-) -> Result<u64, StoreError> {
-    let mut gone: Vec<GoneTask> = Vec::new();
-    for state in TaskState::ALL.iter().filter(|state| !is_open(**state)) {
-        let left = limit.saturating_sub(gone.len() as u64);
-        let mut values = vec![(*state).into(), at.0.into(), signed(left).into()];
-        values.extend(app.map(|app| app.clone().into()));
-        let of_app = if app.is_some() { "and app_id = $4" } else { "" };
-        let text = format!(
-            "delete from task where id in (select id from task where state = $1 and wake_at <= $2 {of_app}
-               order by wake_at, id limit $3) returning queue_id, state, bytes"
-        );
-        gone.extend(rows::all::<GoneTask>(connection, "task", &text, values).await?);
-    }
-    if gone.is_empty() {
-        return Ok(0);
-    }
-    let ids = gone.iter().map(|task| task.queue_id.clone()).collect();
-    let mut queues = Queues::load(connection, &ids).await?;
-    for task in &gone {
-        if let Some(queue) = queues.get_mut(&task.queue_id) {
-            queue.left(task.state, task.bytes);
-        }
-    }
-    queues.write(connection).await?;
-    Ok(gone.len() as u64)
-}
-
-/// Voids all claims of a restored database: what workers did with them since the backup is not known. Their
-/// attempts are taken back.
-pub(crate) async fn of_restored(
-    connection: &impl ConnectionTrait,
-    random: &dyn Random,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    endings::of_restored(connection, random, at).await?;
-    let count = "(select count(*) from task t where t.queue_id = queue.id and t.state = 'claimed'
-                   and t.flag is";
-    let bytes = "(select coalesce(sum(t.bytes), 0) from task t where t.queue_id = queue.id
-                   and t.state = 'claimed' and t.flag is not null)";
-    let texts = [
-        format!(
-            "insert into task_claim (task_id, claimed_at, ended_at, worker, ended_by)
-             select id, claimed_at, {}, worker, 'voided' from task
-             where state = 'claimed' and claimed_at is not null and worker is not null
-             on conflict (task_id, claimed_at) do nothing",
-            at.0
-        ),
-        format!(
-            "update queue set ready = ready + {count} null), cancelled = cancelled + {count} not null),
-               bytes = bytes - {bytes}, claimed = 0 where claimed > 0"
-        ),
-        format!(
-            "update task set state = 'cancelled', claim = null, flag = null, ended_at = {0}, updated_at = {0},
-               wake_at = {1} where state = 'claimed' and flag is not null",
-            at.0,
-            at.after(QueueSettings::default().rules().retention).0
-        ),
-        format!(
-            "update task set state = 'ready', claim = null, worker = null, wake_at = null,
-               attempts = attempts - 1, updated_at = {} where state = 'claimed'",
-            at.0
-        ),
-    ];
-    for text in &texts {
-        rows::execute(connection, "task", text, vec![]).await?;
     }
     Ok(())
 }

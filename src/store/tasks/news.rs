@@ -30,6 +30,7 @@ impl TaskChanges {
         }
         news.ready.extend(of_turn.ready);
         news.ended.extend(of_turn.ended);
+        news.room.extend(of_turn.room);
         news.wake_at = news.wake_at.into_iter().chain(of_turn.wake_at).min();
         drop(news);
         self.told.notify_one();

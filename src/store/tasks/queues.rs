@@ -8,7 +8,7 @@ use std::{
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
     model::task::ClaimRate,
-    ports::{QUEUES_MAX, Queue, QueueSettings, StoreError},
+    ports::{QUEUES_MAX, Queue, QueueSettings, StoreError, TaskNews},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -158,6 +158,8 @@ pub(super) struct Queues {
     claims_end: Option<Timestamp>,
     /// How long the tasks were ready that this turn handed out.
     queued: Vec<Duration>,
+    /// Apps of which tasks of watches were claimed or ended.
+    rooms: BTreeSet<AppId>,
 }
 
 const COLUMNS: &str = "q.id, q.app_id, q.command, q.settings, q.is_paused, q.permits_until, q.bytes,
@@ -174,8 +176,34 @@ impl Queues {
         Ok(queues)
     }
 
-    fn none() -> Self {
-        Self { held: BTreeMap::new(), claims_end: None, queued: Vec::new() }
+    /// A turn that holds no queue yet.
+    pub(super) fn none() -> Self {
+        Self { held: BTreeMap::new(), claims_end: None, queued: Vec::new(), rooms: BTreeSet::new() }
+    }
+
+    /// Reads and locks those of these queues that are not held yet.
+    pub(super) async fn also(
+        &mut self,
+        connection: &impl ConnectionTrait,
+        ids: &BTreeSet<QueueId>,
+    ) -> Result<(), StoreError> {
+        let more: BTreeSet<QueueId> = ids.iter().filter(|id| !self.held.contains_key(*id)).cloned().collect();
+        if more.is_empty() { Ok(()) } else { self.lock(connection, &more).await }
+    }
+
+    /// A task of a watch of this app was claimed or ended.
+    pub(super) fn has_room(&mut self, app: &AppId) {
+        self.rooms.insert(app.clone());
+    }
+
+    /// Takes the apps of which tasks of watches were claimed or ended.
+    pub(super) fn take_rooms(&mut self) -> BTreeSet<AppId> {
+        std::mem::take(&mut self.rooms)
+    }
+
+    /// What others are told where only queues changed.
+    pub(super) fn news(&self) -> TaskNews {
+        TaskNews { ready: self.ready(), ..TaskNews::default() }
     }
 
     async fn lock(
@@ -428,7 +456,8 @@ pub(crate) async fn pause(
     queue(connection, app, command).await
 }
 
-/// Removes open tasks of a queue that nobody has claimed, at most `limit`. How many went.
+/// Removes open tasks of a queue that no watch created and nobody has claimed, at most `limit`. How many
+/// went.
 pub(crate) async fn purge(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -439,8 +468,9 @@ pub(crate) async fn purge(
     let id = QueueId::of(app, command);
     let mut queues = Queues::load(connection, &BTreeSet::from([id.clone()])).await?;
     let Some(queue) = queues.get_mut(&id) else { return Err(StoreError::NotFound) };
+    // A task of a watch goes only with its end, or its round could not end.
     let text = "delete from task where id in (select id from task where queue_id = $1
-                  and state in ('waiting', 'ready', 'aside') order by id limit $2)
+                  and state in ('waiting', 'ready', 'aside') and cursor_id is null order by id limit $2)
                 returning id, app_id, state, bytes, attempts, origin_kind, origin, callback";
     let values = vec![id.into(), signed(limit).into()];
     let gone: Vec<Purged> = rows::all(connection, "task", text, values).await?;

@@ -26,7 +26,7 @@ async fn every_column_of_bytes_is_sealed_or_known_to_be_no_secret() {
         .map(|row| (row.try_get_by_index(0).expect("a name"), row.try_get_by_index(1).expect("a name")))
         .collect();
     // Paths are bytes; a key that is handed on is sealed by the key before it and goes before that one does.
-    let others = [("dead_letter", "path"), ("key_share", "sealed")];
+    let others = [("dead_letter", "path"), ("task_change", "path"), ("key_share", "sealed")];
     found.retain(|(table, column)| !others.contains(&(table.as_str(), column.as_str())));
     let mut known: Vec<_> =
         sealed::COLUMNS.iter().map(|known| (known.table.to_owned(), known.column.to_owned())).collect();

@@ -19,7 +19,7 @@ use crate::{
     apps::sinks,
     rows,
     sources::{self, heads, known},
-    statuses, watches,
+    statuses, tasks, watches,
 };
 
 /// Registers a watch, or replaces the settings of the existing one with the same app, repository, selector
@@ -74,7 +74,7 @@ pub(crate) async fn register(
             status_context: None,
         };
         rows::insert(connection, "watch", vec![row.clone()]).await?;
-        sinks::set(connection, context, &row, new.sink.as_ref(), at).await?;
+        sinks::give(connection, context, &row, new.sink.as_ref(), at).await?;
         statuses::set(connection, context, &row, new.status, at).await?;
         begin(connection, context, new, &source, view).await?;
         Ok(new.id.clone())
@@ -176,6 +176,7 @@ pub(crate) async fn unwatch(
     let text = "delete from attempt where owner_kind = 'cursor'
                 and owner_id in (select id from cursor where watch_id = $1)";
     rows::execute(transaction, "attempt", text, vec![id.clone().into()]).await?;
+    tasks::remove_of_watch(transaction, id).await?;
     rows::execute(transaction, "watch", "delete from watch where id = $1", vec![id.clone().into()]).await?;
     sinks::remove(transaction, old.sink_id.as_ref()).await?;
     sources::remove_unused(transaction, &old.source_id).await?;

@@ -17,7 +17,7 @@ use tidings_entity::{
 use crate::{
     Context,
     ledger::{self, told},
-    rows, statuses,
+    rows, statuses, tasks,
 };
 
 /// The bases of a resync that has not begun have this round number; rounds count from 1.
@@ -120,6 +120,7 @@ async fn end(
     let text = "update round set ended_at = $1 where cursor_id = $2 and number = $3";
     let values = vec![at.0.into(), cursor.id.clone().into(), number.into()];
     rows::execute(connection, "round", text, values).await?;
+    tasks::overtake(connection, &cursor.id, at).await?;
     Ok((was_complete, trees))
 }
 

@@ -46,6 +46,13 @@ pub(crate) async fn request(
             many => format!("{many} branches have a change at their head; name one with `cursor`"),
         }));
     };
+    let text = "select count(*) from watch w join sink k on k.id = w.sink_id
+                where w.id = $1 and k.kind = 'tasks'";
+    if rows::number(connection, "watch", text, vec![watch.clone().into()]).await? > 0 {
+        return Err(StoreError::Conflict(
+            "the changes of the watch are tasks: cancel the task of the change to give it up".to_owned(),
+        ));
+    }
     let head = Head { cursor: cursor.clone(), round: *round, position: rows::unsigned("round", *position)? };
     if expected.is_some_and(|expected| expected != (head.round, head.position)) {
         return Err(StoreError::Conflict(format!(

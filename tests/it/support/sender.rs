@@ -147,6 +147,7 @@ pub(crate) fn order(operation: Operation, old: Option<u8>, new: Option<u8>) -> D
         position: 0,
     };
     let lane = LaneFacts {
+        inline_max: None,
         remote: Remote {
             repository: RepositoryId::new(Ulid::from_parts(1, 2)),
             location: Location::Local("/nowhere".into()),

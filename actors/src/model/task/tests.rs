@@ -207,7 +207,7 @@ fn what_ended_is_kept_by_its_state_and_a_key_for_a_day() {
 
 #[test]
 fn a_token_is_read_back_and_shows_its_bits_to_nobody() {
-    let token = ClaimToken { task: TaskId::new(Ulid::from_parts(1, 2)), bits: [7; 16] };
+    let token = ClaimToken { task: TaskId::new(Ulid::from_parts(1, 2)), bits: [7; 16], place: None };
     assert_eq!(token.to_string().parse(), Ok(token.clone()));
     assert!(!format!("{token:?}").contains("0707"));
     assert_eq!(token.hash().len(), 32);

@@ -5,7 +5,8 @@ use tidings_entity::id::{AppId, CursorId, ObjectId, ViewId, WatchId};
 
 use crate::{
     ports::{
-        AttemptRecord, Glimpse, LaneSnapshot, LaneTerms, NewRound, Reach, Settlement, SinkKey, StoreError,
+        AttemptRecord, Glimpse, HandOver, HandOverRoom, LaneSnapshot, LaneTerms, NewRound, Reach, Settlement,
+        SinkKey, StoreError,
     },
     time::Timestamp,
 };
@@ -48,6 +49,13 @@ pub trait LaneStore: Send + Sync + 'static {
         at: Timestamp,
         end_told: bool,
     ) -> Result<bool, StoreError>;
+    /// What may be handed over of a round; `None`: the round is not open, or its watch, sink or app is not
+    /// served. Flushes the writer first.
+    async fn hand_over_room(&self, cursor: &CursorId, round: i64)
+    -> Result<Option<HandOverRoom>, StoreError>;
+    /// Makes tasks of the next changes of a round, as many as there is room for. `Ok(false)`: the changes are
+    /// not the next ones, or nothing may be handed over; nothing was changed.
+    async fn hand_over(&self, next: HandOver) -> Result<bool, StoreError>;
     /// Stores a failed attempt.
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError>;
     /// A sink accepted a test delivery: its cursors that are blocked because it refused everything continue,

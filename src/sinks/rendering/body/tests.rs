@@ -49,6 +49,7 @@ fn order(operation: Operation, path: &[u8], old: Option<Entry>, new: Option<Entr
         position: 0,
     };
     let lane = LaneFacts {
+        inline_max: None,
         remote: Remote {
             repository: RepositoryId::new(Ulid::from_parts(1, 2)),
             location: Location::Local("/nowhere".into()),

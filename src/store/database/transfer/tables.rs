@@ -4,7 +4,7 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 /// Tables whose rows are copied; each comes after those that it references.
-pub(crate) const COPIED: [&str; 39] = [
+pub(crate) const COPIED: [&str; 40] = [
     "repository",
     "app",
     "app_key",
@@ -41,6 +41,7 @@ pub(crate) const COPIED: [&str; 39] = [
     "task",
     "task_body",
     "task_claim",
+    "task_change",
     "artifact",
     "schedule",
     "worker_subscription",

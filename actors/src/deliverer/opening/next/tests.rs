@@ -71,6 +71,7 @@ fn lane() -> LaneSnapshot {
         above: Vec::new(),
         guard_waived: false,
         skip_head: false,
+        has_tasks: false,
         cancel_open: false,
         created_at: Timestamp(0),
     }

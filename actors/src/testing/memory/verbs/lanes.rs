@@ -5,8 +5,8 @@ use tidings_entity::id::{AppId, CursorId, ObjectId, ViewId, WatchId};
 
 use crate::{
     ports::{
-        AttemptRecord, Glimpse, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach, Settlement, SinkKey,
-        StoreError,
+        AttemptRecord, Glimpse, HandOver, HandOverRoom, LaneSnapshot, LaneStore, LaneTerms, NewRound, Reach,
+        Settlement, SinkKey, StoreError,
     },
     testing::memory::MemoryStore,
     time::Timestamp,
@@ -69,6 +69,19 @@ impl LaneStore for MemoryStore {
     ) -> Result<bool, StoreError> {
         self.meet("finish_round").await?;
         self.write_checked(|state| state.finish_round(cursor, round, at, end_told))
+    }
+
+    /// This store has no queues: nothing may be handed over.
+    async fn hand_over_room(
+        &self,
+        _cursor: &CursorId,
+        _round: i64,
+    ) -> Result<Option<HandOverRoom>, StoreError> {
+        Ok(None)
+    }
+
+    async fn hand_over(&self, _next: HandOver) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {
