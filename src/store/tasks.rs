@@ -29,6 +29,7 @@ mod late;
 mod lists;
 mod moves;
 mod news;
+mod queue_changes;
 mod queue_lists;
 mod queues;
 mod schedules;
@@ -60,8 +61,9 @@ pub(super) use hand_over::{hand_over, room};
 pub(super) use history::claims;
 pub(super) use lists::{bodies, count_redrivable, find, list, payloads, redrivable};
 pub(super) use news::TaskChanges;
+pub(super) use queue_changes::{empty as empty_queues, pause, purge, set};
 pub(super) use queue_lists::{queue, queues};
-pub(super) use queues::{depths, empty as empty_queues, pause, purge, ready_since, set, with_work};
+pub(super) use queues::{depths, ready_since, with_work};
 pub(super) use schedules::{
     of_restored as of_restored_schedules, pause as pause_schedule, remove as remove_schedule, schedule,
     schedules, set as set_schedule,

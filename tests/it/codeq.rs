@@ -3,7 +3,7 @@
 
 mod clients;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -60,9 +60,10 @@ fn second_token(server: &Server, app: &App) -> String {
 }
 
 /// The seconds from now until a moment of the wire.
+#[expect(clippy::disallowed_methods, reason = "the test is a client with a clock of its own")]
 fn seconds_until(moment: &Value) -> i64 {
     let moment = tidings_actors::time::Timestamp::parsed(moment.as_str().expect("a text")).expect("RFC 3339");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     (moment.0 - i64::try_from(now.as_millis()).expect("it fits")) / 1_000
 }
 

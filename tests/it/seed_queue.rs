@@ -85,6 +85,50 @@ fn metric(server: &Server, line: &str) -> f64 {
     found.map_or(0.0, |number| number.trim().parse().expect("a number"))
 }
 
+/// QA6 to QA9: claims that wait, last, and are given back.
+fn claims_of_qa(server: &Server, app: &App, stranger: &App, other: &str) {
+    // QA6: nothing is 204 (above); a waiting claim is woken by a create.
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let task = claim(server, &app.token, "wait", 60, 20);
+            (task, Instant::now())
+        });
+        thread::sleep(Duration::from_millis(400));
+        let created = Instant::now();
+        create(server, app, json!({ "command": "wait" }));
+        let (task, at) = waiting.join().expect("answered");
+        // 50 ms on a quiet machine: a benchmark holds that figure.
+        assert!(task["id"].is_string() && at.duration_since(created) < Duration::from_millis(500));
+    });
+    // QA7: extended each second, nobody else gets it; a stranger 404, another identity 403, an older attempt
+    // 409.
+    create(server, app, json!({ "command": "beat" }));
+    let held = claim(server, &app.token, "beat", 2, 0);
+    for _ in 0..4 {
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(say(server, &app.token, &held, "heartbeat", json!({ "extend_seconds": 2 })).0, 200);
+        assert_eq!(claim(server, &app.token, "beat", 2, 0), Value::Null);
+    }
+    let older = format!("{OLDER}/tasks/{}/heartbeat", held["id"].as_str().expect("an id"));
+    assert_eq!(post(server, &stranger.token, &older, json!({})).0, 404);
+    assert_eq!(post(server, other, &older, json!({})).0, 403);
+    let again = claim(server, other, "beat", 60, 10);
+    assert_eq!(again["attempt"], 2);
+    assert_eq!(say(server, &app.token, &held, "heartbeat", json!({})).0, 409);
+    // QA8: the wait lies in the policy's range (full jitter, base 5, first attempt: 0 to 5 s).
+    create(server, app, json!({ "command": "nack" }));
+    let held = claim(server, &app.token, "nack", 60, 0);
+    let (_, said) = say(server, &app.token, &held, "nack", json!({}));
+    assert!(["waiting", "ready"].contains(&said["state"].as_str().expect("a state")), "{said}");
+    assert!(claim(server, &app.token, "nack", 60, 8)["id"].is_string(), "within 5 s");
+    // QA9: at once another worker's, and no attempt is spent.
+    create(server, app, json!({ "command": "drop" }));
+    let held = claim(server, &app.token, "drop", 60, 0);
+    assert_eq!(say(server, &app.token, &held, "abandon", json!({})).0, 200);
+    let held = claim(server, other, "drop", 60, 0);
+    assert_eq!(held["attempt"], 1);
+}
+
 #[test]
 fn qa_the_life_of_a_task() {
     let server = Server::start();
@@ -126,47 +170,8 @@ fn qa_the_life_of_a_task() {
     eventually("a due task", SOON, || (task(&server, &app, &later)["state"] == "ready").then_some(()));
     let took = began.elapsed();
     assert!((2_900..4_500).contains(&took.as_millis()), "{took:?}");
-    // QA6: nothing is 204 (above); a waiting claim is woken by a create.
-    thread::scope(|scope| {
-        let waiting = scope.spawn(|| {
-            let task = claim(&server, &app.token, "wait", 60, 20);
-            (task, Instant::now())
-        });
-        thread::sleep(Duration::from_millis(400));
-        let created = Instant::now();
-        create(&server, &app, json!({ "command": "wait" }));
-        let (task, at) = waiting.join().expect("answered");
-        // 50 ms on a quiet machine: a benchmark holds that figure.
-        assert!(task["id"].is_string() && at.duration_since(created) < Duration::from_millis(500));
-    });
-    // QA7: extended each second, nobody else gets it; a stranger 404, another identity 403, an older attempt
-    // 409.
-    create(&server, &app, json!({ "command": "beat" }));
-    let held = claim(&server, &app.token, "beat", 2, 0);
-    for _ in 0..4 {
-        thread::sleep(Duration::from_secs(1));
-        assert_eq!(say(&server, &app.token, &held, "heartbeat", json!({ "extend_seconds": 2 })).0, 200);
-        assert_eq!(claim(&server, &app.token, "beat", 2, 0), Value::Null);
-    }
-    let older = format!("{tasks}/{}/heartbeat", held["id"].as_str().expect("an id"));
     let other = second_token(&server, &app, json!({ "name": "other" }));
-    assert_eq!(post(&server, &stranger.token, &older, json!({})).0, 404);
-    assert_eq!(post(&server, &other, &older, json!({})).0, 403);
-    let again = claim(&server, &other, "beat", 60, 10);
-    assert_eq!(again["attempt"], 2);
-    assert_eq!(say(&server, &app.token, &held, "heartbeat", json!({})).0, 409);
-    // QA8: the wait lies in the policy's range (full jitter, base 5, first attempt: 0 to 5 s).
-    create(&server, &app, json!({ "command": "nack" }));
-    let held = claim(&server, &app.token, "nack", 60, 0);
-    let (_, said) = say(&server, &app.token, &held, "nack", json!({}));
-    assert!(["waiting", "ready"].contains(&said["state"].as_str().expect("a state")), "{said}");
-    assert!(claim(&server, &app.token, "nack", 60, 8)["id"].is_string(), "within 5 s");
-    // QA9: at once another worker's, and no attempt is spent.
-    create(&server, &app, json!({ "command": "drop" }));
-    let held = claim(&server, &app.token, "drop", 60, 0);
-    assert_eq!(say(&server, &app.token, &held, "abandon", json!({})).0, 200);
-    let held = claim(&server, &other, "drop", 60, 0);
-    assert_eq!(held["attempt"], 1);
+    claims_of_qa(&server, &app, &stranger, &other);
     // QA10: the result is readable, the lease gone, the second submit 409. QA11: both read, a stranger does
     // not.
     let id = given["id"].as_str().expect("an id");

@@ -206,10 +206,17 @@ pub struct Problem {
     status: StatusCode,
     detail: Option<Box<str>>,
     faults: Vec<FieldFault>,
-    outcome: Option<Box<Value>>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few problems have.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    /// The outcome of a test delivery.
+    outcome: Option<Value>,
     /// The value of `error` on a route whose clients know other texts.
-    said: Option<Box<str>>,
+    said: Option<String>,
 }
 
 /// The body of every error (`application/problem+json`, RFC 9457).
@@ -244,7 +251,7 @@ impl Problem {
     #[must_use]
     pub fn new(kind: Kind) -> Self {
         let (faults, headers) = (Vec::new(), Vec::new());
-        Self { kind, status: kind.status, detail: None, faults, outcome: None, headers, said: None }
+        Self { kind, status: kind.status, detail: None, faults, headers, rare: None }
     }
 
     /// A request that cannot be read, and why.
@@ -282,7 +289,7 @@ impl Problem {
     /// Adds the outcome of a test delivery.
     #[must_use]
     pub fn with_outcome(mut self, outcome: Value) -> Self {
-        self.outcome = Some(Box::new(outcome));
+        self.rare.get_or_insert_default().outcome = Some(outcome);
         self
     }
 
@@ -296,7 +303,7 @@ impl Problem {
     /// Puts this text into `error`, for clients of another contract that compare it.
     #[must_use]
     pub fn saying(mut self, error: impl Into<String>) -> Self {
-        self.said = Some(error.into().into_boxed_str());
+        self.rare.get_or_insert_default().said = Some(error.into());
         self
     }
 
@@ -304,7 +311,7 @@ impl Problem {
     #[must_use]
     pub fn reason(&self) -> String {
         match &self.detail {
-            Some(detail) if self.said.is_none() && self.faults.is_empty() => detail.to_string(),
+            Some(detail) if self.said().is_none() && self.faults.is_empty() => detail.to_string(),
             _ => self.error(),
         }
     }
@@ -366,10 +373,14 @@ impl Problem {
         self.kind.code
     }
 
+    fn said(&self) -> Option<&str> {
+        self.rare.as_ref()?.said.as_deref()
+    }
+
     /// The text that a client of Docora reads.
     fn error(&self) -> String {
-        if let Some(said) = &self.said {
-            return said.to_string();
+        if let Some(said) = self.said() {
+            return said.to_owned();
         }
         match self.faults.as_slice() {
             [] => self.kind.title.to_owned(),
@@ -397,7 +408,7 @@ impl Problem {
             error: &error,
             request_id,
             errors: &self.faults,
-            outcome: self.outcome.as_deref(),
+            outcome: self.rare.as_ref().and_then(|rare| rare.outcome.as_ref()),
         };
         let json = serde_json::to_vec(&body).expect("a problem is plain data");
         let mut response = Response::new(json.into());

@@ -144,8 +144,8 @@ impl Upload {
             made => made?,
         };
         let text = self.bucket.text(NAME, answer, XML_MAX).await?;
-        // A server may find out after it has answered 200: then its answer is an error, which has no tag. Some
-        // servers leave out the namespace, without which a strict reader takes their answer for an error.
+        // A server may find out after it has answered 200: then its answer is an error, which has no tag.
+        // Some servers leave out the namespace, without which a strict reader takes a success for an error.
         if text.contains("<ETag") {
             return Ok(());
         }

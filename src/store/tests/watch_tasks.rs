@@ -211,9 +211,11 @@ impl Desk {
     }
 
     /// The position of the open round, and the ranges above it.
-    async fn settled(&self) -> (u64, Vec<std::ops::Range<u64>>) {
+    /// The position, and the first and the end of each range above it.
+    async fn settled(&self) -> (u64, Vec<(u64, u64)>) {
         let lane = self.store.lane(&self.cursor).await.expect("a lane");
-        (lane.open.expect("an open round").position, lane.above)
+        let above = lane.above.into_iter().map(|range| (range.start, range.end)).collect();
+        (lane.open.expect("an open round").position, above)
     }
 
     async fn count(&self, text: &str) -> i64 {
@@ -259,10 +261,10 @@ async fn ends_in_any_order_settle_and_the_round_ends(home: Home) {
     let claimed = desk.claim(9).await;
     assert_eq!(claimed.iter().map(position).collect::<Vec<_>>(), [0, 1, 2, 3], "in the order of the round");
     desk.complete(&claimed[2]).await;
-    assert_eq!(desk.settled().await, (0, vec![2..3]), "above the position");
+    assert_eq!(desk.settled().await, (0, vec![(2, 3)]), "above the position");
     assert_eq!(desk.hand_over(&round).await, 1, "what ended makes room");
     desk.complete(&claimed[0]).await;
-    assert_eq!(desk.settled().await, (1, vec![2..3]));
+    assert_eq!(desk.settled().await, (1, vec![(2, 3)]));
     desk.complete(&claimed[1]).await;
     assert_eq!(desk.settled().await, (3, vec![]), "neighbours are joined");
     desk.complete(&claimed[3]).await;
