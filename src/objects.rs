@@ -1,10 +1,10 @@
 //! Where the bytes of artifacts are kept: the object stores behind the port
-//! [`Objects`](tidings_actors::ports::Objects). A folder is the default; the settings may name a bucket of an
+//! [`Objects`]. A folder is the default; the settings may name a bucket of an
 //! S3-compatible server.
 //!
 //! **One database.** The replica that leads removes objects that no row knows. Two databases with one store
 //! would remove each other's objects. So the store holds a mark with the identity of its database. A start
-//! with the store of another database is refused ([`check_owner`]). A store without a mark gets one before
+//! with the store of another database is refused (`check_owner`). A store without a mark gets one before
 //! anything in it is written or removed.
 
 mod bucket;
