@@ -233,7 +233,7 @@ pub static REPOSITORIES: FieldSet = FieldSet {
         field("mode", FieldKind::Word(&["net", "every"]), "how commits are delivered"),
         field(
             "sink",
-            FieldKind::Word(&["endpoint", "stream", "pull", "print", "mail"]),
+            FieldKind::Word(&["endpoint", "stream", "pull", "print", "mail", "tasks"]),
             "where its changes go",
         ),
         field("error", FieldKind::Text, "what the last scan said, if it failed"),
