@@ -136,8 +136,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000300_find_rows_of_lists::Migration),
             Box::new(m20261129_000400_name_databases::Migration),
             Box::new(m20261129_000500_keep_claims::Migration),
-            Box::new(m20261130_010000_find_failing_rows::Migration),
             Box::new(m20261130_000100_add_task_changes::Migration),
+            Box::new(m20261130_010000_find_failing_rows::Migration),
         ]
     }
 }

@@ -93,8 +93,10 @@ pub(super) struct TaskToCreate {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = CodeqTasksToCreate)]
 pub(super) struct TasksToCreate {
-    /// The tasks, 1 to 100.
+    /// The tasks, 1 to 100, each as in `POST /v1/codeq/tasks`. Each is answered by itself, also if its values
+    /// are refused.
     #[serde(default)]
+    #[schema(value_type = Vec<serde_json::Value>)]
     pub(super) tasks: Vec<TaskToCreate>,
 }
 
@@ -179,9 +181,8 @@ pub(super) struct ResultToKeep {
 }
 
 /// The end of one of several tasks.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = CodeqResultOfTask)]
 pub(super) struct ResultOfTask {
     /// Id of the task.
     #[serde(default)]
@@ -190,7 +191,6 @@ pub(super) struct ResultOfTask {
     #[serde(default)]
     pub(super) status: String,
     /// Result, an object; required with `COMPLETED`.
-    #[schema(value_type = Option<Object>)]
     pub(super) result: Option<Box<RawValue>>,
     /// Error, for people; required with `FAILED`.
     pub(super) error: Option<String>,
@@ -202,8 +202,10 @@ pub(super) struct ResultOfTask {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = CodeqResults)]
 pub(super) struct ResultsToKeep {
-    /// The results, 1 to 100.
+    /// The results, 1 to 100: `taskId` and the fields of `POST /v1/codeq/tasks/{id}/result`. Each is answered
+    /// by itself, also if its values are refused.
     #[serde(default)]
+    #[schema(value_type = Vec<serde_json::Value>)]
     pub(super) results: Vec<ResultOfTask>,
 }
 
