@@ -1,7 +1,7 @@
 //! What an idle house costs: 10,000 repositories of 10 apps on one loopback host, the real binary,
 //! polled every 60 s. Prints how long until it is ready, what is resident, and the share of one core
-//! that polling takes; and what one unchanged poll costs in CPU against the bare HTTP client that
-//! makes the same request in the same run.
+//! that polling takes; and what an unchanged poll, and the first poll after a start, cost in CPU against
+//! the bare HTTP client that makes the same request in the same run.
 
 #[path = "served.rs"]
 mod served;

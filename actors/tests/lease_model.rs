@@ -27,7 +27,7 @@ const CHANGES: u8 = 2;
 /// A rule that is taken away to see that the model needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Without {
-    /// All rules stand.
+    /// No rule is taken away.
     Nothing,
     /// Writes do not test the epoch.
     Fence,

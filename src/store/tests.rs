@@ -98,8 +98,12 @@ fn listing(commit: u8) -> RefListing {
 }
 
 async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&str>) -> Watch {
+    store.register_watch(&new_watch(app, number, credential)).await.expect("registered")
+}
+
+fn new_watch(app: &AppId, number: u128, credential: Option<&str>) -> NewWatch {
     let id = WatchId::new(Ulid::from_parts(2, number));
-    let new = NewWatch {
+    NewWatch {
         facts: RepositoryFacts {
             repository_id: id.clone(),
             github_url: "https://git.example/a/b".into(),
@@ -122,8 +126,7 @@ async fn watch(store: &SqlStore, app: &AppId, number: u128, credential: Option<&
         listing: listing(1),
         deliver_after: Timestamp(0),
         created_at: Timestamp(1000),
-    };
-    store.register_watch(&new).await.expect("registered")
+    }
 }
 
 #[tokio::test]

@@ -214,7 +214,7 @@ fn what_crashes_leave_in_a_bucket_is_swept_and_nothing_else() {
 
 #[test]
 fn two_databases_with_one_place_for_artifacts_are_refused() {
-    // A folder.
+    // Two databases name the same folder.
     let home = tempfile::tempdir().expect("a folder");
     let dir = home.path().join("shared");
     let shared = dir.to_str().expect("a path").to_owned();

@@ -28,6 +28,7 @@ pub(crate) mod patience;
 pub(crate) mod peer;
 pub(crate) mod project;
 pub(crate) mod puller;
+pub(crate) mod python_server;
 pub(crate) mod receiver;
 pub(crate) mod remote;
 pub(crate) mod repository;

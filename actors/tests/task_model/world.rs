@@ -14,7 +14,7 @@ pub(super) const STREAK: u8 = 2;
 /// A rule that is taken away to see that the model needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Without {
-    /// All rules stand.
+    /// No rule is taken away.
     Nothing,
     /// The position counts ends, wherever they are.
     Ranges,
@@ -36,7 +36,7 @@ pub(crate) enum Without {
     Fence,
     /// A hand-over does not test that its round is open.
     Round,
-    /// Unwatch leaves tasks.
+    /// An unwatch removes the watch and leaves its tasks.
     Removal,
     /// A completion is not looked up in the settled ranges.
     Confirmation,
@@ -173,13 +173,13 @@ pub(super) enum End {
 }
 
 pub(crate) struct Protocol {
-    /// How many pauses, resyncs, takeovers, ... there are.
+    /// How many pauses, resyncs, takeovers and restores happen at most.
     pub(crate) troubles: u8,
-    /// The attempts of a task.
+    /// The attempts that a task may use up.
     pub(crate) attempts: u8,
-    /// The newest head.
+    /// How often the head of the branch moves.
     pub(crate) heads: u8,
-    /// Deletes of a round.
+    /// How many changes of a round are deletes.
     pub(crate) deletes: u64,
     /// Whether a lane is opened again while the last step of its former life is still on its way.
     pub(crate) reopens: bool,

@@ -20,7 +20,7 @@ use crate::http::{
 /// Most items of a batch of tasks or results.
 pub(super) const BATCH_MAX: usize = 100;
 
-/// Reads a body.
+/// Reads the JSON of a request. Unknown fields are ignored.
 ///
 /// # Errors
 /// 400 `invalid body`, with the reason as detail.

@@ -12,17 +12,16 @@ use tidings_actors::{
     },
     ports::{
         AppStore, ClaimRequest, ClaimStore, ClaimedTask, DeliverySettings, EndpointAccess, HandOver,
-        HandedChange, LaneStore, LetterFilter, LetterStore, NewRound, NewSink, NewWatch, RepositoryFacts,
-        Selector, Start, StoreError, TaskStore, TaskWord, Watch, WatchPatch, WatchStore, WordRefusal, Worded,
+        HandedChange, LaneStore, LetterFilter, LetterStore, NewRound, NewSink, NewWatch, StoreError,
+        TaskStore, TaskWord, Watch, WatchPatch, WatchStore, WordRefusal, Worded,
     },
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{AppId, CursorId, ObjectId, Sha256Hash, SinkId, TaskId, WatchId},
+    id::{AppId, CursorId, ObjectId, Sha256Hash, SinkId, TaskId},
     kind::{
-        BranchGone, CursorState, HistoryMode, LetterStatus, Operation, ParkReason, PayloadFormat, RoundKind,
-        SelectorKind, TaskState, WatchState,
+        CursorState, LetterStatus, Operation, ParkReason, PayloadFormat, RoundKind, TaskState, WatchState,
     },
 };
 use ulid::Ulid;
@@ -30,7 +29,7 @@ use ulid::Ulid;
 use super::{
     MAIN,
     home::{Home, on_both},
-    listing, new_app, number,
+    new_app, new_watch, number,
 };
 use crate::{SqlStore, upkeep::restored};
 
@@ -80,31 +79,7 @@ impl Desk {
         let clock = Arc::new(ManualClock::new(START));
         let store = home.open_timed(clock.clone()).await.expect("opened");
         store.create_app(&new_app(1)).await.expect("an app");
-        let id = WatchId::new(Ulid::from_parts(2, 1));
-        let new = NewWatch {
-            facts: RepositoryFacts {
-                repository_id: id.clone(),
-                github_url: "https://git.example/a/b".into(),
-                owner: "a".into(),
-                name: "b".into(),
-            },
-            id,
-            app: app(),
-            url: "https://git.example/a/b".into(),
-            is_private: false,
-            credential: None,
-            selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
-            alias: String::new(),
-            sink: Some(sink(window, COMMAND)),
-            status: None,
-            view: View::default(),
-            mode: HistoryMode::Net,
-            on_branch_gone: BranchGone::Keep,
-            start: Start::All,
-            listing: listing(1),
-            deliver_after: Timestamp(0),
-            created_at: Timestamp(1000),
-        };
+        let new = NewWatch { sink: Some(sink(window, COMMAND)), ..new_watch(&app(), 1, None) };
         let watch = store.register_watch(&new).await.expect("registered");
         let cursor = watch.cursors[0].id.clone();
         Self { home, store, clock, watch, cursor }

@@ -3,15 +3,14 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{http, server::Server, text_setting};
+use super::{http, python_server::PythonServer, server::Server, text_setting};
 
 /// A Python that finds moto, where `python3` does not.
 const PYTHON: &str = "TIDINGS_MOTO";
@@ -28,7 +27,7 @@ pub(crate) struct S3 {
     folder: TempDir,
     python: String,
     port: u16,
-    child: Option<Child>,
+    running: Option<PythonServer>,
 }
 
 impl S3 {
@@ -44,7 +43,7 @@ impl S3 {
             return None;
         }
         fs::write(folder.path().join("s3d.py"), PROGRAM).expect("written");
-        let mut server = Self { folder, python, port: 0, child: None };
+        let mut server = Self { folder, python, port: 0, running: None };
         server.run();
         Some(server)
     }
@@ -53,19 +52,13 @@ impl S3 {
     pub(crate) fn run(&mut self) {
         let mut command = Command::new(&self.python);
         command.arg(self.path("s3d.py")).arg(self.folder.path()).arg(self.port.to_string());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a server");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut line).expect("its port");
-        self.port = line.trim().parse().expect("a port");
-        self.child = Some(child);
+        let running = PythonServer::start(&mut command);
+        self.port = running.port;
+        self.running = Some(running);
     }
 
     pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("killed");
-            child.wait().expect("ended");
-        }
+        self.running = None;
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -117,11 +110,5 @@ impl S3 {
     pub(crate) fn requests(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.path("requests.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap_or(json!(null))).collect()
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

@@ -3,9 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -14,6 +13,7 @@ use tempfile::TempDir;
 
 use super::{
     patience::{SOON, eventually},
+    python_server::PythonServer,
     server::Server,
     text_setting,
 };
@@ -83,14 +83,14 @@ pub(crate) struct MailServer {
     libraries: Option<String>,
     tls: &'static str,
     port: u16,
-    child: Option<Child>,
+    running: Option<PythonServer>,
 }
 
 impl MailServer {
     /// Runs one with this encryption: `implicit`, `starttls` or `none`.
     pub(crate) fn start(tls: &'static str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut server = Self { folder, libraries: text_setting(LIBRARIES), tls, port: 0, child: None };
+        let mut server = Self { folder, libraries: text_setting(LIBRARIES), tls, port: 0, running: None };
         let known = server.python().args(["-c", "import aiosmtpd"]).stderr(Stdio::null()).status();
         if !known.is_ok_and(|status| status.success()) {
             println!(
@@ -133,20 +133,14 @@ impl MailServer {
     pub(crate) fn run(&mut self) {
         let mut command = self.python();
         command.arg(self.path("smtpd.py")).arg(self.folder.path()).arg(self.tls).arg(self.port.to_string());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a mail server");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut line).expect("its port");
-        self.port = line.trim().parse().expect("a port");
-        self.child = Some(child);
+        let running = PythonServer::start(&mut command);
+        self.port = running.port;
+        self.running = Some(running);
     }
 
     /// Kills the mail server with SIGKILL.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("killed");
-            child.wait().expect("ended");
-        }
+        self.running = None;
     }
 
     /// Settings with which a server of the stories sends through it.
@@ -196,15 +190,5 @@ impl MailServer {
             (user, line["good"] == json!(true), line["encrypted"] == json!(true))
         };
         self.lines("logins.jsonl").iter().map(of).collect()
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself; then there is nothing left to kill.
-            drop(child.kill());
-            drop(child.wait());
-        }
     }
 }
