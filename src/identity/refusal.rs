@@ -1,6 +1,6 @@
 //! Why the token of an issuer opens nothing. The reason is for the log and the audit log of the operator, who
-//! sets up the issuer. Callers are told none: a reason helps whoever forges a token. No reason repeats any
-//! part of a token.
+//! sets up the issuer. Callers are told no reason: a reason would help an attacker who forges tokens. No
+//! reason repeats any part of a token.
 
 use jsonwebtoken::errors::{Error, ErrorKind};
 

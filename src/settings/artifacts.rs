@@ -32,7 +32,7 @@ pub struct ArtifactsSettings {
     pub s3_bucket: Option<String>,
     /// The region that requests are signed for.
     pub s3_region: String,
-    /// What the keys of all objects begin with.
+    /// The prefix of the keys of all objects.
     pub s3_prefix: String,
     /// Whether the bucket stands in the path, and not in the name of the host.
     pub s3_path_style: bool,

@@ -96,7 +96,7 @@ fn artifacts_come_back_from_a_bucket_whole_in_ranges_and_in_parts() {
     eventually("objects without a row are gone", SOON, || {
         (objects(&s3, "tidings/").len() == sizes.len() - 1).then_some(())
     });
-    // Another digest than the one that was named: nothing is shown.
+    // The body has another digest than Content-Digest says: no artifact is shown.
     let wrong = "content-digest: sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:\r\n";
     let refused = send(&server, &app, "PUT", &path(&task, "wrong"), wrong, b"some bytes");
     assert_eq!(refused.status, 400, "{}", refused.json());

@@ -48,7 +48,7 @@ function buttons(query, queue) {
 
 const seconds = (number) => span(number * RATIO);
 
-// The settings in effect. What is not set has its default, which is said; some settings have no limit then.
+// The settings in effect. A setting that is not set shows its default; some settings have no limit then.
 function settings({ settings: set, in_effect: now = set }) {
   const shown = (name, words, none) => {
     const value = now[name];

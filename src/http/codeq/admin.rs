@@ -110,7 +110,7 @@ async fn cleanup(front: Arc<Front>, request: Request) -> Answer {
     let now = front.clock.now();
     let before = match body.before.filter(|text| !text.is_empty()) {
         None => now,
-        // What is to be kept until later is kept.
+        // A moment that is still to come means now: tasks whose retention is not over stay.
         Some(text) => parsed(&text).ok_or_else(|| invalid("invalid before"))?.min(now),
     };
     let mut deleted = 0;

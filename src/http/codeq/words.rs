@@ -110,8 +110,8 @@ async fn nack(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::OK, &shown.await.map_err(older)?))
 }
 
-/// The wait until the next attempt, in whole seconds: the one that was asked for, or that of the queue's
-/// policy with 2 to the power of `attempts`. Neither is longer than the longest wait of the queue.
+/// The wait until the next attempt, in whole seconds: the wait that the request asks for, or the wait of the
+/// queue's policy with 2 to the power of `attempts`. Neither is longer than the longest wait of the queue.
 async fn delay(front: &Front, task: &Task, asked: Option<i64>) -> Result<Duration, Problem> {
     let queue = front.tasks.queue(&task.app, &task.command).await;
     let queue = queue.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;

@@ -39,7 +39,7 @@ const REFUSED: &str = "sign_in.refused";
 const STARTED: &str = "server.start";
 /// Longest id or name that is written.
 const NAME_CHARACTERS_MAX: usize = 128;
-/// What the target of a row for several acts begins with.
+/// The prefix of the target of a row that stands for several acts.
 const TIMES: &str = "times:";
 
 /// The part of the log that is kept.

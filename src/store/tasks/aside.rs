@@ -1,8 +1,8 @@
 //! Tasks of a watch that nobody may claim, or that go at once.
 //!
 //! One rule says which tasks are aside: those that nobody has claimed, while their watch is paused, or while
-//! their cursor is blocked and they are not its oldest. Whoever changes one of these facts calls [`arrange`]
-//! in the same transaction. Attempts stay.
+//! their cursor is blocked and they are not its oldest. Code that changes one of these facts calls
+//! [`arrange`] in the same transaction. Attempts stay.
 
 use std::collections::BTreeSet;
 

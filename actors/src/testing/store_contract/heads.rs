@@ -192,8 +192,8 @@ async fn vanished(world: &World<'_>, gone: BranchGone) -> (AppId, Watch, CursorI
     (app, watch, cursor)
 }
 
-/// Since when the app lacks changes of the one branch, as its watch, the list of watches that are behind and
-/// the list of the longest lags say alike.
+/// Since when the app lacks changes of the only branch of a watch. The watch, the list of watches that are
+/// behind and the list of the longest lags must say the same.
 async fn lacks_since(world: &World<'_>, app: &AppId, watch: &Watch) -> Option<Timestamp> {
     let since = world.store.watch(app, &watch.id).await.expect("watch").cursors[0].behind_since;
     let laggards = world.store.laggards(1_000).await.expect("read");
