@@ -22,7 +22,7 @@ use tokio::{
 };
 
 const APPS: usize = 10_000;
-/// Requests a second.
+/// Requests that are sent each second.
 const RATE: u32 = 1_000;
 /// Requests of one figure.
 const REQUESTS: u32 = 10_000;
@@ -125,7 +125,7 @@ async fn register(client: &Client, base: &str) -> Vec<String> {
     tokens
 }
 
-/// The real binary.
+/// Starts the release binary, with open onboarding, and returns it with its address.
 fn start(home: &Path) -> (Served, String) {
     let own = [
         ("ONBOARDING__MODE", "open"),

@@ -4,12 +4,14 @@
     python3 benches/dashboard.py target/release/tidings [--apps N] [--watches N] [--letters N] [--live SECONDS]
 
 Starts the binary once to make a database, fills that with rows directly (copies of what one real app has), starts it
-again and looks at each page in Chromium. Needs chromedriver, chromium and git. Prints one line for each figure, and
-ends with 1 where a bound is not kept. The bounds are those of a release build.
+again and looks at each page in Chromium. Needs chromedriver, chromium and git. Prints one line for each figure with
+its bound, and ends with 1 where a bound is not kept. The bounds are those of a release build. Server, browser and
+database end with it, also when it is interrupted.
 """
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -96,24 +98,34 @@ class Server:
         return json.loads(urllib.request.urlopen(request).read() or b"null")
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 class Browser:
     def __init__(self):
         self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                        start_new_session=True)
+        self.session = ""
+
+    def begin(self):
         for line in self.driver.stdout:
             found = re.search(rb"successfully on port (\d+)", line)
             if found:
                 self.port = int(found[1])
                 break
+        else:
+            sys.exit("chromedriver did not start")
         threading.Thread(target=lambda: [None for _ in self.driver.stdout], daemon=True).start()
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                      "--enable-precise-memory-info", "--force-device-scale-factor=1"]
         wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}}
-        self.session = ""
         self.session = "/session/" + self.command("POST", "/session", wanted)["sessionId"]
 
     def command(self, method, path, body=None):
@@ -177,7 +189,13 @@ class Browser:
         return [found[name] for name in ("JSHeapUsedSize", "Nodes", "JSEventListeners")]
 
     def stop(self):
-        os.killpg(self.driver.pid, signal.SIGKILL)
+        if self.session:
+            # Chromium removes its profile, which a killed one leaves behind.
+            with contextlib.suppress(OSError):
+                self.command("DELETE", "")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.driver.pid, signal.SIGKILL)
+        self.driver.wait()
 
 
 def copy(database, table, rows):
@@ -273,21 +291,21 @@ def main():
         if not is_kept:
             faults.append(name)
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("interrupted"))
+    with contextlib.ExitStack() as begun:
+        folder = pathlib.Path(begun.enter_context(tempfile.TemporaryDirectory()))
         server = Server(os.path.abspath(wanted.binary), folder)
+        begun.callback(server.stop)
         prepared(server, folder)
         began = time.monotonic()
         app, watch, places = seed(folder / "data" / "tidings.db", wanted)
         print(f"{wanted.apps} apps, {wanted.watches} watches, {wanted.letters} letters: written in {time.monotonic() - began:.0f} s")
         print(f"ready {server.start():.1f} s after the start", flush=True)
         browser = Browser()
-        try:
-            look(browser, server, wanted, app, watch, figure)
-            live(browser, server, wanted, places, figure)
-        finally:
-            browser.stop()
-            server.stop()
+        begun.callback(browser.stop)
+        browser.begin()
+        look(browser, server, wanted, app, watch, figure)
+        live(browser, server, wanted, places, figure)
     if faults:
         sys.exit("beyond the bound: " + ", ".join(faults))
 

@@ -1,6 +1,7 @@
 //! Deliveries a second, durable, 1 KiB files, against the bare HTTP client on the same receiver in
 //! the same run: one strict lane against one connection, 64 watches of one repository against 64
-//! tasks; and changes in batches against reading and hashing the same files.
+//! tasks; changes in batches against reading and hashing the same files; and one lane whose rounds are told to
+//! a subscription against the same lane without.
 //!
 //! What a machine gives to two threads that wait for each other changes from second to second, so
 //! each figure is the median of several turns, each right after its own baseline. A rate counts from
@@ -25,11 +26,13 @@ use reqwest::Method;
 use support::{figure, rate, repository, settings, timed};
 use tidings::{app::Adapters, egress::Egress};
 use tidings_actors::{
-    model::round::TreeEnd,
-    model::view::View,
-    ports::{BatchSettings, DeliverySettings, Location, Remote, Start, WatchStore},
+    model::{round::TreeEnd, secret::Secret, sink::SinkAddress, view::View},
+    ports::{
+        BatchSettings, DeliverySettings, EndpointAccess, Location, NewSink, NewSubscription, ReadFrom,
+        Remote, Start, Subscriptions, WatchStore, sink_of,
+    },
 };
-use tidings_entity::id::RepositoryId;
+use tidings_entity::id::{AppId, RepositoryId, SubscriptionId};
 use url::Url;
 
 const STRICT_FILES: usize = 10_000;
@@ -37,6 +40,8 @@ const LANES: usize = 64;
 const LANE_FILES: usize = 3_000;
 /// About what a delivery of a 1 KiB file weighs.
 const BODY_BYTES: usize = 1_900;
+
+const LEDGER: &str = "one strict lane whose rounds are told";
 
 const BATCHES: &str = "batches, read and hashed";
 const BATCHED_LANES: usize = 4;
@@ -51,7 +56,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let wanted = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
     let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| name.contains(wanted.as_str()));
-    for (name, lanes, files, wish) in [
+    for (name, lanes, files, goal) in [
         ("one strict lane", 1, STRICT_FILES, "0.60"),
         ("64 watches of one repository", LANES, LANE_FILES, "0.50"),
     ] {
@@ -64,17 +69,69 @@ async fn main() {
         for turn in 0..TURNS {
             let bare = bare(&receiver, folder.path(), lanes, lanes * files).await;
             let home = folder.path().join(format!("{lanes} {turn}"));
-            let (rate, first) = tidings(&receiver, &home, &path, lanes, files).await;
+            let (rate, first) = tidings(&receiver, None, &home, &path, lanes, files).await;
             println!("  {name}: {rate:.0} against {bare:.0}, the first after {first:.0?}");
             turns.push((rate, bare));
         }
-        turns.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
-        let (rate, bare) = turns[TURNS / 2];
-        figure(name, "deliveries/s", rate, bare, wish);
+        let (rate, bare) = median(turns);
+        figure(name, "deliveries/s", rate, bare, goal);
+    }
+    if is_wanted(LEDGER) {
+        ledger(&receiver, folder.path()).await;
     }
     if is_wanted(BATCHES) {
         batches(&receiver, folder.path()).await;
     }
+}
+
+/// The turn whose ratio is the median.
+fn median(mut turns: Vec<(f64, f64)>) -> (f64, f64) {
+    turns.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
+    turns[turns.len() / 2]
+}
+
+/// Deliveries of a lane whose rounds are entries that a subscription is told, against the same without one: then
+/// a healthy delivery writes no entry.
+async fn ledger(receiver: &Receiver, folder: &std::path::Path) {
+    let reader = Receiver::start();
+    let path = folder.join("ledger.git");
+    repository(&path, STRICT_FILES, 1_024, 1, false);
+    let mut turns = Vec::new();
+    for turn in 0..TURNS {
+        let home = folder.join(format!("ledger {turn}"));
+        let (alone, _) = tidings(receiver, None, &home.join("alone"), &path, 1, STRICT_FILES).await;
+        let (told, _) = tidings(receiver, Some(&reader), &home.join("told"), &path, 1, STRICT_FILES).await;
+        println!("  {LEDGER}: {told:.0} against {alone:.0}");
+        turns.push((told, alone));
+    }
+    assert!(reader.count() >= TURNS as u64, "the rounds were told");
+    let (told, alone) = median(turns);
+    figure(LEDGER, "deliveries/s", told, alone, "no slower");
+}
+
+/// Has everything in the ledger of an app told to a receiver.
+async fn subscribe(adapters: &Adapters, app: &AppId, reader: &Receiver) {
+    let now = adapters.clock.now();
+    let id = SubscriptionId::new(adapters.random.ulid(now));
+    let sink = NewSink {
+        id: sink_of(&id),
+        address: SinkAddress::Endpoint(format!("http://{}/", reader.address)),
+        access: EndpointAccess::default(),
+        delivery: DeliverySettings::default(),
+        signing_key: Some(Secret::new("0123456789abcdef01234567".into())),
+    };
+    let subscription = NewSubscription {
+        id,
+        app: app.clone(),
+        name: "benchmark".into(),
+        filter: String::new(),
+        reads_rounds: true,
+        sink,
+        start: ReadFrom::Now,
+        expires_at: None,
+        created_at: now,
+    };
+    adapters.store.create_subscription(&subscription).await.expect("made");
 }
 
 /// Changes of several watches in batches, until all are settled, against reading and hashing the same
@@ -132,8 +189,7 @@ async fn batches(receiver: &Receiver, folder: &std::path::Path) {
         turns.push((ours, bare));
         house.stop().await;
     }
-    turns.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
-    let (ours, bare) = turns[TURNS / 2];
+    let (ours, bare) = median(turns);
     figure(BATCHES, "changes/s", ours, bare, "0.50");
 }
 
@@ -160,9 +216,10 @@ async fn bare(receiver: &Receiver, folder: &std::path::Path, tasks: usize, reque
     rate(requests as u64, took)
 }
 
-/// The rate, and how long the first delivery took.
+/// The rate, and how long the first delivery took; `reader` is told what is in the ledger.
 async fn tidings(
     receiver: &Receiver,
+    reader: Option<&Receiver>,
     home: &std::path::Path,
     path: &std::path::Path,
     lanes: usize,
@@ -171,6 +228,9 @@ async fn tidings(
     let adapters = Adapters::open(settings(home)).await.expect("the house opens");
     let delivery = DeliverySettings::default();
     let app = registered::app(&adapters, Some(&format!("http://{}", receiver.address)), delivery).await;
+    if let Some(reader) = reader {
+        subscribe(&adapters, &app, reader).await;
+    }
     for lane in 0..lanes {
         let (path, branch) = (path.to_str().expect("utf-8"), format!("b{lane}"));
         registered::watch(&adapters, &app, path, registered::branch(&branch), Start::All, Duration::ZERO)

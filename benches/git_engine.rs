@@ -113,7 +113,7 @@ async fn linear(source: &dyn GitSource, folder: &Path) {
     figure("10 times the changes on the same files", "ms", many_on_many, few_on_many, "<= 11");
 }
 
-/// A repository of so many files, [`WIDTH`] in a folder and 50 folders above each other, and a
+/// A repository of this many files, [`WIDTH`] in a folder and 50 folders above each other, and a
 /// second commit that edits one file in each of the first folders.
 fn edited(path: &Path, files: usize, changes: usize) {
     git(path.parent().expect("a parent"), &["init", "-q", "--bare", path.to_str().expect("utf-8")]);

@@ -272,7 +272,7 @@ impl Receiver {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until every healthy app has so many changes of a commit; how many a second that were.
+    /// Waits until every healthy app has this many changes of a commit; how many a second that were.
     fn rate(&self, commit: git2::Oid, since: Instant, files: usize) -> f64 {
         let wanted = HEALTHY * files;
         let until = Instant::now() + PATIENCE;
@@ -364,6 +364,7 @@ async fn watch(adapters: &Adapters, app: AppId, address: &Address, listing: &Ref
         credential: None,
         selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
         alias: String::new(),
+        may_replace: true,
         sink: None,
         status: None,
         view: View::default(),

@@ -82,8 +82,10 @@ async fn main() {
     let wrong =
         sources.iter().enumerate().filter(|(number, source)| last[source.as_str()] != expected(*number));
     println!(
-        "{entries} entries for {} changes of state, {} sources with a wrong last entry (wanted 0)",
+        "{entries} entries for {} changes of state (wanted at most {}), {} sources with a wrong last entry \
+         (wanted 0)",
         changes + count as u64,
+        2 * count,
         wrong.count()
     );
     adapters.store.close().await;
@@ -95,7 +97,7 @@ async fn read(adapters: &Adapters, app: &AppId) -> (usize, HashMap<String, Entry
     loop {
         let filter = LedgerFilter::default();
         let found =
-            adapters.store.entries_between(app, &filter, after, i64::MAX, PAGE).await.expect("entries");
+            adapters.store.entries_between(app, &filter, after, i64::MAX, PAGE).await.expect("entries").found;
         let Some(newest) = found.last() else { return (count, last) };
         after = newest.id.number;
         count += found.len();

@@ -79,6 +79,7 @@ pub(crate) async fn watch(
         credential: None,
         selector,
         alias: String::new(),
+        may_replace: true,
         sink: None,
         status: None,
         view: View::default(),

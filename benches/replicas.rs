@@ -84,7 +84,7 @@ async fn main() {
 
 struct Figures {
     rate: f64,
-    /// For each delivery.
+    /// SQL statements for each delivery.
     statements: f64,
     /// Of the servers, for each delivery.
     cpu_us: f64,

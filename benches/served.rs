@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// The server.
+/// A process of `tidings serve`, killed on drop.
 pub(crate) struct Served(pub(crate) Child);
 
 impl Served {

@@ -86,7 +86,7 @@ pub(crate) fn rate(count: u64, took: Duration) -> f64 {
     count / took.as_secs_f64()
 }
 
-/// Measures one future.
+/// Runs a future to its end and returns its result with the time that it took.
 pub(crate) async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     let result = work.await;

@@ -1,16 +1,26 @@
 //! Tasks: created, claimed and completed, in batches against bare prepared statements on the same tables, and
-//! over HTTP; how soon a waiting worker has a task; what a backlog and waiting workers cost.
+//! over HTTP; how soon a waiting worker has a task; how late tasks are that wait for a moment; how busy many
+//! workers are; what a backlog, rest and hostile apps cost.
 //!
-//! `cargo bench --bench tasks [NAME]` runs the figures whose name contains NAME. `TIDINGS_BENCH_DATABASE`
-//! names a PostgreSQL database of its own for the parts over HTTP; `TIDINGS_BENCH_BACKLOG` is the number of
-//! ready tasks of the backlog.
+//! `cargo bench --bench tasks [-- NAME]` runs the figures whose name contains NAME: "batches in the store",
+//! "over HTTP", "waiting workers", "moments", "busy workers", "backlog", "rest", "hostile". `TIDINGS_BENCH_DATABASE` names
+//! a PostgreSQL database of its own for the parts over HTTP except the backlog, which is made in a SQLite
+//! file; `TIDINGS_BENCH_BACKLOG` is the number of ready tasks of the backlog.
 
 #![expect(clippy::disallowed_methods, reason = "the benchmark is a client of its own")]
 
 #[path = "tasks/bare.rs"]
 mod bare;
+#[path = "tasks/busy.rs"]
+mod busy;
 #[path = "tasks/client.rs"]
 mod client;
+#[path = "tasks/hostile.rs"]
+mod hostile;
+#[path = "tasks/idle.rs"]
+mod idle;
+#[path = "tasks/moments.rs"]
+mod moments;
 #[path = "registered.rs"]
 #[expect(dead_code, reason = "tasks need no watch")]
 mod registered;
@@ -19,6 +29,8 @@ mod served;
 #[path = "support.rs"]
 #[expect(dead_code, reason = "there is no repository here")]
 mod support;
+#[path = "workers.rs"]
+mod workers;
 
 use std::{
     path::Path,
@@ -29,7 +41,7 @@ use std::{
     time::Duration,
 };
 
-use client::Client;
+use client::{Client, serve};
 use serde_json::json;
 use served::Served;
 use support::{figure, rate, settings, timed};
@@ -62,11 +74,12 @@ const RATE: u32 = 1_000;
 const PACED: u32 = 10_000;
 /// Workers that wait while tasks are created at [`RATE`].
 const WORKERS: usize = 64;
-/// Workers that wait while nothing happens.
-const IDLE_WORKERS: usize = 1_000;
-const IDLE: Duration = Duration::from_secs(20);
 /// Ready tasks of the backlog unless `TIDINGS_BENCH_BACKLOG` says otherwise.
-const BACKLOG: usize = 1_000_000;
+const BACKLOG: usize = 5_000_000;
+/// How much more than before a backlog the disk may hold after it, in MiB: room for rows to come, and the log of
+/// the database. And how long that may take.
+const RETURNED_TO: f64 = 64.0;
+const RETURNED_WITHIN: Duration = Duration::from_secs(600);
 /// What a worker is given: the size that other queues are measured with.
 pub(crate) const PAYLOAD: &str = r#"{"path":"docs/guide/first-steps.md","commit":"0123456789abcdef"}"#;
 pub(crate) const RESULT: &str = r#"{"ok":true}"#;
@@ -86,8 +99,20 @@ async fn main() {
     if is_wanted("waiting workers") {
         waiting(&folder.path().join("waiting")).await;
     }
+    if is_wanted("moments") {
+        moments::moments(&folder.path().join("moments")).await;
+    }
+    if is_wanted("busy workers") {
+        busy::busy(&folder.path().join("busy")).await;
+    }
     if is_wanted("backlog") {
         backlog(&folder.path().join("backlog")).await;
+    }
+    if is_wanted("rest") {
+        idle::idle(&folder.path().join("rest")).await;
+    }
+    if is_wanted("hostile") {
+        hostile::hostile(&folder.path().join("hostile")).await;
     }
 }
 
@@ -163,11 +188,11 @@ async fn over_http(home: &Path) {
     let (server, client) = start(home, &[]).await;
     let answered = {
         let work =
-            in_parallel(&client, CONNECTIONS, SINGLE, |client| async move { client.get("/livez").await });
+            in_parallel(&client, CONNECTIONS, SINGLE, |client, _| async move { client.get("/livez").await });
         let (count, took) = timed(work).await;
         rate(count as u64, took)
     };
-    let work = in_parallel(&client, 4, BATCHES, |client| async move {
+    let work = in_parallel(&client, 4, BATCHES, |client, _| async move {
         client.create("batches", BATCH).await;
         let claimed = client.claim(&json!({ "commands": ["batches"], "count": BATCH })).await;
         client.complete(&claimed).await;
@@ -181,7 +206,7 @@ async fn over_http(home: &Path) {
         "see benches/peers",
     );
     let before = server.cpu();
-    let work = in_parallel(&client, CONNECTIONS, SINGLE, |client| async move {
+    let work = in_parallel(&client, CONNECTIONS, SINGLE, |client, _| async move {
         client.create("single", 1).await;
         let claimed = client.claim(&json!({ "commands": ["single"] })).await;
         client.complete(&claimed).await;
@@ -197,9 +222,9 @@ async fn over_http(home: &Path) {
     );
 }
 
-/// From create to claimed at 1,000 tasks a second; and what workers cost that wait for nothing.
+/// From create to claimed at 1,000 tasks a second.
 async fn waiting(home: &Path) {
-    let (server, client) = start(home, &[]).await;
+    let (_server, client) = start(home, &[]).await;
     let alone = paced(&client, "nobody waits").await;
     let (is_over, mut workers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
     for _ in 0..WORKERS {
@@ -229,20 +254,6 @@ async fn waiting(home: &Path) {
     let p99 = took[took.len() * 99 / 100] * 1e3;
     let alone = alone.as_secs_f64() * 1e3;
     figure("p99 from create to claimed, beside the create alone", "ms", p99, alone, "<= 3 ms");
-
-    let mut idle = JoinSet::new();
-    for _ in 0..IDLE_WORKERS {
-        let client = client.clone();
-        idle.spawn(async move {
-            client.claim(&json!({ "commands": ["never"], "wait_seconds": 60 })).await;
-        });
-    }
-    sleep(Duration::from_secs(5)).await;
-    let before = server.cpu();
-    sleep(IDLE).await;
-    let share = (server.cpu() - before).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
-    println!("{IDLE_WORKERS} waiting workers: {share:.2} % of a core (wanted < 2 %)");
-    idle.shutdown().await;
 }
 
 /// Creates tasks at their times; the p99 of the answers.
@@ -267,17 +278,20 @@ async fn paced(client: &Client, command: &'static str) -> Duration {
 async fn backlog(home: &Path) {
     let count = std::env::var("TIDINGS_BENCH_BACKLOG").ok().and_then(|text| text.parse().ok());
     let count: usize = count.unwrap_or(BACKLOG);
-    let (server, client) = start(home, &[]).await;
+    // Millions of tasks are written into the file itself.
+    let on_file = [("DATABASE__URL", "")];
+    let (server, client) = start(home, &on_file).await;
     client.create("backlog", 1).await;
     let empty = server.memory("VmRSS");
     let first = client.get_json("/api/queues").await;
     let (_, alone) = timed(client.get_json("/api/queues/backlog")).await;
     assert_eq!(first["items"][0]["command"], "backlog", "{first}");
     server.stop();
+    let before = disk(home);
     let ((), took) = timed(bare::multiply(&home.join("data/tidings.db"), count)).await;
     println!("  {count} ready tasks in {took:.1?}");
 
-    let server = served(home, &[]);
+    let server = serve(home, &on_file);
     let address = server.address(home);
     let client = client.at(address);
     let (claimed, took) = timed(client.claim(&json!({ "commands": ["backlog"], "count": 1 }))).await;
@@ -303,10 +317,45 @@ async fn backlog(home: &Path) {
     #[expect(clippy::cast_precision_loss, reason = "MiB")]
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     figure("memory beside the empty server", "MiB", mib(server.memory("VmRSS")), mib(empty), "flat");
+    server.stop();
+    removal(home, &client, before).await;
 }
 
-/// Does `count` works, `at_once` at a time; how many were done.
-async fn in_parallel<W>(client: &Client, at_once: usize, count: usize, work: fn(Client) -> W) -> usize
+/// The purge of the backlog, and the disk afterwards beside the disk with the backlog.
+async fn removal(home: &Path, client: &Client, before: f64) {
+    let full = disk(home);
+    let server = serve(home, &[("DATABASE__URL", ""), ("HOUSEKEEPING__INTERVAL", "1s")]);
+    let client = client.at(server.address(home));
+    let (removed, took) = timed(async {
+        let mut removed = 0;
+        loop {
+            let step = client.post("/api/queues/backlog/purge", &json!({ "confirm": "backlog" })).await;
+            removed += step["removed"].as_u64().expect("a number");
+            if step["more"] == false {
+                return removed;
+            }
+        }
+    })
+    .await;
+    let speed = rate(removed, took);
+    println!("  {removed} tasks purged in {took:.1?}, {speed:.0}/s; {before:.0} MiB before them");
+    let until = Instant::now() + RETURNED_WITHIN;
+    while disk(home) > before + RETURNED_TO && Instant::now() < until {
+        sleep(Duration::from_secs(1)).await;
+    }
+    figure("disk after the purge beside the backlog", "MiB", disk(home), full, "that before, and 64 MiB");
+}
+
+/// What the database takes on the disk, in MiB.
+fn disk(home: &Path) -> f64 {
+    let files = std::fs::read_dir(home.join("data")).expect("a folder").flatten();
+    let of_database = files.filter(|file| file.file_name().to_string_lossy().starts_with("tidings.db"));
+    let bytes: u64 = of_database.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Does `count` works, `at_once` at a time, each with its number; how many were done.
+async fn in_parallel<W>(client: &Client, at_once: usize, count: usize, work: fn(Client, usize) -> W) -> usize
 where
     W: Future<Output = ()> + Send + 'static,
 {
@@ -316,11 +365,14 @@ where
         let (next, client) = (next.clone(), client.clone());
         hands.spawn(async move {
             let mut done = 0;
-            while next.fetch_add(1, Ordering::Relaxed) < count {
-                work(client.clone()).await;
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return done;
+                }
+                work(client.clone(), number).await;
                 done += 1;
             }
-            done
         });
     }
     hands.join_all().await.into_iter().sum()
@@ -328,24 +380,7 @@ where
 
 async fn start(home: &Path, own: &[(&str, &str)]) -> (Served, Client) {
     std::fs::create_dir_all(home).expect("a folder");
-    let server = served(home, own);
+    let server = serve(home, own);
     let client = Client::onboard(server.address(home)).await;
     (server, client)
-}
-
-fn served(home: &Path, own: &[(&str, &str)]) -> Served {
-    let database = std::env::var("TIDINGS_BENCH_DATABASE").unwrap_or_default();
-    let mut all = vec![
-        ("ONBOARDING__MODE", "open"),
-        // All of it comes from one address with one token.
-        ("SERVER__ADDRESS_RATE", "1000000/s"),
-        ("SERVER__TOKEN_RATE", "1000000/s"),
-        ("SERVER__CONNECTIONS_PER_ADDRESS_MAX", "2000"),
-        ("SERVER__CONNECTIONS_MAX", "2000"),
-    ];
-    if !database.is_empty() {
-        all.push(("DATABASE__URL", &database));
-    }
-    all.extend(own);
-    Served::start(home, &home.join("data"), &all)
 }

@@ -34,6 +34,7 @@ pub(crate) fn watch(
         credential: None,
         selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
         alias: String::new(),
+        may_replace: true,
         sink: None,
         status: None,
         view: View::default(),

@@ -1,5 +1,5 @@
-//! The composition root: builds the adapters, starts the tree, and in the end drains it. `serve`
-//! adds the front door, `watch` a single app; both run the same house.
+//! The composition root: builds the adapters, starts the tree, and drains it at the end. `serve` adds the
+//! HTTP server, `watch` a single app; both start the same adapters and the same tree.
 
 mod data_dir;
 mod keyring;
@@ -32,7 +32,7 @@ use url::Url;
 
 pub use self::unfinished::Unfinished;
 pub(crate) use self::{
-    data_dir::{Claim, KEYRING, LOCK, make_private_directory, refuse_unfinished, why_unusable},
+    data_dir::{Claim, KEYRING, LOCK, lock_of, make_private_directory, refuse_unfinished, why_unusable},
     privacy::mode_for_others,
 };
 use crate::{
@@ -78,6 +78,17 @@ pub enum StartError {
         /// The other process, by the name that it wrote into the lock.
         owner: String,
     },
+    /// Another process has the SQLite file open, with another data directory.
+    #[error(
+        "the database {path} is in use by another process ({owner}): stop that process, or name another file \
+         in database.url (TIDINGS__DATABASE__URL)"
+    )]
+    DatabaseInUse {
+        /// The path of the SQLite file.
+        path: String,
+        /// The other process, by the name that it wrote into the lock.
+        owner: String,
+    },
     /// A restore into the data directory was cut off.
     #[error("the data directory {path} cannot be used: {what}; {}", .what.remedy())]
     Unfinished {
@@ -86,9 +97,12 @@ pub enum StartError {
         /// The step that the restore had reached.
         what: Unfinished,
     },
-    /// The keyring cannot be used.
+    /// The keyring of the data directory cannot be used.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// The keyring of the settings cannot be used.
+    #[error("keyring_file: {0}")]
+    GivenKeyring(#[source] SecretsError),
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] OpenError),
@@ -99,7 +113,7 @@ pub enum StartError {
     #[error(transparent)]
     Egress(#[from] EgressError),
     /// The mirrors cannot be used.
-    #[error(transparent)]
+    #[error("{0}; git.mirrors_dir names the directory, or else data_dir")]
     Git(#[from] GitError),
     /// The supervision tree could not be started.
     #[error("the supervision tree did not start: {0}")]
@@ -224,9 +238,8 @@ impl Adapters {
         let context = Context {
             in_flight: InFlightLimits::default(),
             paces: Paces::new(store.clone(), clock.clone()),
-            desks: Turns::new(policy.desks),
+            read_turns: Turns::new(policy.readers),
             rows: Turns::new(ROWS),
-            heavy: Turns::new(1),
             outbound: Turns::new(policy.in_flight),
             scan_slots: ScanSlots::new(policy.scan_workers),
             store: store.clone(),

@@ -117,10 +117,16 @@ pub enum BackupError {
          one again to finish it (nothing was changed)"
     )]
     OtherBackup(PathBuf),
+    /// There is nothing to copy.
+    #[error(
+        "there is no data directory {0}: name the settings file of the server with --config, or its \
+         directory with TIDINGS__DATA_DIR"
+    )]
+    NoDataDirectory(PathBuf),
     /// The data directory is not empty.
     #[error(
-        "the data directory {path} is in use: it holds {found}; restore into one that holds nothing (nothing \
-         was changed)"
+        "the data directory {path} is in use: it holds {found}; name an empty or new directory in data_dir \
+         (TIDINGS__DATA_DIR; nothing was changed)"
     )]
     Used {
         /// The path of the data directory.

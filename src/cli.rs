@@ -1,52 +1,10 @@
 //! The command line: one verb a file. Every verb prints for people, or with `--json` for programs; errors are
 //! one line on standard error; exit codes are those of [`Code`]. No verb reports success if nothing was done.
 
-mod admin;
-mod app;
-mod audit;
-mod auth;
-mod backup;
-mod check_config;
-mod client;
-mod completions;
-mod dead_letter;
-mod delivery;
-mod doctor;
-mod failure;
-mod folder;
-mod follow;
-mod healthcheck;
-mod hook;
-mod init;
-mod key;
-mod ledger;
-pub mod listen;
-mod listing;
-mod mail;
-mod man;
-mod migrate;
-mod needless;
-mod openapi;
-pub mod output;
-mod passphrase;
-mod profile;
-mod progress;
-mod query;
-mod queue;
-mod receipt;
-mod repository;
-mod schedule;
-mod secret_file;
-pub mod serve;
-mod service;
-mod subscription;
-mod task;
-mod token;
-mod usage;
-pub mod verify;
-pub mod watch;
-mod words;
-mod worker;
+mod local;
+mod parts;
+mod remote;
+mod server;
 
 use std::{
     ffi::OsString,
@@ -54,17 +12,36 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tidings_actors::ports::Clock;
 
+use self::{
+    local::{completions, man, openapi},
+    parts::{
+        client, folder, follow, listing, needless, passphrase, profile, progress, query, secret_file, usage,
+        variables, words,
+    },
+    remote::{
+        admin, app, audit, auth, dead_letter, delivery, healthcheck, hook, ledger, mail, receipt, repository,
+        subscription,
+        tasks::{queue, schedule, task, worker},
+        token,
+    },
+    server::{backup, check_config, doctor, init, key, migrate, service},
+};
 pub use self::{
-    failure::{Code, Failure},
-    output::Output,
+    local::{listen, verify, watch},
+    parts::{
+        failure::{Code, Failure},
+        output::{self, Output},
+    },
+    server::serve,
 };
 use crate::{
-    http::door::admin_token,
+    http::door::auth::admin_token,
     machine::MachineClock,
     settings::{ENVIRONMENT_PREFIX, Settings},
 };
@@ -84,6 +61,9 @@ const ENDPOINT_SECRET_VARIABLE: &str = "TIDINGS_ENDPOINT_SECRET";
 
 /// The environment variables that name the folder of the file of profiles.
 const HOME_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "HOME"];
+
+/// How long reads of files may go on after the last verb of this process.
+const READS_END_WITHIN: Duration = Duration::from_secs(1);
 
 /// Change data capture for Git: every file-level change, signed, in order, never losing one.
 #[derive(Parser, Debug)]
@@ -112,7 +92,7 @@ enum Verb {
     /// Store the address of a server and the token for it, so that other verbs need no options
     #[command(subcommand)]
     Auth(auth::AuthVerb),
-    /// Register and manage apps
+    /// Register apps, change their settings, and erase them
     #[command(subcommand)]
     App(app::AppVerb),
     /// Watch repositories for an app
@@ -182,11 +162,11 @@ enum Verb {
     /// Run Tidings as a service of this machine (systemd, launchd)
     #[command(subcommand)]
     Service(service::ServiceVerb),
-    /// Print the OpenAPI document
+    /// Print the OpenAPI document of the HTTP API, as JSON
     Openapi,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
-    /// Print the manual page
+    /// Print the manual page, in the form that `man` reads
     Man,
 }
 
@@ -285,10 +265,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) 
     let is_empty = std::env::var_os("TIDINGS_CONFIG").is_some_and(|path| path.is_empty());
     let command = Cli::command();
     let command = if is_empty { command.mut_arg("config", |config| config.env(None)) } else { command };
-    let parsed = command.try_get_matches_from(&arguments).and_then(|mut matches| {
-        let needless = needless::option(&matches);
-        Cli::from_arg_matches_mut(&mut matches).map(|cli| (cli, needless))
-    });
+    let parsed =
+        usage::with_negative_numbers(command).try_get_matches_from(&arguments).and_then(|mut matches| {
+            let needless = needless::option(&matches);
+            Cli::from_arg_matches_mut(&mut matches).map(|cli| (cli, needless))
+        });
     let cli = match parsed {
         Ok((_, Some(needless))) => return Err(Failure::new(Code::Usage, needless)),
         Ok((cli, None)) => cli,
@@ -303,7 +284,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>, environment: Environment) 
         .enable_all()
         .build()
         .map_err(|error| Failure::of_error(Code::Software, &error))?;
-    runtime.block_on(perform(cli.verb, &context))
+    let done = runtime.block_on(perform(cli.verb, &context));
+    // A read that hangs, for example of a disk in a network, does not keep the process.
+    runtime.shutdown_timeout(READS_END_WITHIN);
+    done
 }
 
 async fn perform(verb: Verb, context: &Context) -> Result<(), Failure> {
@@ -351,7 +335,8 @@ async fn receive(mut arguments: listen::ListenArgs, context: &Context) -> Result
         return listen::pull(&arguments, &watch, client, Arc::new(MachineClock)).await;
     }
     listen::run(&arguments, Arc::new(MachineClock)).await.map_err(|error| {
-        let code = match error {
+        let code = match &error {
+            listen::ListenError::Secret(verify::InputError::Unreadable(..)) => Code::NoInput,
             listen::ListenError::Secret(_) => Code::Usage,
             listen::ListenError::Mirror(..) => Code::CannotCreate,
             listen::ListenError::Address(..) | listen::ListenError::Accept(_) => Code::Unavailable,
@@ -367,6 +352,9 @@ fn check(mut arguments: verify::VerifyArgs, context: &Context) -> Result<(), Fai
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::new(Code::Failed, "the request is not authentic")),
         Err(verify::InputError::Output(error)) => Err(Failure::of_output(&error)),
+        Err(error @ (verify::InputError::Unreadable(..) | verify::InputError::Body(_))) => {
+            Err(Failure::of_error(Code::NoInput, &error))
+        }
         Err(error) => Err(Failure::of_error(Code::Data, &error)),
     }
 }

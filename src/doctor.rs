@@ -32,7 +32,7 @@ pub enum Status {
 pub struct Finding {
     /// The name of the check; stable.
     pub check: &'static str,
-    /// Whether something is wrong with it.
+    /// Whether the check found a fault, a warning or nothing.
     pub status: Status,
     /// The result of the check, in words.
     pub found: String,

@@ -103,7 +103,7 @@ mod tests {
             }
         }
 
-        /// Pieces of the corpus put together anew come further than pure chance.
+        /// Recombined pieces of the corpus reach more code than random bytes.
         #[test]
         fn a_mutated_corpus_breaks_no_promise(
             which in 0..TARGETS.len(),

@@ -4,23 +4,16 @@
 pub mod admin;
 pub mod apps;
 pub mod bodies;
-mod codeq;
 mod dashboard;
-pub mod dead_letters;
 pub mod deliveries;
 pub mod document;
 pub mod door;
-pub mod downloads;
 pub mod front;
 pub mod handler_state;
-pub mod histories;
 pub mod hooks;
 mod ledger;
 pub mod repositories;
-mod session;
-mod standing;
 pub mod status;
-mod subscriptions;
 mod tasks;
 pub mod tokens;
 
@@ -80,11 +73,11 @@ impl Served {
                         &state.places,
                         &state.lifecycle,
                     ),
-                    dead_letters::routes(),
+                    deliveries::dead_letters::routes(),
                     deliveries::routes(&state.histories),
                     tokens::routes(),
                     ledger::routes(&state.places, &state.lifecycle),
-                    subscriptions::routes(&state.tests),
+                    ledger::subscriptions::routes(&state.tests),
                     tasks::routes(&state.places, &state.lifecycle),
                     hooks::own::routes(),
                     hooks::receipts::routes(),
@@ -94,7 +87,7 @@ impl Served {
                 [
                     document::docs::routes(table),
                     dashboard::routes(),
-                    session::routes(&state.sign_ins),
+                    tokens::session::routes(&state.sign_ins),
                     hooks::routes(&state.hooks),
                     hooks::receipts::staff_routes(),
                     admin::lag::routes(),
@@ -102,7 +95,7 @@ impl Served {
                     ledger::staff_routes(&state.places, &state.lifecycle),
                     deliveries::staff_routes(&state.histories),
                     tasks::staff_routes(),
-                    codeq::routes(&state.lifecycle),
+                    tasks::codeq::routes(&state.lifecycle),
                     admin::routes(&of_apps, &state.measured),
                     admin::keys::routes(),
                     of_apps,

@@ -94,7 +94,7 @@ impl Identity {
     }
 
     /// Whether an act of an app gets a row of its own; otherwise it is counted.
-    pub fn is_deed_written(&self, app: &str, action: &str, now: Timestamp) -> bool {
+    pub fn is_action_written(&self, app: &str, action: &str, now: Timestamp) -> bool {
         let mut actions = self.actions.lock();
         if actions.len() >= ACTIONS_COUNTED {
             actions.retain(|_, series| series.unwritten > 0 || !series.has_rested(now));
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn of_what_an_app_does_again_and_again_a_few_are_written_one_by_one() {
         let identity = Identity::default();
-        let written = |app, action, at| identity.is_deed_written(app, action, Timestamp(at));
+        let written = |app, action, at| identity.is_action_written(app, action, Timestamp(at));
         assert_eq!((0..100).filter(|_| written("a", "scan", 100_000)).count(), 10);
         assert!(written("b", "scan", 100_000) && written("a", "pause", 100_000), "each for itself");
         identity.deed_failed("a", "scan");

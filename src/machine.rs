@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_of_all_replicas_goes_on_whatever_the_machine_says() {
+    async fn the_clock_of_all_replicas_follows_the_database_and_not_the_machine() {
         let clock = SharedClock::default();
         assert!(clock.now() > Timestamp(1_700_000_000_000), "before anything is told, that of the machine");
         let (hour, far) = (Duration::from_secs(3_600), Timestamp(4_000_000_000_000));

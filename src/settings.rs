@@ -28,7 +28,6 @@ pub use tidings_git::settings::GitSettings;
 pub use tidings_section::{Fault, Rate, duration, optional, secret, secrets, word};
 pub use tidings_telemetry::settings::{LogFormat, Ratio, TelemetrySettings};
 
-pub(crate) use self::load::DEFAULTS;
 pub use self::{
     artifacts::ArtifactsSettings,
     database::DatabaseSettings,
@@ -43,6 +42,7 @@ pub use self::{
     server::ServerSettings,
     watch::WatchSettings,
 };
+pub(crate) use self::{load::DEFAULTS, server::fault_of_admin_token};
 use crate::sinks::mail::{MailServer, address::AllowList};
 
 /// Every setting of the system.

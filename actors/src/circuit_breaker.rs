@@ -24,13 +24,14 @@ pub(crate) use guarded::{is_of, repository_of};
 use row::OwedToRow;
 
 use crate::{
-    context::Context,
-    policy::BreakerPolicy,
+    context::{Context, policy::BreakerPolicy},
     ports::StoreError,
-    supervision::directory::{BREAKER_WORDS, DerivedMailbox, Directory, Gauge, Mailbox},
-    tasks::in_time,
+    supervision::{
+        directory::{BREAKER_WORDS, DerivedMailbox, Directory, Gauge, Mailbox},
+        tasks::in_time,
+        tree::CIRCUIT_BREAKER,
+    },
     time::Timestamp,
-    tree::CIRCUIT_BREAKER,
 };
 
 /// A probe that brought no answer after this long counts as lost.

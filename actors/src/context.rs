@@ -1,30 +1,37 @@
 //! The context that every actor gets: the ports, the policies and the address book.
 
+pub mod policy;
+
 use std::sync::Arc;
 
 use tidings_entity::id::{AppId, RepositoryId};
 use tokio::sync::watch;
 use tracing::debug;
 
+use self::policy::Policy;
 use crate::{
-    limits::budget::Budget,
-    limits::in_flight::InFlightLimits,
-    limits::pace::{Pace, Paces},
-    limits::scan_slots::ScanSlots,
-    limits::turns::Turns,
-    ownership::shards::{Hold, Shards},
-    ownership::terms::Terms,
-    policy::Policy,
+    limits::{
+        budget::Budget,
+        in_flight::InFlightLimits,
+        pace::{Pace, Paces},
+        scan_slots::ScanSlots,
+        turns::Turns,
+    },
+    ownership::{
+        shards::{ShardHold, Shards},
+        terms::Terms,
+    },
     ports::{
         App, Clock, GitSource, Leases, Meter, Objects, Random, Signal, StatusBoard, Store, Tracer, Transport,
     },
-    signals::causes::Causes,
-    signals::untold::Untold,
-    supervision::directory::Directory,
-    supervision::supervisor::SupervisorMessage,
-    tasks::in_time,
+    signals::{causes::Causes, untold::Untold},
+    supervision::{
+        directory::Directory,
+        supervisor::SupervisorMessage,
+        tasks::in_time,
+        tree::{APPS, BREAKERS, REPOSITORIES},
+    },
     time::Timestamp,
-    tree::{APPS, BREAKERS, REPOSITORIES},
 };
 
 /// The ports, the policies and the address book. Cheap to clone.
@@ -52,18 +59,16 @@ pub struct Context {
     pub causes: Causes,
     /// The numbers of the settings that actors decide by.
     pub policy: Arc<Policy>,
-    /// The memory for rendered bodies, in bytes, shared by all lanes.
+    /// The memory for rendered bodies, in bytes, shared by the lanes of all apps.
     pub budget: Budget,
     /// The request rate of each app.
     pub paces: Paces,
     /// The number of attempts in flight at each app, over all its sinks.
     pub in_flight: InFlightLimits,
     /// The turns of apps at reading and rendering changes: work for processors and disks.
-    pub desks: Turns,
+    pub read_turns: Turns,
     /// The turns of apps at reading lanes and at beginning and ending rounds: all apps share the database.
     pub rows: Turns,
-    /// Turns of apps at a large part of the memory budget: one app holds a large part at a time.
-    pub heavy: Turns,
     /// The turns of apps at attempts in flight, when the whole server has as many as it may.
     pub outbound: Turns,
     /// Decides which app may scan next.
@@ -102,16 +107,16 @@ impl Context {
 
     /// This context for work on a repository: its writes change nothing once another replica has taken over.
     /// `None`: another replica has the repository, or this replica's lease is in doubt.
-    pub(crate) fn of(&self, repository: &RepositoryId) -> Option<(Self, Hold)> {
+    pub(crate) fn of(&self, repository: &RepositoryId) -> Option<(Self, ShardHold)> {
         Some(self.under(self.shards.hold(repository)?))
     }
 
     /// This context for work on the subscriptions of an app; `None` as in [`Context::of`].
-    pub(crate) fn of_app(&self, app: &AppId) -> Option<(Self, Hold)> {
+    pub(crate) fn of_app(&self, app: &AppId) -> Option<(Self, ShardHold)> {
         Some(self.under(self.shards.hold_app(app)?))
     }
 
-    fn under(&self, hold: Hold) -> (Self, Hold) {
+    fn under(&self, hold: ShardHold) -> (Self, ShardHold) {
         let mut context = self.clone();
         if let Some(fence) = hold.fence() {
             context.store = self.store.under(fence);
@@ -128,8 +133,8 @@ impl Context {
     }
 
     /// Does work for processors and disks when the app has its turn at them.
-    pub(crate) async fn at_desk<T>(&self, app: &AppId, work: impl Future<Output = T>) -> T {
-        let _desk = self.desks.take(app).await;
+    pub(crate) async fn in_read_turn<T>(&self, app: &AppId, work: impl Future<Output = T>) -> T {
+        let _turn = self.read_turns.take(app).await;
         work.await
     }
 

@@ -19,25 +19,20 @@
 //! turns over the lanes.
 
 mod answers;
-mod attempts;
 mod batches;
 pub mod gate;
-mod handed;
-mod handing;
 mod healing;
 pub mod lane;
 mod lanes;
 mod looking;
 mod notices;
 pub mod opening;
-pub mod pulling;
+pub mod outlets;
 mod rendering;
 pub mod retry;
-mod retry_budget;
 mod running;
 mod sending;
 mod serving;
-mod waiting_cursors;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -57,24 +52,25 @@ use crate::{
     model::round::Change,
     ports::{App, AttemptOutcome, Parcel, PrepareError, SinkKey, StoreError},
     signals::coalesced::Coalesced,
-    supervision::directory::{Doing, Gauge, Mailbox},
-    tasks::Tasks,
+    supervision::{
+        directory::{Doing, Gauge, Mailbox},
+        tasks::Tasks,
+    },
     time::Timestamp,
 };
 pub(crate) use answers::describe;
 use gate::{Gate, Pass};
-pub use handed::{HandOverError, HandedOver};
 use lane::Moment;
+use lanes::waiting_cursors::WaitingCursors;
 pub(crate) use looking::{others_of, refresh, refresh_here, wake};
 use opening::{Opening, OpeningError};
-use pulling::{Acknowledgement, PullRequest, Waiting};
-use retry::RetryRules;
-use retry_budget::RetryBudget;
+pub use outlets::handed::{HandOverError, HandedOver, INLINE_MAX};
+use outlets::pulling::{Acknowledgement, PullRequest, Waiting};
+use retry::{RetryRules, retry_budget::RetryBudget};
 use running::RunningLane;
 pub use sending::Outcomes;
 pub(crate) use sending::{take_turn, take_turn_under};
-use serving::Way;
-use waiting_cursors::WaitingCursors;
+use serving::CurrentOutlet;
 
 /// A deliverer without work for this long ends.
 const IDLE_END: Duration = Duration::from_secs(30);
@@ -117,9 +113,9 @@ pub enum DelivererMessage {
     Flow,
     /// A consumer asks for changes of an app that pulls.
     Pull(PullRequest),
-    /// Changes that were lent come back.
+    /// A consumer reports the outcome of its claim.
     Acknowledge(Acknowledgement),
-    /// The time of a wish is over.
+    /// The wait of a pull request is over.
     PullTimedOut,
     /// Tasks of the app were claimed or ended: more changes may be handed over.
     Room,
@@ -210,6 +206,8 @@ struct Lane {
     slot: Slot,
     generation: Generation,
     failures: u32,
+    /// How often in a row its rows did not fit what it wanted to hand over.
+    misfits: u32,
 }
 
 /// The state of the actor between two messages: a cache of rows, and the attempts in flight.
@@ -218,7 +216,7 @@ pub struct DelivererState {
     id: AppId,
     sink: SinkKey,
     app: Option<Arc<App>>,
-    way: Way,
+    outlet: CurrentOutlet,
     rules: RetryRules,
     mailbox: Mailbox<DelivererMessage>,
     tasks: Tasks,
@@ -279,7 +277,7 @@ impl Actor for Deliverer {
             id: sink.app.clone(),
             sink,
             app: None,
-            way: Way::Closed,
+            outlet: CurrentOutlet::Closed,
             mailbox,
             tasks: Tasks::default(),
             lanes: BTreeMap::new(),
@@ -318,7 +316,7 @@ impl Actor for Deliverer {
             M::Step(cursor, generation, result) => state.on_step(&cursor, generation, result?),
             M::Due(cursor) => state.on_due(&cursor),
             M::Flow => state.on_flow(),
-            M::Pull(wish) => state.on_pull(wish),
+            M::Pull(request) => state.on_pull(request),
             M::Acknowledge(lease) => state.on_acknowledgement(lease),
             M::PullTimedOut => state.on_pull_timed_out(),
             M::Room => state.on_room(),
@@ -398,7 +396,7 @@ impl DelivererState {
                 for cursor in known {
                     self.on_due(&cursor);
                 }
-                self.forget_unasked(pulling::LINGER);
+                self.forget_unasked(outlets::pulling::LINGER);
                 let has_none = |cursor: &CursorId| {
                     !self.lanes.contains_key(cursor)
                         && !self.waiting_cursors.rests(cursor)

@@ -16,32 +16,41 @@ use tracing::warn;
 
 use crate::{
     circuit_breaker,
-    claims::{ClaimsMessage, GivenTasks, WaitingClaim},
     context::Context,
     deliverer::{
         self, DelivererMessage,
-        pulling::{Acknowledgement, ClaimedChanges, PullRequest, Refusal, Settled},
+        outlets::pulling::{Acknowledgement, PullRequest, Pulled, Refusal, Settled},
     },
-    housekeeping::LeaseKeeperMessage,
+    housekeeping::{
+        LeaseKeeperMessage,
+        claims::{ClaimsMessage, GivenTasks, WaitingClaim},
+    },
     ownership::terms::FENCED_AFTER,
     ports::{ClaimRequest, Replica, ReplicaSeen, SHARDS, Shard, Signal, SinkKey, StoreError, Watch},
-    repository_watcher::RepositoryWatcherMessage,
+    scanning::repository_watcher::RepositoryWatcherMessage,
     signals::polls::Polled,
     subscriber::SubscriberMessage,
-    supervision::children_with_work::{self, Look},
-    supervision::directory::{Mailbox, TreeNode},
-    supervision::hints,
-    supervision::start,
-    supervision::supervisor::SupervisorMessage,
-    tasks::in_time,
+    supervision::{
+        children_with_work::{self, Look},
+        directory::{Mailbox, TreeNode},
+        hints, start,
+        supervisor::SupervisorMessage,
+        tasks::in_time,
+        tree::{CLAIMS, DELIVERER, LEASE_KEEPER, SUBSCRIBER, TREE},
+    },
     time::Timestamp,
-    tree::{CLAIMS, DELIVERER, LEASE_KEEPER, SUBSCRIBER, TREE},
 };
 
 pub use test_delivery::{TestRefused, Tested};
 
 /// How long the tree may take to stop once deliveries have drained.
 const STOP_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How long a stop waits for claims of tasks: longer than a healthy database takes.
+const CLAIMS_DRAIN: Duration = Duration::from_secs(5);
+
+/// The rest of a caller that waits for the end of a task while the line of workers does not run.
+const NO_LINE_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a deliverer may take to start.
 const START_WAIT: Duration = Duration::from_secs(2);
@@ -188,18 +197,20 @@ impl Handle {
         self.context.tell_others(Signal::Redrive).await;
     }
 
-    /// Asks for the next changes of a sink that consumers claim from, and waits for them. `None`: there are
-    /// no changes, or the deliverer ended meanwhile; the caller may ask again.
+    /// Asks for the next changes of a sink that consumers claim from, and waits for them.
+    /// [`Pulled::Nothing`]: there are none, or the deliverer ended meanwhile; the caller may ask again.
     pub async fn pull(
         &self,
         sink: &SinkKey,
-        wish: impl FnOnce(RpcReplyPort<Option<ClaimedChanges>>) -> PullRequest,
-    ) -> Option<ClaimedChanges> {
+        request: impl FnOnce(RpcReplyPort<Pulled>) -> PullRequest,
+    ) -> Pulled {
         let (sender, receiver) = ractor::concurrency::oneshot();
-        let wish = wish(RpcReplyPort::from(sender));
-        let deliverer = self.deliverer(&sink.to_string()).await?;
-        deliverer.send(DelivererMessage::Pull(wish)).then_some(())?;
-        receiver.await.ok().flatten()
+        let request = request(RpcReplyPort::from(sender));
+        let Some(deliverer) = self.deliverer(&sink.to_string()).await else { return Pulled::Nothing };
+        if !deliverer.send(DelivererMessage::Pull(request)) {
+            return Pulled::Nothing;
+        }
+        receiver.await.unwrap_or(Pulled::Nothing)
     }
 
     /// Ends a claim with its outcome; `None`: the claim is not known here, so the changes are handed out
@@ -230,13 +241,16 @@ impl Handle {
         receiver.await.ok()
     }
 
-    /// Waits until the task may have ended: its row says whether it has.
+    /// Waits until the task may have ended: its row says whether it has. The line of workers tells of ends.
+    /// While the line does not run, this returns after a second, because the caller reads the row each time.
     pub async fn task_ended(&self, task: &TaskId) {
         let (sender, receiver) = ractor::concurrency::oneshot();
-        let Some(claims) = self.context.directory.find(CLAIMS, "") else { return };
-        if claims.send(ClaimsMessage::WaitForEnd(task.clone(), RpcReplyPort::from(sender))) {
+        let wait = ClaimsMessage::WaitForEnd(task.clone(), RpcReplyPort::from(sender));
+        if self.context.directory.find(CLAIMS, "").is_some_and(|claims| claims.send(wait)) {
             // A lost line wakes nobody; the caller reads the row then, too.
             drop(receiver.await);
+        } else {
+            tokio::time::sleep(NO_LINE_WAIT).await;
         }
     }
 
@@ -344,19 +358,25 @@ impl Tree {
         }
         let until = Instant::now() + deadline;
         let mut drains = Vec::new();
+        if let Some(claims) = self.context.directory.find(CLAIMS, "") {
+            let (sender, receiver) = ractor::concurrency::oneshot();
+            if claims.send(ClaimsMessage::Drain(RpcReplyPort::from(sender))) {
+                drains.push((receiver, until.min(Instant::now() + CLAIMS_DRAIN)));
+            }
+        }
         for (_, subscriber) in self.context.directory.all::<SubscriberMessage>(SUBSCRIBER) {
             let (sender, receiver) = ractor::concurrency::oneshot();
             if subscriber.send(SubscriberMessage::Drain(RpcReplyPort::from(sender))) {
-                drains.push(receiver);
+                drains.push((receiver, until));
             }
         }
         for (_, deliverer) in self.context.directory.all::<DelivererMessage>(DELIVERER) {
             let (sender, receiver) = ractor::concurrency::oneshot();
             if deliverer.send(DelivererMessage::Drain(RpcReplyPort::from(sender))) {
-                drains.push(receiver);
+                drains.push((receiver, until));
             }
         }
-        for drain in drains {
+        for (drain, until) in drains {
             // Beyond the deadline an unanswered attempt is given up and repeated after the start.
             drop(tokio::time::timeout_at(until, drain).await);
         }

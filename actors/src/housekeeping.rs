@@ -1,12 +1,13 @@
 //! Upkeep on timers: removes old rows, keeps mirrors small and undamaged, redrives letters whose content can
 //! be fetched again, measures the installation, keeps the leases of a replica, writes folded ledger entries,
 //! wakes subscriptions, tells Git hosts the statuses of watches, moves tasks by the clock, and removes
-//! objects of artifacts without a row. Ten actors, the line of workers ([`crate::claims`]) and the actor that
-//! tells workers of work ([`crate::work_caller`]) under the `housekeeping` supervisor, restarted after a
+//! objects of artifacts without a row. Ten actors, the line of workers ([`claims`]) and the actor that
+//! tells workers of work ([`work_caller`]) under the `housekeeping` supervisor, restarted after a
 //! failure; each has one timer and few tasks at a time. A crash loses one round of upkeep.
 
 mod artifact_keeper;
 mod chore;
+pub mod claims;
 mod clock_keeper;
 mod lease_keeper;
 mod ledger_keeper;
@@ -16,6 +17,7 @@ mod retention;
 mod status_keeper;
 mod subscription_keeper;
 mod surveyor;
+pub mod work_caller;
 
 pub use artifact_keeper::ArtifactKeeper;
 pub use chore::{Chore, ChoreActor, ChoreMessage};

@@ -3,7 +3,6 @@
 //! and starts the tree.
 
 pub mod circuit_breaker;
-pub mod claims;
 pub mod context;
 pub mod deliverer;
 pub mod handle;
@@ -11,16 +10,11 @@ pub mod housekeeping;
 pub mod limits;
 pub mod model;
 pub mod ownership;
-pub mod policy;
 pub mod ports;
-pub mod repository_watcher;
-pub mod scan_worker;
+pub mod scanning;
 pub mod signals;
 pub mod subscriber;
 pub mod supervision;
-pub mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
-pub mod tree;
-pub mod work_caller;

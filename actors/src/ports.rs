@@ -2,63 +2,39 @@
 //! trait is a unit of consistency, never create-read-update-delete. In-memory versions for tests stand in
 //! `crate::testing`.
 
-mod access;
 mod administration;
 mod app;
-mod artifact;
 mod git;
-mod history;
-mod hook;
 mod lane;
 mod leases;
 mod ledger;
-mod letter;
-mod mail;
 mod meter;
 mod object;
 mod receipt;
-mod request;
-mod schedule;
 mod sealing;
-mod sink;
-mod status;
+mod searched;
 mod store;
-mod subscription;
 mod task;
 mod tracer;
 mod transport;
-mod trouble;
 mod watch;
-mod worker_subscription;
 
-pub use access::*;
 pub use administration::*;
-pub use app::*;
-pub use artifact::*;
+pub use app::{access::*, hook::*, request::*, sink::*, *};
 pub use git::*;
-pub use history::*;
-pub use hook::*;
-pub use lane::*;
+pub use lane::{history::*, letter::*, *};
 pub use leases::*;
-pub use ledger::*;
-pub use letter::*;
-pub use mail::*;
+pub use ledger::{mail::*, subscription::*, subscription_message::*, *};
 pub use meter::*;
 pub use object::*;
 pub use receipt::*;
-pub use request::*;
-pub use schedule::*;
 pub use sealing::*;
-pub use sink::*;
-pub use status::*;
+pub use searched::*;
 pub use store::*;
-pub use subscription::*;
-pub use task::*;
+pub use task::{artifact::*, queue::*, schedule::*, topic::*, watch_task::*, worker_subscription::*, *};
 pub use tracer::*;
 pub use transport::*;
-pub use trouble::*;
-pub use watch::*;
-pub use worker_subscription::*;
+pub use watch::{status::*, trouble::*, *};
 
 use std::time::Duration;
 

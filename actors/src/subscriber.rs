@@ -33,15 +33,17 @@ use crate::{
         gate::{Gate, Pass},
         retry::RetryRules,
     },
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{
         AttemptOutcome, Endpoint, Gap, MailRange, RefusedRecipient, Store, StoreError, SubscriptionWork,
         sink_of,
     },
-    supervision::directory::{Gauge, Mailbox},
-    tasks::Tasks,
+    supervision::{
+        directory::{Gauge, Mailbox},
+        tasks::Tasks,
+        tree::CIRCUIT_BREAKER,
+    },
     time::Timestamp,
-    tree::CIRCUIT_BREAKER,
 };
 
 /// An actor without work for this long ends.
@@ -58,7 +60,7 @@ pub enum SubscriberMessage {
     Refresh,
     /// The rows of this app changed: if the subscription is of this app, the same.
     AppChanged(AppId),
-    /// Entries may wait for it.
+    /// New entries may wait for the subscription.
     Look,
     /// The rows of the subscription were read, or reading them failed.
     Read(Result<Result<Option<Box<SubscriptionWork>>, StoreError>, String>),
@@ -129,7 +131,7 @@ struct Work {
     rows: Box<SubscriptionWork>,
     endpoint: Option<Arc<Endpoint>>,
     rules: RetryRules,
-    hold: Arc<Hold>,
+    hold: Arc<ShardHold>,
     /// The store under the fence of that right.
     store: Arc<dyn Store>,
 }
@@ -152,6 +154,8 @@ pub struct SubscriberState {
     wait_until: Option<Instant>,
     /// Answers to the message at the head that were about this message.
     refusals: u32,
+    /// The mail that was chosen last, if the mail server surely does not have it.
+    untaken: mails::Untaken,
     idle_since: Option<Instant>,
     drained: Option<RpcReplyPort<()>>,
     is_draining: bool,
@@ -188,6 +192,7 @@ impl Actor for Subscriber {
             wait_until: None,
             refusals: 0,
             is_behind: false,
+            untaken: mails::Untaken::default(),
             idle_since: None,
             drained: None,
         })

@@ -13,6 +13,7 @@ use ::time::{
     format_description::{BorrowedFormatItem, well_known::Rfc3339},
     macros::format_description,
 };
+use tokio::time::{Instant, sleep_until};
 
 /// The clocks of replicas differ by less than this.
 pub const CLOCKS_APART: Duration = Duration::from_secs(2);
@@ -20,6 +21,14 @@ pub const CLOCKS_APART: Duration = Duration::from_secs(2);
 /// ISO 8601 in UTC with milliseconds, as JavaScript writes moments.
 const ISO: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// Sleeps until a moment. Returns at once if it has come: a timer of the runtime fires at the next
+/// millisecond, even if its moment has passed.
+pub(crate) async fn reached(moment: Instant) {
+    if Instant::now() < moment {
+        sleep_until(moment).await;
+    }
+}
 
 /// A wall-clock moment in unix milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -101,7 +101,7 @@ enum Step {
     Ask(u8, Verb),
     /// The database does what was asked.
     Do(u8),
-    /// The answer arrives.
+    /// The answer of the database arrives at this process.
     Hear(u8),
     /// The cursor is read and its lane opened.
     Open(u8),

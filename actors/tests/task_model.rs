@@ -1,8 +1,9 @@
 //! The tasks of a watch, checked exhaustively: every interleaving of one cursor with a small window, its
 //! workers, two lanes of which one may be stale, and people who pause, resync, unwatch and restore.
 //!
-//! The model has one database whose steps are atomic, as a transaction is, and three changes per round. A lane remembers what it read when it was opened, so anything may happen before
-//! its next step. A worker remembers each token and may use it at any later moment. The clock is not in the
+//! The model has one database whose steps are atomic, as a transaction is, and three changes per round, each of
+//! which becomes a task, or all of which become one. A lane remembers what it read when it was opened, so
+//! anything may happen before its next step. A worker remembers each token and may use it at any later moment. The clock is not in the
 //! model: a claim may run out at any moment.
 //!
 //! What it must show are invariants 2 to 6 of tasks: no position passes a change that has not ended; a cursor
@@ -78,6 +79,7 @@ impl Model for Protocol {
             Property::always("only the oldest task of a blocked cursor is claimed", |_, world: &World| {
                 !world.broke_block
             }),
+            Property::always("nothing of a paused watch is claimed", |_, world: &World| !world.broke_pause),
             Property::always("what is pending has a next step", |model: &Self, world: &World| {
                 let mut steps = Vec::new();
                 model.progress(world, &mut steps);
@@ -112,6 +114,7 @@ fn troubled(without: Without) -> Protocol {
         heads: setting("TIDINGS_MODEL_HEADS", 1),
         deletes: 1,
         reopens: false,
+        per_round: false,
         without,
     }
 }
@@ -125,6 +128,7 @@ fn retried(without: Without) -> Protocol {
         heads: setting("TIDINGS_MODEL_HEADS", 1),
         deletes: 0,
         reopens: false,
+        per_round: false,
         without,
     }
 }
@@ -132,6 +136,11 @@ fn retried(without: Without) -> Protocol {
 /// Lanes that are opened again while the last step of their former life is on its way, and one trouble.
 fn reopened(without: Without) -> Protocol {
     Protocol { troubles: 1, reopens: true, ..troubled(without) }
+}
+
+/// One task a round, two attempts, and two troubles in every order.
+fn of_rounds(without: Without) -> Protocol {
+    Protocol { troubles: setting("TIDINGS_MODEL_TROUBLES", 2), per_round: true, ..retried(without) }
 }
 
 fn check(protocol: Protocol, until: HasDiscoveries) -> impl Checker<Protocol> {
@@ -151,7 +160,9 @@ fn tasks_of_a_watch_hold_in_every_interleaving() {
     let troubled = check(troubled(Without::Nothing), HasDiscoveries::AnyFailures);
     let retried = check(retried(Without::Nothing), HasDiscoveries::AnyFailures);
     let reopened = check(reopened(Without::Nothing), HasDiscoveries::AnyFailures);
-    let found = [troubled.discoveries(), retried.discoveries(), reopened.discoveries()];
+    let of_rounds = check(of_rounds(Without::Nothing), HasDiscoveries::AnyFailures);
+    let found =
+        [troubled.discoveries(), retried.discoveries(), reopened.discoveries(), of_rounds.discoveries()];
     let reached: BTreeSet<&str> = found.into_iter().flat_map(|one| one.into_keys()).collect();
     let expected: BTreeSet<&str> = REACHED.into();
     assert_eq!(reached, expected, "a discovery beyond these is a property that fails");
@@ -222,6 +233,21 @@ fn without_the_ranges_a_repeated_completion_is_refused() {
 }
 
 #[test]
+fn a_task_that_comes_back_during_a_pause_is_claimed_unless_it_is_set_aside() {
+    breaks(retried(Without::Return), "nothing of a paused watch is claimed");
+}
+
+#[test]
 fn a_block_that_sets_every_task_aside_never_ends() {
     breaks(troubled(Without::Oldest), "what is pending has a next step");
+}
+
+#[test]
+fn the_one_task_of_a_round_that_settles_one_change_leaves_the_round_open() {
+    breaks(of_rounds(Without::Whole), "what is pending has a next step");
+}
+
+#[test]
+fn a_round_of_one_task_that_does_not_wait_for_its_claim_meets_the_task_of_the_round_before() {
+    breaks(of_rounds(Without::Claims), "tasks of two rounds never meet");
 }

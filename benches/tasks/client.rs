@@ -1,11 +1,34 @@
-//! A producer and worker.
+//! A producer and worker, and the server that they ask.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::{PAYLOAD, RESULT};
+use crate::{PAYLOAD, RESULT, served::Served};
+
+/// A server for very many requests of one address with one token, on the database that
+/// `TIDINGS_BENCH_DATABASE` names.
+pub(crate) fn serve(home: &Path, own: &[(&str, &str)]) -> Served {
+    let database = std::env::var("TIDINGS_BENCH_DATABASE").unwrap_or_default();
+    let mut all = vec![
+        ("ONBOARDING__MODE", "open"),
+        ("SERVER__ADDRESS_RATE", "1000000/s"),
+        ("SERVER__TOKEN_RATE", "1000000/s"),
+        ("SERVER__CONNECTIONS_PER_ADDRESS_MAX", "2000"),
+        ("SERVER__CONNECTIONS_MAX", "2000"),
+    ];
+    if !database.is_empty() {
+        all.push(("DATABASE__URL", &database));
+    }
+    all.extend(own);
+    Served::start(home, &home.join("data"), &all)
+}
 
 /// One app at one server.
 #[derive(Clone)]
@@ -18,12 +41,26 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn onboard(address: SocketAddr) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self::with(reqwest::Client::builder(), address).await
+    }
+
+    /// The same from an address of this machine.
+    pub(crate) async fn onboard_from(address: SocketAddr, own: IpAddr) -> Self {
+        Self::with(reqwest::Client::builder().local_address(own), address).await
+    }
+
+    async fn with(http: reqwest::ClientBuilder, address: SocketAddr) -> Self {
+        let http = http.no_proxy().build().expect("a client");
         let base = format!("http://{address}");
-        let client = Self { http, base: base.into(), token: "".into(), began: Instant::now() };
+        Self { http, base: base.into(), token: "".into(), began: Instant::now() }.another().await
+    }
+
+    /// Another app at the same server, from the same address.
+    pub(crate) async fn another(&self) -> Self {
+        let nobody = Self { token: "".into(), ..self.clone() };
         let body = json!({ "app_name": "an app", "email": "a@example.org" });
-        let answer = client.post("/api/apps/onboard", &body).await;
-        Self { token: answer["token"].as_str().expect("a token").into(), ..client }
+        let answer = nobody.post("/api/apps/onboard", &body).await;
+        Self { token: answer["token"].as_str().expect("a token").into(), ..nobody }
     }
 
     /// The same app where the server listens now.
@@ -48,8 +85,24 @@ impl Client {
         serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON")
     }
 
+    /// Posts this JSON, whatever the answer is.
+    pub(crate) async fn tried(&self, path: &str, body: &str) {
+        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let request = request.header("content-type", "application/json").body(body.to_owned());
+        if let Ok(answer) = request.send().await {
+            drop(answer.bytes().await);
+        }
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
-        let mut request = self.http.post(format!("{}{path}", self.base));
+        self.send(self.http.post(format!("{}{path}", self.base)), path, body).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Value {
+        self.send(self.http.put(format!("{}{path}", self.base)), path, body).await
+    }
+
+    async fn send(&self, mut request: reqwest::RequestBuilder, path: &str, body: &Value) -> Value {
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
         }

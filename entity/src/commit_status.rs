@@ -38,6 +38,11 @@ pub struct Model {
     pub description: String,
     /// The state that the host shows; null: none, or it is unknown.
     pub told: Option<StatusWord>,
+    /// The description that the host shows beside `told`; null: it is unknown.
+    pub told_line: Option<String>,
+    /// Until when an earlier request that got no answer may still be under way at the host, in unix
+    /// milliseconds; null: no such request.
+    pub doubt_until: Option<i64>,
     /// Requests in a row without success.
     pub tries: i64,
     /// Requests that the host may have taken.

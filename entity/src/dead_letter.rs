@@ -4,7 +4,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, WatchId},
+    id::{AppId, CursorId, DeadLetterId, ObjectId, RedriveId, TaskId, WatchId},
     kind::{LetterStatus, Operation, ParkReason},
 };
 
@@ -52,6 +52,8 @@ pub struct Model {
     pub bound_round: Option<i64>,
     /// The redrive that this letter was last selected for; null: none, or the selection was cancelled.
     pub redrive_id: Option<RedriveId>,
+    /// The task that the change was; null: the watch has another sink.
+    pub task_id: Option<TaskId>,
     /// When the row was inserted, in Unix milliseconds.
     pub created_at: i64,
     /// When the letter was redriven or superseded, in Unix milliseconds; null while it was not.

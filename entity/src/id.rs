@@ -20,13 +20,17 @@ pub struct InvalidId {
     form: &'static str,
 }
 
+/// The characters of a ULID.
+const ULID_CHARACTERS: usize = 26;
+
+// Each id is its text without an allocation: ids are cloned at every turn, and thousands stay in memory.
 macro_rules! prefixed_ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)+) => {$(
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, DeriveValueType)]
         #[serde(try_from = "String", into = "String")]
         #[sea_orm(value_type = "String")]
-        pub struct $name(String);
+        pub struct $name([u8; $prefix.len() + ULID_CHARACTERS]);
 
         impl $name {
             /// The prefix of every id of this kind.
@@ -36,26 +40,34 @@ macro_rules! prefixed_ids {
             /// them.
             #[must_use]
             pub fn new(ulid: Ulid) -> Self {
-                Self(format!("{}{ulid}", $prefix))
+                let text = format!("{}{ulid}", $prefix);
+                Self(text.as_bytes().try_into().expect("a ULID has 26 characters"))
             }
 
             /// The ULID of the id.
             #[must_use]
             pub fn ulid(&self) -> Ulid {
                 // The constructors checked the text.
-                self.0.strip_prefix($prefix).and_then(|rest| Ulid::from_string(rest).ok()).unwrap_or_default()
+                let digits = self.as_str().strip_prefix($prefix);
+                digits.and_then(|digits| Ulid::from_string(digits).ok()).unwrap_or_default()
             }
 
             /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                std::str::from_utf8(&self.0).expect("the constructors took the bytes of a text")
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&self.0)
+                formatter.write_str(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.debug_tuple(stringify!($name)).field(&self.as_str()).finish()
             }
         }
 
@@ -65,8 +77,9 @@ macro_rules! prefixed_ids {
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 let invalid = InvalidId { form: concat!($prefix, " and 26 digits and capital letters") };
                 let Some(rest) = text.strip_prefix($prefix) else { return Err(invalid) };
-                match Ulid::from_string(rest) {
-                    Ok(ulid) if ulid.to_string() == rest => Ok(Self(text.to_owned())),
+                let bytes = <[u8; $prefix.len() + ULID_CHARACTERS]>::try_from(text.as_bytes());
+                match (Ulid::from_string(rest), bytes) {
+                    (Ok(ulid), Ok(bytes)) if ulid.to_string() == rest => Ok(Self(bytes)),
                     _ => Err(invalid),
                 }
             }
@@ -82,7 +95,7 @@ macro_rules! prefixed_ids {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
             }
         }
 
@@ -288,6 +301,16 @@ mod tests {
         assert!(app.as_str().parse::<WatchId>().is_err());
         assert!("app_".parse::<AppId>().is_err());
         assert!("app_0000000000000000000000000l".parse::<AppId>().is_err());
+    }
+
+    #[test]
+    fn an_id_is_its_text_without_an_allocation() {
+        let (app, watch) = (AppId::new(Ulid::from_parts(1, 2)), WatchId::new(Ulid::from_parts(1, 2)));
+        assert_eq!((size_of_val(&app), size_of_val(&watch)), (app.as_str().len(), watch.as_str().len()));
+        assert_eq!(app.ulid(), Ulid::from_parts(1, 2));
+        assert_eq!(String::from(app.clone()), app.to_string());
+        assert_eq!(format!("{app:?}"), format!("AppId({:?})", app.as_str()));
+        assert!(app < AppId::new(Ulid::from_parts(1, 3)));
     }
 
     #[test]

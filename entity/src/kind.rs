@@ -460,7 +460,7 @@ words! {
     TickOverlap {
         /// It creates the next task all the same.
         Allow = "allow",
-        /// It creates none for this tick.
+        /// The schedule creates no task for this tick.
         Skip = "skip",
         /// It creates the next task once that one has ended.
         Wait = "wait",

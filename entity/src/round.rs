@@ -43,7 +43,7 @@ pub struct Model {
     pub branch: String,
     /// The address shown in its bodies.
     pub url: String,
-    /// The format of its bodies.
+    /// The format of its bodies. Changes with the sink that the changes go to.
     pub format: PayloadFormat,
     /// The history before the target was rewritten.
     pub history_rewritten: bool,

@@ -1,9 +1,9 @@
-//! A schedule of an app: when tasks are created, and which.
+//! A schedule of an app: when tasks are created, and which; or when a watch is resynced.
 
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    id::{AppId, TaskId},
+    id::{AppId, TaskId, WatchId},
     kind::{MissedTicks, TickOverlap},
 };
 
@@ -25,7 +25,7 @@ pub struct Model {
     pub missed: MissedTicks,
     /// Handling of a tick while the task of an earlier tick has not ended.
     pub overlap: TickOverlap,
-    /// Command of the tasks.
+    /// Command of the tasks; empty where the schedule creates none.
     pub command: String,
     /// Payload of the tasks: JSON, byte for byte as it was sent.
     pub payload: String,
@@ -53,6 +53,8 @@ pub struct Model {
     pub updated_at: i64,
     /// The address that is told of the end of its tasks; null: none.
     pub callback: Option<String>,
+    /// The watch that is resynced at each tick; null: a task is created.
+    pub watch_id: Option<WatchId>,
 }
 
 /// No relations: joins are written out where they are used.

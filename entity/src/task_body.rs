@@ -8,7 +8,7 @@ use crate::id::TaskId;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "task_body")]
 pub struct Model {
-    /// The task that it is of.
+    /// The task that has this body.
     #[sea_orm(primary_key, auto_increment = false)]
     pub task_id: TaskId,
     /// The payload for the worker.

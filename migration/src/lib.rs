@@ -86,6 +86,10 @@ mod m20261129_000400_name_databases;
 mod m20261129_000500_keep_claims;
 mod m20261130_000100_add_task_changes;
 mod m20261130_010000_find_failing_rows;
+mod m20261130_020000_keep_task_ids;
+mod m20261130_030000_schedule_resyncs;
+mod m20261201_000100_keep_told_lines;
+mod m20261201_000400_find_waiting_rows;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -138,6 +142,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000500_keep_claims::Migration),
             Box::new(m20261130_000100_add_task_changes::Migration),
             Box::new(m20261130_010000_find_failing_rows::Migration),
+            Box::new(m20261130_020000_keep_task_ids::Migration),
+            Box::new(m20261130_030000_schedule_resyncs::Migration),
+            Box::new(m20261201_000100_keep_told_lines::Migration),
+            Box::new(m20261201_000400_find_waiting_rows::Migration),
         ]
     }
 }

@@ -91,7 +91,7 @@ impl MigrationTrait for Migration {
 async fn rebuild(manager: &SchemaManager<'_>, more: &str) -> Result<(), DbErr> {
     let has_keys = crate::number(manager, "select foreign_keys from pragma_foreign_keys").await? != 0;
     if has_keys && crate::number(manager, "select count(*) from watch").await? > 0 {
-        let text = "foreign keys are on: making the table watch anew would delete the rows that refer to it";
+        let text = "foreign keys are on: rebuilding the table watch would delete the rows that refer to it";
         return Err(DbErr::Custom(text.to_owned()));
     }
     let copy = format!("insert into watch_made_anew ({WATCH_COLUMNS}) select {WATCH_COLUMNS} from watch");

@@ -4,20 +4,17 @@
 use tidings_actors::ports::Random;
 use tracing::info;
 
-use super::KEYRING;
-use crate::{
-    secrets::{Keyring, SecretsError},
-    settings::Settings,
-};
+use super::{KEYRING, StartError};
+use crate::{secrets::Keyring, settings::Settings};
 
 /// The keyring of the data directory; if there is none, the keyring of the settings, or a new one.
-pub(super) fn open(settings: &Settings, random: &dyn Random) -> Result<Keyring, SecretsError> {
+pub(super) fn open(settings: &Settings, random: &dyn Random) -> Result<Keyring, StartError> {
     let path = settings.data_dir.join(KEYRING);
     if path.exists() {
-        return Keyring::open(&path);
+        return Ok(Keyring::open(&path)?);
     }
     let keyring = match &settings.keyring_file {
-        Some(given) => Keyring::open_given(given)?,
+        Some(given) => Keyring::open_given(given).map_err(StartError::GivenKeyring)?,
         None => Keyring::generate(random),
     };
     Ok(keyring.destined_for(&path))
@@ -30,7 +27,10 @@ pub(super) fn tell(settings: &Settings) {
     match &settings.keyring_file {
         Some(given) => info!("the keyring {} was copied to {path}", given.display()),
         None => {
-            info!("a keyring was made at {path}: keep a copy of it, what it seals is lost without it");
+            info!(
+                "a keyring was made at {path}: keep a copy of it, without which all sealed secrets are \
+                 lost"
+            );
         }
     }
 }

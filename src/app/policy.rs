@@ -4,7 +4,7 @@
 //! the actors (serde allows the one or the other), and in [`Policy`], which the actors' own tests start from.
 //! The test below holds the two equal.
 
-use tidings_actors::{policy::Policy, ports::Replica};
+use tidings_actors::{context::policy::Policy, ports::Replica};
 
 use crate::settings::{History, Settings};
 
@@ -27,7 +27,7 @@ pub(super) fn of(settings: &Settings, replica: Replica) -> Policy {
         app_in_flight: settings.delivery.app_max_concurrent as usize,
         app_rate: Some(settings.delivery.app_rate).filter(|rate| *rate > 0),
         in_flight: settings.delivery.max_concurrent as usize,
-        desks: settings.git.readers as usize,
+        readers: settings.git.readers as usize,
         max_delete_percent: settings.watch.max_delete_percent,
         record_all: settings.delivery.history == History::All,
         history: std::time::Duration::from_secs(u64::from(settings.delivery.history_days) * 86_400),
@@ -44,6 +44,7 @@ pub(super) fn of(settings: &Settings, replica: Replica) -> Policy {
         mirrors_shared: settings.git.mirrors_dir.is_some(),
         scrub_every: settings.git.scrub_every,
         survey_interval: settings.telemetry.survey_interval,
+        queues: settings.telemetry.queues.clone(),
         ..Policy::default()
     }
 }

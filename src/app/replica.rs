@@ -50,7 +50,7 @@ pub(super) async fn follow(leases: &SqlLeases, clock: &dyn Clock) {
             let half = asked.elapsed() / 2;
             clock.follow(told, asked + half, half);
         }
-        Err(reason) => warn!("the clock of the database is followed later: {reason}"),
+        Err(reason) => warn!("the clock of the database could not be read yet: {reason}"),
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn succeed(data_dir: &Path, leases: &dyn Leases, id: &ReplicaId
     let path = data_dir.join(FILE);
     if let Some(before) = predecessor(&path) {
         match leases.leave(&before).await {
-            Ok(()) => info!("what the replica {before} held is free: it had this data directory before"),
+            Ok(()) => info!("the leases of {before}, which had this data directory before, were released"),
             Err(reason) => {
                 warn!("the leases of {before}, which had this data directory before, will expire: {reason}");
                 // The file stays until a later start releases the leases.

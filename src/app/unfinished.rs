@@ -66,7 +66,8 @@ impl Unfinished {
         let (stage, keyring) = (data_dir.join(STAGE), data_dir.join(KEYRING));
         match state {
             State::Copying | State::Placing => format!(
-                "run the same `tidings restore` again: it begins anew by itself; or give it up and remove {} \
+                "run the same `tidings restore` again, which starts from the beginning; or cancel the \
+                 restore and remove {} \
                  and, where this directory was empty before, {}",
                 stage.display(),
                 keyring.display()

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     app::{
-        Claim, KEYRING, LOCK, make_private_directory, served,
+        Claim, KEYRING, LOCK, lock_of, make_private_directory, served,
         unfinished::{DATABASE, MANIFEST, STAGE, UNSTAGED, is_left_over, is_placed, is_same, near, sweep},
     },
     secrets::{Keyring, export},
@@ -155,7 +155,7 @@ impl Restoration {
         // Checked before anything is created.
         judge(&data_dir, &stage, &database, &manifest, &keys)?;
         make_private_directory(&data_dir)?;
-        let claim = Claim::hold(&data_dir)?;
+        let claim = Claim::hold(settings)?;
         let is_placed = judge(&data_dir, &stage, &database, &manifest, &keys)?;
         let from = from.to_owned();
         Ok(Self { from, manifest, keys, data_dir, stage, database, is_placed, _claim: claim })
@@ -230,7 +230,8 @@ impl Restoration {
             .and_then(|()| remove(&near(&self.database)))
             .and_then(|()| fs::remove_dir_all(&self.stage).map_err(of_path(&self.stage)));
         if let Err(error) = taken_back {
-            tracing::warn!(%error, "a restore that failed left something behind; the next one takes it up");
+            tracing::warn!(%error, "a failed restore left files behind; the same restore continues from \
+                 them");
         }
     }
 }
@@ -318,8 +319,9 @@ fn judge(
     for entry in entries {
         let entry = entry.map_err(of_path(data_dir))?;
         let (name, path) = (entry.file_name(), entry.path());
-        let is_nothing =
-            NOTHING.iter().any(|nothing| name == *nothing) || (name == UNSTAGED && is_left_over(&path));
+        let is_nothing = NOTHING.iter().any(|nothing| name == *nothing)
+            || is_same(&path, &lock_of(database))
+            || (name == UNSTAGED && is_left_over(&path));
         let is_left = was_begun
             && (is_same(&path, database)
                 || is_same(&path, &near(database))
@@ -361,7 +363,7 @@ fn manifest(from: &Path) -> Result<Manifest, BackupError> {
     // A name with a path in it would read elsewhere.
     let names = std::iter::once(&manifest.database).chain(&manifest.keyring);
     if names.into_iter().any(|file| Path::new(&file.name).file_name() != Some(file.name.as_ref())) {
-        return Err(damaged("a file of its manifest lies elsewhere".into()));
+        return Err(damaged("its manifest names a file outside of the folder".into()));
     }
     Ok(manifest)
 }

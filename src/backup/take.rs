@@ -39,15 +39,7 @@ pub async fn take(
     random: &dyn Random,
     tell: Tell<'_>,
 ) -> Result<Manifest, BackupError> {
-    if let KeyringForm::Sealed(passphrase) = form {
-        export::check(passphrase)?;
-    }
-    if copy::file_of(&settings.database_url())?.is_none() {
-        return Err(BackupError::OnServer);
-    }
-    if to.exists() {
-        return Err(BackupError::Exists(to.to_owned()));
-    }
+    check(settings, to, form)?;
     let aside = Aside::make(to)?;
     let folder = &aside.path;
     let (database, keyring_file) = (folder.join(DATABASE), settings.data_dir.join(KEYRING));
@@ -100,6 +92,23 @@ pub async fn take(
         return Ok(manifest);
     }
     Err(BackupError::KeyringMoved)
+}
+
+/// Refuses a backup that cannot be taken, before anything is written.
+fn check(settings: &Settings, to: &Path, form: &KeyringForm) -> Result<(), BackupError> {
+    if let KeyringForm::Sealed(passphrase) = form {
+        export::check(passphrase)?;
+    }
+    if !settings.data_dir.is_dir() {
+        return Err(BackupError::NoDataDirectory(settings.data_dir.clone()));
+    }
+    if copy::file_of(&settings.database_url())?.is_none() {
+        return Err(BackupError::OnServer);
+    }
+    if to.exists() {
+        return Err(BackupError::Exists(to.to_owned()));
+    }
+    Ok(())
 }
 
 /// A folder under a temporary name, which is removed unless it is kept. Its writer holds a lock on it, so

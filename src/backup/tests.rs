@@ -245,7 +245,7 @@ async fn a_restore_that_is_cut_off_anywhere_is_refused_by_a_start_and_finished_b
             }
             assert_eq!(
                 names(&new.data_dir),
-                ["keyring", "lock", "served", "tidings.db"],
+                ["keyring", "lock", "served", "tidings.db", "tidings.db.lock"],
                 "after {:?}",
                 STEPS[cut - 1]
             );
@@ -350,7 +350,7 @@ async fn a_restore_that_was_cut_off_takes_nothing_that_is_not_its_own() {
     let refused = restored(&new, &other, &right).await;
     assert!(matches!(refused, Err(BackupError::OtherBackup(_))), "{refused:?}");
     let new = begun("another-backup-before-it-was-placed", 4).await;
-    restored(&new, &other, &right).await.expect("begun anew");
+    restored(&new, &other, &right).await.expect("begun again");
 
     let new = begun("a-keyring", 3).await;
     Keyring::create(&new.data_dir.join("keyring"), &SeededRandom::new(8)).expect("made");
@@ -370,7 +370,7 @@ async fn of_two_backups_to_one_name_the_second_is_refused_at_once() {
     let (to, aside) = (folder.path().join("backup"), folder.path().join("backup.partial"));
     fs::create_dir(&aside).expect("a folder");
     let first = fs::File::open(&aside).expect("open");
-    first.lock().expect("as whoever fills it");
+    first.lock().expect("the lock that a filler takes");
     fs::write(aside.join("database.sqlite"), "half").expect("written");
     let refused = taken(&old, &to, &sealed()).await;
     assert!(matches!(refused, Err(BackupError::Busy(_))), "{refused:?}");

@@ -1,5 +1,6 @@
 //! The command line against a real server, and its exit codes.
 
+mod reference;
 mod wrong_usage;
 
 use std::path::Path;
@@ -46,7 +47,6 @@ fn every_kind_of_failure_has_its_code() {
     for (text, environment, expected) in [
         ("tidings fly", [].as_slice(), Code::Usage),
         ("tidings app list --nope", &[], Code::Usage),
-        ("tidings app erase app_x", &[], Code::Usage),
         ("tidings migrate down", &[], Code::Usage),
         ("tidings migrate copy", &there, Code::Usage),
         ("tidings migrate copy --to mysql://x", &there, Code::Usage),
@@ -55,9 +55,21 @@ fn every_kind_of_failure_has_its_code() {
         ("tidings migrate copy --to sqlite:/nonexistent/x.db", &there, Code::Unavailable),
         ("tidings check-config --config /nonexistent/tidings.toml", &[], Code::Config),
         ("tidings check-config", &[("TIDINGS__SERVR", "x")], Code::Config),
-        ("tidings key status", &there, Code::Permission),
+        ("tidings key status", &there, Code::NoInput),
+        ("tidings key export /nonexistent/x --path /nonexistent", &[], Code::NoInput),
+        ("tidings key import /nonexistent", &[], Code::NoInput),
+        ("tidings verify --secret-file /nonexistent", &[], Code::NoInput),
+        ("tidings verify /nonexistent --secret x", &[], Code::NoInput),
+        ("tidings listen --listen 0 --secret-file /nonexistent", &[], Code::NoInput),
+        (
+            "tidings backup /nonexistent/x --plain-keyring",
+            &[("TIDINGS__DATA_DIR", "/nonexistent/data")],
+            Code::NoInput,
+        ),
+        ("tidings backup /nonexistent/x --passphrase-file /nonexistent", &there, Code::NoInput),
         (&format!("tidings app list {nowhere}"), &[], Code::Unavailable),
-        (&format!("tidings app list {nowhere} --token-file /nonexistent"), &[], Code::Data),
+        (&format!("tidings app list {nowhere} --token-file /nonexistent"), &[], Code::NoInput),
+        (&format!("tidings app list {nowhere} --token-file ."), &[], Code::NoInput),
         (&format!("tidings healthcheck {nowhere}"), &[], Code::Failed),
         ("tidings repository token repo_00000000000000000000000000", &[], Code::Usage),
     ] {
@@ -120,8 +132,10 @@ async fn refusals_of_the_server_become_codes_and_lines() {
     let client = |token: Option<&str>| {
         Client::new(&arguments(&house), None, token.map(str::to_owned)).expect("a client")
     };
+    let server = arguments(&house).server.expect("a server");
+    let no_route = format!("the server {server} has no such route: it may be older than this command");
     for (token, path, method, body, expected, text) in [
-        (Some(token.as_str()), "nope", http::Method::GET, None, Code::Data, "Not Found"),
+        (Some(token.as_str()), "nope", http::Method::GET, None, Code::Data, no_route.as_str()),
         (
             Some(token.as_str()),
             "repositories",
@@ -134,6 +148,18 @@ async fn refusals_of_the_server_become_codes_and_lines() {
         let failure = client(token).call(method, &["api", path], body.as_ref()).await.expect_err(path);
         assert_eq!((failure.code, failure.message.as_str()), (expected, text));
     }
+    let body = json!({ "url": "https://x.example/o/r", "sink": { "per": "round" } });
+    let path = ["api", "repositories"];
+    let failure = client(Some(token.as_str()))
+        .call(http::Method::POST, &path, Some(&body))
+        .await
+        .expect_err("no place");
+    assert!(failure.message.contains("sink needs --sink-url, --sink-pull or --sink-tasks"), "{failure}");
+    let below = ServerArgs::of(server.join("foo/").expect("an address"));
+    let client = Client::new(&below, None, Some(token)).expect("a client");
+    let failure = client.call(http::Method::GET, &["api", "app"], None).await.expect_err("no server");
+    let expected = format!("{server}foo/ is not the root of a Tidings server; write {server}");
+    assert_eq!((failure.code, failure.message), (Code::Data, expected));
 }
 
 #[tokio::test]
@@ -157,7 +183,7 @@ async fn the_verbs_do_what_they_say() {
     let server = format!("http://{}", house.address);
     let perform = async |text: String, token: &str| {
         let token = token.to_owned();
-        let ended = tokio::task::spawn_blocking(move || code(&text, &[(TOKEN_VARIABLE, &token)]));
+        let ended = tokio::task::spawn_blocking(move || code(&text, &[(TOKEN_VARIABLE, token.as_str())]));
         ended.await.expect("no panic")
     };
     let add = format!(
@@ -313,12 +339,12 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
         ("update --client-certificate /nonexistent", None, Some(Code::Usage)),
         ("update --ca-file /nonexistent", None, Some(Code::NoInput)),
         ("update --header-file x", None, Some(Code::Usage)),
-        ("update --header-file x=/nonexistent", None, Some(Code::Data)),
+        ("update --header-file x=/nonexistent", None, Some(Code::NoInput)),
         ("update --max-in-flight 0", None, Some(Code::Data)),
         ("update --remove-header X-Key --no-auth --enable --no-batch", None, None),
         ("test", None, None),
         ("rotate-key --overlap 1h", None, None),
-        ("rotate-key --overlap 1year", None, Some(Code::Data)),
+        ("rotate-key --overlap 1year", None, Some(Code::Usage)),
         ("update --pull", None, None),
         ("test", None, Some(Code::Data)),
         ("test --base-url https://other.example --json", None, None),
@@ -326,6 +352,8 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
     ] {
         assert_eq!(perform(text, secret).await.err().map(|(code, _)| code), expected, "{text}");
     }
+    let (_, message) = perform("test", None).await.expect_err("no endpoint");
+    assert!(message.contains("tidings app update --base-url URL"), "{message}");
     {
         let app = &house.apps().await[0];
         assert!(app.access.is_empty() && app.receives_at.base_url().is_none() && app.disabled.is_none());
@@ -333,4 +361,89 @@ async fn an_app_looks_after_itself_and_no_secret_is_an_argument() {
     }
     assert_eq!(perform("erase --yes", None).await, Ok(()));
     assert!(house.apps().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_the_environment_overrides_the_token_of_the_profile() {
+    let house = House::open().await;
+    let (of_profile, of_variable) = (house.app().await, house.app().await);
+    let status = async |token: &str| house.call("GET", "/api/app", Some(token), None).await.status;
+    let shown = house.call("GET", "/api/app", Some(&of_variable), None).await.json();
+    let id = shown["app_id"].as_str().expect("an id").to_owned();
+    let (folder, token_file) = (tempfile::tempdir().expect("a folder"), private(&of_profile));
+    let profiles = folder.path().join("tidings/profiles.toml");
+    let text = format!(
+        "default = \"one\"\n[profiles.one]\nserver = \"http://{}\"\ntoken_file = {:?}\n",
+        house.address,
+        token_file.path()
+    );
+    std::fs::create_dir(profiles.parent().expect("a folder")).expect("made");
+    std::fs::write(&profiles, text).expect("written");
+    std::fs::set_permissions(&profiles, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+    let perform = async |text: &'static str| {
+        let (home, token) = (folder.path().display().to_string(), of_variable.clone());
+        let ended = tokio::task::spawn_blocking(move || {
+            code(text, &[("XDG_CONFIG_HOME", home.as_str()), (TOKEN_VARIABLE, token.as_str())])
+        });
+        ended.await.expect("no panic")
+    };
+    let (code, said) = perform("tidings app erase").await.expect_err("it asks first");
+    assert!(code == Code::Usage && said.contains(&id) && said.contains("--yes"), "{said}");
+    assert_eq!((status(&of_profile).await, status(&of_variable).await), (200, 200), "nothing is erased yet");
+    assert_eq!(perform("tidings app erase --yes").await, Ok(()));
+    assert_eq!((status(&of_profile).await, status(&of_variable).await), (200, 401));
+}
+
+#[test]
+fn a_text_that_is_no_token_is_blamed_on_the_file_or_variable_that_holds_it() {
+    let file = private("{\"app_id\": \"app_x\",\n\"token\": \"tok_x\"}\n");
+    let json = format!("tidings app show --server http://127.0.0.1:1 --token-file {}", file.path().display());
+    let of_variable = "tidings app show --server http://127.0.0.1:1";
+    for (text, variable, parts) in [
+        (json.as_str(), "", ["the file ", "give the value of `token` in it"]),
+        (of_variable, "tok_x\ntok_y", ["the variable TIDINGS_TOKEN", "more than one line"]),
+        (of_variable, "t\u{f6}k\u{e9}n", ["the variable TIDINGS_TOKEN", "characters that no token has"]),
+    ] {
+        let (code, said) = code(text, &[(TOKEN_VARIABLE, variable)]).expect_err(text);
+        assert!(code == Code::Permission && parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_with_requests_to_the_sink_of_a_subscription_is_given_and_taken_back() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let server = format!("http://{}", house.address);
+    let perform = async |text: &str| {
+        let (token, text) = (token.clone(), format!("tidings subscription {text} --server {server}"));
+        let ended = tokio::task::spawn_blocking(move || code(&text, &[(TOKEN_VARIABLE, token.as_str())]));
+        ended.await.expect("no panic")
+    };
+    let has_access = async || {
+        let shown = house.call("GET", "/api/subscriptions/ops", Some(&token), None).await.json();
+        shown["sink"]["has_access"].as_bool().expect("a sink")
+    };
+    let (header, password) = (private("the value\n"), private("the password\n"));
+    let given = format!("--header-file X-Key={}", header.path().display());
+    let add = format!(
+        "add ops --url https://hooks.example/in --retry-base-ms 1000 {given} --basic user \
+         --auth-secret-file {}",
+        password.path().display()
+    );
+    assert_eq!(perform(&add).await, Ok(()));
+    for (change, is_left) in [
+        ("--no-auth", true),
+        ("--remove-header X-Key", false),
+        (given.as_str(), true),
+        ("--no-headers --no-tls", false),
+    ] {
+        assert_eq!(perform(&format!("update ops {change}")).await, Ok(()), "{change}");
+        assert_eq!(has_access().await, is_left, "{change}");
+    }
+    let (code, said) = perform("send ops 99").await.expect_err("there is no such entry");
+    assert!(code == Code::Data && said.contains("tidings ledger list"), "{said}");
+    for wrong in ["update ops", "update ops --no-auth --bearer", "add two --url https://a.example --no-auth"]
+    {
+        assert_eq!(perform(wrong).await.expect_err(wrong).0, Code::Usage, "{wrong}");
+    }
 }

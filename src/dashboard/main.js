@@ -1,11 +1,11 @@
 // The beginning: who is signed in, which pages there are, and one function that draws all of it.
 import { render } from "./vendor/lit-html.js";
 import { whenSignedOut } from "./core/api.js";
-import { forget, load } from "./core/session.js";
+import { ask, current, forget, load } from "./core/session.js";
 import * as router from "./core/router.js";
 import * as theme from "./core/theme.js";
 import { shell } from "./parts/shell.js";
-import { signIn } from "./pages/signin.js";
+import { signIn, tellWhy } from "./pages/signin.js";
 
 const PAGES = {
   "": () => import("./pages/overview.js"),
@@ -54,8 +54,19 @@ function leave() {
 
 theme.apply();
 router.start(PAGES, draw);
-// A page of the staff's refuses an app as well: only who is not known any more has to sign in again.
-whenSignedOut(() => load().catch(leave));
+// A page of the staff's refuses an app as well: only who is not known any more has to sign in again. Where another
+// tab signed somebody else in, the page starts again for that person.
+whenSignedOut(async () => {
+  const shown = current()?.token_id;
+  try {
+    const now = await ask();
+    if (shown && now.token_id !== shown) location.reload();
+  } catch (problem) {
+    if (problem.status !== 401 || !isSignedIn) return;
+    tellWhy("You are signed out: the session has ended, or its token was revoked.");
+    leave();
+  }
+});
 try {
   await load();
   enter();

@@ -53,11 +53,11 @@ pub(super) async fn examine(
             let remedy = match &error {
                 OpenError::Address(_) => "set database.url to sqlite: or postgres://, or leave it out",
                 OpenError::Unreachable(_) => "start the database server, and see that database.url names it",
-                OpenError::NewerSchema(_) => "start the version that wrote it, or restore a backup of before",
+                OpenError::NewerSchema(_) => "start the version that wrote it, or restore an older backup",
                 OpenError::UnfinishedCopy => {
                     "run tidings migrate copy again, or let database.url name the source"
                 }
-                OpenError::Database(_) if file.is_none() => "do what it says on the database server",
+                OpenError::Database(_) if file.is_none() => "correct the cause on the database server",
                 _ => BACKUP,
             };
             findings.push(Finding::fault(CHECK, error.to_string(), remedy));
@@ -77,18 +77,18 @@ pub(super) async fn examine(
         return None;
     }
     if found.missing_steps > 0 {
-        let said = format!("it is of an older version: {} steps are missing", found.missing_steps);
-        findings.push(Finding::warning(CHECK, said, "take a backup; the next start takes the steps"));
+        let said = format!("its schema is of an older version: {} steps are missing", found.missing_steps);
+        findings.push(Finding::warning(CHECK, said, "take a backup; the next start applies them"));
         return None;
     }
     keys(&found, keyring, findings);
     findings.push(match found.latest.0 - clock.now().0 {
         behind if behind > BEHIND_MAX => Finding::fault(
             "clock",
-            format!("it is {} s behind what was written down already", behind / 1000),
+            format!("it is {} s behind the newest time in the database", behind / 1000),
             "set the clock of this machine (is it kept by NTP?)",
         ),
-        _ => Finding::ok("clock", "it is not behind what was written down"),
+        _ => Finding::ok("clock", "it is not behind the newest time in the database"),
     });
     Some(found)
 }
@@ -97,9 +97,9 @@ pub(super) async fn examine(
 fn lost(what: &str) -> Finding {
     Finding::fault(
         CHECK,
-        format!("{what}, and this data directory was used with one that was not"),
+        format!("{what}, and this data directory was used with a database before"),
         "put it back, restore the last backup into an empty data directory, or let database.url name it; \
-         tidings serve --new-database begins anew",
+         tidings serve --new-database starts with an empty one",
     )
 }
 
@@ -107,7 +107,7 @@ fn keys(found: &Examination, keyring: Option<&Keyring>, findings: &mut Vec<Findi
     const CHECK: &str = "key";
     let Some(keyring) = keyring else { return };
     if let Some(Err(error)) = &found.key {
-        let remedy = "put the keyring back that belongs to this database: from a backup of the two";
+        let remedy = "put back the keyring that belongs to this database, from a backup that has both";
         findings.push(Finding::fault(CHECK, error.to_string(), remedy));
         return;
     }

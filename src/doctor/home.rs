@@ -8,7 +8,7 @@ use tidings_actors::model::words::counted;
 use super::Finding;
 use crate::{
     app::{KEYRING, LOCK, Unfinished, mode_for_others, why_unusable},
-    http::door::admin_token,
+    http::door::auth::admin_token,
     secrets::{Keyring, SecretsError},
     settings::Settings,
 };

@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use reqwest::Method;
-use tidings_actors::{ports::Clock, time::Timestamp};
+use tidings_actors::{model::sink::SinkAddress, ports::Clock, time::Timestamp};
 use tokio::{net::TcpStream, time::timeout};
 use url::Url;
 
@@ -18,7 +18,7 @@ use super::Finding;
 use crate::{
     egress::{Egress, EgressError},
     settings::{OnboardingMode, Settings},
-    sinks::mail::MailTls,
+    sinks::{mail::MailTls, nats::target::Target},
 };
 
 /// How long the proxy may take to take a connection.
@@ -161,13 +161,13 @@ pub(super) async fn proxy(settings: &Settings, findings: &mut Vec<Finding>) {
     ));
 }
 
-/// Reports apps whose endpoint the rules refuse, without sending a request.
+/// Reports apps with an endpoint or stream that the rules refuse, without sending anything.
 pub(super) fn endpoints(egress: &Egress, endpoints: &[(String, String)], findings: &mut Vec<Finding>) {
     const CHECK: &str = "endpoints";
-    let refused = endpoints.iter().filter_map(|(app, url)| {
-        let url = Url::parse(url).ok()?;
-        let error = egress.request(Method::POST, &url).err()?;
-        Some(format!("{app} ({}): {error}", url.host_str().unwrap_or_default()))
+    let refused = endpoints.iter().filter_map(|(app, address)| {
+        let url = Url::parse(address).ok()?;
+        let why = refusal(egress, address, &url)?;
+        Some(format!("{app} ({}): {why}", url.host_str().unwrap_or_default()))
     });
     let refused: Vec<String> = refused.collect();
     findings.push(if refused.is_empty() {
@@ -179,6 +179,19 @@ pub(super) fn endpoints(egress: &Egress, endpoints: &[(String, String)], finding
             "name their networks or hosts in egress.allow, or let the apps change their address",
         )
     });
+}
+
+/// Why the rules refuse the address of a sink; `None`: they do not.
+fn refusal(egress: &Egress, address: &str, url: &Url) -> Option<String> {
+    if !matches!(SinkAddress::of(Some(address.to_owned())), SinkAddress::Stream(_)) {
+        return egress.request(Method::POST, url).err().map(|error| error.to_string());
+    }
+    match Target::parse(address) {
+        Ok(Target { host, port, needs_tls, .. }) => {
+            egress.judged(&host, port, !needs_tls).err().map(|error| error.to_string())
+        }
+        Err(fault) => Some(format!("the address {fault}")),
+    }
 }
 
 /// Local repositories that are watched: whether they are there and may be read.

@@ -27,7 +27,7 @@ pub(super) fn examine(found: &Examination, findings: &mut Vec<Finding>) {
     }
 }
 
-fn lines(in_the_way: InTheWay) -> [Line; 8] {
+fn lines(in_the_way: InTheWay) -> [Line; 9] {
     let InTheWay {
         credentials_refused,
         sources_failing,
@@ -35,6 +35,7 @@ fn lines(in_the_way: InTheWay) -> [Line; 8] {
         breakers_open,
         subscriptions_blocked,
         apps_gone,
+        sinks_gone,
         statuses_ended,
         statuses_waiting,
     } = in_the_way;
@@ -77,11 +78,16 @@ fn lines(in_the_way: InTheWay) -> [Line; 8] {
             "tidings app list names them; tidings app update --enable --for APP serves one again",
         ),
         (
+            sinks_gone,
+            ["sink of a watch or a subscription is", "sinks of watches or subscriptions are"],
+            "disabled, because of an answer 410 Gone: nothing is sent there",
+            "tidings ledger list --all-apps --type sink.disabled names them; a resume serves one again",
+        ),
+        (
             statuses_ended,
             ["commit has", "commits have"],
             "a status at the Git host that is not true any more, because the host refuses statuses",
-            "tidings ledger list --query type:status.ended names them with the reason; tidings repository \
-             token gives a credential that may write statuses",
+            "tidings ledger list -q type:status.ended says why; tidings repository token gives a credential",
         ),
         (
             statuses_waiting,

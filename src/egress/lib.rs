@@ -23,7 +23,7 @@ pub mod rules;
 pub mod settings;
 pub mod tls;
 
-use std::{collections::BTreeMap, error::Error, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, io, net::IpAddr, sync::Arc, time::Duration};
 
 use reqwest::{Client, Method, RequestBuilder, redirect, retry};
 use rustls::RootCertStore;
@@ -227,6 +227,20 @@ impl Egress {
 
     fn reaches_loopback(&self) -> bool {
         self.shared.recipe.settings.reaches_loopback
+    }
+
+    /// The text for a request whose connection was refused: where nothing listens. `None`: it failed for
+    /// another reason.
+    #[must_use]
+    pub fn connection_refused(&self, error: &reqwest::Error) -> Option<String> {
+        cause::<io::Error>(error).filter(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)?;
+        let settings = &self.shared.recipe.settings;
+        let asked = error.url()?;
+        let is_direct = settings.reaches_loopback && is_loopback(asked);
+        let proxy = settings.proxy.as_ref().filter(|_| !is_direct);
+        let (what, url) = proxy.map_or(("", asked), |proxy| ("egress.proxy, ", proxy));
+        let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+        Some(format!("nothing listens at {what}{host}:{port} (connection refused)"))
     }
 
     /// Whether a request failed because a name resolved to a refused address.

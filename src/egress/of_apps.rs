@@ -127,11 +127,11 @@ mod tests {
         assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first));
         ways.of(&app(3), Some(&one)).expect("built");
         assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first), "it was used of late");
-        let anew = ways.of(&app(2), Some(&one)).expect("built anew");
-        assert!(!anew.is_same(&second), "the oldest went");
+        let rebuilt = ways.of(&app(2), Some(&one)).expect("built again");
+        assert!(!rebuilt.is_same(&second), "the oldest went");
 
         let other = ways.of(&app(2), Some(&two)).expect("built");
-        assert!(!other.is_same(&anew), "another setup, another client");
+        assert!(!other.is_same(&rebuilt), "another setup, another client");
         assert!(ways.of(&app(1), Some(&one)).expect("kept").is_same(&first), "that of another app stays");
         assert!(ways.of(&app(2), Some(&two)).expect("kept").is_same(&other));
         assert!(ways.of(&app(2), None).expect("shared").is_same(&shared));

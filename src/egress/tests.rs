@@ -397,3 +397,24 @@ async fn a_proxy_is_not_asked_for_this_machine() {
     }
     assert_eq!((proxied.load(Ordering::SeqCst), visits.load(Ordering::SeqCst)), (0, 2));
 }
+
+#[tokio::test]
+async fn a_refused_connection_is_told_with_the_address_where_nothing_listens() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = socket.local_addr().expect("bound").port();
+    drop(socket);
+    let url = Url::parse(&format!("http://127.0.0.1:{port}/hook?token=planted")).expect("a URL");
+    let own = EgressSettings { reaches_loopback: true, ..EgressSettings::default() };
+    let mut proxied = settings(&[]);
+    proxied.proxy = Some(Url::parse(&format!("http://proxy.example:{port}/")).expect("a URL"));
+    let outside = Url::parse("http://receiver.example/hook").expect("a URL");
+    for (settings, url, place) in [
+        (own, url, format!("127.0.0.1:{port}")),
+        (proxied, outside, format!("egress.proxy, proxy.example:{port}")),
+    ] {
+        let egress = Egress::with_lookup(&settings, answering(&["127.0.0.1"]).0).expect("settings");
+        let sent = egress.request(Method::POST, &url).expect("a request").send().await;
+        let told = egress.connection_refused(&sent.expect_err("nobody listens"));
+        assert_eq!(told, Some(format!("nothing listens at {place} (connection refused)")));
+    }
+}

@@ -34,6 +34,7 @@ use crate::{
         survey::{Survey, survey},
     },
     host::{
+        client::Requester,
         fetch::{self, FetchFailure, Request},
         receive::Expected,
     },
@@ -88,6 +89,10 @@ struct Errand<'a> {
 }
 
 impl Acquire<'_> {
+    fn requester(&self) -> Requester<'_> {
+        Requester { credential: self.credential, apps: self.apps }
+    }
+
     /// Fetches the commits of a source's refs, each by itself. A commit that could not be fetched recently is
     /// not requested again yet.
     pub(super) async fn fetch_each(&self, order: &FetchOrder) -> Result<FetchOutcome, GitError> {
@@ -325,7 +330,7 @@ impl Acquire<'_> {
 
     /// Requests these wants together, and again in another form if the host refuses the form.
     async fn bring_together(&self, said: &Said<'_>, wants: &[ObjectId]) -> Result<FetchReport, FetchFailure> {
-        let can_filter = self.host.capabilities(self.url, self.credential).await?.protocol.can_filter();
+        let can_filter = self.host.capabilities(self.url, self.requester()).await?.protocol.can_filter();
         let extent = if can_filter { said.order.extent } else { Extent::Whole };
         let mut request = Request {
             wants: wants.to_vec(),
@@ -402,7 +407,7 @@ impl Acquire<'_> {
         request: &Request,
         trusted: bool,
     ) -> Result<FetchReport, FetchFailure> {
-        let capabilities = self.host.capabilities(self.url, self.credential).await?;
+        let capabilities = self.host.capabilities(self.url, self.requester()).await?;
         let expected = Expected {
             mirror: Arc::clone(self.mirror),
             wants: request.wants.clone(),

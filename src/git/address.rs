@@ -91,7 +91,7 @@ pub enum InvalidAddress {
     )]
     Local,
     /// No host, or no path to a repository.
-    #[error("the address names no repository")]
+    #[error("the address names no repository; write https://host/owner/name")]
     NoRepository,
     /// A question mark or a hash.
     #[error("an address has neither query nor fragment")]

@@ -55,8 +55,16 @@ pub(super) fn of_egress(error: &EgressError) -> GitError {
     }
 }
 
+/// A request that got no answer.
+pub(super) fn of_request(egress: &Egress, error: reqwest::Error) -> GitError {
+    match egress.connection_refused(&error) {
+        Some(refused) => GitError::Unreachable(refused),
+        None => of_exchange(error),
+    }
+}
+
 /// A request that got no answer, or only the beginning of one.
-pub(super) fn of_request(error: reqwest::Error) -> GitError {
+pub(super) fn of_exchange(error: reqwest::Error) -> GitError {
     if let Some(refused) = Egress::refusal(&error) {
         return GitError::Refused(refused.to_string());
     }

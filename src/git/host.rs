@@ -12,15 +12,12 @@ pub(crate) mod status;
 
 use std::sync::Arc;
 
-use tidings_actors::{
-    model::secret::Secret,
-    ports::{GitError, RefListing, RefPatterns},
-};
+use tidings_actors::ports::{GitError, RefListing, RefPatterns};
 use url::Url;
 
 use crate::host::{
     capabilities::{Capabilities, CapabilityCache, Protocol, discover, moved_to},
-    client::Client,
+    client::{Client, Requester},
     listing::list,
 };
 use crate::settings::GitSettings;
@@ -37,13 +34,13 @@ impl Host {
     pub(super) async fn list(
         &self,
         url: &Url,
-        credential: Option<&Secret>,
+        requester: Requester<'_>,
         patterns: &RefPatterns,
     ) -> Result<RefListing, GitError> {
-        let was_known = self.known.get(url).is_some();
-        match self.list_once(url, credential, patterns).await {
+        let was_known = self.known.knows(url);
+        match self.list_once(url, requester, patterns).await {
             // The repository was renamed since the capabilities were read; they are forgotten now.
-            Err(GitError::Moved(_)) if was_known => self.list_once(url, credential, patterns).await,
+            Err(GitError::Moved(_)) if was_known => self.list_once(url, requester, patterns).await,
             other => other,
         }
     }
@@ -51,15 +48,16 @@ impl Host {
     async fn list_once(
         &self,
         url: &Url,
-        credential: Option<&Secret>,
+        requester: Requester<'_>,
         patterns: &RefPatterns,
     ) -> Result<RefListing, GitError> {
         let capabilities = match self.known.get(url) {
             Some(known @ Capabilities { protocol: Protocol::Two { .. }, .. }) => known,
             known => {
                 let base = known.map_or_else(|| url.clone(), |known| known.base);
-                let found = discover(&self.client, &self.settings, &base, credential, patterns).await;
-                let found = found.inspect_err(|error| self.doubt(url, error))?;
+                // In a box: an unchanged poll never asks this, and moves a smaller future.
+                let asked = Box::pin(discover(&self.client, &self.settings, &base, requester, patterns));
+                let found = asked.await.inspect_err(|error| self.doubt(url, error))?;
                 self.known.put(url, &found.capabilities);
                 if let Some(listing) = found.listing {
                     return Ok(RefListing { moved_to: moved_to(url, &found.capabilities.base), ..listing });
@@ -71,7 +69,7 @@ impl Host {
             return Err(GitError::Protocol("the host changed its protocol".to_owned()));
         };
         let features = (unborn, object_format);
-        let listed = list(&self.client, &self.settings, &capabilities, features, credential, patterns).await;
+        let listed = list(&self.client, &self.settings, &capabilities, features, requester, patterns).await;
         let listing = listed.inspect_err(|error| self.doubt(url, error))?;
         Ok(RefListing { moved_to: moved_to(url, &capabilities.base), ..listing })
     }
@@ -80,12 +78,12 @@ impl Host {
     pub(super) async fn capabilities(
         &self,
         url: &Url,
-        credential: Option<&Secret>,
+        requester: Requester<'_>,
     ) -> Result<Capabilities, GitError> {
         if let Some(known) = self.known.get(url) {
             return Ok(known);
         }
-        let found = discover(&self.client, &self.settings, url, credential, &RefPatterns::new()).await?;
+        let found = discover(&self.client, &self.settings, url, requester, &RefPatterns::new()).await?;
         self.known.put(url, &found.capabilities);
         Ok(found.capabilities)
     }

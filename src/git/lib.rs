@@ -52,7 +52,11 @@ use self::{
     acquire::{Acquire, blobs},
     address::InvalidAddress,
     credential::scrubbed,
-    host::{Host, capabilities::CapabilityCache, client::Client},
+    host::{
+        Host,
+        capabilities::CapabilityCache,
+        client::{Client, Requester},
+    },
     list::{Lister, Lists, Made, SMALL},
     mirror::{Mirror, compact, scrub, space::Space, turn::Sharing},
     objects::{
@@ -170,7 +174,7 @@ impl Git {
         T: Send + 'static,
         R: Fn(&Objects, &Cancel) -> Result<T, GitError> + Send + 'static,
     {
-        self.readers.read(self.place(remote)?, Gap::Loss, read).await
+        self.readers.read(&remote.apps, self.place(remote)?, Gap::Loss, read).await
     }
 
     /// Computes a result from trees, and fetches the blobs that the result turns out to depend on.
@@ -220,12 +224,12 @@ impl GitSource for Git {
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
         let listed = match &remote.location {
             Location::Http(url) => {
-                let listed = self.host.list(url, remote.credential.as_ref(), patterns).await;
+                let listed = self.host.list(url, Requester::of(remote), patterns).await;
                 listed.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
             }
             Location::Local(path) => {
                 let (path, patterns) = (self.local(path)?.to_owned(), patterns.clone());
-                self.readers.run(move |_| local::list(&path, &patterns)).await
+                self.readers.run_for(&remote.apps, move |_| local::list(&path, &patterns)).await
             }
         };
         listed.map(|listing| RefListing {
@@ -244,7 +248,8 @@ impl GitSource for Git {
             Location::Local(path) => {
                 let path = self.local(path)?.to_owned();
                 let (settings, order) = (Arc::clone(&self.settings), order.clone());
-                self.readers.run(move |cancel| local::verify(&path, &settings, &order, cancel)).await
+                let verify = move |cancel: &Cancel| local::verify(&path, &settings, &order, cancel);
+                self.readers.run_for(&remote.apps, verify).await
             }
         }
     }
@@ -269,7 +274,7 @@ impl GitSource for Git {
         match self.place(remote)? {
             ObjectStore::Mirror(mirror) => {
                 let blobs = blobs.to_vec();
-                self.readers.run(move |_| blobs::absent(&mirror, &blobs)).await
+                self.readers.run_for(&remote.apps, move |_| blobs::absent(&mirror, &blobs)).await
             }
             ObjectStore::Local(_) => Ok(Vec::new()),
         }
@@ -363,7 +368,7 @@ impl GitSource for Git {
         let first = wanted.first().map(|wanted| wanted.blob);
         let read = move |objects: &Objects, cancel: &Cancel| objects.blobs(&wanted, budget, &recent, cancel);
         let is_local = matches!(remote.location, Location::Local(_));
-        let read = self.readers.read(self.place(remote)?, Gap::Content, read).await;
+        let read = self.readers.read(&remote.apps, self.place(remote)?, Gap::Content, read).await;
         read.map_err(|error| match (error, first) {
             // No host has the object until the repository is repaired.
             (GitError::Broken(_), Some(first)) => GitError::Unobtainable(first),

@@ -264,7 +264,7 @@ impl Mirror {
         turn.check()?;
         if self.damaged.swap(false, Ordering::AcqRel) {
             let mirror = self.directory.display();
-            tracing::warn!(%mirror, "mirror {mirror} is damaged and is begun anew");
+            tracing::warn!(%mirror, "mirror {mirror} is damaged and is fetched again");
             self.move_aside().map_err(|error| failure::of_disk(&error))?;
         }
         self.lay_out().and_then(|()| self.sweep()).map_err(|error| failure::of_disk(&error))

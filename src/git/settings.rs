@@ -25,7 +25,7 @@ pub struct GitSettings {
     pub poll_max_hooked: Duration,
     /// Requests to one host (`15/s`, `900/m`); a second's worth may come at once.
     pub host_rate: Rate,
-    /// Requests to one host at the same time.
+    /// Requests to one host at the same time; one app leaves some of them to other apps.
     pub host_concurrency: u32,
     /// Paths and `file://` as repositories.
     pub allow_local: bool,
@@ -117,11 +117,11 @@ impl Default for GitSettings {
             least_rate_window: Duration::from_secs(30),
             listing_max_bytes: 16 << 20,
             fetch_max_bytes: 4 << 30,
-            fetch_max_objects: 1_000_000,
+            fetch_max_objects: 1_200_000,
             object_max_bytes: 2 << 30,
             delta_max_bytes: 64 << 20,
             unpacked_max_bytes: 32 << 30,
-            tree_max_entries: 1_000_000,
+            tree_max_entries: 1_200_000,
             tree_max_depth: 256,
             tree_timeout: Duration::from_mins(1),
             content_cache_bytes: 16 << 20,

@@ -16,7 +16,7 @@ use crate::sinks::signature::{SignatureFault, SigningKey, check};
 pub(super) enum Proof {
     /// HMAC-SHA256 of the body, with a secret as key.
     Mac([u8; 32]),
-    /// A secret as it is.
+    /// The secret itself, as GitLab sends it.
     Token(Secret),
     /// The headers of Standard Webhooks.
     Standard(HeaderMap),

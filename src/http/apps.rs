@@ -57,9 +57,9 @@ use crate::secrets::{KEY_CHARACTERS, TOKEN_PREFIX, Token, generate_signing_key, 
 use crate::store::audit;
 
 /// How long older signing keys sign beside a new one, unless the request says otherwise: a day.
-const OVERLAP_SECONDS: u64 = 86_400;
+pub(super) const OVERLAP_SECONDS: u64 = 86_400;
 /// The longest overlap: thirty days.
-const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
+pub(super) const OVERLAP_SECONDS_MAX: u64 = 30 * 86_400;
 /// Other apps of the same name that a registration names.
 const NAMESAKES_SHOWN: u64 = 5;
 /// Watches read at once while an app is erased.
@@ -189,6 +189,16 @@ pub struct AppShown {
     created_at: String,
 }
 
+/// Why a change cannot have the fields that describe an app.
+const OF_REGISTRATION: &str = "it was given when the app was registered";
+/// The fields of a registration that a change cannot have, each with the reason.
+const FIXED: [(&str, &str); 4] = [
+    ("app_name", OF_REGISTRATION),
+    ("email", OF_REGISTRATION),
+    ("website", OF_REGISTRATION),
+    ("description", OF_REGISTRATION),
+];
+
 body! {
     /// Changes to an app. A field that is missing keeps its value.
     struct AppChange {
@@ -246,7 +256,7 @@ impl AppShown {
             base_url: app.receives_at.base_url().map(str::to_owned),
             website: app.website.clone(),
             description: app.description.clone(),
-            delivery: app.delivery.clone(),
+            delivery: DeliverySettings { format: app.format(), ..app.delivery.clone() },
             access: AccessShown::of(&app.access),
             disabled: app.disabled.clone(),
             endpoint: None,
@@ -268,11 +278,7 @@ async fn onboard(front: Arc<Front>, onboardings: Arc<Onboardings>, request: Requ
     // address.
     let access = EndpointAccess::default().changed(&wanted.access).unwrap_or_default();
     if wanted.receives_at.kind() == SinkKind::Stream {
-        streams::check(
-            &mut fields,
-            wanted.delivery.as_ref().unwrap_or(&DeliverySettings::default()),
-            &access,
-        );
+        streams::check(&mut fields, &access);
     }
     fields.finish()?;
     if matches!(request.caller, Caller::Anyone) {
@@ -342,12 +348,12 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
 async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer {
     let app = request.app()?;
     let mut fields = Fields::of_body::<AppChange>(&request.body)?;
+    fields.refuse_fixed(&FIXED);
     let pulls = fields.null("base_url");
     let named = read_base_url(&front, &mut fields);
     let named = if pulls { Some(SinkAddress::Pull) } else { named };
     let receives_at = named.as_ref().unwrap_or(&app.receives_at);
-    let (delivery, headers) =
-        read_delivery(&mut fields, (Some(&app.receives_at), receives_at), &app.delivery);
+    let (delivery, headers) = read_delivery(&mut fields, receives_at, &app.delivery);
     let access = access::read(&front, &mut fields, headers, &app.access, receives_at.base_url());
     refuse_to_carry_away(&mut fields, app, &access, named.as_ref().and_then(SinkAddress::base_url));
     let disabled = fields.boolean("disabled");
@@ -357,7 +363,7 @@ async fn patch(front: Arc<Front>, tests: Arc<Tests>, request: Request) -> Answer
     let patch = AppPatch { receives_at: named, delivery, disabled, rotation, access };
     let next = patch.laid_over(app, front.clock.now());
     if next.receives_at.kind() == SinkKind::Stream {
-        streams::check(&mut fields, &next.delivery, &next.access);
+        streams::check(&mut fields, &next.access);
     }
     if is_test_first && next.receives_at.outlet() != Outlet::Attempt {
         fields.refuse("test_first", "there is no endpoint to test");
@@ -445,7 +451,7 @@ fn read_rotation(front: &Front, fields: &mut Fields) -> (Option<Rotation>, Optio
 
 fn read(front: &Front, fields: &mut Fields) -> AppRequest {
     let receives_at = read_base_url(front, fields).unwrap_or(SinkAddress::Pull);
-    let (delivery, headers) = read_delivery(fields, (None, &receives_at), &DeliverySettings::default());
+    let (delivery, headers) = read_delivery(fields, &receives_at, &DeliverySettings::default());
     let nothing = EndpointAccess::default();
     let wanted = AppRequest {
         app_name: fields.required_text("app_name", 3..=100),
@@ -462,7 +468,7 @@ fn read(front: &Front, fields: &mut Fields) -> AppRequest {
     }
     let is_page = |text: &String| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if wanted.website.as_ref().is_some_and(|text| !is_page(text)) {
-        fields.refuse("website", "must be a web address");
+        fields.refuse("website", url_fault::WEB_ADDRESS);
     }
     wanted
 }

@@ -2,10 +2,12 @@
 //! names, problems.
 
 pub(crate) mod body;
+pub(crate) mod decoding;
 pub(crate) mod fields;
 pub(crate) mod filters;
 pub(crate) mod moment;
 pub(crate) mod names;
+pub(crate) mod operation;
 pub(crate) mod paging;
 pub mod problem;
 pub(crate) mod raw;

@@ -8,6 +8,8 @@
 
 pub(crate) mod attempt;
 mod content;
+pub mod dead_letters;
+pub mod histories;
 mod of_all;
 mod request_body;
 mod single;
@@ -30,12 +32,14 @@ use tidings_entity::{
 };
 use utoipa::ToSchema;
 
-use self::wanted::{Changed, OfRound, Wanted};
-use super::{
+use self::{
     dead_letters::search,
-    front::Front,
     histories::{ChangeShown, Histories, Reading, Unread, round_failed},
-    standing::{next_attempt, open_breaker},
+    wanted::{Changed, OfRound, Wanted},
+};
+use super::{
+    front::Front,
+    repositories::standing::{next_attempt, open_breaker},
 };
 use crate::http::{
     bodies::{

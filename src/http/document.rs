@@ -36,7 +36,7 @@ pub fn document(routes: Vec<Route>) -> OpenApi {
     for Route { template, method, access, mut operation, schemas, of_workers, .. } in routes {
         operation.security = match access {
             Access::Public | Access::Hook(_) | Access::AppHook(_) => None,
-            Access::App(_) => Some(vec![requirement("app")]),
+            Access::App(_) | Access::Holder(_) => Some(vec![requirement("app")]),
             Access::Anybody => Some(vec![requirement("app"), requirement("staff")]),
             Access::Staff(_) => Some(vec![requirement("staff")]),
             Access::Onboarding => Some(vec![SecurityRequirement::default(), requirement("staff")]),

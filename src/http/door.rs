@@ -2,7 +2,6 @@
 //! route, and the audit log.
 
 pub mod access;
-pub mod admin_token;
 pub mod audit_layer;
 pub mod auth;
 pub mod edge;
@@ -18,4 +17,3 @@ pub(crate) mod quota;
 pub mod request;
 pub(crate) mod request_lines;
 pub mod route;
-pub(crate) mod session;

@@ -51,6 +51,8 @@ pub struct Front {
     pub settings: Arc<Settings>,
     /// Asked whether a receiver's address may be reached at all.
     pub egress: Egress,
+    /// The name of the cookie that stands for a session of this server.
+    pub session_cookie: String,
     /// The client for requests that only another replica can answer.
     pub to_replicas: ToReplicas,
     /// The wall clock, for the moments that handlers write.

@@ -9,11 +9,10 @@ use tidings_actors::limits::turns::Turns;
 use super::{
     admin::overview::Measured,
     apps::{onboardings::Onboardings, test_delivery::Tests},
-    downloads::Downloads,
-    histories::Histories,
+    deliveries::histories::Histories,
     hooks::Bounds,
-    repositories::previews::Previews,
-    session::SignIns,
+    repositories::{contents::downloads::Downloads, preview::previews::Previews},
+    tokens::session::SignIns,
 };
 use crate::http::{
     door::{lifecycle::Lifecycle, places::Places},

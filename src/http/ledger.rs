@@ -2,6 +2,7 @@
 //! staff reads the ledger of one app, or those of all apps together.
 
 mod of_all;
+pub(super) mod subscriptions;
 pub(crate) mod tail;
 
 use std::{str::FromStr, sync::Arc};
@@ -25,7 +26,7 @@ use crate::http::{
     bodies::{
         filters,
         moment::parsed,
-        paging::{Page, Query, page},
+        paging::{Page, Query, searched},
         problem::{Kind, Problem},
     },
     door::{
@@ -88,10 +89,9 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let (limit, filter) = (query.limit()?, filter(&front, &query)?);
     let list = format!("{LEDGER} {app}");
     let before = query.after(&list)?;
-    let entries = front.ledgers.entries(&app, &filter, before, limit + 1).await;
+    let entries = front.ledgers.entries(&app, &filter, before, limit).await;
     let entries = entries.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))?;
-    let page = page(entries, limit, &list, |entry| entry.id.number.to_string(), EntryShown::of);
-    Ok(json(StatusCode::OK, &page))
+    Ok(json(StatusCode::OK, &searched(&entries, &list, EntryShown::of)))
 }
 
 /// Follows the ledger of the app as server-sent events, from now on or after a given entry. The type of each
@@ -273,10 +273,9 @@ impl News for Entries {
         if now.is_none_or(|now| now.name != ends.name || now.first - 1 > after) {
             return Ok(None);
         }
-        // Not counted by number, because an entry that cannot be read is left out.
-        self.place = Some((ends.name, found.last().map_or(ends.last, |entry| entry.id.number)));
+        self.place = Some((ends.name, found.next.unwrap_or(ends.last)));
         let mut piece = String::new();
-        for entry in &found {
+        for entry in &found.found {
             let shown = EntryShown::of(entry);
             let data = serde_json::to_string(&shown).map_err(|_| Problem::new(Kind::INTERNAL))?;
             piece.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", shown.entry_id, shown.entry_type));

@@ -1,21 +1,18 @@
 //! Watches, which are called repositories on the wire: the repositories that an app watches, and their state.
 
+mod branch_tasks;
 mod change;
 mod changes;
-mod contents;
-mod credential;
+pub mod contents;
 mod events;
 mod files;
-mod preview;
-pub(crate) mod previews;
-mod proof;
+pub(crate) mod preview;
 mod pull;
-mod register;
+pub(crate) mod register;
 mod replay;
 mod scan;
-pub(crate) mod selector;
+pub(super) mod standing;
 mod status;
-pub(crate) mod trees;
 mod views;
 
 use std::sync::Arc;
@@ -35,17 +32,14 @@ use tidings_entity::{
 use utoipa::ToSchema;
 
 use self::{
-    previews::Previews,
+    branch_tasks::BranchTasksShown,
+    preview::previews::Previews,
+    register::selector::SelectorShown,
     scan::{HeadFaultShown, Scan},
-    selector::SelectorShown,
+    standing::{EffectiveState, Facts},
     status::StatusShown,
 };
-use super::{
-    apps::watch_sink::SinkShown,
-    front::Front,
-    histories::Histories,
-    standing::{self, Facts},
-};
+use super::{apps::watch_sink::SinkShown, deliveries::histories::Histories, front::Front};
 use crate::http::{
     bodies::{
         filters,
@@ -61,7 +55,7 @@ use crate::http::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route},
     },
-    standing::sights::Sights,
+    repositories::standing::sights::Sights,
 };
 
 /// The routes of this folder. Globs are compiled when `compiling` gives the app its turn.
@@ -142,12 +136,12 @@ pub(super) struct Repository {
     /// Why the watch is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The actual state; of several that apply, the first in this order: `app_disabled`, `paused`, `blocked`
-    /// (a branch), `credential_refused`, `source_failing` (the repository cannot be scanned),
-    /// `endpoint_failing` (the breaker of the endpoint is open), `in_grace` (the watch is new, and its
-    /// receiver refuses the first deliveries), `retrying`, `delivering`, `pending` (the next round has not
-    /// begun), `branch_missing`, `empty`, `unmatched` (the pattern matches no ref), or `active` (the app has
-    /// every change).
+    /// The actual state; of several that apply, the first in this order: `app_disabled`, `sink_disabled` (the
+    /// own sink answered 410), `paused`, `blocked` (a branch), `credential_refused`, `source_failing` (the
+    /// repository cannot be scanned), `endpoint_failing` (the breaker of the endpoint is open), `in_grace`
+    /// (the watch is new, and its receiver refuses the first deliveries), `retrying`, `delivering`, `pending`
+    /// (the next round has not begun), `branch_missing`, `empty`, `unmatched` (the pattern matches no ref),
+    /// or `active` (the app has every change).
     effective_state: &'static str,
     /// Reason for `effective_state`, as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,8 +193,12 @@ struct Branch {
     cursor: String,
     /// Full name of the ref.
     branch: String,
-    /// State of the branch: `active`, `blocked`, `branch_missing` or `empty`.
+    /// Stored state of the branch: `active`, `blocked`, `branch_missing` or `empty`. `effective_state` says
+    /// whether the app has every change.
     state: &'static str,
+    /// The actual state of the branch, in the words of `effective_state` of the repository. `active`: the app
+    /// has every change of the branch.
+    effective_state: &'static str,
     /// Why the branch does not progress. Missing: the branch is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -216,6 +214,9 @@ struct Branch {
     /// The round that is being delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     round: Option<OpenRound>,
+    /// The tasks of the branch. Only for the sink `tasks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<BranchTasksShown>,
     /// When the next attempt of the change at the head of the branch is due. Only after a failed attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<String>,
@@ -293,7 +294,10 @@ impl Repository {
             branches: watch
                 .cursors
                 .iter()
-                .map(|cursor| Branch::of(cursor, &seen, sights.next_try(watch, cursor)))
+                .map(|cursor| Branch {
+                    tasks: sights.tasks_of(&cursor.id).map(BranchTasksShown::of),
+                    ..Branch::of(cursor, &seen, standing.state, sights.next_try(watch, cursor))
+                })
                 .collect(),
         }
     }
@@ -314,12 +318,19 @@ fn words_of_left_out(count: u64) -> String {
 }
 
 impl Branch {
-    /// `next_try`: when the head commit is fetched again, if it cannot be fetched now.
-    fn of(cursor: &CursorStatus, seen: &Facts<'_>, next_try: Option<Timestamp>) -> Self {
+    /// `of_watch`: the state of its watch. `next_try`: when the head commit is fetched again, if it cannot be
+    /// fetched now.
+    fn of(
+        cursor: &CursorStatus,
+        seen: &Facts<'_>,
+        of_watch: EffectiveState,
+        next_try: Option<Timestamp>,
+    ) -> Self {
         Self {
             cursor: cursor.id.to_string(),
             branch: cursor.branch.clone(),
             state: cursor.state.as_str(),
+            effective_state: standing::of_branch(seen, of_watch, cursor).as_str(),
             reason: cursor.reason.clone().filter(|_| cursor.state != CursorState::Active),
             held_commit: cursor.held.map(|commit| commit.to_string()),
             head_commit: cursor.head.map(|commit| commit.to_string()),
@@ -328,6 +339,7 @@ impl Branch {
                 .behind_since
                 .map_or(0, |since| u64::try_from(seen.now.since(since).as_millis()).unwrap_or(u64::MAX)),
             round: cursor.open.map(|(round, position, total)| OpenRound { round, position, total }),
+            tasks: None,
             next_attempt_at: seen.next_attempt(cursor).map(iso),
             deletes_unknown: cursor.deletes_unknown,
             dead_letters: cursor.dead_letters,

@@ -1,5 +1,5 @@
 //! Tasks: producers create them, workers claim and end them, people look at them, cancel them and send them
-//! again. All of it is one app's: the task of another one is not there.
+//! again. A task of another app is answered like one that does not exist.
 //!
 //! Requests of producers and workers leave no audit entry and are not counted by the rate of a token: they
 //! are too many, and the rows of tasks say what happened. Their number at once has bounds of its own
@@ -8,9 +8,11 @@
 
 pub(super) mod artifacts;
 pub(super) mod claims;
+pub(super) mod codeq;
 pub(super) mod creates;
 pub(super) mod people;
 mod queues;
+mod rates;
 mod schedules;
 pub(super) mod shown;
 pub(super) mod words;
@@ -23,11 +25,16 @@ use std::sync::Arc;
 use tidings_actors::ports::{
     App, CALLBACKS_MAX, CreateRefusal, DEPTH_MAX, OPEN_BYTES_MAX, OPEN_TASKS_MAX, QUEUES_MAX, Task,
 };
-use tidings_entity::id::TaskId;
+use tidings_entity::{id::TaskId, kind::OriginKind};
 
 use crate::http::{
     bodies::problem::{Kind, Problem},
-    door::{lifecycle::Lifecycle, places::Places, request::Request, route::Route},
+    door::{
+        lifecycle::Lifecycle,
+        places::Places,
+        request::Request,
+        route::{Permission, Route},
+    },
     front::Front,
 };
 
@@ -80,6 +87,15 @@ pub(super) async fn seen(front: &Front, request: &Request, id: &TaskId) -> Resul
     let task = front.tasks.task(&owner(request)?.id, id).await;
     let task = task.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
     if request.may_use(&task.command) { Ok(task) } else { Err(Problem::new(Kind::NO_TASK)) }
+}
+
+/// Whether the caller may read the payload of a task. That of a change of a watch holds the content of its
+/// file: it is for callers who may read contents, or claim tasks.
+pub(super) fn may_read_payload(request: &Request, task: &Task) -> bool {
+    let powers = &request.powers;
+    task.origin.kind != OriginKind::Commit
+        || powers.may(Permission::ContentsRead)
+        || powers.may(Permission::TasksClaim)
 }
 
 /// Why tasks were not created, as an answer. `within` names the list that they were in.

@@ -3,6 +3,7 @@
 //! narrowed to permissions and commands; no token may do more than its creator.
 
 mod narrowing;
+pub(super) mod session;
 
 use std::{sync::Arc, time::Duration};
 

@@ -291,11 +291,11 @@ impl Issuer {
 /// contract (docs/codeq.md) mean permissions of this one; its words about claimed tasks say nothing without
 /// `codeq:claim`.
 fn permissions_of(word: &str) -> Option<PermissionSet> {
-    use Permission::{QueuesPurge, QueuesRead, TasksClaim, TasksRead, WorkersSubscribe};
+    use Permission::{QueuesPurge, QueuesRead, QueuesUpdate, TasksClaim, TasksRead, WorkersSubscribe};
     match word {
         "codeq:claim" => Some(PermissionSet::of([TasksClaim, TasksRead])),
         "codeq:subscribe" => Some(PermissionSet::of([WorkersSubscribe])),
-        "codeq:admin" => Some(PermissionSet::of([QueuesRead, QueuesPurge])),
+        "codeq:admin" => Some(PermissionSet::of([QueuesRead, QueuesPurge, QueuesUpdate])),
         _ => PermissionSet::of_pattern(word).ok(),
     }
 }

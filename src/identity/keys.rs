@@ -181,7 +181,11 @@ impl Keys {
                 let pause = FAILED_PAUSE * 2_u32.pow(known.failures.min(16));
                 known.failures = known.failures.saturating_add(1);
                 known.not_before = Some(ended + pause.min(FAILED_PAUSE_MAX));
-                warn!(failures = known.failures, "the keys of the issuer of tokens cannot be had: {reason}");
+                warn!(
+                    failures = known.failures,
+                    "the keys of the issuer of tokens cannot be fetched: \
+                     {reason}"
+                );
             }
         }
     }

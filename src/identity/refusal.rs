@@ -38,7 +38,7 @@ faults! {
     Kind = "kind-not-accepted";
     /// The settings of the issuer do not allow the algorithm.
     Algorithm = "algorithm-not-allowed";
-    /// The issuer has no key of this id and algorithm, or its keys cannot be had.
+    /// The issuer has no key of this id and algorithm, or its keys cannot be fetched.
     NoKey = "no-key";
     /// The signature does not fit the key.
     Signature = "wrong-signature";

@@ -11,6 +11,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     ops::Range,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -173,13 +174,18 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
-/// Creates a folder and makes its name durable.
+/// Creates a folder that only this user may enter, and makes its name durable.
 fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(path)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Creates a file that only this user may read.
+fn new_file(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// A file that becomes an object. Dropped before its end, it is removed.
@@ -233,10 +239,8 @@ impl Objects for Folder {
         let folder = self.root.join(UNFINISHED);
         let unfinished = folder.join(id.as_str());
         let path = unfinished.clone();
-        let file = on_disk(move || {
-            make_folder(&folder).and_then(|()| fs::File::create_new(&path)).map_err(unavailable)
-        })
-        .await?;
+        let file =
+            on_disk(move || make_folder(&folder).and_then(|()| new_file(&path)).map_err(unavailable)).await?;
         let (shard, name) = (self.shard(id), id.to_string());
         let file = tokio::fs::File::from_std(file);
         let writing = Writing { file, unfinished, shard, name, is_finished: false };

@@ -8,5 +8,5 @@ mod text;
 pub use self::{
     fault::Fault,
     rate::{InvalidRate, Rate},
-    text::{duration, masked, optional, secret, secrets, word},
+    text::{duration, masked, optional, secret, secrets, text_or_number, word},
 };

@@ -26,9 +26,11 @@ pub mod duration {
     }
 }
 
+use std::fmt;
+
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IntoDeserializer, value},
+    de::{Error, IntoDeserializer, Visitor, value},
 };
 use url::Url;
 
@@ -40,6 +42,40 @@ pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     let text = String::deserialize(deserializer)?;
     let known = T::deserialize(text.into_deserializer());
     known.map_err(|error: value::Error| D::Error::custom(error.to_string().replace("variant", "value")))
+}
+
+/// Reads a text, or a number as its text: for settings that people write either way.
+///
+/// # Errors
+/// For a value of another type.
+pub fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_any(TextOrNumber)
+}
+
+struct TextOrNumber;
+
+impl Visitor<'_> for TextOrNumber {
+    type Value = String;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text or a number")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
 }
 
 /// An address without its password.

@@ -37,7 +37,7 @@ pub struct DeliverySettings {
     pub app_max_concurrent: u32,
     /// Most requests to one app in any second; an app may choose fewer. 0: no limit but its own.
     pub app_rate: u32,
-    /// Bytes of deliveries that all watches together hold rendered.
+    /// Bytes of deliveries that all watches together hold rendered, beside one larger delivery.
     pub memory_bytes: u64,
     /// Binary files of more bytes than this go in chunks; smaller ones in one request.
     pub chunk_threshold: u32,

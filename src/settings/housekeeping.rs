@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, duration};
 
-/// What is thrown away, and when.
+/// The section `housekeeping`: which old data is deleted, and when.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HousekeepingSettings {

@@ -1,6 +1,7 @@
 //! Reads settings: values of the file and the environment over the defaults, value by value. Each value is
 //! first tried alone over the defaults, so that every fault is found and reported with the place of its
-//! value; one invalid value hides no other.
+//! value; one invalid value hides no other. A value of the file must have the type of its setting; a variable
+//! is a text, which is read as that type.
 
 use std::{
     collections::BTreeMap,
@@ -79,7 +80,10 @@ impl Settings {
         given.retain(|key, given| match tried_alone(key, given) {
             Ok(()) => !is_empty(&given.value),
             Err(fault) => {
-                faults.push(fault);
+                // A secret in the file was refused already: a second fault about its form helps nobody.
+                if !faults.iter().any(|known| known.key == fault.key) {
+                    faults.push(fault);
+                }
                 false
             }
         });
@@ -308,24 +312,31 @@ fn strip_prefix(name: &str) -> Option<&str> {
 
 fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
     let alone = nested(std::iter::once((key, given.value.clone())));
-    let Err(error) = alone.try_deserialize::<Settings>() else { return Ok(()) };
+    let text = match alone.clone().try_deserialize::<Settings>() {
+        Err(error) => error.to_string(),
+        Ok(_) => match refused_as_typed(alone, &given.from) {
+            Some(text) => text,
+            None => return Ok(()),
+        },
+    };
     let name = key.join(".");
     let from = &given.from;
-    let text = error.to_string();
     let message = if text.contains("unknown field") {
         let meant = nearest(&name).map(|near| format!("; did you mean {near}?"));
         format!("there is no such setting ({from}){}", meant.unwrap_or_default())
-    } else if is_empty(&given.value) {
+    } else if is_empty_text(&given.value) {
         return Ok(());
     } else if is_secret(key) {
         format!("this cannot be read ({from})")
     } else {
         let reason = match text.split(" for key `").next().unwrap_or(&text) {
-            "invalid socket address syntax" => "an address and a port are needed, such as 127.0.0.1:8080",
-            reason if reason.contains("expected a sequence") => {
-                "a list is needed, such as [\"one\", \"two\"]"
+            "invalid socket address syntax" => {
+                "an address and a port are needed, such as 127.0.0.1:8080".to_owned()
             }
-            reason => reason,
+            reason if reason.contains("expected a sequence") => {
+                "a list is needed, such as [\"one\", \"two\"]".to_owned()
+            }
+            reason => wrong_type(reason, from).unwrap_or_else(|| reason.to_owned()),
         };
         match given.value.clone().into_string() {
             Ok(value) if !reason.contains(&value) => format!("{value:?}: {reason} ({from})"),
@@ -333,6 +344,40 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
         }
     };
     Err(Fault::new(name, message))
+}
+
+/// The error of a value in a file that has another type than its setting. `Value` is read leniently, because
+/// each environment variable is a text: 5 passes as a text, and "yes" as a truth value. TOML has types, so a
+/// value of a file is read a second time as JSON, which is read strictly.
+fn refused_as_typed(alone: Value, from: &ValueOrigin) -> Option<String> {
+    let ValueOrigin::File(_) = from else { return None };
+    let typed = alone.try_deserialize::<serde_json::Value>().ok()?;
+    serde_json::from_value::<Settings>(typed).err().map(|error| error.to_string())
+}
+
+/// Says in words of TOML which type the value of a file has, and which type is needed. `None`: the error is
+/// about something else.
+fn wrong_type(error: &str, from: &ValueOrigin) -> Option<String> {
+    let ValueOrigin::File(_) = from else { return None };
+    let (found, expected) = error.strip_prefix("invalid type: ")?.rsplit_once(", expected ")?;
+    let wanted = match expected {
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text in quotes",
+        "an integer" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        "a text or a number" => expected,
+        _ => return None,
+    };
+    let kinds = [
+        ("string ", "a text in quotes"),
+        ("integer ", "a number"),
+        ("floating point ", "a number with a fraction"),
+        ("boolean ", "a truth value"),
+    ];
+    if found == "sequence" {
+        return Some(format!("this is a list, and {wanted} is needed"));
+    }
+    let (value, kind) = kinds.iter().find_map(|(word, kind)| Some((found.strip_prefix(*word)?, kind)))?;
+    Some(format!("{} is {kind}, and {wanted} is needed", value.trim_matches('`')))
 }
 
 /// The setting whose name is most similar to an unknown name, if any is similar.
@@ -345,11 +390,12 @@ fn nearest(name: &str) -> Option<String> {
 
 /// Whether a value says that its key is not set.
 fn is_empty(value: &Value) -> bool {
-    match &value.kind {
-        ValueKind::String(text) => text.is_empty(),
-        ValueKind::Array(values) => values.is_empty(),
-        _ => false,
-    }
+    is_empty_text(value) || matches!(&value.kind, ValueKind::Array(values) if values.is_empty())
+}
+
+/// Whether a value is the empty text, which says of a key of any type that it is not set.
+fn is_empty_text(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::String(text) if text.is_empty())
 }
 
 /// Values as tables within tables.

@@ -14,8 +14,14 @@ use url::Url;
 
 use super::{Fault, Rate, duration, optional, secret};
 
-/// An admin token that was set by hand has at least this many characters.
+/// An admin token has at least this many characters, so that nobody guesses it.
 const ADMIN_TOKEN_CHARACTERS_MIN: usize = 32;
+
+/// Why a token cannot be the admin token, as the continuation of a sentence; `None`: it can.
+pub(crate) fn fault_of_admin_token(token: &Secret) -> Option<String> {
+    let is_short = token.expose().chars().count() < ADMIN_TOKEN_CHARACTERS_MIN;
+    is_short.then(|| format!("has fewer than {ADMIN_TOKEN_CHARACTERS_MIN} characters"))
+}
 
 /// The HTTP front door.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,7 +76,7 @@ pub struct ServerSettings {
     pub drain_deadline: Duration,
     /// Most bytes of a request's body.
     pub body_bytes_max: u64,
-    /// Bytes of contents that all downloads together hold in memory; a larger one goes alone.
+    /// Bytes of contents that all downloads together hold in memory, beside one larger content.
     pub download_memory_bytes: u64,
     /// Most headers of a request.
     pub headers_max: usize,
@@ -169,15 +175,9 @@ impl ServerSettings {
 
     pub(super) fn validate(&self) -> Vec<Fault> {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let short_token = self
-            .admin_token
-            .as_ref()
-            .is_some_and(|token| token.expose().chars().count() < ADMIN_TOKEN_CHARACTERS_MIN);
+        let fault_of_token = self.admin_token.as_ref().and_then(fault_of_admin_token);
         [
-            short_token.then(|| {
-                let message = format!("the token has fewer than {ADMIN_TOKEN_CHARACTERS_MIN} characters");
-                Fault::new("server.admin_token", message)
-            }),
+            fault_of_token.map(|fault| Fault::new("server.admin_token", format!("the token {fault}"))),
             Fault::of_zero("server.header_timeout", self.header_timeout),
             Fault::of_zero("server.body_timeout", self.body_timeout),
             Fault::of_zero("server.write_timeout", self.write_timeout),

@@ -1,5 +1,7 @@
 //! Settings as an operator meets them: defaults, layers, and every kind of fault.
 
+mod typed;
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use expect_test::{Expect, expect};
@@ -135,7 +137,7 @@ fn values_of_the_wrong_kind_are_refused() {
         &expect![[r#"
             : there is no such setting (in the variable TIDINGS__)
             data_dir.x: "1": invalid type: map, expected a string (in /etc/tidings.toml)
-            egress.allow_http: invalid type: string "perhaps", expected a boolean (in /etc/tidings.toml)
+            egress.allow_http: "perhaps" is a text in quotes, and true or false is needed (in /etc/tidings.toml)
             onboarding.mode: unknown value `true`, expected `admin` or `open` (in /etc/tidings.toml)
             server: invalid type: string "x", expected struct ServerSettings (in the variable TIDINGS__SERVER)
             delivery.attempt_timeout: "0s" is too short: it must be longer than nothing (in /etc/tidings.toml)
@@ -292,6 +294,13 @@ fn the_secrets_of_hooks_are_several_and_never_shown() {
             "hooks.secret: a secret does not belong into a settings file: use TIDINGS__HOOKS__SECRET (in /etc/tidings.toml)"
         ],
     );
+    check_faults(
+        Some("[hooks]\nsecret = \"planted-planted-1\""),
+        &[],
+        &expect![
+            "hooks.secret: a secret does not belong into a settings file: use TIDINGS__HOOKS__SECRET (in /etc/tidings.toml)"
+        ],
+    );
     let many = ["planted-planted-n"; 9].join(",");
     check_faults(
         None,
@@ -315,7 +324,7 @@ const HEAD_OF_TABLE: &str = "\n| key | default | meaning |\n|---|---|---|\n";
 /// comment.
 fn guide() -> String {
     let mut page = String::from(
-        "# Settings\n\nMade from `config/default.toml`; `UPDATE_EXPECT=1 cargo test --lib settings` makes it anew.\n\
+        "# Settings\n\nMade from `config/default.toml`; `UPDATE_EXPECT=1 cargo test --lib settings` makes it again.\n\
          Environment variables override the settings file (`--config`), which overrides the defaults. The variable \
          of `server.listen` is `TIDINGS__SERVER__LISTEN`; the values of a list stand between commas. Secrets are given by a `*_file`, \
          or by environment, which other processes of the same user can read. `tidings check-config` prints what is in effect, `tidings doctor` what is wrong with it.\n",

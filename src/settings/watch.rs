@@ -15,7 +15,7 @@ pub struct WatchSettings {
 }
 
 fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = tidings_section::text_or_number(deserializer)?;
     if text == "off" {
         return Ok(None);
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tidings_actors::{
     model::secret::Secret,
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{Action, AttemptOutcome, Clock, Endpoint, KeptAnswer, Parcel, ParcelBody, Random, SendFailure},
 };
 use tidings_egress::redaction::redact;
@@ -90,7 +90,7 @@ impl Reply {
 }
 
 /// Sends a parcel; `None`: the right to send ended in the middle.
-pub(super) async fn deliver<W: WayOut>(way: &W, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
+pub(super) async fn deliver<W: WayOut>(way: &W, parcel: &Parcel, hold: &ShardHold) -> Option<AttemptOutcome> {
     let limit = allowance(way.attempt().endpoint.timeout, parcel.size());
     match &parcel.body {
         ParcelBody::Whole(body) => {
@@ -128,7 +128,7 @@ async fn chunked<W: WayOut>(
     parcel: &Parcel,
     (before, content, after): (&Bytes, &Bytes, &Bytes),
     limit: Duration,
-    hold: &Hold,
+    hold: &ShardHold,
 ) -> Option<Reply> {
     let mut left = limit;
     let attempt = way.attempt();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidings_actors::{
     model::round::{Change, Round},
     ports::{
@@ -19,10 +19,26 @@ use tidings_actors::{
 };
 use tidings_entity::kind::Operation;
 
-use super::print::{nowhere, outcome, whole_body};
+use super::print::{nowhere, outcome, plain, whole_body};
 
-/// The exit code that gives a change up for good.
-const GIVES_UP: i32 = 100;
+/// The exit code that gives a change or a round up for good.
+pub const GIVES_UP: i32 = 100;
+/// The status of an attempt whose program gave up, as that of an endpoint that refuses.
+pub const GIVEN_UP: u16 = 422;
+/// The environment variables of a run for a round, each with its meaning.
+pub const ROUND_VARIABLES: [(&str, &str); 6] = [
+    ("TIDINGS_REPOSITORY", "the address or the path of the repository"),
+    ("TIDINGS_BRANCH", "the full name of the branch or tag, such as refs/heads/main"),
+    ("TIDINGS_COMMIT", "the commit that the round leads to; empty if the branch is gone"),
+    ("TIDINGS_PREVIOUS_COMMIT", "the commit that was delivered before; empty if there is none"),
+    ("TIDINGS_ROUND", "the number of the round"),
+    ("TIDINGS_CHANGES", "the number of changes in the round"),
+];
+/// The environment variables of a run for a change, each with its meaning.
+pub const CHANGE_VARIABLES: [(&str, &str); 2] = [
+    ("TIDINGS_OPERATION", "`create`, `update` or `delete`"),
+    ("TIDINGS_PATH", "the path of the file; bytes that are not UTF-8 are replaced"),
+];
 /// Changes that are read from the trees at once.
 const CHANGES_PER_READ: usize = 1_000;
 
@@ -31,21 +47,44 @@ const CHANGES_PER_READ: usize = 1_000;
 pub enum ProgramEnd {
     /// The program exited with this code.
     Exited(i32),
-    /// The program did not run, or was ended by a signal; with the reason.
+    /// The program did not run, or was ended by a signal; the reason is a verb of the program: "was ended by
+    /// signal 9".
     Failed(String),
+}
+
+/// One run of the program.
+#[derive(Clone, Debug)]
+pub struct ProgramRun {
+    /// The environment variables that say what the run is for.
+    pub variables: Vec<(&'static str, String)>,
+    /// The bytes for the standard input of the program.
+    pub input: Vec<u8>,
+    /// What the run is for, as messages name it: `the update of docs/a.md`.
+    pub subject: String,
 }
 
 /// Runs the program of a user on this machine.
 #[async_trait]
 pub trait Program: Send + Sync + 'static {
-    /// Runs the program with these variables and this standard input, and waits for its end.
-    async fn run(&self, variables: Vec<(&'static str, String)>, input: Vec<u8>) -> ProgramEnd;
+    /// Runs the program, and waits for its end.
+    async fn run(&self, run: ProgramRun) -> ProgramEnd;
 }
 
 /// A program that is run for changes or for rounds.
 pub struct Exec {
     program: Arc<dyn Program>,
     per_round: bool,
+}
+
+/// The part of a body that says which file the change is of.
+#[derive(Deserialize)]
+struct Named {
+    file: NamedFile,
+}
+
+#[derive(Deserialize)]
+struct NamedFile {
+    path: String,
 }
 
 /// One line of the list of a round.
@@ -69,14 +108,7 @@ impl Exec {
         let mut items = Vec::with_capacity(parcels.len());
         for parcel in parcels {
             if !self.per_round {
-                let operation = match parcel.action {
-                    Action::Create => "create",
-                    Action::Delete => "delete",
-                    _ => "update",
-                };
-                let variables = vec![("TIDINGS_OPERATION", operation.to_owned())];
-                let body = whole_body(&parcel.body).to_vec();
-                let ended = of_end(self.program.run(variables, body).await);
+                let ended = of_end(self.program.run(run_for_change(parcel)).await);
                 if !ended.is_success() {
                     return (ended, items);
                 }
@@ -96,7 +128,7 @@ impl Exec {
         match notice {
             Notice::OfRound { action: Action::Synced, round, repository } if self.per_round => {
                 match list(git, store, round).await {
-                    Ok(list) => of_end(self.program.run(variables(round, repository), list).await),
+                    Ok(list) => of_end(self.program.run(run_for_round(round, repository, list)).await),
                     Err(reason) => outcome(Err(SendFailure::Connection), &reason),
                 }
             }
@@ -106,18 +138,36 @@ impl Exec {
     }
 }
 
-fn variables(round: &Round, repository: &RepositoryFacts) -> Vec<(&'static str, String)> {
+fn run_for_change(parcel: &Parcel) -> ProgramRun {
+    let operation = match parcel.action {
+        Action::Create => "create",
+        Action::Delete => "delete",
+        _ => "update",
+    };
+    let input = whole_body(&parcel.body).to_vec();
+    let path = serde_json::from_slice(&input).map(|named: Named| named.file.path).unwrap_or_default();
+    let subject = format!("the {operation} of {}", plain(&path));
+    let values = [operation.to_owned(), path];
+    let variables = CHANGE_VARIABLES.map(|(name, _)| name).into_iter().zip(values).collect();
+    ProgramRun { variables, input, subject }
+}
+
+fn run_for_round(round: &Round, repository: &RepositoryFacts, list: Vec<u8>) -> ProgramRun {
     let commit = |end: &Option<tidings_actors::model::round::TreeEnd>| {
         end.as_ref().map(|end| end.commit.to_string()).unwrap_or_default()
     };
-    vec![
-        ("TIDINGS_REPOSITORY", repository.github_url.clone()),
-        ("TIDINGS_BRANCH", round.branch.clone()),
-        ("TIDINGS_COMMIT", commit(&round.spec.target)),
-        ("TIDINGS_PREVIOUS_COMMIT", commit(&round.spec.held)),
-        ("TIDINGS_ROUND", round.number.to_string()),
-        ("TIDINGS_CHANGES", round.summary.total().to_string()),
-    ]
+    let (target, total) = (commit(&round.spec.target), round.summary.total());
+    let subject = format!("round {} of {} (commit {target})", round.number, plain(&round.branch));
+    let values = [
+        repository.github_url.clone(),
+        round.branch.clone(),
+        target,
+        commit(&round.spec.held),
+        round.number.to_string(),
+        total.to_string(),
+    ];
+    let variables = ROUND_VARIABLES.map(|(name, _)| name).into_iter().zip(values).collect();
+    ProgramRun { variables, input: list, subject }
 }
 
 /// The changes of a round, a line of JSON each.
@@ -155,9 +205,9 @@ fn line(change: &Change) -> Line<'_> {
 fn of_end(end: ProgramEnd) -> AttemptOutcome {
     match end {
         ProgramEnd::Exited(0) => outcome(Ok(200), ""),
-        ProgramEnd::Exited(GIVES_UP) => outcome(Ok(422), "the program exited with 100"),
+        ProgramEnd::Exited(GIVES_UP) => outcome(Ok(GIVEN_UP), "the program exited with 100"),
         ProgramEnd::Exited(code) => outcome(Ok(503), &format!("the program exited with {code}")),
-        ProgramEnd::Failed(reason) => outcome(Ok(503), &reason),
+        ProgramEnd::Failed(reason) => outcome(Ok(503), &format!("the program {reason}")),
     }
 }
 

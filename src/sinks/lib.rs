@@ -27,13 +27,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidings_actors::{
-    model::round::{Change, RoundSpec},
+    model::round::{Change, DeliveryId, RoundSpec},
     model::sink::SinkAddress,
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{
         Action, AttemptKind, AttemptOutcome, Clock, DeliveryOrder, Endpoint, Fetched, GitError, GitSource,
-        ItemOutcome, MailOutcome, Meter, Notice, Parcel, PrepareError, Random, Remote, Seek, Store,
-        SubscriptionMessage, Transport,
+        ItemOutcome, LaneFacts, MailOutcome, Meter, Notice, Parcel, PrepareError, Random, Remote, Seek,
+        Store, SubscriptionMessage, Transport,
     },
 };
 use tidings_egress::Egress;
@@ -173,7 +173,7 @@ impl Webhooks {
     }
 
     async fn look_up(&self, changes: &[Change]) {
-        self.hashes.foresee(material::blobs_of(changes.iter())).await;
+        self.hashes.prefetch(material::blobs_of(changes.iter())).await;
     }
 
     /// If contents of these changes are missing, fetches them together with those of the next changes: one
@@ -236,7 +236,7 @@ impl Webhooks {
 
 #[async_trait]
 impl Transport for Webhooks {
-    async fn foresee(&self, remote: &Remote, spec: &RoundSpec, changes: &[Change]) {
+    async fn prefetch(&self, remote: &Remote, spec: &RoundSpec, changes: &[Change]) {
         self.look_up(changes).await;
         if material::is_narrow(spec)
             && let Err(error) = self.bring(remote, spec, changes).await
@@ -248,8 +248,12 @@ impl Transport for Webhooks {
     async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError> {
         let gathered = material::gather(&*self.git, &self.hashes, orders, budget).await?;
         let size = gathered.iter().map(Gathered::size).sum();
-        let (orders, chunk_threshold) = (Arc::clone(orders), self.chunk_threshold);
+        // The contents of payloads are small, and nobody puts chunks of them together.
+        let is_payload = orders.first().is_some_and(|order| order.lane.inline_max.is_some());
+        let chunk_threshold = if is_payload { usize::MAX } else { self.chunk_threshold };
+        let orders = Arc::clone(orders);
         let render = move || {
+            let gathered = material::within(gathered, budget, chunk_threshold)?;
             let (mut learned, mut shared) = (Vec::new(), None);
             let parcel = |(gathered, order): (Gathered, &DeliveryOrder)| Parcel {
                 id: order.id.clone(),
@@ -261,20 +265,23 @@ impl Transport for Webhooks {
                     // All orders are of one lane.
                     shared.get_or_insert_with(|| Shared::of(&order.lane)),
                     &gathered.into_material(&mut learned),
-                    // The contents of payloads are small, and nobody puts chunks of them together.
-                    if order.lane.inline_max.is_some() { usize::MAX } else { chunk_threshold },
+                    chunk_threshold,
                 ),
                 held: None,
             };
             let parcels: Vec<Parcel> = gathered.into_iter().zip(orders.iter()).map(parcel).collect();
-            (parcels, learned)
+            Ok::<_, PrepareError>((parcels, learned))
         };
-        let (parcels, learned) = material::off_thread(size, render).await;
+        let (parcels, learned) = material::off_thread(size, render).await?;
         self.hashes.learn(&learned).await;
         Ok(parcels)
     }
 
-    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
+    fn round_body(&self, lane: &LaneFacts, id: &DeliveryId, changes: &[Change]) -> String {
+        rendering::round::render(lane, id, changes)
+    }
+
+    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &ShardHold) -> Option<AttemptOutcome> {
         // Futures for rare sinks are boxed: otherwise every request would have their size.
         let outcome = match &endpoint.address {
             SinkAddress::Endpoint(base_url) => {
@@ -294,7 +301,7 @@ impl Transport for Webhooks {
         &self,
         endpoint: &Endpoint,
         parcels: Vec<Parcel>,
-        hold: &Hold,
+        hold: &ShardHold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>) {
         let (outcome, words) = match &endpoint.address {
             SinkAddress::Endpoint(base_url) => {

@@ -115,7 +115,7 @@ impl Nats {
         let connection = match timeout_at(until, connecting).await {
             Ok(Ok(Ok(connection))) => connection,
             Ok(Ok(Err(unconnected))) => return refused(&unconnected),
-            Ok(Err(_)) => return Published::failed(SendFailure::Connection, "who answers speaks no NATS"),
+            Ok(Err(_)) => return Published::failed(SendFailure::Connection, "the peer does not speak NATS"),
             Err(_) => return late(),
         };
         let Ok(published) = timeout_at(until, Self::publish_on(&connection, target, message)).await else {

@@ -1,5 +1,6 @@
 //! The sink `print`: a line on standard output for each change, for people or as the JSON body. A closed
-//! standard output (`| head`) ends the command without an error.
+//! standard output (`| head`) ends the command without an error. Another failure, such as a full disk, is
+//! told to the command, and the change is tried again.
 
 use std::{
     io::{self, Write},
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tidings_actors::ports::{Action, AttemptOutcome, ItemOutcome, Parcel, ParcelBody, SendFailure};
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::rendering::body::unchunked;
 
@@ -21,6 +23,8 @@ pub struct Printer {
     turn: Mutex<()>,
     /// Set when standard output is closed.
     gone: watch::Sender<bool>,
+    /// Why the last change could not be printed.
+    failed: watch::Sender<Option<String>>,
 }
 
 /// The parts of a body that a line for people shows.
@@ -55,10 +59,11 @@ struct Target {
 }
 
 impl Printer {
-    /// Prints bodies (`json`) or lines for people; `gone` is set when standard output is closed.
+    /// Prints bodies (`json`) or lines for people; `gone` is set when standard output is closed, `failed`
+    /// when a change cannot be printed for another reason.
     #[must_use]
-    pub fn new(json: bool, gone: watch::Sender<bool>) -> Self {
-        Self { json, turn: Mutex::new(()), gone }
+    pub fn new(json: bool, gone: watch::Sender<bool>, failed: watch::Sender<Option<String>>) -> Self {
+        Self { json, turn: Mutex::new(()), gone, failed }
     }
 
     /// Prints changes one after another, up to the first that cannot be printed.
@@ -66,11 +71,16 @@ impl Printer {
         let mut items = Vec::with_capacity(parcels.len());
         for parcel in parcels {
             if let Err(error) = self.print(parcel) {
+                let why = format!("standard output cannot be written: {error}");
                 if error.kind() == io::ErrorKind::BrokenPipe {
                     // Only this command ends: a kept data directory continues with the next run.
                     self.gone.send_replace(true);
+                } else {
+                    // The command shows no lines about attempts, and without `--once` tells nothing itself.
+                    warn!("{why}; the change is printed again later");
+                    self.failed.send_replace(Some(why.clone()));
                 }
-                return (outcome(Err(SendFailure::Connection), ""), items);
+                return (outcome(Err(SendFailure::Connection), &why), items);
             }
             items.push(ItemOutcome::Accepted);
         }
@@ -96,6 +106,11 @@ pub(super) fn whole_body(body: &ParcelBody) -> Bytes {
     }
 }
 
+/// A text for a terminal: a path may hold anything, and a terminal gets no control characters from it.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
 fn line(action: Action, body: &[u8]) -> io::Result<String> {
     let shown: Shown = serde_json::from_slice(body)?;
     let target: Target = serde_json::from_slice(body)?;
@@ -103,10 +118,6 @@ fn line(action: Action, body: &[u8]) -> io::Result<String> {
         Action::Create => '+',
         Action::Delete => '-',
         _ => '~',
-    };
-    // A path may hold anything; a terminal gets no control characters from it.
-    let plain = |text: &str| {
-        text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect::<String>()
     };
     let size = match (shown.file.size, shown.file.content_omitted) {
         (Some(size), None) => format!("  {size} B"),

@@ -30,7 +30,7 @@ use super::{
     attempt::{Attempt, OutgoingMessage, Reply, Signed, WayOut, allowance, late},
     kept,
     rendering::{cloud_event, material::off_thread},
-    signature::{DOCORA_HEADERS, STANDARD_HEADERS},
+    signature::{self, CODEQ_HEADERS, DOCORA_HEADERS, STANDARD_HEADERS},
 };
 use addresses::{Addresses, below};
 use oauth::{TokenFault, Tokens};
@@ -43,6 +43,8 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(STANDARD_HEADERS[2
 const DOCORA_APP_ID: HeaderName = HeaderName::from_static("x-docora-app-id");
 const DOCORA_TIMESTAMP: HeaderName = HeaderName::from_static(DOCORA_HEADERS[0]);
 const DOCORA_SIGNATURE: HeaderName = HeaderName::from_static(DOCORA_HEADERS[1]);
+const CODEQ_TIMESTAMP: HeaderName = HeaderName::from_static(CODEQ_HEADERS[0]);
+const CODEQ_SIGNATURE: HeaderName = HeaderName::from_static(CODEQ_HEADERS[1]);
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The status of an endpoint that does not accept an access token.
 const UNAUTHORIZED: u16 = 401;
@@ -81,7 +83,7 @@ impl WayOut for Pushing<'_> {
     async fn post(&self, post: OutgoingMessage<'_>) -> Reply {
         // Plain concatenation is the contract: a base address that ends in a slash gets two.
         let address = match post.action {
-            Action::Entry => self.base_url.to_owned(),
+            Action::Entry | Action::Codeq => self.base_url.to_owned(),
             action => below(self.base_url, action.as_str()),
         };
         let url = match self.push.addresses.of(address) {
@@ -188,7 +190,7 @@ impl Pushing<'_> {
         post: &OutgoingMessage<'_>,
         token: Option<&Secret>,
     ) -> Reply {
-        let OutgoingMessage { id, content_type, ref body, .. } = *post;
+        let OutgoingMessage { id, ref body, .. } = *post;
         let request = match egress.request(Method::POST, url) {
             Ok(request) => request,
             Err(error) => return Reply::failed(refusal(&error), &error.to_string()),
@@ -201,12 +203,15 @@ impl Pushing<'_> {
         let Some(signed) = self.attempt.sign(id, body).await else {
             return Reply::failed(SendFailure::Refused, "the app has no signing key");
         };
-        let Ok(headers) = self.headers(id, content_type, &signed, token) else {
+        let Ok(headers) = self.headers(post, &signed, token) else {
             return Reply::failed(SendFailure::Refused, "a header of the app cannot be sent");
         };
         match self.exchange(request.body(body.clone()), headers, post, token).await {
             Ok(reply) => reply,
-            Err(error) => Reply::failed(failure(&error), &chain(error.without_url())),
+            Err(error) => {
+                let refused = egress.connection_refused(&error);
+                Reply::failed(failure(&error), &refused.unwrap_or_else(|| chain(error.without_url())))
+            }
         }
     }
 
@@ -214,25 +219,27 @@ impl Pushing<'_> {
     /// requests share one allocation with the client's copies.
     fn headers(
         &self,
-        id: &str,
-        content_type: &'static str,
+        post: &OutgoingMessage<'_>,
         signed: &Signed,
         token: Option<&Secret>,
     ) -> Result<HeaderMap, Unsendable> {
+        let is_codeq = post.action == Action::Codeq;
         let mut headers = HeaderMap::with_capacity(HEADERS);
         access::put(&mut headers, &self.attempt.endpoint.access, token)?;
         let ours = [
-            (WEBHOOK_ID, Some(id)),
+            (WEBHOOK_ID, Some(post.id)),
             (WEBHOOK_TIMESTAMP, Some(signed.timestamp.as_str())),
             (WEBHOOK_SIGNATURE, Some(&signed.standard)),
             (DOCORA_APP_ID, Some(self.attempt.endpoint.app.as_str())),
             (DOCORA_TIMESTAMP, Some(&signed.timestamp)),
             (DOCORA_SIGNATURE, Some(&signed.docora)),
+            (CODEQ_TIMESTAMP, is_codeq.then_some(signed.timestamp.as_str())),
+            (CODEQ_SIGNATURE, is_codeq.then_some(signature::codeq(&signed.docora))),
             (TRACEPARENT, self.attempt.traceparent.as_deref()),
         ];
         let room = ours.iter().filter_map(|(_, value)| value.map(str::len)).sum();
         let mut values = BytesMut::with_capacity(room);
-        headers.append(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.append(CONTENT_TYPE, HeaderValue::from_static(post.content_type));
         headers.append(USER_AGENT, HeaderValue::from_static(concat!("Tidings/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in ours {
             let Some(value) = value else { continue };

@@ -26,6 +26,8 @@ const DOCORA_PREFIX: &str = "sha256=";
 
 /// Header names of the Standard Webhooks scheme.
 pub const STANDARD_HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+/// Header names of the codeQ scheme, in messages of codeQ's form.
+pub const CODEQ_HEADERS: [&str; 2] = ["x-codeq-timestamp", "x-codeq-signature"];
 /// Header names of the Docora scheme.
 pub const DOCORA_HEADERS: [&str; 2] = ["x-docora-timestamp", "x-docora-signature"];
 
@@ -81,6 +83,12 @@ pub fn docora(key: &SigningKey, timestamp: i64, body: &[u8]) -> String {
     value.push_str(DOCORA_PREFIX);
     HEXLOWER.encode_append(&key.sign(&[timestamp.to_string().as_bytes(), b".", body]), &mut value);
     value
+}
+
+/// The value of `X-CodeQ-Signature`: that of `X-Docora-Signature` without its prefix.
+#[must_use]
+pub fn codeq(docora: &str) -> &str {
+    docora.strip_prefix(DOCORA_PREFIX).unwrap_or(docora)
 }
 
 /// The value of `webhook-signature`: one signature for each key, in their order. The timestamp is in

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_actors::{
     deliverer::retry::{Verdict, verdict},
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{AttemptOutcome, ItemOutcome, KeptAnswer, Parcel, ParcelBody, SendFailure},
 };
 use tokio::time::{Instant, timeout};
@@ -76,7 +76,7 @@ impl Publishing<'_> {
     pub(super) async fn publish_each(
         &self,
         parcels: &[Parcel],
-        hold: &Hold,
+        hold: &ShardHold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>) {
         let until = Instant::now() + self.limit(parcels.iter().map(Parcel::size).sum());
         let (started, mut items) = (Instant::now(), Vec::with_capacity(parcels.len()));

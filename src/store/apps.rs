@@ -29,8 +29,13 @@ use tidings_entity::{
 };
 use tidings_secrets::SealedField;
 
-use super::{Context, error::undecodable, ledger::told, rows, sources, statuses};
-use crate::rows::filter::{Column, condition};
+use super::{
+    Context,
+    database::{error::undecodable, rows},
+    ledger::told,
+    watching::{sources, statuses},
+};
+use crate::database::rows::filter::{Column, condition};
 
 /// Registers an app with its first signing key; the request that asked for it ends with it.
 pub(super) async fn create(
@@ -184,7 +189,7 @@ pub(super) async fn patch(
     if let Some(rotation) = &patch.rotation {
         rotate(connection, context, &id, rotation, at).await?;
     }
-    if let Some(receives_at) = patch.receives_at {
+    if let Some(receives_at) = &patch.receives_at {
         let base_url = receives_at.base_url().map(str::to_owned);
         if before.base_url != base_url {
             begin_endpoint(connection, &id, at).await?;
@@ -196,6 +201,16 @@ pub(super) async fn patch(
         let text = serde_json::to_string(delivery).map_err(|error| undecodable("app", error))?;
         let values = [row(), vec![text.into()]].concat();
         rows::execute(connection, "app", "update app set delivery = $2 where id = $1", values).await?;
+    }
+    if let Some(receives_at) = &patch.receives_at
+        && receives_at.kind() != SinkAddress::of(before.base_url.clone()).kind()
+    {
+        let delivery = match patch.delivery {
+            Some(delivery) => delivery,
+            None => settings("app", &before.delivery)?,
+        };
+        let condition = "w.app_id = $2 and w.sink_id is null";
+        sinks::reformat(connection, condition, id.as_str(), delivery.format_at(receives_at)).await?;
     }
     if !patch.access.is_empty() {
         change_access(connection, context, &id, &patch.access).await?;
@@ -210,8 +225,8 @@ pub(super) async fn patch(
             _ => None,
         };
         if let Some(entry_type) = entry_type {
-            told::now(connection, context, told::sink_used(&id, None, entry_type, disabled.as_deref()))
-                .await?;
+            let note = told::sink_used(connection, &id, None, entry_type, disabled.as_deref()).await?;
+            told::now(connection, context, note).await?;
         }
         let values = vec![disabled.into(), id.clone().into()];
         rows::execute(connection, "app", "update app set disabled = $1 where id = $2", values).await?;

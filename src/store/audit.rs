@@ -12,7 +12,7 @@ use tidings_actors::{
 use tidings_entity::{audit, id::Sha256Hash};
 use tidings_secrets::AuditKeys;
 
-use super::{Context, rows};
+use super::{Context, database::rows};
 use chain::next;
 pub use chain::{Chain, Fault, OK, PRUNED, SYSTEM, Verdict, named};
 pub use pending::{Pending, about};

@@ -10,7 +10,7 @@ use tidings_actors::ports::{RESEAL_STEP_MAX, Resealed, SealingKey, SealingKeys, 
 use tidings_secrets::{AuditKeyring, AuditKeys, SecretsError};
 use tracing::info;
 
-use super::{Context, SqlStore, error::of_keyring};
+use super::{Context, SqlStore, database::error::of_keyring};
 
 #[async_trait]
 impl SealingKeys for SqlStore {
@@ -36,7 +36,7 @@ impl SealingKeys for SqlStore {
         });
         rotated.await?;
         let id = self.context.keyring.status().primary;
-        info!("the key {id} seals from now on; `tidings key reencrypt` seals anew what older keys sealed");
+        info!("the key {id} seals from now on; `tidings key reencrypt` seals again what older keys sealed");
         Ok(id)
     }
 

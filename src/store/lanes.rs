@@ -2,6 +2,7 @@
 //! open round rebuilt from them.
 
 pub(crate) mod history;
+pub(crate) mod letters;
 pub(crate) mod refusals;
 pub(crate) mod replays;
 pub(crate) mod rounds;
@@ -14,7 +15,9 @@ use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
     model::round::{Round, RoundSpec, Summary, TreeEnd},
     model::view::View,
-    ports::{Glimpse, HeadAttempts, LaneSnapshot, REFUSALS_MAX, Reach, SinkKey, StoreError, Streak},
+    ports::{
+        Glimpse, HeadAttempts, LaneSnapshot, REFUSALS_MAX, Reach, STREAK_MAX, SinkKey, StoreError, Streak,
+    },
     time::Timestamp,
 };
 use tidings_entity::{
@@ -24,17 +27,18 @@ use tidings_entity::{
     round, view, watch,
 };
 
+use self::letters::Bound;
 use super::{
     Context,
-    error::undecodable,
-    letters::{self, Bound},
-    rows, sources, tasks, watches,
+    database::{error::undecodable, rows},
+    tasks,
+    watching::{sources, watches},
 };
 use crate::{
     apps::sinks::SERVED,
+    lanes::letters::attempts,
     leases::reach,
-    letters::attempts,
-    watches::{resync, views},
+    watching::watches::{resync, views},
 };
 
 #[derive(FromQueryResult)]
@@ -59,7 +63,8 @@ fn is_waiting() -> String {
             and (c.held is not null or c.resync is not null))
           or (c.state not in ('branch_missing', 'empty')
             and (c.resync is not null
-              or (c.state = 'blocked' and c.streak = 0 and (c.refused < {REFUSALS_MAX} or c.acknowledged))
+              or (c.state = 'blocked' and c.streak < {STREAK_MAX}
+                and (c.refused < {REFUSALS_MAX} or c.acknowledged))
               or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
               or (c.held is not null and c.held_view <> w.view_id)))
           or (c.state <> 'empty' and c.replay is not null and c.held is not null)
@@ -207,7 +212,7 @@ pub(super) async fn snapshot(
     let cancel_open = cursor.cancel_round.is_some() && cursor.cancel_round == cursor.open_round;
     let Progress { head_attempts, above, untouched } =
         progress(connection, open.as_ref(), endpoint_since).await?;
-    let replay = views.end(cursor.replay, cursor.replay_view).await?;
+    let (replay, resync) = asked(connection, &mut views, &cursor, &watch).await?;
     let mut resync_bases: Vec<TreeEnd> = held.iter().cloned().collect();
     resync_bases.extend(bases_to_come(connection, &mut views, &cursor).await?);
     let (letters, more_letters) = letters::open(connection, &watch.app_id, id).await?;
@@ -233,7 +238,7 @@ pub(super) async fn snapshot(
         open,
         has_tasks: cursor.open_round.is_none() && tasks::has_tasks(connection, id).await?,
         last_was_redrive: cursor.last_was_redrive,
-        resync: cursor.resync,
+        resync,
         replay,
         resync_bases,
         letters,
@@ -252,6 +257,22 @@ pub(super) async fn snapshot(
         created_at: Timestamp(cursor.created_at),
         watch: watch.id,
     })
+}
+
+/// The replay and the resync that are asked for, by people or by the redrive of a round that was one task.
+async fn asked<C: ConnectionTrait>(
+    connection: &C,
+    views: &mut Views<'_, C>,
+    cursor: &cursor::Model,
+    watch: &watch::Model,
+) -> Result<(Option<TreeEnd>, Option<bool>), StoreError> {
+    let redriven = match &watch.sink_id {
+        Some(_) => letters::round_to_redrive(connection, &cursor.id).await?,
+        None => None,
+    };
+    let replay = cursor.replay.zip(cursor.replay_view).or(redriven.flatten()).unzip();
+    let resync = cursor.resync.or((redriven == Some(None)).then_some(false));
+    Ok((views.end(replay.0, replay.1).await?, resync))
 }
 
 /// The trees of which the app may hold files when a resync begins that was asked for, but for `held`.

@@ -25,7 +25,10 @@ use tidings_entity::{id::ReplicaId, replica};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::{SqlStore, error::OfTable, rows};
+use super::{
+    SqlStore,
+    database::{error::OfTable, rows},
+};
 use crate::{
     database::{
         address::{Address, Server},
@@ -43,7 +46,7 @@ pub(super) async fn living(connection: &impl ConnectionTrait) -> Result<Vec<Stri
     );
     let shown = |row: &QueryResult| -> Result<String, DbErr> {
         let (name, left): (String, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        Ok(format!("{name} (its word counts for {} s more)", left / 1000 + 1))
+        Ok(format!("{name} (its entry expires in {} s)", left / 1000 + 1))
     };
     let found = rows::mixed(connection, "replica", &text, vec![]).await?;
     found.iter().map(|row| shown(row).of("replica")).collect()

@@ -10,9 +10,11 @@
 //! recorded in `entry_fold`, and [`tell_folded`] writes an entry for them: for counted things with their
 //! number; for a state that changes back and forth with the state after a minute without a change.
 
+mod names;
 mod news;
 pub(crate) mod read;
 mod retention;
+pub(crate) mod subscriptions;
 pub(super) mod told;
 
 use sea_orm::ConnectionTrait;
@@ -27,16 +29,24 @@ use tidings_entity::{
     kind::{EntryType, OriginKind},
 };
 
-use super::{Context, audit::Pending, error::undecodable, rows};
+use super::{
+    Context,
+    audit::Pending,
+    database::{error::undecodable, rows},
+};
 
+pub(super) use names::{rename, restored};
 pub(super) use news::News;
 #[cfg(test)]
-pub(super) use read::column;
+pub(super) use read::columns_of;
 pub(super) use read::{between, ends, list, of_all};
 pub(super) use retention::prune;
 
 /// The most characters of one text in the data of an entry; a longer text is cut.
 const TEXT_MAX: usize = 500;
+/// The most arrays and objects within each other in a value that others wrote. Readers of JSON have a bound,
+/// ours 128, and messages put the data of an entry into objects of their own.
+const NESTED_MAX: usize = 64;
 
 /// A change of state that an entry will report.
 pub(super) struct Note {
@@ -106,6 +116,20 @@ impl Note {
     }
 }
 
+/// JSON that others wrote, as a value for an entry or a message; `None`: it is nested too deeply to be read
+/// there.
+pub(super) fn value_of(text: &str) -> Option<Json> {
+    serde_json::from_str(text).ok().filter(|value| nested(value) <= NESTED_MAX)
+}
+
+fn nested(value: &Json) -> usize {
+    match value {
+        Json::Array(items) => 1 + items.iter().map(nested).max().unwrap_or(0),
+        Json::Object(fields) => 1 + fields.values().map(nested).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// The state of its subject that an entry of this type reports.
 fn topic(entry_type: EntryType) -> &'static str {
     match entry_type {
@@ -129,7 +153,7 @@ fn topic(entry_type: EntryType) -> &'static str {
 }
 
 /// Whether the type reports an act and not a state: such an entry is never delayed or folded.
-fn is_deed(entry_type: EntryType) -> bool {
+fn is_act(entry_type: EntryType) -> bool {
     matches!(
         entry_type,
         EntryType::RoundBegan
@@ -205,28 +229,27 @@ pub(super) async fn write_unheard(
             None => merged.push(note),
         }
     }
-    let is_alike = |one: &Note, other: &Note| {
-        one.app == other.app && is_deed(one.entry_type) && is_deed(other.entry_type)
-    };
+    let is_alike =
+        |one: &Note, other: &Note| one.app == other.app && is_act(one.entry_type) && is_act(other.entry_type);
     for notes in merged.chunk_by(is_alike) {
         match notes {
-            [note] if !is_deed(note.entry_type) => tell(connection, random, note, at).await?,
-            deeds => tell_deeds(connection, random, deeds, at).await?,
+            [note] if !is_act(note.entry_type) => tell(connection, random, note, at).await?,
+            acts => tell_acts(connection, random, acts, at).await?,
         }
     }
     Ok(())
 }
 
-/// Writes the entries of deeds of one app, however many, with a fixed number of statements.
-async fn tell_deeds(
+/// Writes the acts of one app as entries, however many there are, with a fixed number of statements.
+async fn tell_acts(
     connection: &impl ConnectionTrait,
     random: &dyn Random,
-    deeds: &[Note],
+    acts: &[Note],
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let Some(first) = deeds.first() else { return Ok(()) };
+    let Some(first) = acts.first() else { return Ok(()) };
     lock(connection, random, &first.app, at).await?;
-    let count = i64::try_from(deeds.len()).unwrap_or(i64::MAX);
+    let count = i64::try_from(acts.len()).unwrap_or(i64::MAX);
     let text = "update ledger set last = last + $2 where app_id = $1 returning last";
     let values = vec![first.app.clone().into(), count.into()];
     let last = rows::number(connection, "ledger", text, values).await?;
@@ -243,7 +266,7 @@ async fn tell_deeds(
         data: Json::Object(note.data.clone()).to_string(),
         recipient: note.recipient.clone(),
     };
-    rows::insert(connection, "entry", (last - count + 1..).zip(deeds).map(row).collect()).await
+    rows::insert(connection, "entry", (last - count + 1..).zip(acts).map(row).collect()).await
 }
 
 /// Locks the ledger of an app until the transaction ends. Other replicas write to the ledger as well, so
@@ -295,7 +318,9 @@ async fn tell(
     }
     fold.folded += before.folded;
     // A clock that was set back must not delay an entry.
-    if (0..FOLD_MS).contains(&(at.0 - before.told_at)) {
+    let is_soon = (0..FOLD_MS).contains(&(at.0 - before.told_at));
+    // A state that is again the state of the last entry gets no entry, however late.
+    if is_soon || (!adds_up(note.entry_type) && before.told == note.entry_type) {
         (fold.told, fold.told_at, fold.number) = (before.told, before.told_at, before.number);
     } else {
         fold.number = append(connection, &fold, Some(before.number), at).await?;
@@ -372,6 +397,12 @@ async fn append(
     Ok(number)
 }
 
+/// The states that are due, as [`is_due`] says. The condition on `folded` and the order are those of an
+/// index.
+pub(crate) const DUE_FOLDS: &str = "select * from entry_fold where folded > 0 and (last_at > $2
+      or (case when told = 'letter.parked' then told_at else last_at end) <= $1)
+    order by app_id, subject, topic limit $3";
+
 /// Whether the folded changes of a state are due for an entry. Counts wait for their minute; a state waits
 /// until it has been stable for a minute. A clock that was set back delays nothing.
 fn is_due(fold: &entry_fold::Model, at: Timestamp) -> bool {
@@ -389,12 +420,8 @@ pub(super) async fn tell_folded(
 ) -> Result<u64, StoreError> {
     let random = &*context.random;
     let minute_ago = at.0 - FOLD_MS;
-    // As `is_due` says.
-    let text = "select * from entry_fold where folded > 0 and (last_at > $2
-                  or (case when told = 'letter.parked' then told_at else last_at end) <= $1)
-                order by app_id, subject, topic limit $3";
     let values = vec![minute_ago.into(), at.0.into(), rows::signed(limit).into()];
-    let found: Vec<entry_fold::Model> = rows::readable(connection, "entry_fold", text, values).await?;
+    let found: Vec<entry_fold::Model> = rows::readable(connection, "entry_fold", DUE_FOLDS, values).await?;
     let states = found.len() as u64;
     if !found.is_empty() {
         context.news.mark();
@@ -411,32 +438,12 @@ pub(super) async fn tell_folded(
         fold.folded = 0;
         remember(connection, fold).await?;
     }
-    let text = format!("delete from entry_fold where folded = 0 and last_at <= $1 and last in {AT_REST}");
-    rows::execute(connection, "entry_fold", &text, vec![minute_ago.into()]).await?;
+    rows::execute(connection, "entry_fold", &forget_folds(), vec![minute_ago.into()]).await?;
     Ok(states)
 }
 
-/// Renames the ledgers of a restored database, so that no entry id is used twice.
-pub(super) async fn restored(
-    connection: &impl ConnectionTrait,
-    random: &dyn Random,
-    taken_at: Timestamp,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    let text = "select * from ledger order by app_id";
-    let ledgers: Vec<tidings_entity::ledger::Model> = rows::all(connection, "ledger", text, vec![]).await?;
-    let mut notes = Vec::with_capacity(ledgers.len());
-    for ledger in ledgers {
-        let text = "update ledger set name = $1 where app_id = $2";
-        let values = vec![LedgerId::new(random.ulid(at)).into(), ledger.app_id.clone().into()];
-        rows::execute(connection, "ledger", text, values).await?;
-        let note = Note::new(
-            ledger.app_id.clone(),
-            ledger.app_id.as_str(),
-            EntryType::LedgerRestored,
-            outside("restore"),
-        );
-        notes.push(note.with("backup_taken_ms", taken_at.0).with("ledger_before", ledger.name.to_string()));
-    }
-    write_unheard(connection, random, notes, at).await
+/// Removes states at rest, of which a subject that changes again has a new one. The condition on `folded` is
+/// that of an index.
+pub(crate) fn forget_folds() -> String {
+    format!("delete from entry_fold where folded = 0 and last_at <= $1 and last in {AT_REST}")
 }

@@ -1,35 +1,28 @@
 //! The only SQL: [`SqlStore`] implements `actors::ports::Store` on SQLite and on PostgreSQL. Only `database`
-//! and the lists of `rows` differ between the two; every other statement runs on both.
+//! differs between the two; every other statement runs on both.
 //!
-//! One connection writes, four read. The writing one belongs to a single task (`writer`) that commits many
-//! calls at once, so that each costs a fraction of a sync. On PostgreSQL its transactions hold a lock over
-//! all processes, so that every call has the database to itself there too. At a start the schema is brought
-//! up and the keyring is proved to be the right one (`canary`). On SQLite the epoch of the lease rises: an
-//! older process that is still alive writes nothing any more (`StoreError::Fenced`). On PostgreSQL replicas
-//! share the work by `leases`, and work that was begun under a lease changes nothing once the lease is lost
-//! (`fences`, `StoreError::Lost`).
+//! One connection writes, four read. Searches of ledgers and tasks look at a bounded number of rows and take
+//! turns (`database::turns`), so that two of the four stay free. The writing one belongs to a single task
+//! (`writer`) that commits many calls at once, so that each costs a fraction of a sync. On PostgreSQL its
+//! transactions hold a lock over all processes, so that every call has the database to itself there too. At a
+//! start the schema is brought up and the keyring is proved to be the right one (`canary`). On SQLite the
+//! epoch of the lease rises: an older process that is still alive writes nothing any more
+//! (`StoreError::Fenced`). On PostgreSQL replicas share the work by `leases`, and work that was begun under a
+//! lease changes nothing once the lease is lost (`fences`, `StoreError::Lost`).
 //!
 //! `port` is the table of contents: a file for each noun, a line for each method.
 
 mod apps;
 pub mod audit;
 mod database;
-mod error;
-mod hooks;
 mod keys;
 mod lanes;
 pub mod leases;
 mod ledger;
-mod letters;
 mod port;
-mod rows;
-mod sources;
-mod statuses;
-mod subscriptions;
 mod tasks;
 mod upkeep;
-mod watches;
-mod worker_subscriptions;
+pub(crate) mod watching;
 mod writer;
 
 use std::{
@@ -52,9 +45,10 @@ use database::{
     address::Address,
     canary,
     connect::{self, Connection, Look},
+    error::{OfTable, of_first_use},
+    turns::Turns,
 };
 pub use database::{copy, examine, schema, transfer};
-use error::{OfTable, of_first_use};
 use keys::resealing::Resealing;
 use writer::Writer;
 
@@ -79,7 +73,7 @@ pub enum OpenError {
     /// A copy into the database was cut off.
     #[error(
         "a copy of another database into this one did not end: run `tidings migrate copy` again, which \
-         begins anew"
+         starts from the beginning"
     )]
     UnfinishedCopy,
     /// Servers work with the database whose schema steps are to be taken back.
@@ -87,9 +81,9 @@ pub enum OpenError {
     InUse(String),
     /// The data directory belongs to a database that was used, and this one was not.
     #[error(
-        "{address} is new, and this data directory was used with a database that was not: its apps and \
-         watches would be gone. {}, let database.url name it, or begin anew with `tidings serve \
-         --new-database`",
+        "{address} is an unused database, and this data directory was used with another one: its apps and \
+         watches would be gone. {}, let database.url name it, or start with an empty database: `tidings \
+         serve --new-database`",
         if *.is_server { "Put that one back (from a backup of the server, by pg_restore)" }
         else { "Put that one back (`tidings restore` fills an empty data directory from a backup)" }
     )]
@@ -148,6 +142,10 @@ pub struct SqlStore {
     address: Address,
     context: Context,
     readers: Connection,
+    /// The turns of lists that people filter.
+    searches: Arc<Turns>,
+    /// The turns of subscriptions that read their ledger.
+    followers: Arc<Turns>,
     writer: Writer,
     /// The progress of sealing again; one step at a time.
     resealing: Arc<Mutex<Resealing>>,
@@ -209,12 +207,12 @@ impl SqlStore {
                     warn!("the database cannot be reached, and is asked again: {reason}");
                     sleep(START_PAUSE).await;
                 }
-                other => break other?,
+                other => break other.map_err(|error| address.naming(error))?,
             }
         };
         let writer = Writer::start(address.clone(), connection, context.clone(), epoch);
-        let (resealing, mine) = Default::default();
-        Ok(Self { address, context, readers, writer, resealing, mine, identity })
+        let (searches, followers, resealing, mine) = Default::default();
+        Ok(Self { address, context, readers, searches, followers, writer, resealing, mine, identity })
     }
 
     /// Counts the transactions of the one writer with `meter`.
@@ -241,7 +239,7 @@ impl SqlStore {
     pub async fn tamper(&self, text: &str) {
         let text = text.to_owned();
         let run = self.writer.verb(move |transaction, _context| {
-            Box::pin(async move { rows::execute(transaction, "audit", &text, Vec::new()).await })
+            Box::pin(async move { database::rows::execute(transaction, "audit", &text, Vec::new()).await })
         });
         run.await.expect("tampered");
     }

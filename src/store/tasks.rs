@@ -11,31 +11,26 @@
 //! tasks due, ends claims or hands tasks out passes over rows that are locked, and keys of one queue are
 //! created under the lock of that queue. So turns never wait for each other in a circle.
 //!
-//! Schedules are held before queues, and nobody ever waits for one ([`ticks`]).
+//! Schedules are held before queues, and nobody ever waits for one ([`schedules::ticks`]).
 //!
 //! **Counts.** How many tasks a queue has in each state stands in its row, changed once a turn. The bounds of
 //! an app are sums over its queues; replicas that create at the same moment in different queues may pass a
 //! bound by what one turn brings.
 
 mod artifacts;
-mod aside;
 mod claims;
 mod creates;
 mod endings;
 mod forgotten;
-mod hand_over;
 mod history;
-mod late;
 mod lists;
 mod moves;
 mod news;
-mod queue_changes;
-mod queue_lists;
 mod queues;
 mod schedules;
-mod settles;
 mod shown;
-mod ticks;
+mod watch_tasks;
+pub(crate) mod worker_subscriptions;
 
 use std::collections::BTreeSet;
 
@@ -49,24 +44,42 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, QueueId};
 
-use self::{creates::Creates, moves::Moves, queues::Queues, ticks::Ticks};
-use super::{Context, ledger, rows, subscriptions::callbacks::Callbacks};
+use self::{creates::Creates, moves::Moves, queues::Queues, schedules::ticks::Ticks};
+use super::{
+    Context,
+    apps::sinks::STOPPED,
+    database::rows,
+    ledger::{self, subscriptions::callbacks::Callbacks},
+};
 
 pub(super) use artifacts::{
     artifact, artifact_ids, artifacts, known_artifacts, may_put_artifact, put_artifact, remove_artifact,
 };
-pub(super) use aside::{arrange_cursor, arrange_watch, has_tasks, overtake, remove as remove_of_watch};
 pub(super) use forgotten::{forget, of_restored};
-pub(super) use hand_over::{hand_over, room};
-pub(super) use history::claims;
-pub(super) use lists::{bodies, count_redrivable, find, list, payloads, redrivable};
+pub(super) use history::{claims, has_claim};
+pub(super) use lists::{bodies, find, list, payloads, redrivable};
 pub(super) use news::TaskChanges;
-pub(super) use queue_changes::{empty as empty_queues, pause, purge, set};
-pub(super) use queue_lists::{queue, queues};
-pub(super) use queues::{depths, ready_since, with_work};
+pub(super) use queues::{
+    depths, depths_of,
+    queue_changes::{empty as empty_queues, pause, purge, set, set_topic},
+    queue_lists::{queue, queues},
+    ready_since, with_work,
+};
 pub(super) use schedules::{
-    of_restored as of_restored_schedules, pause as pause_schedule, remove as remove_schedule, schedule,
-    schedules, set as set_schedule,
+    of_restored as of_restored_schedules, pause as pause_schedule, remove as remove_schedule,
+    remove_of_watch as remove_schedules_of_watch,
+    resyncs::{DueResync, due as due_resyncs, fire_one as fire_resync, put_off as put_off_resync},
+    schedule, schedules, set as set_schedule,
+};
+pub(super) use watch_tasks::{
+    aside::{
+        all_go_on, arrange_cursor, arrange_watch, go_on, has_tasks, overtake, remove as remove_of_watch,
+    },
+    branches::{
+        changes as changes_of, of_change, of_cursors as of_branches, queues as queues_of_watches,
+        unfinished as unfinished_of_watches, waiting as hand_overs_waiting,
+    },
+    hand_over::{hand_over, room},
 };
 
 /// What is asked of tasks in a turn.
@@ -151,25 +164,22 @@ pub(super) async fn run(
         }
     }
     moves.write(connection, at).await?;
-    let of_watches = settles::settle(connection, context, moves.take_ended(), &mut queues, at).await?;
+    let of_watches =
+        watch_tasks::settles::settle(connection, context, moves.take_ended(), &mut queues, at).await?;
+    watch_tasks::aside::arrange_given_back(connection, &mut queues, moves.given_back(), at).await?;
     ticks.fire(connection, context, &mut queues, &mut creates, at).await?;
     creates.write(connection, &mut queues, moves.called_back()).await?;
     claim(connection, context, operations, &mut outcomes, &mut queues, at).await?;
     queues.write(connection).await?;
     let (of_ticks, created) = ticks.write(connection).await?;
-    let lets_go_on = ticks::wake_after(connection, &moves.ended_of_ticks(), at).await?;
-    let (mut news, mut notes) = moves.told(&queues);
+    let lets_go_on = schedules::ticks::wake_after(connection, &moves.ended_of_ticks(), at).await?;
+    let (mut news, mut notes) = moves.told(&mut queues);
     notes.extend(of_ticks);
     notes.extend(of_watches);
-    (news.tally.created, news.tally.queued) = (creates.count(), queues.take_queued());
-    let run_out = outcomes.iter().flatten().map(|outcome| match outcome {
-        Outcome::Woken(woken) => woken.expired,
-        _ => 0,
-    });
-    news.tally.run_out = run_out.sum();
+    news.tally.queues = queues.take_tallies();
     ledger::write(connection, context, notes, at).await?;
-    (news.ready, news.room) = (queues.ready(), queues.take_rooms());
-    let ahead = [news.wake_at, creates.wake_at(), queues.claims_end(), lets_go_on.then_some(at)];
+    (news.ready, news.room) = (queues.ready(), queues.rooms());
+    let ahead = [news.wake_at, creates.wake_at(), queues.wake_at(), lets_go_on.then_some(at)];
     news.wake_at = ahead.into_iter().flatten().min();
     let mut outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
     if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Woken(_))) {
@@ -237,7 +247,7 @@ async fn next_wake(connection: &impl ConnectionTrait) -> Result<Option<Timestamp
     let text = format!(
         "select min(wake_at) from ({} union all {} union all
            select * from (select s.wake_at from schedule s join app a on a.id = s.app_id
-             where s.wake_at is not null and a.disabled is null order by s.wake_at limit 1) tick) nearest",
+             where s.wake_at is not null and not {STOPPED} order by s.wake_at limit 1) tick) nearest",
         nearest("waiting", 0),
         nearest("claimed", grace)
     );

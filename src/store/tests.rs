@@ -70,7 +70,7 @@ async fn store() -> (SqlStore, Home) {
 tidings_actors::store_contract_tests!(store);
 
 async fn number(connection: &DatabaseConnection, text: &str) -> i64 {
-    super::rows::number(connection, "test", text, vec![]).await.expect("a number")
+    super::database::rows::number(connection, "test", text, vec![]).await.expect("a number")
 }
 
 fn new_app(number: u128) -> NewApp {
@@ -117,6 +117,7 @@ fn new_watch(app: &AppId, number: u128, credential: Option<&str>) -> NewWatch {
         credential: credential.map(|text| Secret::new(text.into())),
         selector: Selector { kind: SelectorKind::DefaultBranch, value: String::new() },
         alias: String::new(),
+        may_replace: true,
         sink: None,
         status: None,
         view: View::default(),
@@ -337,7 +338,7 @@ async fn a_full_disk_fails_verbs_and_heals_without_a_restart() {
 async fn limit_pages(store: &SqlStore) {
     let limit = store.writer.verb(|transaction, _context| {
         Box::pin(async move {
-            super::rows::execute(transaction, "test", "pragma max_page_count = 1", vec![]).await
+            super::database::rows::execute(transaction, "test", "pragma max_page_count = 1", vec![]).await
         })
     });
     limit.await.expect("limited");
@@ -425,7 +426,7 @@ async fn the_database_is_private_durable_and_recent() {
         let mode = std::fs::metadata(home.path().join(name)).expect(name).permissions().mode();
         assert_eq!(mode & 0o077, 0, "{name}");
     }
-    let read = async |text: &str| super::rows::number(&store.readers, "test", text, vec![]).await;
+    let read = async |text: &str| super::database::rows::number(&store.readers, "test", text, vec![]).await;
     assert_eq!(read("pragma query_only").await.expect("read"), 1);
     assert_eq!(read("pragma synchronous").await.expect("read"), 2, "full");
     assert_eq!(read("pragma foreign_keys").await.expect("read"), 1);

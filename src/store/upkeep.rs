@@ -4,6 +4,7 @@ pub(crate) mod backlog;
 pub(crate) mod blobs;
 pub(crate) mod breakers;
 pub(crate) mod restored;
+pub(crate) mod space;
 
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, ObjectId, RepositoryId};
 
 use super::{
-    rows::{self, signed},
+    database::rows::{self, signed},
     tasks,
 };
-use crate::upkeep::backlog::ANY_BEHIND;
+use crate::{apps::sinks::SINKS_DISABLED, upkeep::backlog::ANY_BEHIND};
 
 #[derive(FromQueryResult)]
 struct Pin {
@@ -292,6 +293,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
     struct UpkeepRow {
         apps: i64,
         apps_disabled: i64,
+        sinks_disabled: i64,
         repositories: i64,
         watches: i64,
         behind: i64,
@@ -306,6 +308,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
     let text = format!(
         "select (select count(*) from app) as apps,
          (select count(*) from app where disabled is not null) as apps_disabled,
+         ({SINKS_DISABLED}) as sinks_disabled,
          (select count(*) from repository) as repositories,
          (select count(*) from watch) as watches, (select count(*) {behind}) as behind,
          (select count(*) from cursor where state = 'blocked') as blocked,
@@ -322,6 +325,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
     Ok(Totals {
         apps: count(row.apps)?,
         apps_disabled: count(row.apps_disabled)?,
+        sinks_disabled: count(row.sinks_disabled)?,
         repositories: count(row.repositories)?,
         watches: count(row.watches)?,
         behind: count(row.behind)?,

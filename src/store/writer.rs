@@ -17,7 +17,7 @@
 //! of a request writes the request's audit entry in its transaction ([`super::audit`]). Every turn first
 //! checks the leases: if another process took over the database, the turn changes nothing, and a verb whose
 //! own lease has ended changes nothing. A full channel makes verbs wait. Dropping a verb's future does not
-//! cancel the verb.
+//! cancel the verb; tasks that were claimed for a caller that is gone are given back in the next turn.
 
 mod tasking;
 mod trial;
@@ -47,7 +47,7 @@ use self::{
     verb::{Answer, Verb},
 };
 use super::audit::Pending;
-use super::{Context, error::OfTable};
+use super::{Context, database::error::OfTable};
 use crate::{
     database::{
         address::Address,
@@ -107,6 +107,11 @@ impl Writer {
         self.meter.get_or_init(|| meter);
     }
 
+    /// The meter, if there is one.
+    pub(super) fn meter(&self) -> Option<&dyn Meter> {
+        self.meter.get().map(|meter| &**meter)
+    }
+
     /// Whether the database took the last write that was tried. Sends no query.
     pub(super) fn takes_writes(&self) -> bool {
         !self.is_refused.load(Relaxed) && !self.inbox.is_closed()
@@ -125,7 +130,23 @@ impl Writer {
             + Send
             + 'static,
     {
-        self.run(work, Pending::current()).await
+        self.run(work, Pending::current(), |_| true).await
+    }
+
+    /// Runs a verb that may decide to change nothing. Its refusal leaves the request's audit entry as it is:
+    /// the entry does not say that the request was done.
+    pub(super) async fn decision<T, R, F>(&self, work: F) -> Result<Result<T, R>, StoreError>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        F: for<'c> FnOnce(
+                &'c DatabaseTransaction,
+                &'c Context,
+            ) -> BoxFuture<'c, Result<Result<T, R>, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.run(work, Pending::current(), Result::is_ok).await
     }
 
     /// Runs a verb that only reads, so that the request's audit entry stays for a verb that changes
@@ -137,10 +158,15 @@ impl Writer {
             + Send
             + 'static,
     {
-        self.run(work, None).await
+        self.run(work, None, |_| true).await
     }
 
-    async fn run<T, F>(&self, work: F, pending: Option<Arc<Pending>>) -> Result<T, StoreError>
+    async fn run<T, F>(
+        &self,
+        work: F,
+        pending: Option<Arc<Pending>>,
+        is_change: fn(&T) -> bool,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c DatabaseTransaction, &'c Context) -> BoxFuture<'c, Result<T, StoreError>>
@@ -148,7 +174,8 @@ impl Writer {
             + 'static,
     {
         let fence = self.fence;
-        let verb = |answer| Verb { work: Some(work), fence, pending, written: None, outcome: None, answer };
+        let work = Some(work);
+        let verb = |answer| Verb { work, fence, pending, is_change, written: None, outcome: None, answer };
         self.ask(|answer| Work::Verb(Box::new(verb(answer)))).await
     }
 
@@ -192,7 +219,7 @@ struct Task {
     context: Context,
     epoch: i64,
     work: mpsc::Receiver<Work>,
-    /// The work that the previous turn had no room for.
+    /// The work that the previous turn had no room for, or that follows from it.
     held_back: Vec<Work>,
     meter: Arc<OnceLock<Arc<dyn Meter>>>,
     /// When the next trial write is due; `None`: no write has failed.
@@ -233,7 +260,7 @@ impl Task {
             }
             gather_until = (turn.settlements.len() > 1).then(|| Instant::now() + GATHER);
             if let Err(StoreError::Unavailable(reason)) = &outcome {
-                error!(reason, "the database did not take a write; its connection is made anew");
+                error!(reason, "the database did not take a write; its connection is opened again");
                 self.disconnect().await;
                 self.is_in_doubt = true;
             } else if self.address.file().is_none() && failed {

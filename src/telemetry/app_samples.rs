@@ -17,12 +17,13 @@ use tidings_entity::id::AppId;
 use crate::samples::told;
 
 /// Minutes that are kept.
-const MINUTES: u32 = 60;
-const MINUTE_MS: i64 = 60_000;
+pub(super) const MINUTES: u32 = 60;
+/// The milliseconds of a minute.
+pub(super) const MINUTE_MS: i64 = 60_000;
 /// Most apps with samples.
 const APPS_MAX: usize = 10_000;
-/// After so many minutes without work an app makes room for another one.
-const REST: u32 = 10;
+/// Minutes without work after which an app, or a queue, makes room for another one.
+pub(super) const REST: u32 = 10;
 
 /// The numbers of an app in a minute.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,9 +62,9 @@ struct Kept {
 struct Surveyed {
     /// How much of the minute they cover, in milliseconds.
     covered_ms: u32,
-    /// Whether they tell how far apps are behind ...
+    /// Whether the surveys measured how far apps are behind.
     tells_lag: bool,
-    /// ... and leave none out.
+    /// Whether the surveys covered all apps.
     tells_all: bool,
 }
 
@@ -99,12 +100,12 @@ impl Series {
     }
 }
 
-fn small(number: u64) -> u32 {
+pub(super) fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// The number of the minute of a moment.
-fn minute_of(at: Timestamp) -> u32 {
+pub(super) fn minute_of(at: Timestamp) -> u32 {
     u32::try_from(at.0.div_euclid(MINUTE_MS)).unwrap_or(0)
 }
 

@@ -6,12 +6,13 @@ use std::{
 };
 
 use opentelemetry::{KeyValue, metrics::Meter};
-use tidings_actors::ports::{LAG_BOUNDS, ScanTrouble, Survey};
+use tidings_actors::ports::{HandOverWait, LAG_BOUNDS, ScanTrouble, Survey};
 
 use super::{
     instruments::{self as list, Instrument},
     metrics::{Latest, Take, observed},
     process,
+    queue_labels::{OTHER, QUEUE},
 };
 
 /// The labels of [`LAG_BOUNDS`], and of the lags beyond the last bound.
@@ -77,6 +78,7 @@ const SURVEYED: &[(Instrument, Read)] = &[
     (list::WATCHES, |survey, take| take(survey.totals.watches as f64, &[])),
     (list::APPS, |survey, take| take(survey.totals.apps as f64, &[])),
     (list::APPS_DISABLED, |survey, take| take(survey.totals.apps_disabled as f64, &[])),
+    (list::SINKS_DISABLED, |survey, take| take(survey.totals.sinks_disabled as f64, &[])),
     (list::REPOSITORIES, |survey, take| take(survey.totals.repositories as f64, &[])),
     (list::CURSORS, |survey, take| {
         take(survey.totals.behind as f64, &state("behind"));
@@ -87,8 +89,26 @@ const SURVEYED: &[(Instrument, Read)] = &[
     (list::IN_FLIGHT, |survey, take| take(survey.tree.in_flight as f64, &[])),
     (list::TASKS, |survey, take| {
         for word in tidings_entity::kind::TaskState::ALL {
-            let tasks = survey.backlog.tasks.get(word).copied().unwrap_or(0);
+            let labels = |queue: KeyValue| [KeyValue::new("state", word.as_str()), queue];
+            let mut others = survey.backlog.tasks.get(word).copied().unwrap_or(0);
+            for (queue, depths) in &survey.backlog.tasks_of {
+                let tasks = depths.get(word).copied().unwrap_or(0);
+                others = others.saturating_sub(tasks);
+                take(tasks as f64, &labels(KeyValue::new(QUEUE, queue.to_string())));
+            }
+            take(others as f64, &labels(KeyValue::new(QUEUE, OTHER)));
+        }
+    }),
+    (list::WATCH_TASKS, |survey, take| {
+        for word in tidings_entity::kind::TaskState::ALL.iter().filter(|word| !word.has_ended()) {
+            let tasks = survey.backlog.watch_tasks.get(word).copied().unwrap_or(0);
             take(tasks as f64, &state(word.as_str()));
+        }
+    }),
+    (list::HAND_OVERS_WAITING, |survey, take| {
+        for reason in HandOverWait::ALL {
+            let branches = survey.backlog.hand_overs_waiting.get(&reason).copied().unwrap_or(0);
+            take(branches as f64, &[KeyValue::new("reason", reason.as_str())]);
         }
     }),
     (list::ACTORS, |survey, take| {

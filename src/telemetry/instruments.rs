@@ -1,7 +1,12 @@
 //! Every instrument: its name, unit, labels and meaning. The instruments and docs/metrics.md are generated
-//! from this one list. Labels are words of fixed sets: never an app, a repository, an address.
+//! from this one list. Labels are words of fixed sets, and queues that the settings name: never another app,
+//! a repository, an address.
+
+mod tasks;
 
 use std::fmt::Write;
+
+pub use tasks::*;
 
 /// How the numbers of an instrument change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +92,7 @@ pub const FETCH_BYTES: Instrument =
     Instrument::counter("tidings.fetch.received", "By", &["what"], "What fetches received.");
 /// Git objects received by fetches, since the process started.
 pub const FETCH_OBJECTS: Instrument =
-    Instrument::counter("tidings.fetch.objects", "", &["what"], "Objects that fetches brought.");
+    Instrument::counter("tidings.fetch.objects", "", &["what"], "Objects that fetches transferred.");
 /// Duration of one scan, in seconds.
 pub const SCAN: Instrument = Instrument::seconds(
     "tidings.scan.duration",
@@ -196,7 +201,7 @@ pub const LAG: Instrument = Instrument::gauge(
     "tidings.watch.lag.seconds.bucket",
     "",
     &["le"],
-    "Served watches whose oldest unsettled change is at most so many seconds old; those that are not behind \
+    "Served watches whose oldest unsettled change is at most `le` seconds old; those that are not behind \
      are in every bucket. For histogram_quantile().",
 );
 /// Sum of the lags of all served watches, in seconds.
@@ -220,6 +225,14 @@ pub const APPS_DISABLED: Instrument = Instrument::gauge(
     &[],
     "Apps that are disabled: nothing is sent to them. `tidings app list` names them with the reason.",
 );
+/// Number of own sinks of watches and subscriptions that nothing is sent to.
+pub const SINKS_DISABLED: Instrument = Instrument::gauge(
+    "tidings.sinks.disabled",
+    "",
+    &[],
+    "Sinks of watches and subscriptions that are disabled because they answered 410: nothing is sent to \
+     them. `tidings ledger list --all-apps --type sink.disabled` names them.",
+);
 /// Number of repositories that at least one watch follows.
 pub const REPOSITORIES: Instrument =
     Instrument::gauge("tidings.repositories", "", &[], "Repositories with a watch.");
@@ -239,67 +252,6 @@ pub const IN_FLIGHT: Instrument = Instrument::gauge(
     "",
     &[],
     "Pipelines of attempts on their way to receivers.",
-);
-/// Number of tasks that were created, since the process started.
-pub const TASKS_CREATED: Instrument =
-    Instrument::counter("tidings.tasks.created", "", &[], "Tasks that were created.");
-/// Number of claims of tasks, since the process started.
-pub const TASKS_CLAIMED: Instrument = Instrument::counter(
-    "tidings.tasks.claimed",
-    "",
-    &[],
-    "Tasks that were handed out to workers, each time that they were.",
-);
-/// Number of tasks that ended, since the process started, by state.
-pub const TASKS_ENDED: Instrument = Instrument::counter(
-    "tidings.tasks.ended",
-    "",
-    &["state"],
-    "Tasks that ended. state: succeeded, failed (a worker gave the task up), dead (no attempt is left), \
-     cancelled.",
-);
-/// Number of claims that ran out, since the process started.
-pub const CLAIMS_RUN_OUT: Instrument = Instrument::counter(
-    "tidings.tasks.claims.run_out",
-    "",
-    &[],
-    "Claims that ran out: the worker neither ended the task nor extended its claim in time.",
-);
-/// Time from ready to claimed, in seconds.
-pub const TASK_QUEUED: Instrument = Instrument::seconds(
-    "tidings.task.queued",
-    &[],
-    "How long tasks were ready before a worker was given them.",
-);
-/// Time from creation to end, in seconds, by state.
-pub const TASK_DURATION: Instrument = Instrument::seconds(
-    "tidings.task.duration",
-    &["state"],
-    "How long tasks took from their creation to their end. state: as of ended tasks.",
-);
-/// Messages to the callbacks of tasks.
-pub const CALLBACKS: Instrument = Instrument::counter(
-    "tidings.callbacks",
-    "",
-    &["outcome"],
-    "Messages to the webhooks of tasks. outcome: taken, refused (for good), not_taken (sent again later) or \
-     gone (410: nothing is sent there any more).",
-);
-/// Messages to worker subscriptions.
-pub const WORK_TOLD: Instrument = Instrument::counter(
-    "tidings.work_told",
-    "",
-    &["outcome"],
-    "Messages to worker subscriptions. outcome: taken, not_taken, or left_out (the limit of messages at once \
-     was reached).",
-);
-/// Number of tasks, by state.
-pub const TASKS: Instrument = Instrument::gauge(
-    "tidings.tasks",
-    "",
-    &["state"],
-    "Tasks of all queues. state: waiting, ready, claimed, aside; ended ones until they are forgotten: \
-     succeeded, failed, dead, cancelled. `tidings queue list --for APP` shows the queues of an app.",
 );
 /// Number of actors, by role and state.
 pub const ACTORS: Instrument = Instrument::gauge(
@@ -346,12 +298,11 @@ pub const VERBS: Instrument = Instrument::counter(
 pub const SURVEY: Instrument = Instrument::seconds(
     "tidings.survey.duration",
     &[],
-    "Reading what the gauges of this list tell (telemetry.survey_interval): how long the database takes to \
-     answer questions.",
+    "Reading the values of the gauges in this list from the database (telemetry.survey_interval).",
 );
 /// Moment of the last survey, in Unix seconds.
 pub const SURVEY_TIME: Instrument =
-    Instrument::gauge("tidings.survey.time", "s", &[], "When that was done last, in unix seconds.");
+    Instrument::gauge("tidings.survey.time", "s", &[], "When the gauges were last read, in unix seconds.");
 /// Duration of one API request, in seconds.
 pub const HTTP: Instrument = Instrument::seconds(
     "tidings.http.request.duration",
@@ -366,7 +317,7 @@ pub const CONNECTIONS: Instrument =
 pub const KEYS: Instrument = Instrument::gauge("tidings.keyring.keys", "", &[], "Keys of the keyring.");
 /// Version and commit of the running binary, as labels of the constant 1.
 pub const BUILD: Instrument =
-    Instrument::gauge("tidings.build", "", &["version", "commit"], "What runs here; always 1.");
+    Instrument::gauge("tidings.build", "", &["version", "commit"], "The running version; always 1.");
 /// Resident memory of the process in bytes.
 pub const MEMORY: Instrument =
     Instrument::gauge("process.resident_memory", "By", &[], "Resident memory of the process.");
@@ -413,6 +364,7 @@ pub const ALL: &[(&str, &[Instrument])] = &[
             BREAKERS,
             APPS,
             APPS_DISABLED,
+            SINKS_DISABLED,
             REPOSITORIES,
             WATCHES,
             CURSORS,
@@ -430,6 +382,10 @@ pub const ALL: &[(&str, &[Instrument])] = &[
             CLAIMS_RUN_OUT,
             TASK_QUEUED,
             TASK_DURATION,
+            WATCH_TASKS,
+            HAND_OVERS_WAITING,
+            HANDED_OVER,
+            WATCH_TASKS_ENDED,
             CALLBACKS,
             WORK_TOLD,
         ],

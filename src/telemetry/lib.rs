@@ -10,6 +10,8 @@ pub mod instruments;
 mod metrics;
 mod place;
 mod process;
+mod queue_labels;
+mod queue_samples;
 mod runtime;
 mod samples;
 pub mod settings;
@@ -39,6 +41,7 @@ pub use self::{
     filter::{check_filter, filter, set_filter},
     metrics::{Connected, Metrics, MetricsError},
     place::ProcessTracer,
+    queue_samples::QueueSample,
     samples::Sample,
 };
 use settings::{LogFormat, TelemetrySettings};
@@ -104,8 +107,8 @@ pub fn start(settings: &TelemetrySettings) -> Result<Guard, TelemetryError> {
     let provider = out.traces(&resource)?;
     let logs = out.logs(&resource)?;
     let metrics = match out.metrics()? {
-        Some(reader) => Metrics::new(resource, |builder| builder.with_reader(reader))?,
-        None => Metrics::new(resource, |builder| builder)?,
+        Some(reader) => Metrics::new(resource, &settings.queues, |builder| builder.with_reader(reader))?,
+        None => Metrics::new(resource, &settings.queues, |builder| builder)?,
     };
     let traces = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()

@@ -20,8 +20,12 @@ use opentelemetry_sdk::{
 use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
 use thiserror::Error;
-use tidings_actors::ports::{
-    AttemptKind, AttemptOutcome, FetchReport, Fetched, Meter, Survey, TaskTally, attempt_outcome,
+use tidings_actors::{
+    model::queue_name::QueueName,
+    ports::{
+        AttemptKind, AttemptOutcome, FetchReport, Fetched, Meter, Survey, TaskTally, WatchTaskEnd,
+        attempt_outcome,
+    },
 };
 use tidings_entity::{
     id::AppId,
@@ -33,6 +37,8 @@ use super::{
     app_samples::{AppSample, AppSamples},
     gauges, instruments as list,
     instruments::Instrument,
+    queue_labels::QueueLabels,
+    queue_samples::{QueueSample, QueueSamples},
     samples::{Sample, Samples, told},
 };
 
@@ -59,6 +65,7 @@ pub(super) struct Latest {
     pub(super) survey: Mutex<Option<Survey>>,
     pub(super) samples: Samples,
     pub(super) app_samples: AppSamples,
+    pub(super) queue_samples: QueueSamples,
     pub(super) connections: AtomicU64,
     pub(super) keyring: Mutex<Weak<Keyring>>,
 }
@@ -86,6 +93,7 @@ struct Inner {
     commit: Histogram<f64>,
     verbs: Counter<u64>,
     tasks: TaskInstruments,
+    queues: QueueLabels,
     survey: Histogram<f64>,
     http: Histogram<f64>,
 }
@@ -97,6 +105,8 @@ struct TaskInstruments {
     run_out: Counter<u64>,
     queued: Histogram<f64>,
     duration: Histogram<f64>,
+    handed_over: Counter<u64>,
+    of_watches: Counter<u64>,
 }
 
 impl TaskInstruments {
@@ -108,17 +118,21 @@ impl TaskInstruments {
             run_out: counter(meter, &list::CLAIMS_RUN_OUT),
             queued: histogram(meter, &list::TASK_QUEUED, &TASK_SECONDS),
             duration: histogram(meter, &list::TASK_DURATION, &TASK_SECONDS),
+            handed_over: counter(meter, &list::HANDED_OVER),
+            of_watches: counter(meter, &list::WATCH_TASKS_ENDED),
         }
     }
 }
 
 impl Metrics {
-    /// Instruments that are shown at `/metrics` and, where `exported` adds a reader, elsewhere too.
+    /// Instruments that are shown at `/metrics` and, where `exported` adds a reader, elsewhere too. Tasks of
+    /// `queues` have a label of their own.
     ///
     /// # Errors
     /// [`MetricsError`] when the registry refuses the exporter.
     pub fn new(
         resource: Resource,
+        queues: &[QueueName],
         exported: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
     ) -> Result<Self, MetricsError> {
         let registry = Registry::new();
@@ -151,6 +165,7 @@ impl Metrics {
             commit: seconds(&meter, &list::COMMIT),
             verbs: counter(&meter, &list::VERBS),
             tasks: TaskInstruments::of(&meter),
+            queues: QueueLabels::of(queues),
             survey: seconds(&meter, &list::SURVEY),
             http: seconds(&meter, &list::HTTP),
             provider,
@@ -165,9 +180,18 @@ impl Metrics {
         for reason in ParkReason::ALL {
             self.0.parked.add(0, &[KeyValue::new("reason", reason.as_str())]);
         }
-        self.tasks_moved(&TaskTally::default());
-        for state in TaskState::ALL.iter().filter(|state| state.has_ended()) {
-            self.0.tasks.ended.add(0, &[KeyValue::new("state", state.as_str())]);
+        let tasks = &self.0.tasks;
+        for queue in self.0.queues.all() {
+            [&tasks.created, &tasks.claimed, &tasks.run_out]
+                .into_iter()
+                .for_each(|counter| counter.add(0, std::slice::from_ref(queue)));
+            for state in TaskState::ALL.iter().filter(|state| state.has_ended()) {
+                tasks.ended.add(0, &[KeyValue::new("state", state.as_str()), queue.clone()]);
+            }
+        }
+        tasks.handed_over.add(0, &[]);
+        for end in WatchTaskEnd::ALL {
+            self.0.tasks.of_watches.add(0, &[KeyValue::new("outcome", end.as_str())]);
         }
     }
 
@@ -185,7 +209,7 @@ impl Metrics {
     /// The metrics of this process; without telemetry, metrics that no exporter reads.
     #[must_use]
     pub fn of_process() -> Self {
-        let unread = || Self::new(Resource::builder_empty().build(), |builder| builder);
+        let unread = || Self::new(Resource::builder_empty().build(), &[], |builder| builder);
         PROCESS.get_or_init(|| unread().expect("an empty registry takes one exporter")).clone()
     }
 
@@ -205,6 +229,12 @@ impl Metrics {
     #[must_use]
     pub fn samples_of(&self, app: &AppId) -> Vec<AppSample> {
         self.0.latest.app_samples.of(app)
+    }
+
+    /// The last hour of a queue in numbers, the oldest first.
+    #[must_use]
+    pub fn samples_of_queue(&self, queue: &QueueName) -> Vec<QueueSample> {
+        self.0.latest.queue_samples.of(queue)
     }
 
     /// Makes these the metrics of this process; `false`: it has others already.
@@ -317,14 +347,28 @@ impl Meter for Metrics {
 
     fn tasks_moved(&self, tally: &TaskTally) {
         let tasks = &self.0.tasks;
-        tasks.created.add(tally.created, &[]);
-        tasks.claimed.add(tally.queued.len() as u64, &[]);
-        tasks.run_out.add(tally.run_out, &[]);
-        tally.queued.iter().for_each(|queued| tasks.queued.record(queued.as_secs_f64(), &[]));
-        for (state, lived) in &tally.ended {
-            let labels = [KeyValue::new("state", state.as_str())];
-            tasks.ended.add(1, &labels);
-            tasks.duration.record(lived.as_secs_f64(), &labels);
+        for (name, moved) in &tally.queues {
+            self.0.latest.queue_samples.count(name, moved);
+            let queue = self.0.queues.label(name);
+            let of_queue = std::slice::from_ref(queue);
+            tasks.created.add(moved.created, of_queue);
+            tasks.claimed.add(moved.queued.len() as u64, of_queue);
+            tasks.run_out.add(moved.run_out, of_queue);
+            tasks.handed_over.add(moved.handed_over, &[]);
+            moved.queued.iter().for_each(|queued| tasks.queued.record(queued.as_secs_f64(), of_queue));
+            for (state, lived) in &moved.ended {
+                let labels = [KeyValue::new("state", state.as_str()), queue.clone()];
+                tasks.ended.add(1, &labels);
+                tasks.duration.record(lived.as_secs_f64(), &labels);
+            }
+        }
+        for (app, end) in &tally.of_watches {
+            tasks.of_watches.add(1, &[KeyValue::new("outcome", end.as_str())]);
+            // The end of such a task settles a change, as the answer of a receiver does.
+            match end.parks() {
+                Some(reason) => self.settled(app, 0, &[reason]),
+                None => self.settled(app, u64::from(*end == WatchTaskEnd::Succeeded), &[]),
+            }
         }
     }
 
@@ -332,6 +376,7 @@ impl Meter for Metrics {
         self.0.survey.record(survey.took.as_secs_f64(), &[]);
         self.0.latest.samples.take(&survey);
         self.0.latest.app_samples.take(&survey);
+        self.0.latest.queue_samples.take(survey.at);
         *self.0.latest.survey.lock() = Some(survey);
     }
 }

@@ -27,9 +27,9 @@ pub struct Sample {
     pub over: Duration,
     /// The numbers from rows; `None`: another replica reports them.
     pub totals: Option<Totals>,
-    /// Changes that this process settled since the previous sample: acknowledged ones ...
+    /// Changes that receivers acknowledged and this process settled since the previous sample.
     pub acknowledged: u64,
-    /// ... and parked ones.
+    /// Changes that this process parked since the previous sample.
     pub parked: u64,
     /// Attempts of this process meanwhile that no 2xx ended.
     pub failed: u64,
@@ -124,7 +124,7 @@ mod tests {
         }
         assert_eq!((samples.all().len(), samples.all()[0].at), (SAMPLES_MAX, Timestamp(1_280_000)));
         samples.take(&survey(1_999_000 + 3_600_001, 0));
-        assert_eq!(samples.all().len(), 1, "those of before are older than an hour");
+        assert_eq!(samples.all().len(), 1, "the earlier samples are older than an hour");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! `telemetry`: logs, traces and metrics, and where they are exported.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{collections::HashSet, fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Serialize};
-use tidings_actors::model::secret::Secret;
-use tidings_section::{Fault, duration, optional, secrets};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use tidings_actors::model::{queue_name::QueueName, secret::Secret};
+use tidings_section::{Fault, duration, optional, secrets, text_or_number};
 use tracing_subscriber::EnvFilter;
 use url::Url;
+
+/// Most queues that have a label of their own in metrics: each has some fifty series.
+const QUEUES_MAX: usize = 100;
 
 /// Logs, traces and metrics.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub struct TelemetrySettings {
     /// How often what gauges tell is read from rows.
     #[serde(with = "duration")]
     pub survey_interval: Duration,
+    /// The queues whose tasks have a label of their own in metrics, `APP/COMMAND`; the tasks of other queues
+    /// are counted together.
+    pub queues: Vec<QueueName>,
 }
 
 /// How log lines look.
@@ -55,8 +61,8 @@ pub enum LogFormat {
 }
 
 /// A part of a whole, from none to all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(into = "String")]
 pub struct Ratio(f64);
 
 impl Ratio {
@@ -76,11 +82,9 @@ impl FromStr for Ratio {
     }
 }
 
-impl TryFrom<String> for Ratio {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text_or_number(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -109,6 +113,7 @@ impl Default for TelemetrySettings {
             trace_ratio: Ratio(1.0),
             request_log_ratio: Ratio(1.0),
             survey_interval: Duration::from_secs(15),
+            queues: Vec::new(),
         }
     }
 }
@@ -137,7 +142,19 @@ impl TelemetrySettings {
             Fault::of_zero("telemetry.otlp_interval", self.otlp_interval),
             Fault::of_zero("telemetry.survey_interval", self.survey_interval),
         ];
-        filter.into_iter().chain(endpoints).chain(headers).chain(intervals.into_iter().flatten()).collect()
+        let intervals = intervals.into_iter().flatten();
+        let queues = self.fault_of_queues();
+        filter.into_iter().chain(endpoints).chain(headers).chain(intervals).chain(queues).collect()
+    }
+
+    fn fault_of_queues(&self) -> Option<Fault> {
+        let fault = |message: String| Some(Fault::new("telemetry.queues", message));
+        if self.queues.len() > QUEUES_MAX {
+            return fault(format!("at most {QUEUES_MAX} queues have labels of their own"));
+        }
+        let mut seen = HashSet::new();
+        let twice = self.queues.iter().find(|queue| !seen.insert(*queue));
+        twice.and_then(|queue| fault(format!("{queue} is named twice")))
     }
 }
 

@@ -100,3 +100,20 @@ fn a_log_line_cannot_be_forged_by_what_it_shows() {
     let line: serde_json::Value = serde_json::from_str(text.trim()).expect("JSON");
     assert_eq!(line["level"], "INFO");
 }
+
+#[test]
+fn a_queue_has_one_label_and_few_queues_have_labels_of_their_own() {
+    let named = |count: usize| {
+        let name = |number| format!("app_00000000000000000000000001/work{number}").parse().expect("a name");
+        let settings =
+            TelemetrySettings { queues: (0..count).map(name).collect(), ..TelemetrySettings::default() };
+        settings.validate()
+    };
+    assert!(named(100).is_empty());
+    assert_eq!(named(101).len(), 1);
+    let name = || "app_00000000000000000000000001/work".parse().expect("a name");
+    let twice = TelemetrySettings { queues: vec![name(), name()], ..TelemetrySettings::default() };
+    let faults = twice.validate();
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].message.contains("named twice"), "{faults:?}");
+}

@@ -261,8 +261,8 @@ fn the_staff_has_tokens_with_roles_and_its_deeds_are_written_down() {
     staff.json(&["token", "revoke", id, "--staff"]);
     assert_eq!(viewer.code(&["admin", "overview"]), Some(77));
     let rows = staff.json(&["audit", "list", "--target", id]);
-    let deeds: Vec<&Value> = rows.as_array().expect("rows").iter().map(|row| &row["action"]).collect();
-    assert_eq!(deeds, [&json!("delete_api_admin_tokens_id"), &json!("post_api_admin_tokens")]);
+    let actions: Vec<&Value> = rows.as_array().expect("rows").iter().map(|row| &row["action"]).collect();
+    assert_eq!(actions, [&json!("delete_api_admin_tokens_id"), &json!("post_api_admin_tokens")]);
     assert!(rows.as_array().into_iter().flatten().all(|row| row["address"] == "127.0.0.1"), "{rows}");
     assert!(staff.lines(&["audit", "list", "--target", id]).contains("127.0.0.1"), "for people, too");
     let verdict = staff.json(&["audit", "verify"]);

@@ -114,7 +114,7 @@ fn what_a_replica_runs_is_waited_for_by_the_others_while_it_lives_and_no_longer(
     };
     let (first, address) = (asked.clone(), fleet.servers[0].address());
     let answer = thread::spawn(move || first.of(address));
-    // Whoever takes the connection knows that the request runs.
+    // The server took the connection, so the request runs.
     let _connection = eventually("question to the Git host", SOON, || silent.accept().ok());
 
     // A replica that started later does not run it a second time.

@@ -2,7 +2,11 @@
 //! names nothing, of a repository that another app watches, too. The other app notices nothing, and the bad
 //! branch shows its reason until it names something else.
 
-use std::{fs, ops::Range, time::Instant};
+use std::{
+    fs,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tidings_entity::id::ObjectId;
@@ -20,11 +24,11 @@ use crate::support::{
 struct Bad {
     what: &'static str,
     make: fn(&Repository) -> ObjectId,
-    /// Whether a watch that sees everything shows a reason; else it gets what can be had.
+    /// Whether a watch that sees everything shows a reason; else it gets what can be fetched.
     shows: bool,
 }
 
-const BAD: [Bad; 8] = [
+const BAD: [Bad; 9] = [
     Bad {
         what: "a tree with .git",
         make: |repository| odd_tree(repository, &[("40000", ".git")]),
@@ -39,6 +43,18 @@ const BAD: [Bad; 8] = [
         what: "an impossible mode",
         make: |repository| odd_tree(repository, &[("170000", "a")]),
         shows: true,
+    },
+    Bad {
+        what: "a file that is a tree",
+        make: |repository| {
+            let blob = repository.write_object("blob", b"odd");
+            let inner = [b"100644 b\0".as_slice(), blob.as_bytes()].concat();
+            let inner = repository.write_object("tree", &inner);
+            let tree = [b"100644 a\0".as_slice(), inner.as_bytes()].concat();
+            let tree = repository.write_object("tree", &tree);
+            repository.commit_tree("evil", tree)
+        },
+        shows: false,
     },
     Bad {
         what: "a tree that is missing",
@@ -117,7 +133,12 @@ fn story(over_http: bool) {
         let began = Instant::now();
         last = good("main", format!("beside {number}"));
         victim.wait_until_held(&server, &watched, &last);
-        println!("{what}: {:?} beside, {undisturbed:?} alone", began.elapsed());
+        let beside = began.elapsed();
+        println!("{what}: {beside:?} beside, {undisturbed:?} alone");
+        assert!(
+            beside < undisturbed * 4 + Duration::from_secs(5),
+            "{what}: {beside:?}, {undisturbed:?} alone"
+        );
         let shown = victim.repository(&server, &watched);
         assert_eq!(shown["last_error"], Value::Null, "{what}");
         if *shows {
@@ -199,7 +220,9 @@ fn what_two_apps_follow_together_may_be_more_than_one_listing_says() {
         let began = Instant::now();
         last = commit("main", &format!("round {round}"));
         apps[0].wait_until_held(&server, &watched, &last);
-        println!("round {round}: main after {:?}", began.elapsed());
+        let took = began.elapsed();
+        println!("round {round}: main after {took:?}");
+        assert!(took < Duration::from_secs(20), "round {round}: main after {took:?}");
         let tag = commit("side", &format!("tagged {round}"));
         repository.git(["update-ref", &name("tags/t", 0), &tag]);
         eventually("the tag that moved", SOON, || {

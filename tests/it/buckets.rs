@@ -101,6 +101,7 @@ fn artifacts_come_back_from_a_bucket_whole_in_ranges_and_in_parts() {
     let refused = send(&server, &app, "PUT", &path(&task, "wrong"), wrong, b"some bytes");
     assert_eq!(refused.status, 400, "{}", refused.json());
     assert_eq!(get(&server, &app, &task, "wrong").status, 404);
+    assert_eq!(objects(&s3, "tidings/").len(), sizes.len() - 1, "its last bytes were not sent");
     let faults: Vec<Value> =
         s3.requests().into_iter().filter(|request| !request["fault"].is_null()).collect();
     assert!(faults.is_empty(), "each signature is right: {faults:?}");

@@ -135,8 +135,8 @@ fn an_app_that_erases_itself_leaves_no_byte_behind() {
     assert_eq!(other.repository(&server, &kept)["repository_id"], kept.as_str());
     let erased = server.ask_as_admin("GET", &format!("/api/admin/apps/{}", app.id));
     assert_eq!(erased.status, 404);
-    let deeds = server.ask_as_admin("GET", &format!("/api/admin/audit?app={}", app.id)).json();
-    assert_eq!(deeds["items"][0]["action"], "delete_api_app", "{deeds}");
+    let actions = server.ask_as_admin("GET", &format!("/api/admin/audit?app={}", app.id)).json();
+    assert_eq!(actions["items"][0]["action"], "delete_api_app", "{actions}");
 }
 
 fn holding(folder: &Path, needle: &[u8]) -> Vec<String> {
@@ -173,7 +173,7 @@ fn during_a_rotation_receivers_with_either_key_can_verify_and_afterwards_only_wi
     let overlap = json!({ "rotate_signing_key": true, "client_auth_key": SECOND, "overlap_seconds": 3_600 });
     let rotated = app.ask(&server, "PATCH", "/api/app", Some(&overlap)).json();
     assert_eq!(rotated["signing_keys"], 2, "{rotated}");
-    // Whoever holds only the old key, in either scheme, or only the new one, is served.
+    // A receiver with only the old key, in either scheme, or only the new one, is served.
     change("during the overlap");
 
     let at_once = json!({ "rotate_signing_key": true, "client_auth_key": THIRD, "overlap_seconds": 0 });

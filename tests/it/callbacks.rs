@@ -11,9 +11,9 @@ use crate::support::{
     api::{App, items},
     dice::Dice,
     inbox::Inbox,
+    kills,
     patience::{SOON, eventually},
     server::Server,
-    setting,
     subscriber::{KEY, Subscriber},
 };
 
@@ -146,7 +146,7 @@ fn each_end_comes_once_to_its_address_in_order_and_signed_with_the_key_of_the_ap
 
 #[test]
 fn no_end_is_lost_or_doubled_over_kills() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
+    let kills = kills(KILLS);
     let (mut server, inbox) = (Server::start(), Inbox::start());
     let app = app(&server);
     let mut dice = Dice::thrown("kills of callbacks");
@@ -290,7 +290,7 @@ fn addresses_are_checked_keys_mean_them_and_other_apps_see_none_of_it() {
     assert_eq!(other.ask(&server, "GET", &path, None).status, 404);
     assert_eq!(other.ask(&server, "DELETE", &path, None).status, 404);
     assert!(callback(&server, &other, &inbox.url()).is_none());
-    // An app has so many addresses, and its subscriptions beside them.
+    // An app has this many addresses, and its subscriptions beside them.
     let many: Vec<Value> = (0..99)
         .map(|number| json!({ "command": "embed", "webhook": format!("{}/{number}", inbox.url()) }))
         .collect();

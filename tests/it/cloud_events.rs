@@ -9,7 +9,7 @@ use serde_json::Value;
 use tidings::sinks::body::CHUNK_THRESHOLD;
 use tidings_actors::{
     model::round::{DeliveryId, Round},
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{Action, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Transport},
     time::Timestamp,
 };
@@ -204,7 +204,8 @@ async fn a_batch_is_a_list_of_events_to_the_reference_sdk() {
         parcels.push(sending.world.prepare(&order).await.expect("prepared"));
     }
     sending.receiver.always(Behaviour::Status(200));
-    let (outcome, words) = sending.world.webhooks.send_batch(&sending.endpoint, parcels, &Hold::sole()).await;
+    let (outcome, words) =
+        sending.world.webhooks.send_batch(&sending.endpoint, parcels, &ShardHold::sole()).await;
     assert!(outcome.is_success(), "{outcome:?}");
     assert_eq!(words, vec![ItemOutcome::Accepted; orders.len()]);
     let requests = sending.receiver.requests();

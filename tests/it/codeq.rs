@@ -2,6 +2,8 @@
 //! send them, and each status, code and word that they read is compared.
 
 mod clients;
+mod messages;
+mod topics;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -352,7 +354,7 @@ fn a_result_and_a_claim_are_waited_for() {
         let claimed = scope.spawn(|| claim(server, token, "slow"));
         std::thread::sleep(Duration::from_millis(300));
         let task = create(server, &app, json!({ "command": "slow", "payload": {} }));
-        assert_eq!(task["status"], "PENDING", "as it was created, whoever has it by now");
+        assert_eq!(task["status"], "PENDING", "as it was created, even if a worker has it by now");
         assert_eq!(claimed.join().expect("claimed")["id"], task["id"]);
         let path = format!("{}?waitSeconds=30", at(&task, "result"));
         let result = scope.spawn(move || get(server, token, &path));

@@ -17,13 +17,20 @@ use crate::support::{
     subscriber::{Answer, Subscriber},
 };
 
+mod effects;
+mod guide;
+mod hands;
 mod looks;
 mod making;
 mod memory;
+mod persons;
 mod schedules;
 mod sessions;
+mod truths;
+mod upkeep;
 mod views;
 mod walks;
+mod workers;
 
 /// What would show that a planted text was taken for a page.
 const PLANTED: &str = "<img src=x onerror=\"window.planted=1\"><script>window.planted=1</script>";
@@ -46,6 +53,15 @@ struct Scene {
     _away: Subscriber,
     host: Host,
     _inbox: Inbox,
+    work: Option<Work>,
+}
+
+/// An app of which a watch fills the queue `render`: a worker has one task and gave another one up.
+struct Work {
+    app: App,
+    watch: String,
+    /// The task that a worker has, with its token.
+    claimed: Value,
 }
 
 /// Two tasks of one queue: one that its worker gave up with these words, and one that is ready.
@@ -59,7 +75,8 @@ fn failed_task(server: &Server, app: &App, words: &str) -> String {
     ask("/api/tasks", task(1));
     let given = ask("/api/tasks/claim", json!({ "commands": ["index"] }));
     let task_id = given["tasks"][0]["id"].as_str().expect("an id").to_owned();
-    let fault = json!({ "token": given["tasks"][0]["token"], "error": format!("the index is full {words}") });
+    let error = format!("the index is full {words}");
+    let fault = json!({ "token": given["tasks"][0]["token"], "error": error.trim_end() });
     ask(&format!("/api/tasks/{task_id}/fail"), fault);
     ask("/api/tasks", task(2));
     task_id
@@ -114,13 +131,52 @@ impl Scene {
             let made = app.ask(&server, "PUT", &format!("/api/schedules/{name}"), Some(&body));
             assert_eq!(made.status, 200, "{}", made.json());
         }
-        let scene =
-            Self { server, app, watch, task, away, project, receiver, host, _away: broken, _inbox: inbox };
+        let scene = Self {
+            server,
+            app,
+            watch,
+            task,
+            away,
+            project,
+            receiver,
+            host,
+            _away: broken,
+            _inbox: inbox,
+            work: None,
+        };
         eventually("three letters, and a delivery that fails", SOON, || {
             let failed = scene.away.ask(&scene.server, "GET", "/api/deliveries?status=failed", None).json();
             (scene.letters().len() == 3 && !items(&failed).is_empty()).then_some(())
         });
         scene
+    }
+
+    /// The same with an app whose changes workers do.
+    fn with_work(mut self, words: &str) -> Self {
+        let body = json!({ "app_name": "page renderer", "email": "render@example.org" });
+        let made = self.server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
+        assert_eq!(made.status, 201, "{}", made.json());
+        let made = made.json();
+        let text = |field: &str| made[field].as_str().expect("a text").to_owned();
+        let app = App { id: text("app_id"), token: text("token"), onboarded: made.clone() };
+        let once = json!({ "max_attempts": 1 });
+        assert_eq!(app.ask(&self.server, "PUT", "/api/queues/render", Some(&once)).status, 200);
+        let hook = json!({ "name": "pushes", "provider": "github" });
+        assert_eq!(app.ask(&self.server, "POST", "/api/hooks", Some(&hook)).status, 201);
+        let sink = json!({ "kind": "tasks", "command": "render", "window": 8 });
+        let watch = app.watch_with(&self.server, &json!({ "url": self.repository_url(), "sink": sink }));
+        let tasks = claim_tasks(&self.server, &app, "render", 3);
+        let say = |task: &Value, verb: &str, mut body: Value| {
+            body["token"] = task["token"].clone();
+            let path = format!("/api/tasks/{}/{verb}", task["id"].as_str().expect("an id"));
+            let reply = app.ask(&self.server, "POST", &path, Some(&body));
+            assert_eq!(reply.status, 200, "{}", reply.json());
+        };
+        say(&tasks[0], "complete", json!({}));
+        say(&tasks[1], "fail", json!({ "error": format!("this page has no title {words}") }));
+        say(&tasks[2], "heartbeat", json!({ "progress": { "step": "layout", "say": words } }));
+        self.work = Some(Work { app, watch, claimed: tasks[2].clone() });
+        self
     }
 
     fn letters(&self) -> Vec<Value> {
@@ -155,24 +211,13 @@ impl Scene {
     /// Signs in on the page that is shown; what is shown then is there.
     fn sign_in(&self, browser: &Browser, token: &str) {
         browser.go(&self.url(""));
-        browser.write("#token", token);
-        browser.click_on("Sign in");
-        browser.wait_for("Sign out");
-        // Who is not signed in yet is told so, which the browser notes.
-        browser.complaints();
+        sign_in(browser, token);
     }
 
     /// Goes to a page, and waits until all of it is there.
     fn visit(&self, browser: &Browser, path: &str) {
         browser.go(&self.url(path));
-        self.wait_until_shown(browser, path);
-    }
-
-    fn wait_until_shown(&self, browser: &Browser, path: &str) {
-        let is_shown = "const main = document.querySelector('main[aria-busy]');
-            return main?.getAttribute('aria-busy') === 'false' && document.querySelector('h1') !== null
-                && !document.body.innerText.includes('Loading …')";
-        eventually(&format!("all of {path}"), SOON, || (browser.run(is_shown, &[]) == true).then_some(()));
+        wait_until_shown(browser, path);
     }
 
     /// Every page of the staff, by a name.
@@ -188,6 +233,7 @@ impl Scene {
             ("apps", "apps".into()),
             ("app", format!("app?app={app}")),
             ("app-redrives", format!("app?app={app}&tab=redrives")),
+            ("app-hooks", format!("app?app={app}&tab=hooks")),
             ("app-tokens", format!("app?app={app}&tab=tokens")),
             ("watches", "watches".into()),
             ("watch", of_watch("")),
@@ -226,7 +272,64 @@ impl Scene {
             ("not-found", "letter?app=app_none&id=dead_none".into()),
             ("nothing-matches", "apps?q=name:nothing".into()),
         ]
+        .into_iter()
+        .chain(self.work.iter().flat_map(|work| work.pages(&self.server)))
+        .collect()
     }
+}
+
+/// Signs in on the page that is shown.
+fn sign_in(browser: &Browser, token: &str) {
+    browser.write("#token", token);
+    browser.click_on("Sign in");
+    browser.wait_for("Sign out");
+    // Who is not signed in yet is told so, which the browser notes.
+    browser.complaints();
+}
+
+/// Waits until all of a page is there.
+fn wait_until_shown(browser: &Browser, path: &str) {
+    let is_shown = "const main = document.querySelector('main[aria-busy]');
+        return main?.getAttribute('aria-busy') === 'false' && document.querySelector('h1') !== null
+            && !document.body.innerText.includes('Loading …')";
+    eventually(&format!("all of {path}"), SOON, || (browser.run(is_shown, &[]) == true).then_some(()));
+}
+
+impl Work {
+    /// The pages about the tasks of a watch, by a name.
+    fn pages(&self, server: &Server) -> Vec<(&'static str, String)> {
+        let (app, watch) = (&self.app.id, &self.watch);
+        let (task, delivery) = (&self.claimed["id"], &self.claimed["payload"]["event"]["id"]);
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let (task, delivery) = (text(task), text(delivery));
+        let letter = text(&self.app.dead_letters(server)[0]["dead_letter_id"]);
+        vec![
+            ("hooks-of-app", format!("app?app={app}&tab=hooks")),
+            ("watch-of-tasks", format!("watch?app={app}&id={watch}")),
+            ("watch-of-tasks-settings", format!("watch?app={app}&id={watch}&tab=settings")),
+            ("queue-of-watch", format!("queue?app={app}&command=render")),
+            ("task-of-watch", format!("task?app={app}&id={task}&delivery={delivery}")),
+            ("delivery-of-task", format!("delivery?app={app}&id={delivery}")),
+            ("letters-of-tasks", format!("letters?app={app}")),
+            ("letter-of-task", format!("letter?app={app}&id={letter}")),
+            ("start-for-workers", format!("start?app={app}&goes=tasks")),
+            ("start-arrivals-of-tasks", format!("start?app={app}&watch={watch}")),
+        ]
+    }
+}
+
+/// Waits until a worker was given this many tasks of a queue.
+fn claim_tasks(server: &Server, app: &App, command: &str, count: usize) -> Vec<Value> {
+    let mut tasks = Vec::new();
+    eventually("tasks to claim", SOON, || {
+        let wanted = json!({ "commands": [command], "count": count - tasks.len(), "claim_seconds": 3600 });
+        let reply = app.ask(server, "POST", "/api/tasks/claim", Some(&wanted));
+        if reply.status == 200 {
+            tasks.extend(reply.json()["tasks"].as_array().cloned().unwrap_or_default());
+        }
+        (tasks.len() == count).then_some(())
+    });
+    tasks
 }
 
 /// How the receiver refuses: with these words in its answer, and in a header of it.

@@ -122,8 +122,14 @@ fn dashboards() -> Vec<(String, String)> {
         expressions(&dashboard["panels"], &mut found);
         assert!(!found.is_empty(), "{}", path.display());
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        queries
-            .extend(found.into_iter().map(|query| (name.clone(), query.replace("$__rate_interval", "1m"))));
+        // A variable of the page stands for any value; one that the page does not declare is left as it is.
+        let declared = dashboard["templating"]["list"].as_array().expect("variables").clone();
+        let filled = |query: String| {
+            declared.iter().fold(query.replace("$__rate_interval", "1m"), |query, variable| {
+                query.replace(&format!("${}", variable["name"].as_str().expect("a name")), ".*")
+            })
+        };
+        queries.extend(found.into_iter().map(|query| (name.clone(), filled(query))));
     }
     queries
 }
@@ -182,6 +188,10 @@ fn every_query_of_dashboards_and_alerts_returns_data_of_a_server_at_work() {
     let missing = json!({ "url": format!("{}/nothing", host.url("o")), "branch": "main" });
     let owner = Owner::at(&server, Some(&receivers[0].url()));
     assert_eq!(owner.ask(&server, "POST", "/api/repositories", Some(&missing)).status, 404);
+    // Its changes become tasks, which nobody does.
+    let sink = json!({ "kind": "tasks", "command": "index", "window": 1 });
+    let body = json!({ "url": host.url("o/r"), "watch_name": "work", "sink": sink });
+    assert_eq!(owner.ask(&server, "POST", "/api/repositories", Some(&body)).status, 201);
     let mut left = dashboards();
     let rules = prometheus.ask("/api/v1/rules");
     let groups = rules["data"]["groups"].as_array().expect("groups");

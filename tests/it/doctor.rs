@@ -141,6 +141,10 @@ fn faults_of_the_data_directory_and_its_keys_are_found() {
     planted("keyring", 0o644, "keyring", "only its owner may read it");
     planted("admin-token", 0o644, "admin_token", "can be read by others");
     planted("tidings.db", 0o644, "database", "others can read it");
+    let token = fs::read(data.join("admin-token")).expect("a token");
+    fs::write(data.join("admin-token"), "x").expect("written");
+    assert_found(&server, &[], "fault", "admin_token", "has fewer than 32 characters");
+    fs::write(data.join("admin-token"), token).expect("written");
     fs::create_dir(data.join(".restore")).expect("made");
     assert_found(&server, &[], "fault", "data_dir", "a restore was cut off while it copied");
     let refused = server.command(&["serve"]).output().expect("it ran");
@@ -181,7 +185,7 @@ fn faults_of_the_database_and_the_clock_are_found() {
     let whole = fs::read(server.data().join("tidings.db")).expect("a database");
     let put_back = || fs::write(server.data().join("tidings.db"), &whole).expect("written");
     database::change_with(&server, "update lease set taken_at = taken_at + ?", &[3_600_000]);
-    assert_found(&server, &[], "fault", "clock", "behind what was written");
+    assert_found(&server, &[], "fault", "clock", "behind the newest time");
     put_back();
     database::change(&server, "pragma journal_mode = delete");
     assert_found(&server, &[], "warning", "database", "not wal");
@@ -249,6 +253,20 @@ fn endpoints_and_hosts_that_are_out_of_reach_are_found() {
 }
 
 #[test]
+fn a_stream_is_judged_by_the_rules_of_streams() {
+    let subscriber = Subscriber::start();
+    let mut server = Server::start();
+    App::onboard(&server, &subscriber);
+    server.terminate();
+    database::change(&server, "update app set base_url = 'nats://127.0.0.1:4222/git.changes'");
+    let server = server.with("egress.streams", "127.0.0.1:4222");
+    let (_, found) = examined(&server, &[]);
+    assert!(found.iter().all(|finding| finding["check"] != "endpoints"), "{found:?}");
+    let server = server.with("egress.streams", "127.0.0.1:4223");
+    assert_found(&server, &[], "fault", "endpoints", "egress.streams does not name this server");
+}
+
+#[test]
 fn what_is_in_the_way_of_the_work_is_a_warning() {
     let project = Project::with(&[("file", "1")]);
     let (mut server, subscriber) = (Server::start(), Subscriber::start());
@@ -274,6 +292,12 @@ fn what_is_in_the_way_of_the_work_is_a_warning() {
             "1 breaker is open",
         ),
         ("update app set disabled = 'the endpoint answered 410 Gone'", "1 app is disabled"),
+        (
+            "insert into sink (id, app_id, kind, address, delivery, disabled, since, created_at)
+             select 'snk_x', id, 'endpoint', 'https://gone.example', '{}', 'the endpoint answered 410 Gone', 1, 1
+             from app",
+            "1 sink of a watch or a subscription is disabled",
+        ),
         (
             "insert into commit_status (watch_id, commit_id, app_id, repository_id, cursor_id, kind, host, url,
                context, wanted, description, tries, count, is_claimed, ended, updated_at)

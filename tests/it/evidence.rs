@@ -66,3 +66,29 @@ fn every_promise_names_a_test_that_exists() {
     }
     assert!(named > 40, "the tables were not found");
 }
+
+#[test]
+fn every_benchmark_is_on_its_page() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect("a text");
+    let (page, manifest) = (read("docs/benchmarks.md"), read("Cargo.toml"));
+    let targets: Vec<&str> = manifest
+        .split("[[bench]]\nname = \"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().expect("a name"))
+        .collect();
+    assert!(targets.len() > 8, "{targets:?}");
+    for target in targets {
+        assert!(page.contains(&format!("cargo bench --bench {target}`")), "{target} is on no page");
+    }
+    for program in ["benches/dashboard.py", "benches/side_by_side.py", "benches/peers/run"] {
+        assert!(root.join(program).is_file() && page.contains(program), "{program}");
+    }
+    // Each part of the largest benchmark can be run alone, and the page says by which words.
+    let tasks = read("benches/tasks.rs");
+    for rest in tasks.split("is_wanted(\"").skip(1) {
+        let part = rest.split('"').next().expect("words");
+        let shown = [format!("--bench tasks -- {part}`"), format!("--bench tasks -- '{part}'`")];
+        assert!(shown.iter().any(|command| page.contains(command)), "{part} is on no page");
+    }
+}

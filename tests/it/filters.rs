@@ -1,4 +1,4 @@
-//! One filter from the search to the deed: what was given up is found by it, counted by it, sent again by it,
+//! One filter from the search to the action: what was given up is found by it, counted by it, sent again by it,
 //! and found again among the deliveries.
 
 use serde_json::{Value, json};

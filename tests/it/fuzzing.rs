@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::setting;
+use crate::support::{length, setting};
 
 mod branches;
 mod receivers;
@@ -41,7 +41,7 @@ fn play(known: &[u64], steps: u64, begin: impl Fn(u64) -> Option<World>) {
         (None, Some(count)) => (1..=count).collect(),
         (None, None) => known.to_vec(),
     };
-    let steps = setting("TIDINGS_STORY_STEPS").unwrap_or(steps);
+    let steps = length("TIDINGS_STORY_STEPS", steps, steps / 2);
     let kill_one_in = setting("TIDINGS_STORY_KILL_ONE_IN");
     let (mut failed, mut kills) = (Vec::new(), 0);
     for seed in &asked {
@@ -69,11 +69,11 @@ fn play(known: &[u64], steps: u64, begin: impl Fn(u64) -> Option<World>) {
 }
 
 #[test]
-fn whatever_happens_to_one_server_each_receiver_has_the_files_or_a_letter() {
+fn after_random_mishaps_of_one_server_each_receiver_has_the_files_or_a_letter() {
     play(SEEDS, STEPS, |seed| Some(World::of_one_server(seed)));
 }
 
 #[test]
-fn whatever_happens_to_replicas_that_hear_nothing_each_receiver_has_the_files_or_a_letter() {
+fn after_random_mishaps_of_replicas_that_hear_nothing_each_receiver_has_the_files_or_a_letter() {
     play(SEEDS_OF_REPLICAS, STEPS_OF_REPLICAS, |seed| World::of_replicas(seed, LEASE));
 }

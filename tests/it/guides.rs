@@ -4,6 +4,8 @@ mod hosts;
 mod payloads;
 mod receiver;
 mod receiving;
+mod worker;
+mod workers;
 
 use std::{
     fs::{self, File},
@@ -87,7 +89,8 @@ fn script(page: &str, ports: [u16; 2]) -> String {
 }
 
 /// The pages whose commands are run.
-const FOLLOWED: [&str; 8] = [
+const FOLLOWED: [&str; 9] = [
+    "be-told.md",
     "getting-started.md",
     "indexing.md",
     "operating.md",
@@ -105,7 +108,7 @@ struct Scenery {
     instead: Vec<(String, String)>,
     /// Further settings, as variables.
     settings: Vec<(&'static str, String)>,
-    /// Files that lie in the home of whoever follows the page.
+    /// Files in the home of the reader who follows the page.
     files: Vec<(&'static str, String)>,
 }
 
@@ -201,12 +204,45 @@ fn every_command_of_every_guide_is_run_by_a_story() {
                 "statuses.md" => &["json"],
                 "tasks.md" => &["json", "text"],
                 "subscriptions.md" => &["json", "python"],
-                "dashboard.md" | "filters.md" => &["text"],
+                "cli.md" | "dashboard.md" | "filters.md" => &["text"],
                 _ => &["python", "javascript", "go", "rust"],
             };
             let known = known.contains(&words.as_str());
             assert!(known, "nothing runs the block {words:?} of {name}");
         }
+    }
+}
+
+/// Whether a command runs until it is ended.
+fn keeps_running(line: &str) -> bool {
+    let runs_on = ["serve", "listen", "worker start"].map(|verb| format!(" {verb} "));
+    let line = format!(" {line} ").replace("cargo run --", "tidings");
+    line.contains(" tidings ") && runs_on.iter().any(|verb| line.contains(verb.as_str()))
+}
+
+#[test]
+fn a_command_that_keeps_running_stands_alone_and_names_its_terminal() {
+    for name in FOLLOWED.into_iter().chain(["../README.md"]) {
+        let page = page(name);
+        for (words, body) in blocks(&page) {
+            let is_alone = body.lines().count() == 1;
+            let waits = body.lines().any(keeps_running);
+            assert!(!words.starts_with("sh") || !waits || is_alone, "{name} goes on behind {body}");
+            if words.starts_with("sh") && waits {
+                let before = page.split(&body).next().unwrap_or_default();
+                let said = before.rsplit("\n\n").nth(1).unwrap_or_default();
+                assert!(said.to_lowercase().contains("terminal"), "{name} does not say where to run {body}");
+            }
+        }
+    }
+    assert!(keeps_running("cargo run -- listen --mirror x") && !keeps_running("tidings service install"));
+}
+
+#[test]
+fn no_command_uses_a_setting_that_only_the_story_has() {
+    for name in FOLLOWED {
+        let commands = script(&page(name), [1, 2]);
+        assert!(!commands.contains("$TIDINGS__"), "{name}: a reader who pastes has no such variable");
     }
 }
 

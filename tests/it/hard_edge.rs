@@ -27,7 +27,7 @@ use crate::support::{
 const SILENT: u64 = 10_000;
 /// What the head of a request leads to: a body that does not come.
 const HALF_A_BODY: &[u8] = b"POST /api/apps/onboard HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
-/// Each address has so many of them: fewer than one may have.
+/// Each address has this many of them: fewer than one may have.
 const SILENT_PER_ADDRESS: u64 = 200;
 /// What hostile clients may cost in memory.
 const GROWTH_MAX: u64 = 64 << 20;
@@ -203,7 +203,7 @@ fn nobody_is_kept_out(beginning: &[u8]) {
 }
 
 /// How many sockets this process may have; as many as the system gives.
-fn descriptors() -> u64 {
+pub(crate) fn descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(1 << 20);
     let wanted = Rlimit { current: Some(most.min(SILENT + 4_000).max(limit.current.unwrap_or(0))), ..limit };
@@ -224,7 +224,7 @@ fn certify(folder: &Path) -> Certificate {
 /// Whether somebody who trusts only this certificate is answered.
 #[expect(clippy::disallowed_methods, reason = "this is a client of ours")]
 fn is_answered(certificate: &Certificate, address: SocketAddr) -> bool {
-    // Whoever comes first installs it.
+    // The first of them installs it.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

@@ -95,7 +95,8 @@ fn body(url: &str, branch: &str) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-fn digits(secret: &str, body: &[u8]) -> String {
+/// The signature of a body by a secret, in hexadecimal digits.
+pub(crate) fn digits(secret: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length");
     mac.update(body);
     HEXLOWER.encode(&mac.finalize().into_bytes())
@@ -112,7 +113,8 @@ fn github(server: &Server, delivery: &str, secret: &str, body: &[u8]) -> Reply {
     send(server, "/hooks/github", &fields, body)
 }
 
-fn send(server: &Server, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Reply {
+/// Sends a request of a Git host with these header fields.
+pub(crate) fn send(server: &Server, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Reply {
     let mut head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
     for (name, value) in fields {
         head += &format!("{name}: {value}\r\n");

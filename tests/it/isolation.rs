@@ -9,6 +9,7 @@ use crate::support::{
     git_host::Fault,
     patience::{SOON, eventually},
     project::Project,
+    puller::Puller,
     remote::Host,
     server::Server,
     subscriber::{Answer, Subscriber},
@@ -79,6 +80,31 @@ fn a_receiver_that_hangs_drips_floods_or_redirects_does_not_slow_another_app() {
         app.wait_until_held(&server, id, &project.head());
         subscriber.assert_faultless();
     }
+}
+
+#[test]
+fn a_receiver_that_is_slow_with_a_large_file_keeps_no_memory_from_another_app() {
+    let (twice_the_memory, a_part_of_it) = ("x".repeat(2 << 20), "y".repeat(100 << 10));
+    let large = Project::with(&[("large", twice_the_memory.as_str())]);
+    let ordinary = Project::with(&[("a", a_part_of_it.as_str())]);
+    let mut server = Server::prepare().with("delivery.memory_bytes", "1048576");
+    server.run();
+    let slow = Subscriber::start();
+    slow.script(|_| Answer::Hang);
+    let hostile = App::onboard(&server, &slow);
+    hostile.watch(&server, &large);
+    slow.wait_for("attempt at the slow receiver", |model| (model.requests > 0).then_some(()));
+
+    let began = Instant::now();
+    let good = Subscriber::start();
+    let app = App::onboard(&server, &good);
+    let id = app.watch(&server, &ordinary);
+    good.wait_for_tree(&id, &ordinary.tree("HEAD"));
+    let puller = Puller::onboard(&server);
+    let pulled = puller.app.watch(&server, &ordinary);
+    let pending = puller.ask(&server, &pulled, "wait_seconds=20").expect("a change is pending");
+    assert_eq!(pending["to"], 1);
+    assert!(began.elapsed() < Duration::from_secs(20), "they waited {:?}", began.elapsed());
 }
 
 #[test]
@@ -178,4 +204,43 @@ fn a_git_host_that_hangs_holds_up_no_repository_of_another_host() {
     assert_eq!(subscriber.mirror(&ids[0]), project.tree("HEAD~5"));
 
     subscriber.assert_straight();
+}
+
+#[test]
+fn repositories_of_one_app_that_hang_hold_up_no_other_app_at_the_same_host_name() {
+    // Their ports differ, so that both are one host to the server.
+    let (hanging, healthy) = (Host::start(), Host::start());
+    let project = Project::with(&[("a", "1")]);
+    healthy.publish(&project, "o/r");
+    let server = Server::start();
+    let (other_side, good) = (Subscriber::start(), Subscriber::start());
+    let (other, app) = (App::onboard(&server, &other_side), App::onboard(&server, &good));
+    for number in 0..6 {
+        hanging.publish(&project, &format!("o/{number}"));
+        let url = hanging.url(&format!("o/{number}"));
+        let id = other.watch_with(&server, &json!({ "url": url }));
+        other.wait_until_held(&server, &id, &project.head());
+    }
+    let id = app.watch_with(&server, &json!({ "url": healthy.url("o/r") }));
+    app.wait_until_held(&server, &id, &project.head());
+
+    hanging.misbehave(Some(Fault::Hang));
+    // Beside four listings that hang, the polls of the healthy repository come and go.
+    eventually("listings that hang", SOON, || {
+        let shown = server.ask_as_admin("GET", "/api/admin/overview").json();
+        let scanning =
+            shown["hosts"].as_array()?.iter().find(|host| host["host"] == "127.0.0.1")?["scanning"].as_u64();
+        (scanning? >= 4).then_some(())
+    });
+    for round in 0..5 {
+        let began = Instant::now();
+        project.write("a", format!("round {round}").as_bytes());
+        let head = project.commit("next");
+        healthy.push_main(&project, "o/r");
+        app.wait_until_held(&server, &id, &head);
+        // A listing that hangs ends after 40 seconds.
+        assert!(began.elapsed() < Duration::from_secs(10), "a push took {:?}", began.elapsed());
+    }
+
+    good.assert_straight();
 }

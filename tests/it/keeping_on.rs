@@ -1,7 +1,10 @@
 //! Stories of `tidings watch`, the real binary, on what it kept and on who leaves it.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
+    os::unix::fs::symlink,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -26,20 +29,30 @@ impl Kept {
     }
 
     fn command(&self) -> Command {
+        self.command_in(self.folder.path(), self.repository.path())
+    }
+
+    /// The command in a working directory, with the path of a repository as it is typed there.
+    fn command_in(&self, place: &Path, typed: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-        command.current_dir(self.folder.path()).args(["watch", "--once", "--json", "--data-dir"]);
-        command.arg(self.folder.path().join("data")).arg(self.repository.path());
+        command.current_dir(place).args(["watch", "--once", "--json", "--data-dir"]);
+        command.arg(self.folder.path().join("data")).arg(typed);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     /// What one run prints, as (type, path).
     fn run(&self) -> Vec<(String, String)> {
-        let output = finish(self.command().spawn().expect("the binary starts"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let lines = String::from_utf8(output.stdout).expect("text");
-        lines.lines().map(shown).collect()
+        printed(self.command())
     }
+}
+
+/// What a command prints, as (type, path).
+fn printed(mut command: Command) -> Vec<(String, String)> {
+    let output = finish(command.spawn().expect("the binary starts"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("text");
+    lines.lines().map(shown).collect()
 }
 
 fn shown(line: &str) -> (String, String) {
@@ -91,6 +104,26 @@ fn a_later_run_takes_what_was_committed_since() {
 }
 
 #[test]
+fn a_folder_is_one_watch_in_every_spelling_and_another_folder_is_another_watch() {
+    let kept = Kept::new();
+    let root = kept.folder.path();
+    kept.repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    fs::create_dir_all(root.join("x/deep")).expect("made");
+    symlink("x/deep", root.join("link")).expect("made");
+    let other = Repository::create(&root.join("x/r.git"));
+    other.commit("main", &[("b", Some(("100644", b"1")))]);
+    let run = |place: &str, typed: &str| printed(kept.command_in(&root.join(place), Path::new(typed)));
+    assert_eq!(run("", "r.git"), [created("a")]);
+    for typed in ["./r.git", "r.git/", "x/../r.git", "./x/deep/../../r.git"] {
+        assert_eq!(run("", typed), [], "{typed}");
+    }
+    assert_eq!(run("x", "../r.git"), []);
+    assert_eq!(run("x", "r.git"), [created("b")], "the same word names another folder here");
+    other.commit("main", &[("c", Some(("100644", b"1")))]);
+    assert_eq!(run("", "link/../r.git"), [created("c")], "the parent of the folder that the link names");
+}
+
+#[test]
 fn a_held_commit_that_is_obtainable_nowhere_ends_in_one_complete_resync() {
     let kept = Kept::new();
     kept.repository.commit("main", &[("a", Some(("100644", b"1")))]);
@@ -113,7 +146,10 @@ fn a_reader_that_leaves_ends_the_command_and_the_next_one_gets_the_rest() {
     let mut first = String::new();
     output.read_line(&mut first).expect("a line");
     drop(output);
-    assert!(finish(child).status.success());
+    let ended = finish(child);
+    assert_eq!(ended.status.code(), Some(141), "as of a program that a closed pipe ends");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!said.contains("WARN") && !said.contains("standard output"), "a closed pipe is no fault: {said}");
     let mut seen: Vec<_> = kept.run().into_iter().map(|(_, path)| path).collect();
     seen.push(shown(&first).1);
     seen.sort();

@@ -1,4 +1,4 @@
-//! Keys are rotated and what they sealed is sealed anew while everything goes on, over a kill; the
+//! Keys are rotated and what they sealed is sealed again while everything goes on, over a kill; the
 //! keyring leaves the data directory under a passphrase only.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};

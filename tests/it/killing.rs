@@ -13,11 +13,11 @@ use crate::support::{
     api::App,
     churn::{BETWEEN_COMMITS, Churn},
     dice::Dice,
+    length,
     model::Arrival,
-    patience::SOON,
+    patience::{SOON, SetAtEnd},
     project::Project,
     server::Server,
-    setting,
     subscriber::{Answer, Subscriber},
 };
 
@@ -25,6 +25,8 @@ use crate::support::{
 const KILLS: u64 = 100;
 /// The same for what is told beside the main story.
 const KILLS_FEW: u64 = 25;
+/// Both of a short story: enough that some batches are taken in part.
+const KILLS_SHORT: u64 = 16;
 /// Most changes of a batch.
 const BATCH: usize = 32;
 /// The longest life between two kills.
@@ -32,14 +34,14 @@ const LIFE: Duration = Duration::from_millis(900);
 
 #[test]
 fn a_hundred_kills_lose_nothing_keep_the_order_and_repeat_little() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
+    let kills = length("TIDINGS_STORY_KILLS", KILLS, KILLS_SHORT);
     let storm = Storm { kills, delivery: json!({}), watch: json!({}) };
     storm.rage("killing");
 }
 
 #[test]
 fn phased_lanes_lose_nothing_either_and_stay_within_their_window() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS_FEW);
+    let kills = length("TIDINGS_STORY_KILLS", KILLS_FEW, KILLS_SHORT);
     let storm =
         Storm { kills, delivery: json!({ "order": "phased", "max_in_flight": 16 }), watch: json!({}) };
     storm.rage("killing phased lanes");
@@ -47,7 +49,7 @@ fn phased_lanes_lose_nothing_either_and_stay_within_their_window() {
 
 #[test]
 fn batches_lose_nothing_and_repeat_one_of_them_at_most() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS_FEW);
+    let kills = length("TIDINGS_STORY_KILLS", KILLS_FEW, KILLS_SHORT);
     let batch = json!({ "count": BATCH, "linger_ms": 5 });
     let storm = Storm { kills, delivery: json!({ "batch": batch }), watch: json!({}) };
     let (_projects, _ids, subscriber) = storm.rage("killing batches");
@@ -58,7 +60,7 @@ fn batches_lose_nothing_and_repeat_one_of_them_at_most() {
 
 #[test]
 fn in_every_mode_each_commit_comes_once_and_in_order_over_kills() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS_FEW);
+    let kills = length("TIDINGS_STORY_KILLS", KILLS_FEW, KILLS_SHORT);
     let storm = Storm { kills, delivery: json!({}), watch: json!({ "mode": "every" }) };
     let (projects, ids, subscriber) = storm.rage("killing in every mode");
     let model = subscriber.model();
@@ -178,7 +180,7 @@ impl Storm {
 
     /// How many rounds must end for the story to say something.
     fn rounds_least(&self) -> u64 {
-        self.kills / 10
+        (self.kills / 10).max(1)
     }
 }
 
@@ -233,12 +235,4 @@ fn misbehave(subscriber: &Subscriber, seed: u64) {
             _ => Answer::Accept,
         }
     });
-}
-
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }

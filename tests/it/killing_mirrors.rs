@@ -16,17 +16,19 @@ use serde_json::json;
 use crate::support::{
     api::App,
     git_host::Fault,
+    length,
     patience::{SOON, eventually},
     project::Project,
     remote::Host,
     repository::git_command,
     server::Server,
-    setting,
     subscriber::Subscriber,
 };
 
 /// Kills over all five phases, unless `TIDINGS_STORY_KILLS` says otherwise.
 const KILLS: u64 = 100;
+/// The same of a short story: some for each phase.
+const KILLS_SHORT: u64 = 25;
 /// Folders, in each of which every commit changes a file, so that its trees take time to check.
 const FOLDERS: usize = 60;
 /// A life that does not reach its phase gets another commit after this.
@@ -52,7 +54,7 @@ struct Story {
     host: Host,
     project: Project,
     commits: usize,
-    /// The newest commit.
+    /// The newest commit of the project.
     head: String,
     /// Quarantines that the life before left. Their names come again.
     left: BTreeSet<(PathBuf, SystemTime)>,
@@ -71,7 +73,7 @@ fn kill_in(phase: Phase) {
     let watch = json!({ "url": story.host.url("r.git"), "include": ["d0/**"] });
     let id = app.watch_with(&story.server, &watch);
     app.wait_until_held(&story.server, &id, &story.head);
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS).div_ceil(5);
+    let kills = length("TIDINGS_STORY_KILLS", KILLS, KILLS_SHORT).div_ceil(5);
     story.server.kill();
     subscriber.model().note_kill();
     let (mut hits, mut kill) = (0, 0);

@@ -21,11 +21,11 @@ use crate::{
     past_by_hand::Ended,
     support::{
         api::{App, items},
+        kills,
         model::Arrival,
         patience::{SOON, eventually},
         project::Project,
         server::Server,
-        setting,
         subscriber::{Answer, Subscriber},
         tail::{Tail, TailEvent},
     },
@@ -68,7 +68,7 @@ pub(crate) fn entries(server: &Server, app: &App, filter: &str) -> Vec<Value> {
     all
 }
 
-/// Waits until an app has so many entries of a type; the last one.
+/// Waits until an app has this many entries of a type; the last one.
 fn entry_of(server: &Server, app: &App, entry_type: &str, deadline: Duration) -> Value {
     eventually(&format!("entry {entry_type}"), deadline, || {
         entries(server, app, &format!("type={entry_type}")).pop()
@@ -214,7 +214,7 @@ fn read_on(server: &Server, app: &App, seen: &mut Vec<TailEvent>, most: usize) {
 
 #[test]
 fn a_follower_sees_every_entry_once_and_in_order_over_kills_and_breaks() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
+    let kills = kills(KILLS);
     let project = Project::with(&[("a", "1")]);
     let (subscriber, mut server) = (Subscriber::start(), Server::start());
     let app = App::onboard(&server, &subscriber);

@@ -108,7 +108,7 @@ fn files(root: &Path, folder: &Path) -> BTreeMap<PathBuf, String> {
         } else {
             let inside = path.strip_prefix(root).expect("inside").to_owned();
             match fs::read(&path) {
-                // It was taken away meanwhile: whoever waits for a folder looks again.
+                // It was taken away meanwhile: a listener that waits for a folder looks again.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 content => drop(found.insert(inside, sha256(&content.expect("it can be read")))),
             }

@@ -1,5 +1,5 @@
-//! The data directory of a house: where its database is lost no new house begins in silence, and what lies in
-//! it is for its owner alone.
+//! The data directory of a server: a start without the database that it had is refused, and only the user of the
+//! server can read the files in it.
 
 use std::{
     fs::{self, Permissions},
@@ -109,4 +109,23 @@ fn what_a_server_makes_is_for_its_user_alone_and_what_is_not_is_told() {
     let told = server.log().len();
     server.run();
     assert!(!server.log()[told..].contains("others on this machine"), "{}", server.log());
+}
+
+#[test]
+fn files_that_a_migration_creates_and_an_older_lock_file_are_for_their_user_alone() {
+    let server = house();
+    fs::create_dir(server.data()).expect("made");
+    fs::set_permissions(server.data(), Permissions::from_mode(0o700)).expect("set");
+    for lock in ["lock", "tidings.db.lock"] {
+        let lock = server.data().join(lock);
+        fs::write(&lock, "").expect("written");
+        fs::set_permissions(lock, Permissions::from_mode(0o644)).expect("set");
+    }
+    let output = server.command(&["migrate", "up"]).output().expect("it ran");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(database(&server).exists());
+    for entry in fs::read_dir(server.data()).expect("the data directory").flatten() {
+        let mode = entry.metadata().expect("its facts").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
+    }
 }

@@ -1,7 +1,8 @@
-//! A table of hosts that lie, drip, flood, cut, redirect and stall, all at once against one server: meanwhile an
-//! app whose host is honest is served as before, memory and disk stay small, and SIGTERM ends the server in
-//! time. When the hosts are well again, every app has what git says, and nobody was told anything wrong.
-//! Some of their misdeeds alone are in `git_hosts` and `hostile_hosts`, eighty of them at once in `slow_hosts`.
+//! A table of hosts that lie, drip, flood, cut, redirect and stall, all at once against one server: meanwhile
+//! an app whose host is honest is served as before, memory, disk and processor time stay small, and SIGTERM
+//! ends the server in time. When the hosts are well again, every app has what git says, and nobody was told
+//! anything wrong. Some of their misdeeds alone are in `git_hosts` and `hostile_hosts`, eighty of them at
+//! once in `slow_hosts`.
 
 use std::{
     fs,
@@ -38,10 +39,11 @@ const MARGIN: Duration = Duration::from_secs(8);
 const FETCH_MAX: usize = 14 << 20;
 const LISTING_MAX: usize = 1 << 20;
 
-/// So many requests a host misbehaves at that is well again by itself.
+/// This many requests a host misbehaves at that is well again by itself.
 const CUT: u64 = 3;
 
-/// What a host does from now on, and what its app is told then; empty: it goes on by itself after [`CUT`] requests.
+/// What a host does from now on, and what its app is told then; empty: it goes on by itself after [`CUT`]
+/// requests.
 #[derive(Clone)]
 struct Misdeed {
     what: &'static str,
@@ -61,7 +63,11 @@ fn misdeeds(place: u8) -> Vec<Misdeed> {
         ("tells its progress for ever", Fault::ProgressAlone, "took too long"),
         ("redirects", elsewhere, "redirect"),
         ("answers with a bomb of gzip", zipped, "not made of packets"),
-        ("sends the pack of another repository", Fault::Pack(answers::another()), "obtainable nowhere"),
+        (
+            "sends the pack of another repository",
+            Fault::Pack(answers::another()),
+            "neither in the mirror nor at the Git host",
+        ),
         ("answers version 2 with version 0", says(answers::advertisement()), "not a ref"),
         ("answers with nothing", says(Vec::new()), "ends early"),
         ("asks for patience", Fault::Status(503, Some("1")), "asks to wait"),
@@ -164,6 +170,7 @@ fn odd_hosts_all_at_once_cost_little_and_hold_up_neither_a_neighbour_nor_the_end
     let (memory, disk) = (server.resident(), bytes_in(&server.data()));
     stage("everything is watched");
 
+    let (work, beginning) = (server.processor_time(), Instant::now());
     odd.iter().for_each(Odd::begin);
     stage("the hosts misbehave");
     let until = Instant::now() + LASTS;
@@ -177,7 +184,10 @@ fn odd_hosts_all_at_once_cost_little_and_hold_up_neither_a_neighbour_nor_the_end
     stage("every host was met");
     let grown = server.peak_resident().saturating_sub(memory);
     let added = bytes_in(&server.data()).saturating_sub(disk);
+    let (worked, span) = (server.processor_time() - work, beginning.elapsed());
     println!("{} KiB of memory and {} KiB of disk more", grown >> 10, added >> 10);
+    println!("{worked:?} of processor time in {span:?}");
+    assert!(worked < span, "{worked:?} of processor time in {span:?} are more than one core");
     assert!(grown < MEMORY, "{grown} bytes more than before were resident");
     assert!(added < DISK, "{added} bytes were added to the data directory");
 

@@ -22,6 +22,7 @@ mod compare;
 mod edits;
 mod expected;
 mod history;
+mod indexed;
 mod names;
 mod objects;
 mod rounds;
@@ -75,7 +76,7 @@ impl World {
             .with("git.poll_min", "1s")
             .with("git.poll_max", "1s")
             .with("git.branch_gone_after", "200ms")
-            // So many rebuild their mirrors often.
+            // This many rebuild their mirrors often.
             .with("git.packs_max", "5")
             .with("telemetry.log_filter", "info,tidings=info");
         server.run();
@@ -120,7 +121,7 @@ impl World {
         self.trouble_after();
         self.rest();
         if is_stale {
-            // Whoever has not asked yet is to hear no old listing after this rest.
+            // A source that was not asked yet must hear no old listing after this rest.
             self.hosts.iter().for_each(|host| host.misbehave(None));
             self.look();
             thread::sleep(NUDGE);
@@ -180,7 +181,7 @@ impl Drop for World {
 }
 
 #[test]
-fn whatever_happens_every_app_is_told_what_git_says() {
+fn every_app_is_told_what_git_says_over_random_histories_and_mishaps() {
     let seeds = match (setting("TIDINGS_ORACLE_SEED"), setting("TIDINGS_ORACLE_SEEDS")) {
         (Some(seed), _) => vec![seed],
         (None, Some(count)) => (1..=count).collect(),

@@ -72,6 +72,14 @@ fn pull_requests_come_move_and_go_and_the_highest_numbers_win() {
         (held(&shown) == ["refs/pull/10/head", "refs/pull/9/head"]).then_some(shown)
     });
     assert_eq!(shown["refs_left_out"], 1, "{shown:#}");
+    for _ in 0..3 {
+        let before = app.repository(&server, &id)["scan"]["last_at"].clone();
+        let shown = eventually("a look that finds nothing new", SOON, || {
+            let shown = app.repository(&server, &id);
+            (shown["scan"]["last_at"] != before).then_some(shown)
+        });
+        assert_eq!(shown["refs_left_out"], 1, "{shown:#}");
+    }
     // One that goes makes room again.
     repository.git(["update-ref", "-d", "refs/pull/10/head"]);
     is_empty(10);
@@ -107,6 +115,28 @@ fn a_single_ref_is_followed_by_its_full_name_and_what_is_no_name_is_refused() {
 }
 
 #[test]
+fn refs_that_a_host_hides_are_shown_as_absent_and_followed_once_it_shows_them() {
+    let (host, server, subscriber) = (Host::start(), quick(), Subscriber::start());
+    let project = Project::with(&[("a", "1")]);
+    host.publish(&project, "o/r");
+    let repository = host.repository("o/r");
+    let hidden = repository.commit("elsewhere", &[("a", Some(("100644", b"2".as_slice())))]).to_string();
+    repository.git(["update-ref", "refs/internal/1", &hidden]);
+    repository.config("transfer.hideRefs", "refs/internal");
+    let app = App::onboard_with(&server, &subscriber, &json!({ "delivery": { "multi_branch": true } }));
+    let single = json!({ "url": host.url("o/r"), "branch": "refs/internal/1" });
+    let reply = app.ask(&server, "POST", "/api/repositories", Some(&single));
+    assert_eq!(reply.status, 422, "{}", reply.json());
+    assert!(reply.json().to_string().contains("no ref `refs/internal/1`"), "{}", reply.json());
+    let id = app.watch_with(&server, &json!({ "url": host.url("o/r"), "branch": "refs/internal/*" }));
+    let shown = app.repository(&server, &id);
+    assert_eq!((&shown["effective_state"], &shown["last_error"]), (&json!("unmatched"), &Value::Null));
+    repository.git(["config", "--unset", "transfer.hideRefs"]);
+    app.wait_until_held(&server, &id, &hidden);
+    subscriber.assert_straight();
+}
+
+#[test]
 fn watching_by_hand_takes_patterns_of_any_refs() {
     let project = Project::with(&[("a", "1")]);
     let head = project.head();
@@ -137,4 +167,43 @@ fn watching_by_hand_takes_patterns_of_any_refs() {
     let refused = watch("refs/pull/*/.head");
     let said = String::from_utf8(refused.stderr).expect("text");
     assert!(!refused.status.success() && said.contains("no part of it may begin with `.`"), "{said}");
+}
+
+#[test]
+fn a_preview_of_a_pattern_counts_its_refs_and_shows_the_files_of_the_greatest_version() {
+    let (host, server, subscriber) = (Host::start(), quick(), Subscriber::start());
+    let project = Project::with(&[("README.md", "1")]);
+    host.publish(&project, "o/r");
+    let repository = host.repository("o/r");
+    let put = |branch: &str, files: &[&str]| {
+        let files: Vec<_> = files.iter().map(|path| (*path, Some(("100644", path.as_bytes())))).collect();
+        repository.commit(branch, &files).to_string()
+    };
+    put("release/1.9", &["docs/old.md"]);
+    let newest = put("release/1.10", &["docs/a.md", "docs/b.md", "src/lib.rs"]);
+    let app = App::onboard_with(&server, &subscriber, &json!({ "delivery": { "multi_branch": true } }));
+    let preview = |body: Value| {
+        let mut body = body;
+        body["url"] = json!(host.url("o/r"));
+        let reply = app.ask(&server, "POST", "/api/repositories/preview", Some(&body));
+        (reply.status, reply.json())
+    };
+    let (status, shown) = preview(json!({ "branch": "release/*", "include": ["docs/**"] }));
+    assert_eq!(status, 200, "{shown}");
+    for (field, value) in [
+        ("matching_refs", json!(2)),
+        ("branch", json!("release/1.10")),
+        ("commit", json!(newest)),
+        ("paths", json!(["docs/a.md", "docs/b.md"])),
+        ("matching", json!(2)),
+    ] {
+        assert_eq!(shown[field], value, "{field}: {shown}");
+    }
+    assert!(shown["files"].as_u64().is_some_and(|files| files >= 3), "{shown}");
+    let (status, none) = preview(json!({ "branch": "hotfix/*" }));
+    assert_eq!((status, &none["matching_refs"], &none["commit"]), (200, &json!(0), &Value::Null), "{none}");
+    let (_, one) = preview(json!({ "branch": "main" }));
+    assert!(one.get("matching_refs").is_none() && one["paths"] == json!(["README.md"]), "{one}");
+    let nothing = app.ask(&server, "GET", "/api/repositories", None).json();
+    assert_eq!(nothing["items"], json!([]), "a preview watches nothing");
 }

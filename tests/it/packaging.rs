@@ -49,35 +49,93 @@ fn a_unit_is_written_once_shown_and_removed() {
         let installed = Path::new(root).join(path);
         assert_eq!(with(&["status"]).status.code(), Some(1), "it is not there");
         let settings = ["install", "--binary", "/usr/bin/tidings", "--settings", "/etc/tidings/config.toml"];
+        let file = Path::new(root).join("etc/tidings/config.toml");
+        fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        fs::remove_file(&file).ok();
+        for binary in ["usr/bin/tidings", "opt/tidings"] {
+            let binary = Path::new(root).join(binary);
+            fs::create_dir_all(binary.parent().expect("a folder")).expect("made");
+            fs::write(binary, "").expect("written");
+        }
+        let refused = |words: &str| {
+            for more in [&[][..], &["--print"]] {
+                let output = with(&[&settings[..], more].concat());
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert_eq!(output.status.code(), Some(78), "{more:?}: {said}");
+                assert!(said.contains(words) && !installed.exists() && output.stdout.is_empty(), "{said}");
+            }
+        };
+        refused("etc/tidings/config.toml");
+        fs::write(&file, "[git]\npoll_min = \"soon\"\n").expect("written");
+        refused("git.poll_min");
+        fs::write(&file, "data_dir = \"/srv/tidings\"\n").expect("written");
+        refused("is /srv/tidings, but the service may write only");
+        fs::write(&file, "[onboarding]\nmode = \"admin\"\n").expect("written");
         let printed = with(&[&settings[..], &["--print"]].concat());
         assert!(printed.status.success() && !installed.exists(), "{printed:?}");
         assert!(with(&settings).status.success());
         let text = fs::read_to_string(&installed).expect("a unit");
         assert_eq!(text.as_bytes(), printed.stdout);
         assert!(text.contains("/usr/bin/tidings") && text.contains("/etc/tidings/config.toml"), "{text}");
-        assert!(!text.contains('{'), "a place was not filled: {text}");
+        let filled = text.replace("${CREDENTIALS_DIRECTORY}", "");
+        assert!(!filled.contains('{'), "a place was not filled: {text}");
         assert!(with(&settings).status.success(), "the same again");
         assert_eq!(with(&["status", "--print"]).stdout, text.as_bytes());
         let other = ["install", "--binary", "/opt/tidings"];
         assert_eq!(with(&other).status.code(), Some(73), "another one is not written over");
         assert!(with(&[&other[..], &["--replace"]].concat()).status.success());
         assert!(fs::read_to_string(&installed).expect("a unit").contains("/opt/tidings"));
+        assert!(with(&["uninstall", "--print"]).status.success() && installed.exists());
         assert!(with(&["uninstall"]).status.success());
         assert!(!installed.exists());
-        assert_eq!(with(&["uninstall"]).status.code(), Some(65));
+        for verb in [&["uninstall"][..], &["uninstall", "--print"]] {
+            assert_eq!(with(verb).status.code(), Some(65), "{verb:?}");
+        }
+        for more in [&[][..], &["--print"]] {
+            let missing = with(&[&["install", "--binary", "/usr/bin/nope"][..], more].concat());
+            assert_eq!(missing.status.code(), Some(66), "{missing:?}");
+            let nowhere = home.path().join("nowhere");
+            let typo = ["install", "--manager", manager, "--root", nowhere.to_str().expect("a path")];
+            let refused = service(home.path(), &[&typo[..], more].concat());
+            assert!(refused.status.code() == Some(66) && !nowhere.exists(), "{refused:?}");
+        }
     }
-    for bad in ["relative/tidings", "/a b/tidings", "/x%n", "/x\n[Service]"] {
+    for bad in ["/a b/tidings", "/x%n", "/x\n[Service]"] {
         let refused = service(home.path(), &["install", "--print", "--binary", bad]);
         assert_eq!(refused.status.code(), Some(64), "{bad}");
     }
 }
 
 #[test]
+fn a_unit_names_files_by_paths_without_dots() {
+    let home = TempDir::new().expect("a folder");
+    fs::create_dir(home.path().join("sv")).expect("made");
+    for file in ["tidings", "config.toml"] {
+        fs::write(home.path().join(file), "").expect("written");
+    }
+    for manager in ["systemd", "launchd"] {
+        let printed = |folder: &str| {
+            let [binary, settings] = ["tidings", "config.toml"].map(|file| format!("{folder}/{file}"));
+            let verb = ["install", "--print", "--manager", manager];
+            let files = ["--binary", binary.as_str(), "--settings", settings.as_str()];
+            let output = service(home.path(), &[&verb[..], &files].concat());
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).expect("text")
+        };
+        let folder = home.path().to_str().expect("a path");
+        assert_eq!(printed(&format!("{folder}/sv/.././sv/..")), printed(folder), "systemd refuses dots");
+    }
+}
+
+#[test]
 fn variables_that_the_service_will_not_have_are_named_and_their_values_are_not() {
     let home = TempDir::new().expect("a folder");
+    let settings = home.path().join("config.toml");
+    fs::write(&settings, "").expect("written");
+    let settings = settings.to_str().expect("a path");
     let printed = |manager: &str, more: &[&str]| {
         let mut command = bare_command(home.path());
-        command.args(["service", "install", "--print", "--binary", "/usr/bin/tidings", "--manager", manager]);
+        command.args(["service", "install", "--print", "--manager", manager]);
         command.args(more).env("TIDINGS__HOOKS__SECRET", "a-secret-of-hooks");
         let output = command.env("TIDINGS__SERVER__LISTEN", "127.0.0.1:9").output().expect("it ran");
         assert!(output.status.success(), "{output:?}");
@@ -88,7 +146,7 @@ fn variables_that_the_service_will_not_have_are_named_and_their_values_are_not()
     for (manager, more, place) in [
         ("systemd", &[][..], "into /etc/tidings/environment"),
         ("launchd", &[], "name the file with --settings"),
-        ("systemd", &["--settings", "/etc/tidings/config.toml"], "into the settings file"),
+        ("systemd", &["--settings", settings], "into the settings file"),
     ] {
         let said = printed(manager, more);
         assert!(
@@ -146,13 +204,50 @@ fn the_service_is_started_stopped_and_read_through_its_manager() {
     }
 }
 
+/// As systemd does it: the file of `tidings init` belongs to root, and the user of the service gets a copy.
+#[test]
+fn the_file_of_init_is_handed_to_the_service_which_can_read_it() {
+    let home = TempDir::new().expect("a folder");
+    let run = |arguments: &[&str]| {
+        let output = bare_command(home.path()).current_dir(home.path()).args(arguments).output();
+        let output = output.expect("it ran");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let written = run(&["init"]);
+    let next =
+        written.lines().find_map(|line| line.strip_prefix("or       tidings ")).expect("the next step");
+    let manager = ["--manager", "systemd", "--print"];
+    let unit = run(&[&next.split(' ').collect::<Vec<_>>()[..], &manager].concat());
+    let line = |name: &str| {
+        let found = unit.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        found.strip_prefix('=').expect("a value").to_owned()
+    };
+    let (name, path) =
+        line("LoadCredential").split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("two");
+    assert!(Path::new(&path).is_absolute(), "{path}");
+    let folder = home.path().join("credentials");
+    fs::create_dir(&folder).expect("a folder");
+    fs::copy(&path, folder.join(&name)).expect("handed over");
+    let command = line("ExecStart").replace("${CREDENTIALS_DIRECTORY}", folder.to_str().expect("a path"));
+    let words: Vec<&str> = command.split(' ').collect();
+    assert_eq!(words[1], "serve");
+    let checked = bare_command(home.path()).arg("check-config").args(&words[2..]).output().expect("it ran");
+    assert!(checked.status.success(), "{words:?}: {checked:?}");
+    assert!(unit.contains("Environment=TIDINGS__DATA_DIR=/var/lib/tidings "), "{unit}");
+}
+
 /// Needs nothing but the checker of systemd, which most machines have; elsewhere it says so.
 #[test]
 fn systemd_accepts_the_unit_and_finds_it_closed() {
     let home = TempDir::new().expect("a folder");
     let unit = home.path().join("tidings.service");
     let binary = env!("CARGO_BIN_EXE_tidings");
-    let printed = service(home.path(), &["install", "--manager", "systemd", "--print", "--binary", binary]);
+    let print = ["install", "--manager", "systemd", "--print", "--binary", binary];
+    let settings = home.path().join("tidings.toml");
+    fs::write(&settings, "").expect("written");
+    let settings = settings.to_str().expect("a path");
+    let printed = service(home.path(), &[&print[..], &["--settings", settings]].concat());
     fs::write(&unit, &printed.stdout).expect("written");
     let Ok(verified) = Command::new("systemd-analyze").arg("verify").arg(&unit).output() else {
         println!("skipped: there is no systemd-analyze on this machine");

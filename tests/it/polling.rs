@@ -88,7 +88,7 @@ impl Measurement {
     }
 }
 
-/// Waits for so many more polls, and gives them.
+/// Waits for this many more polls, and gives them.
 fn polls(host: &Host, count: usize) -> Vec<Seen> {
     host.take_seen();
     let mut seen = Vec::new();

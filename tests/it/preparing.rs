@@ -93,6 +93,25 @@ async fn a_window_stops_where_its_budget_ends_and_a_heavy_first_one_asks_for_mor
 }
 
 #[tokio::test]
+async fn a_content_that_grows_in_its_body_asks_for_as_much_more() {
+    let world = world();
+    world.git.put(blob(1), vec![1_u8; 300]);
+    world.git.put(blob(2), vec![b'x'; 300]);
+    let orders: Vec<_> = (1..3).map(|number| order(Operation::Create, None, Some(number))).collect();
+    let window: Arc<[DeliveryOrder]> = orders.into();
+    let prepare = async |budget| world.webhooks.prepare(&window, budget).await;
+    let escaped = 300 * 6;
+    for budget in [300, 600, escaped / 2 - 1] {
+        let refused = prepare(budget).await.expect_err("its body is six times as long");
+        assert!(matches!(refused, PrepareError::OverBudget(asked) if asked == escaped / 2), "{refused}");
+    }
+    let one = prepare(escaped / 2).await.expect("as much as it asked for");
+    assert_eq!(one.len(), 1, "nothing is left for the second one");
+    assert!(one[0].size() > escaped, "it is counted as it is written");
+    assert_eq!(prepare((escaped + 300) / 2).await.expect("both").len(), 2);
+}
+
+#[tokio::test]
 async fn large_and_unwanted_content_is_left_out_the_same_way_each_time() {
     let world = world();
     world.git.put(blob(1), vec![b'x'; 2000]);

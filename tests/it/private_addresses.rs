@@ -145,7 +145,7 @@ fn what_the_settings_allow_is_reached_and_nothing_beside_it() {
 }
 
 #[test]
-fn the_server_sends_nothing_to_itself_whatever_the_settings_allow() {
+fn the_server_sends_nothing_to_itself_although_the_settings_allow_its_address() {
     let (project, subscriber) = (Project::with(&[("a", "1")]), Subscriber::start());
     let server = Server::start();
     let port = server.address().port();

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use crate::support::{
     churn::{BETWEEN_COMMITS, Churn},
     dice::Dice,
-    patience::{SOON, eventually},
-    project::Project,
+    http, kills,
+    patience::{SOON, SetAtEnd, eventually},
+    project::{Project, sha256},
     puller::Puller,
     server::Server,
-    setting,
     subscriber::Subscriber,
 };
 
@@ -26,10 +26,14 @@ use crate::support::{
 const KILLS: u64 = 25;
 /// The longest life between two kills.
 const LIFE: Duration = Duration::from_millis(900);
+/// Bytes of a large binary file, whose text in base64 is a third longer, and what handing it out may take of
+/// memory: the file and its text once each, and something beside them.
+const LARGE: usize = 64 << 20;
+const LARGE_MEMORY: u64 = 250 << 20;
 
 #[test]
 fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
+    let kills = kills(KILLS);
     let mut dice = Dice::thrown("pulling");
     let mut server = Server::start();
     let mut puller = Puller::onboard(&server);
@@ -152,6 +156,46 @@ fn a_lease_that_is_over_is_refused_and_its_changes_come_again_under_the_same_ids
     assert_eq!(puller.settle(&server, &id, &good).0, 409, "a lease is settled once");
     puller.drain(&server, &id);
     puller.assert_has(&id, &project.tree("HEAD"));
+}
+
+#[test]
+fn changes_that_come_for_a_token_that_ended_are_the_next_callers_at_once() {
+    // One request of an app may wait at a time.
+    let mut server = Server::prepare().with("server.connections_max", "16");
+    server.run();
+    let puller = Puller::onboard(&server);
+    let project = Project::with(&[("a", "1")]);
+    let id = puller.app.watch(&server, &project);
+    let first = puller.ask(&server, &id, "wait_seconds=30").expect("changes");
+    let taken = json!({ "lease_id": first["lease_id"], "accepted_through": first["through"] });
+    assert_eq!(puller.settle(&server, &id, &taken).0, 200);
+    let made = puller.app.ask(&server, "POST", "/api/app/tokens", Some(&json!({ "name": "second" }))).json();
+    let text = |key: &str| made[key].as_str().expect("a text").to_owned();
+    let (token, token_id) = (text("token"), text("token_id"));
+    let path = format!("/api/repositories/{id}/pending?wait_seconds=");
+    let refused = thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            loop {
+                let path = format!("{path}30&lease_seconds=3600");
+                let reply = server.ask("GET", &path, Some(&token), None).expect("an answer");
+                if reply.status != 204 {
+                    break reply;
+                }
+            }
+        });
+        eventually("a request waits, so that no other one may", SOON, || {
+            let reply = puller.app.ask(&server, "GET", &format!("{path}1"), None);
+            (reply.status == 204 && reply.message.header("retry-after").is_some()).then_some(())
+        });
+        let ended = puller.app.ask(&server, "DELETE", &format!("/api/app/tokens/{token_id}"), None);
+        assert_eq!(ended.status, 204);
+        project.write("a", b"2");
+        project.commit("for nobody");
+        waiting.join().expect("an answer")
+    });
+    assert_eq!(refused.status, 401, "{}", refused.json());
+    let next = eventually("the changes", SOON, || puller.ask(&server, &id, "wait_seconds=5"));
+    assert_eq!((&next["from"], &next["total"]), (&json!(0), &json!(1)), "{next}");
 }
 
 #[test]
@@ -285,10 +329,28 @@ fn listen_without_a_folder_prints_what_is_pending_and_settles_it_only_if_told_to
     assert!(succeeded && out.is_empty() && said.contains("nothing is new"), "{out}{said}");
 }
 
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
+#[test]
+fn a_large_file_that_is_pulled_is_joined_nowhere() {
+    let server = Server::start();
+    let puller = Puller::onboard(&server);
+    let project = Project::new();
+    let content = vec![0xff; LARGE];
+    project.write("large.bin", &content);
+    project.commit("a large file");
+    let watch = json!({ "url": project.url(), "max_size": LARGE });
+    let id = puller.app.watch_with(&server, &watch);
+    let before = server.resident();
+    let path = format!("/api/repositories/{id}/pending?wait_seconds=10&limit=1");
+    let reply = eventually("the large file", 3 * SOON, || {
+        let reply = http::ask(server.address(), "GET", &path, Some(&puller.app.token), None).ok()?;
+        (reply.status == 200).then_some(reply)
+    });
+    let grown = server.peak_resident().saturating_sub(before);
+    println!("{} MiB more for {} MiB", grown >> 20, LARGE >> 20);
+    assert_eq!(reply.message.header("content-length"), Some(reply.message.body.len().to_string().as_str()));
+    let pending = reply.json();
+    let file = &pending["changes"][0]["body"]["file"];
+    assert_eq!((&file["sha"], &file["size"]), (&json!(sha256(&content)), &json!(LARGE)));
+    assert_eq!(file["content"].as_str().map(str::len), Some(LARGE.div_ceil(3) * 4));
+    assert!(grown < LARGE_MEMORY, "{grown} bytes more were resident");
 }

@@ -12,7 +12,7 @@ use tidings::{
 use tidings_actors::{
     model::round::DeliveryId,
     model::secret::Secret,
-    ownership::shards::{Hold, Shards},
+    ownership::shards::{ShardHold, Shards},
     ports::{Action, AttemptOutcome, Fence, GitError, Notice, SendFailure, Shard, Transport},
     time::Timestamp,
 };
@@ -216,7 +216,7 @@ async fn addresses_inside_are_refused_before_anything_is_sent() {
 
 /// Run by the next story in a process of its own, whose environment names a proxy.
 #[tokio::test]
-async fn a_delivery_in_whatever_environment_arrives() {
+async fn a_delivery_arrives_also_where_the_environment_names_a_proxy() {
     let receiver = Receiver::start().await;
     let outcome = world().send(&endpoint(receiver.url()), &parcel("{}")).await;
     assert_eq!((outcome.result, receiver.connections()), (Ok(200), 1));
@@ -226,7 +226,7 @@ async fn a_delivery_in_whatever_environment_arrives() {
 async fn proxies_of_the_environment_are_ignored() {
     let proxy = Receiver::start().await;
     let mut child = Command::new(std::env::current_exe().expect("this program"));
-    child.args(["--exact", "receivers::a_delivery_in_whatever_environment_arrives"]);
+    child.args(["--exact", "receivers::a_delivery_arrives_also_where_the_environment_names_a_proxy"]);
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
         child.env(name, proxy.url());
     }
@@ -407,7 +407,7 @@ async fn of_a_refusal_headers_and_body_are_kept_without_credentials() {
     assert_eq!(outcome.answer, None, "acknowledgements are not kept");
     receiver.always(Behaviour::Answer(200, headers, "fine".into()));
     let keeping = world().webhooks.keeping_all(true);
-    let outcome = keeping.send(&endpoint(receiver.url()), &parcel("{}"), &Hold::sole()).await;
+    let outcome = keeping.send(&endpoint(receiver.url()), &parcel("{}"), &ShardHold::sole()).await;
     let outcome = outcome.expect("its right does not end");
     assert_eq!(outcome.answer.expect("every attempt is recorded").body, "fine");
     let (outcome, _) = attempt(&receiver, Behaviour::Close).await;

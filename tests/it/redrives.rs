@@ -14,11 +14,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     api::App,
-    database,
+    database, length,
     patience::eventually,
     project::Project,
     server::Server,
-    setting,
     subscriber::{KEY, Subscriber},
 };
 
@@ -120,7 +119,7 @@ fn note(seen: &mut Seen, body: &Value) {
 
 #[test]
 fn dead_letters_without_a_cap_are_each_sent_once_more_over_a_kill() {
-    let letters = setting("TIDINGS_STORY_LETTERS").unwrap_or(LETTERS);
+    let letters = length("TIDINGS_STORY_LETTERS", LETTERS, LETTERS / 3);
     let patience = Duration::from_secs(120 + letters / 100);
     let project = Project::with(&[("kept", "old")]);
     let counter = Counter::start();

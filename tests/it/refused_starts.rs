@@ -4,11 +4,11 @@
 use std::{fs, process::Output};
 
 use crate::support::{api::App, database, http, project::Project, server::Server, subscriber::Subscriber};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// `EX_CONFIG` of `sysexits.h`.
+/// Exit code `EX_CONFIG` of `sysexits.h`.
 const EXIT_CONFIG: i32 = 78;
-/// `EX_UNAVAILABLE`.
+/// Exit code `EX_UNAVAILABLE` of `sysexits.h`.
 const EXIT_UNAVAILABLE: i32 = 69;
 const PASSPHRASE: &str = "a passphrase for stories";
 
@@ -58,6 +58,36 @@ fn a_data_directory_belongs_to_one_process_until_that_ends_however_it_ends() {
 
     assert_eq!(code, Some(EXIT_UNAVAILABLE), "{text}");
     assert!(text.contains("in use by another process (process "), "{text}");
+    let ready = server.ask("GET", "/readyz", None, None).expect("an answer");
+    assert_eq!(ready.status, 200, "the first one goes on");
+    server.kill();
+    server.run();
+}
+
+#[test]
+fn a_sqlite_file_belongs_to_one_process_also_under_another_name_or_data_directory() {
+    let mut server = Server::prepare().without("database.url");
+    server.run();
+    let file = server.data().join("tidings.db");
+    let (linked, elsewhere) =
+        (server.data().with_file_name("link.db"), server.data().with_file_name("other"));
+    std::os::unix::fs::symlink(&file, &linked).expect("linked");
+    for path in [&file, &linked] {
+        for arguments in [&["migrate", "up"][..], &["migrate", "down", "--steps", "3", "--yes"], &["serve"]] {
+            fs::create_dir_all(&elsewhere).expect("a folder");
+            let mut command = server.command(arguments);
+            command.env("TIDINGS__DATA_DIR", &elsewhere);
+            command.env("TIDINGS__DATABASE__URL", format!("sqlite://{}", path.display()));
+            let output = command.output().expect("it ran");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned()
+                + &String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(EXIT_UNAVAILABLE), "{arguments:?}: {said}");
+            assert!(
+                said.contains("tidings.db is in use by another process (process "),
+                "{arguments:?}: {said}"
+            );
+        }
+    }
     let ready = server.ask("GET", "/readyz", None, None).expect("an answer");
     assert_eq!(ready.status, 200, "the first one goes on");
     server.kill();
@@ -207,4 +237,34 @@ fn a_schema_is_not_taken_back_below_a_server_that_runs() {
     }
     let status = server.command(&["migrate", "status"]).output().expect("it ran");
     assert!(!String::from_utf8_lossy(&status.stdout).contains("missing"), "nothing was taken back");
+}
+
+#[test]
+fn steps_that_were_taken_back_are_named_and_all_of_them_need_the_name_of_the_database() {
+    let mut server = Server::start();
+    assert!(server.terminate().0.success());
+    let run = |arguments: &[&str]| {
+        let output =
+            server.command(&[&["migrate"][..], arguments, &["--json"]].concat()).output().expect("it ran");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let printed = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        (output.status.code(), printed, said)
+    };
+    let taken = || {
+        let shown = run(&["status"]).1["steps"].as_array().cloned().expect("steps");
+        shown.iter().filter(|step| step["applied"] == true).count()
+    };
+    let all = taken();
+    let names = |printed: &Value| printed["taken_back"].as_array().map(Vec::len);
+    let (code, printed, said) = run(&["down", "--steps", "2", "--yes"]);
+    assert_eq!((code, names(&printed), taken()), (Some(0), Some(2), all - 2), "{said}");
+    for arguments in [&["down", "--steps", "1000", "--yes"][..], &["down", "--everything-of", "x", "--yes"]] {
+        let (code, _, said) = run(arguments);
+        assert_eq!((code, taken()), (Some(64), all - 2), "{said}");
+        assert!(said.contains("tidings.db"), "{said}");
+    }
+    let (code, printed, said) = run(&["down", "--everything-of", "tidings.db", "--yes"]);
+    assert_eq!((code, names(&printed), taken()), (Some(0), Some(all - 2), 0), "{said}");
+    let (code, printed, said) = run(&["down", "--yes"]);
+    assert_eq!((code, names(&printed)), (Some(0), Some(0)), "{said}");
 }

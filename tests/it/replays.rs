@@ -124,6 +124,7 @@ fn only_what_a_watch_held_can_be_gone_back_to() {
     app.tell(&server, &id, "pause");
     assert_eq!(ask(&app, &server, &id, &json!({ "commit": first })).0, 202, "it waits for the watch");
     app.tell(&server, &id, "resync");
+    app.tell(&server, &id, "resume");
     let everything = project.tree(&third);
     subscriber.wait_for("every file once more", |model| {
         (model.requests >= before + everything.len() as u64).then_some(())

@@ -1,4 +1,4 @@
-//! Several servers on one PostgreSQL database: they share the work, and whoever dies is followed within the
+//! Several servers on one PostgreSQL database: they share the work, and a replica that dies is followed within the
 //! life of a lease and two seconds, in mid-round, with the same ids and in order.
 
 use std::{
@@ -16,26 +16,27 @@ use crate::support::{
     churn::{BETWEEN_COMMITS, Churn},
     dice::Dice,
     fleet::Fleet,
-    http,
-    patience::{SOON, eventually},
+    http, length,
+    patience::{SOON, SetAtEnd, eventually},
     project::Project,
     puller::Puller,
     remote::Host,
     server::Server,
-    setting,
     subscriber::Subscriber,
     text_setting,
 };
 
 /// Mishaps, unless `TIDINGS_STORY_MISHAPS` says otherwise.
 const MISHAPS: u64 = 12;
+/// The same of a short story: each kind once.
+const MISHAPS_SHORT: u64 = 6;
 
 /// How long a lease of these stories lives.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// What another replica may take beyond it.
 const TAKEOVER: Duration = Duration::from_secs(2);
 
-/// A project with so many files.
+/// A project with this many files.
 fn project(files: usize) -> Project {
     let project = Project::new();
     for number in 0..files {
@@ -125,7 +126,7 @@ fn what_is_pulled_from_several_replicas_comes_once_and_in_order() {
     let owner = fleet.owner_of(&id).expect("an owner");
     let (owner, other) = (&fleet.servers[owner], &fleet.servers[1 - owner]);
     let head = project.head();
-    // Whoever is asked and whoever is told: neither need be the one that works on it.
+    // The replica that is asked need not be the replica that works on the repository.
     for (asked, told) in [(other, owner), (owner, other), (other, other), (owner, owner)].into_iter().cycle()
     {
         let pending = eventually("changes, or none left", SOON, || {
@@ -277,9 +278,9 @@ fn replicas_are_replaced_by_a_newer_version_one_by_one_while_they_work() {
 /// What befalls a replica.
 #[derive(Clone, Copy, Debug)]
 enum Mishap {
-    /// SIGKILL.
+    /// Ended by SIGKILL, which lets nothing drain.
     Killed,
-    /// SIGTERM.
+    /// Stopped by SIGTERM, which lets it drain.
     Stopped,
     /// SIGSTOP for longer than its leases live, then SIGCONT.
     Frozen,
@@ -351,15 +352,15 @@ impl Mishap {
 }
 
 #[test]
-fn whatever_befalls_one_of_three_replicas_nothing_is_lost_and_the_order_holds() {
+fn mishaps_of_one_of_three_replicas_lose_nothing_and_keep_the_order() {
     let Some(fleet) = Fleet::with_clocks(3, LEASE) else { return };
-    whatever_befalls(fleet, MISHAPS, None);
+    lose_nothing_over_mishaps(fleet, MISHAPS, None);
 }
 
 /// Mishaps befall one of three replicas after another while six projects change, those of a host if there
 /// is one.
-pub(crate) fn whatever_befalls(mut fleet: Fleet, mishaps: u64, host: Option<&Host>) {
-    let mishaps = setting("TIDINGS_STORY_MISHAPS").unwrap_or(mishaps);
+pub(crate) fn lose_nothing_over_mishaps(mut fleet: Fleet, mishaps: u64, host: Option<&Host>) {
+    let mishaps = length("TIDINGS_STORY_MISHAPS", mishaps, MISHAPS_SHORT);
     let mut dice = Dice::thrown("mishaps of replicas");
     let subscriber = Subscriber::start();
     let app = App::onboard(&fleet.servers[0], &subscriber);
@@ -424,12 +425,4 @@ pub(crate) fn whatever_befalls(mut fleet: Fleet, mishaps: u64, host: Option<&Hos
         model.repeats
     );
     assert!(model.applied.len() as u64 > mishaps * 20, "so little delivered proves nothing");
-}
-
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }

@@ -74,7 +74,7 @@ fn keys_are_rotated_and_retired_while_every_replica_serves() {
     let new = rotate(one);
     assert!(keyring(two).1.contains(&new), "it waited for the other one");
     wait_until_sealing_with(&fleet, &new);
-    // Apps with secrets through either, and deliveries of each by whoever works on them.
+    // Apps with secrets through either, and deliveries of each by the replica that works on them.
     let (second, third) = (App::onboard(two, &subscribers[1]), App::onboard(one, &subscribers[2]));
     let more =
         [second.watch_with(one, &watched(&host, "o/two")), third.watch_with(two, &watched(&host, "o/three"))];

@@ -1,5 +1,5 @@
 //! Replicas and the mirrors of what lies on Git hosts: each has its own, or all share one directory.
-//! Whoever takes over in mid-round goes on with the same ids, also where no branch leads to the commits of
+//! The replica that takes over in mid-round goes on with the same ids, also where no branch leads to the commits of
 //! the round any more.
 
 use std::{
@@ -12,7 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    replicas::{LEASE, whatever_befalls},
+    replicas::{LEASE, lose_nothing_over_mishaps},
     support::{
         api::App,
         fleet::Fleet,
@@ -130,7 +130,7 @@ fn a_replica_that_freezes_while_it_fetches_keeps_a_shared_mirror_for_seconds_onl
     subscriber.model().note_kill();
     host.misbehave(None);
     app.wait_until_held(heir, &id, &head);
-    assert!(heir.log().contains("said nothing for long"), "the lock was still the frozen one's");
+    assert!(heir.log().contains("was silent for too long"), "the lock was still the frozen one's");
 
     fleet.servers[owner].signal(Signal::CONT);
     fleet.wait_until_shared(2);
@@ -152,10 +152,10 @@ fn is_fetching(mirrors: &Path) -> bool {
 }
 
 #[test]
-fn whatever_befalls_replicas_that_share_their_mirrors_nothing_is_lost() {
+fn mishaps_of_replicas_that_share_their_mirrors_lose_nothing() {
     let (host, mirrors) = (Host::start(), tempfile::tempdir().expect("a folder"));
     // Rebuilt all the time.
     let dress = |server: Server| sharing(server.with_clock_of_its_own(), &mirrors).with("git.packs_max", "5");
     let Some(fleet) = Fleet::dressed(3, LEASE, dress) else { return };
-    whatever_befalls(fleet, MISHAPS, Some(&host));
+    lose_nothing_over_mishaps(fleet, MISHAPS, Some(&host));
 }

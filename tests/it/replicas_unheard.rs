@@ -25,9 +25,9 @@ use crate::{
     },
 };
 
-/// What docs/operating.md promises.
+/// The longest time that docs/operating.md promises.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Nothing came for so long: a lane that runs sends some tens of changes in that time.
+/// Nothing came for this long: a lane that runs sends some tens of changes in that time.
 const QUIET: Duration = Duration::from_millis(1_500);
 /// What a receiver of these stories takes for a change.
 const EACH: Duration = Duration::from_millis(40);

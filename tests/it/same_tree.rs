@@ -4,12 +4,12 @@
 use serde_json::json;
 
 use crate::support::{
-    api::App, churn::Churn, dice::Dice, project::Project, remote::Host, server::Server,
+    api::App, churn::Churn, dice::Dice, length, project::Project, remote::Host, server::Server,
     subscriber::Subscriber,
 };
 
-/// Commits at random, beside those of the table.
-const COMMITS: usize = 280;
+/// Commits at random, beside those of the table, unless `TIDINGS_STORY_COMMITS` says otherwise.
+const COMMITS: u64 = 280;
 
 /// What is odd, each a commit.
 type Oddity = (&'static str, fn(&Project));
@@ -111,7 +111,7 @@ fn a_mirror_made_from_the_wire_is_the_tree_after_every_round() {
     let id = app.watch_with(&server, &json!({ "url": host.url("team/project") }));
     subscriber.wait_for_tree(&id, &project.tree("HEAD"));
 
-    for number in 0..COMMITS {
+    for number in 0..length("TIDINGS_STORY_COMMITS", COMMITS, COMMITS / 2) {
         churn.commit(&project, &mut dice);
         host.publish(&project, "team/project");
         if number % 40 == 39 {

@@ -13,16 +13,69 @@ use crate::support::{
     cluster,
     fleet::Fleet,
     patience::{SOON, eventually},
+    project::Project,
+    puller::Puller,
     server::Server,
     subscriber::Subscriber,
 };
 
-/// 00:29:30 UTC of the night in which Rome goes from 03:00 back to 02:00, at 01:00 UTC: for the first time it
-/// is 02:29:30 there.
-const NIGHT: i64 = 1_792_888_170;
 const MINUTE: i64 = 60;
-/// 00:21:30 UTC, so that a slow machine is ready before the tick.
-const BEFORE: i64 = NIGHT - 8 * MINUTE;
+/// How long before a tick the clock stands at the start, so that a slow machine is ready before the tick.
+const AHEAD: i64 = 8 * MINUTE + 30;
+/// 00:29:30 UTC of the night in which Rome goes back from 03:00 to 02:00.
+const NIGHT: i64 = NIGHTS[0].at - 30;
+
+/// A night in which a zone changes between its two times, with a tick that this night concerns.
+struct Night {
+    zone: &'static str,
+    cron: &'static str,
+    /// The moment of the tick, in seconds and as schedules show it.
+    at: i64,
+    tick: &'static str,
+    /// The tick of the next night.
+    next: &'static str,
+    /// 61 minutes after the tick: the local time of the tick was there for a second time, if it comes twice.
+    later: &'static str,
+}
+
+const NIGHTS: [Night; 4] = [
+    // 02:30 comes twice: the first one counts.
+    Night {
+        zone: "Europe/Rome",
+        cron: "30 2 * * *",
+        at: 1_792_888_200,
+        tick: "2026-10-25T00:30:00.000Z",
+        next: "2026-10-26T01:30:00.000Z",
+        later: "2026-10-25T01:31",
+    },
+    // 02:30 does not exist: 03:00 is the end of the gap.
+    Night {
+        zone: "Europe/Rome",
+        cron: "30 2 * * *",
+        at: 1_774_746_000,
+        tick: "2026-03-29T01:00:00.000Z",
+        next: "2026-03-30T00:30:00.000Z",
+        later: "2026-03-29T02:01",
+    },
+    // The clock goes back by half an hour: 01:45 comes twice.
+    Night {
+        zone: "Australia/Lord_Howe",
+        cron: "45 1 * * *",
+        at: 1_775_313_900,
+        tick: "2026-04-04T14:45:00.000Z",
+        next: "2026-04-05T15:15:00.000Z",
+        later: "2026-04-04T15:46",
+    },
+    // The clock goes ahead by half an hour: 02:15 does not exist, 02:30 is the end of the gap.
+    Night {
+        zone: "Australia/Lord_Howe",
+        cron: "15 2 * * *",
+        at: 1_791_041_400,
+        tick: "2026-10-03T15:30:00.000Z",
+        next: "2026-10-04T15:15:00.000Z",
+        later: "2026-10-03T16:31",
+    },
+];
 
 /// How far the clock of the machine must be moved to show this.
 #[expect(clippy::disallowed_methods, reason = "the clock of the machine is the one that is moved")]
@@ -57,47 +110,45 @@ fn wait_for_a_look(server: &Server, app: &App, name: &str, minute: &str, move_cl
 }
 
 #[test]
-fn a_tick_of_the_night_of_summer_time_fires_once_over_kills_and_moved_clocks() {
+fn a_tick_of_each_night_of_summer_time_fires_once_over_kills_and_moved_clocks() {
+    for night in &NIGHTS {
+        fires_once(night);
+    }
+}
+
+/// The clock goes over the tick, over its local time again, back, and over the tick once more.
+fn fires_once(night: &Night) {
     let mut server = Server::prepare().with_clock_of_its_own();
-    if !server.move_clock(moved_to(BEFORE)) {
+    let before = night.at - AHEAD;
+    if !server.move_clock(moved_to(before)) {
         return println!("skipped: there is no libfaketime here");
     }
     server.run();
     let app = App::onboard(&server, &Subscriber::start());
-    let made = set(
-        &server,
-        &app,
-        "night",
-        &json!({
-            "cron": "30 2 * * *", "zone": "Europe/Rome", "command": "rome", "missed": "each",
-        }),
-    );
-    assert_eq!(made["next"][0], "2026-10-25T00:30:00.000Z", "{made}");
-    assert_eq!(
-        (&made["next"][1], &made["next"][9]),
-        (&json!("2026-10-26T01:30:00.000Z"), &json!("2026-11-03T01:30:00.000Z"))
-    );
-    server.move_clock(moved_to(NIGHT + MINUTE));
-    eventually("task of the tick", SOON, || (ticks(&server, &app, "rome").len() == 1).then_some(()));
-    // Killed, and started when it is 02:30 in Rome for the second time.
+    let body = json!({ "cron": night.cron, "zone": night.zone, "command": "night", "missed": "each" });
+    let made = set(&server, &app, "night", &body);
+    assert_eq!((&made["next"][0], &made["next"][1]), (&json!(night.tick), &json!(night.next)), "{made}");
+    server.move_clock(moved_to(night.at + MINUTE / 2));
+    eventually("task of the tick", SOON, || (ticks(&server, &app, "night").len() == 1).then_some(()));
+    // Killed, and started shortly before the local time of the tick comes again.
     server.kill();
-    server.move_clock(moved_to(NIGHT + 60 * MINUTE));
+    server.move_clock(moved_to(night.at + 29 * MINUTE));
     server.run();
-    wait_for_a_look(&server, &app, "second", "2026-10-25T01:31", || {
-        assert!(server.move_clock(moved_to(NIGHT + 62 * MINUTE)))
+    wait_for_a_look(&server, &app, "second", night.later, || {
+        assert!(server.move_clock(moved_to(night.at + 61 * MINUTE + MINUTE / 2)))
     });
     // Back to before the tick, and over it once more.
-    server.move_clock(moved_to(BEFORE));
+    server.move_clock(moved_to(before));
     eventually("clock that was set back", SOON, || {
         let made = set(&server, &app, "probe", &json!({ "cron": "@hourly", "command": "probe" }));
-        (made["updated_at"].as_str().expect("a moment") < "2026-10-25T00:30").then_some(())
+        (made["updated_at"].as_str().expect("a moment") < night.tick).then_some(())
     });
-    wait_for_a_look(&server, &app, "again", "2026-10-25T00:30", || {
-        assert!(server.move_clock(moved_to(NIGHT + MINUTE)))
+    wait_for_a_look(&server, &app, "again", &night.tick[.."2026-10-25T00:30".len()], || {
+        assert!(server.move_clock(moved_to(night.at + MINUTE / 2)))
     });
-    assert_eq!(ticks(&server, &app, "rome"), ["2026-10-25T00:30:00.000Z"]);
-    let task = app.ask(&server, "GET", "/api/tasks?command=rome", None).json();
-    assert_eq!(task["items"][0]["origin"], "tick night/2026-10-25T00:30:00.000Z");
+    assert_eq!(ticks(&server, &app, "night"), [night.tick], "{} in {}", night.cron, night.zone);
+    let task = app.ask(&server, "GET", "/api/tasks?command=night", None).json();
+    assert_eq!(task["items"][0]["origin"], format!("tick night/{}", night.tick));
 }
 
 #[test]
@@ -167,7 +218,7 @@ fn a_tick_fires_once_over_two_replicas_of_which_one_dies() {
     wait(&fleet, "ten");
     let before = ticks(&fleet.servers[1], &app, "ten");
     fleet.servers[0].kill();
-    // Whoever keeps the clock now looks at both, and one of them owes nothing.
+    // The replica that keeps the clock now looks at both, and one of them owes nothing.
     set(
         &fleet.servers[1],
         &app,
@@ -183,6 +234,78 @@ fn a_tick_fires_once_over_two_replicas_of_which_one_dies() {
     assert_eq!(after.len(), ticks(&fleet.servers[0], &app, "ten").len(), "none fired twice: {after:?}");
     // A tick may have come meanwhile by itself.
     assert!(after.starts_with(&before) && after.len() <= before.len() + 1, "{before:?} {after:?}");
+}
+
+/// The kinds of the rounds of a watch that have ended, newest first.
+fn rounds(server: &Server, app: &App, watch: &str) -> Vec<String> {
+    let page = app.ask(server, "GET", &format!("/api/repositories/{watch}/rounds"), None).json();
+    let ended = page["items"].as_array().expect("a list").iter().filter(|round| round["state"] == "finished");
+    ended.map(|round| round["kind"].as_str().expect("a kind").to_owned()).collect()
+}
+
+#[test]
+fn a_tick_resyncs_a_repository_once_although_its_head_stands_still() {
+    let mut server = Server::prepare().with_clock_of_its_own();
+    if !server.move_clock(moved_to(NIGHT - 8 * MINUTE)) {
+        return println!("skipped: there is no libfaketime here");
+    }
+    server.run();
+    // An endpoint would refuse what a server with a moved clock signs.
+    let mut puller = Puller::onboard(&server);
+    let app = puller.app.clone();
+    let project = Project::with(&[("a", "1"), ("b", "2")]);
+    let watch = app.watch(&server, &project);
+    let mut wait_for_rounds = |server: &Server, kinds: &[&str]| {
+        eventually("rounds", SOON, || {
+            puller.drain(server, &watch);
+            (rounds(server, &app, &watch) == kinds).then_some(())
+        });
+    };
+    wait_for_rounds(&server, &["sync"]);
+    let nightly = json!({ "cron": "30 2 * * *", "zone": "Europe/Rome", "repository_id": watch });
+    let made = set(&server, &app, "night", &nightly);
+    assert_eq!(
+        (&made["repository_id"], &made["command"], &made["next"][0]),
+        (&json!(watch), &Value::Null, &json!("2026-10-25T00:30:00.000Z")),
+        "{made}"
+    );
+    server.move_clock(moved_to(NIGHT + MINUTE));
+    wait_for_rounds(&server, &["resync", "sync"]);
+    server.kill();
+    server.run();
+    wait_for_a_look(&server, &app, "after", "2026-10-25T00:31", || {
+        server.move_clock(moved_to(NIGHT + 3 * MINUTE));
+    });
+    wait_for_rounds(&server, &["resync", "sync"]);
+    for (body, field) in [
+        (json!({ "cron": "@daily", "repository_id": "repo_x" }), "/repository_id"),
+        (json!({ "cron": "@daily", "repository_id": "repo_01M885YA56B8G3NA53GZJECSD6" }), "/repository_id"),
+        (json!({ "cron": "@daily", "repository_id": watch, "command": "x" }), "/command"),
+        (json!({ "cron": "@daily", "repository_id": watch, "payload": 1 }), "/payload"),
+        (json!({ "cron": "@daily", "repository_id": watch, "missed": "each" }), "/missed"),
+        (json!({ "cron": "@daily" }), "/command"),
+    ] {
+        let reply = app.ask(&server, "PUT", "/api/schedules/other", Some(&body));
+        let problem = reply.json();
+        assert_eq!((reply.status, &problem["errors"][0]["pointer"]), (422, &json!(field)), "{problem}");
+        let faults = problem["errors"].as_array().expect("faults");
+        assert_eq!(faults.len(), 1, "a refused field is not told as an unknown one too: {problem}");
+    }
+    let body = json!({ "name": "clock", "permissions": ["schedules:update"] });
+    let token = app.ask(&server, "POST", "/api/app/tokens", Some(&body)).json();
+    let narrowed = App { token: token["token"].as_str().expect("a token").to_owned(), ..app.clone() };
+    let reply = narrowed.ask(&server, "PUT", "/api/schedules/night", Some(&nightly));
+    assert_eq!(reply.status, 403, "it may not resync by hand either: {}", reply.json());
+    let permissions = ["schedules:update", "watches:resync"];
+    let body = json!({ "name": "mails", "permissions": permissions, "commands": ["mail.*"] });
+    let token = app.ask(&server, "POST", "/api/app/tokens", Some(&body)).json();
+    let narrowed = App { token: token["token"].as_str().expect("a token").to_owned(), ..app.clone() };
+    let reply = narrowed.ask(&server, "PUT", "/api/schedules/night", Some(&nightly));
+    let problem = reply.json();
+    let detail = "the token is for some commands only, and a schedule that resyncs is of no command";
+    assert_eq!((reply.status, &problem["detail"]), (403, &json!(detail)), "{problem}");
+    app.unwatch(&server, &watch);
+    assert_eq!(app.ask(&server, "GET", "/api/schedules/night", None).status, 404, "it went with its watch");
 }
 
 #[test]
@@ -223,6 +346,14 @@ fn schedules_are_made_shown_and_removed_on_the_command_line() {
         run(&["add", "weekly", "--cron", "@daily", "--zone", "Rome", "--command", "report"]);
     assert!(!done && said.contains("time zone"), "{said}");
     assert_eq!(run(&["list"]).1[0]["next"].as_array().map(Vec::len), Some(1));
+    let watch = app.watch(&server, &Project::with(&[("a", "1")]));
+    let resync = ["add", "weekly", "--cron", "@weekly", "--resync", &watch];
+    let (done, made, said) = run(&resync);
+    assert!(done && made["repository_id"] == watch, "{said} {made}");
+    let (done, _, said) = run(&[&resync[..], &["--replace", "--command", "x"]].concat());
+    assert!(!done && said.contains("--command"), "{said}");
+    let (done, _, said) = run(&["add", "none", "--cron", "@weekly"]);
+    assert!(!done && said.contains("--command"), "{said}");
     let paused = run(&["pause", "nightly"]).1;
     assert_eq!((&paused["paused"], &paused["next"]), (&json!(true), &json!([])));
     assert_eq!(run(&["resume", "nightly"]).1["paused"], false);

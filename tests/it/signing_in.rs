@@ -81,7 +81,7 @@ fn a_person_signs_in_at_the_provider_and_may_what_the_provider_says() {
     assert_eq!(location(&signed_in), "/dashboard/");
     let cookie = cookies(&signed_in);
     let set = signed_in.message.headers.iter().map(|(_, value)| value.as_str());
-    let set: Vec<&str> = set.filter(|value| value.starts_with("tidings_session=")).collect();
+    let set: Vec<&str> = set.filter(|value| value.starts_with("tidings_session_")).collect();
     assert!(set[0].contains("; Path=/; Max-Age=3600; HttpOnly; SameSite=Strict"), "{set:?}");
     let session = send(&server, "GET", "/api/session", &cookie).json();
     assert_eq!((&session["kind"], &session["role"]), (&json!("staff"), &json!("operator")), "{session}");
@@ -92,10 +92,14 @@ fn a_person_signs_in_at_the_provider_and_may_what_the_provider_says() {
     assert_eq!(status("GET", "/api/admin/keys", &cookie), 403);
     assert_eq!(status("GET", "/api/app", &cookie), 401);
     assert_eq!(status("DELETE", "/api/sessions", &cookie), 403, "a forged form");
+    let second = format!("{}tidings-page: 1\r\n", cookies(&sign_in(&server, &provider)));
+    assert_eq!(status("DELETE", "/api/session", &second), 204);
+    let rows = items(&server.ask_as_admin("GET", "/api/admin/audit?action=delete_api_session").json());
+    assert_eq!((rows.len(), &rows[0]["actor"]), (1, &json!(person)), "who signed out: {rows:?}");
     let rows = items(&server.ask_as_admin("GET", "/api/admin/audit?action=get_api_session_callback").json());
     assert_eq!(
         (rows.len(), &rows[0]["actor"], &rows[0]["result"]),
-        (1, &json!(person), &json!("ok")),
+        (2, &json!(person), &json!("ok")),
         "{rows:?}"
     );
     // A role of the settings, in another browser; signing out everywhere ends both.
@@ -118,7 +122,7 @@ fn a_session_lasts_as_long_as_the_settings_of_its_issuer_say() {
     server.run();
     let signed_in = sign_in(&server, &provider);
     let set = signed_in.message.headers.iter().map(|(_, value)| value.as_str());
-    let set: Vec<&str> = set.filter(|value| value.starts_with("tidings_session=")).collect();
+    let set: Vec<&str> = set.filter(|value| value.starts_with("tidings_session_")).collect();
     assert!(set[0].contains("; Path=/; Max-Age=90; "), "{set:?}");
     let cookie = cookies(&signed_in);
     let session = send(&server, "GET", "/api/session", &cookie).json();
@@ -127,7 +131,7 @@ fn a_session_lasts_as_long_as_the_settings_of_its_issuer_say() {
     if server.move_clock(60) {
         assert_eq!(send(&server, "GET", "/api/admin/overview", &cookie).status, 200, "it ends at {ends}");
         server.move_clock(100);
-        // The server reads its clock anew once a second.
+        // The server reads its clock again once a second.
         eventually("end of the session", SOON, || {
             (send(&server, "GET", "/api/admin/overview", &cookie).status == 401).then_some(())
         });
@@ -159,7 +163,7 @@ fn a_state_and_a_code_are_good_once_and_in_one_browser() {
     let refused = |reply: &Reply, why: &str| {
         assert_eq!(location(reply), "/dashboard/?sign_in=refused", "{why}");
         let all = format!("{:?}", reply.message.headers);
-        assert!(!all.contains("tidings_session="), "{why}: {all}");
+        assert!(!all.contains("tidings_session_"), "{why}: {all}");
     };
     let (page, cookie) = start(&server);
     let back = provider.agrees(&page);
@@ -281,7 +285,7 @@ fn what_a_provider_does_wrong_signs_nobody_in() {
         provider.does(None);
         assert_eq!(location(&reply), format!("/dashboard/?sign_in={word}"), "{misdeed:?}");
         let all = format!("{:?}", reply.message.headers);
-        assert!(!all.contains("tidings_session="), "{misdeed:?}: {all}");
+        assert!(!all.contains("tidings_session_"), "{misdeed:?}: {all}");
     }
     provider.gives(json!(["somebody"]));
     assert_eq!(location(&sign_in(&server, &provider)), "/dashboard/?sign_in=no_role");

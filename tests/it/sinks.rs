@@ -10,17 +10,19 @@ use serde_json::{Value, json};
 use crate::support::{
     api::App,
     dice::Dice,
+    kills,
     model::Model,
     patience::{SOON, eventually},
+    peer::{Authority, Peer, Word},
+    private_file,
     project::{Project, Tree},
     puller::Puller,
     server::Server,
-    setting,
     subscriber::Subscriber,
 };
 
 /// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
-const KILLS: u64 = 25;
+const KILLS: u64 = 100;
 /// The longest life between two kills.
 const LIFE: Duration = Duration::from_millis(700);
 
@@ -42,7 +44,7 @@ fn commit(project: &Project, dice: &mut Dice) {
 
 #[test]
 fn two_sinks_of_one_repository_have_each_their_own_paths_over_kills() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
+    let kills = kills(KILLS);
     let mut dice = Dice::thrown("two sinks");
     let subscriber = Subscriber::start();
     let mut server = Server::start();
@@ -131,4 +133,48 @@ fn a_sink_signs_with_a_key_of_its_own_and_takes_a_test() {
     assert_eq!(endpoint.model().requests, 0, "the endpoint of the app hears nothing of it");
     let reply = app.ask(&server, "GET", &format!("/api/repositories/{id}"), None);
     assert!(!reply.json().to_string().contains(&secret), "it is shown once");
+}
+
+#[test]
+fn the_command_line_says_what_goes_with_requests_to_the_sink_of_a_watch() {
+    let (server, endpoint) = (Server::start(), Subscriber::start());
+    let app = App::onboard(&server, &endpoint);
+    let project = Project::with(&[("a", "1")]);
+    let authority = Authority::new();
+    let peer = Peer::secure(authority.server(None), |_| Word::status(200));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| private_file(folder.path(), name, text);
+    let (team, token, ca) =
+        (file("team", "blue"), file("token", "of-the-sink"), file("ca", &authority.pem()));
+    let address = format!("http://{}", server.address());
+    let run = |arguments: &[&str]| -> (Option<i32>, Value, String) {
+        let mut command = server.command(&[&["repository"], arguments].concat());
+        command.args(["--server", &address, "--json"]).env("TIDINGS_TOKEN", app.token.trim());
+        let ended = command.output().expect("it runs");
+        let text = String::from_utf8(ended.stdout).expect("a text");
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        (ended.status.code(), json, text + &String::from_utf8_lossy(&ended.stderr))
+    };
+    let (url, sink_url, header) = (project.url(), peer.url(), format!("X-Team={team}"));
+    let sink = ["--sink-url", &sink_url, "--sink-order", "phased", "--max-in-flight", "4"];
+    let access = ["--header-file", &header, "--bearer", "--auth-secret-file", &token, "--ca-file", &ca];
+    let (code, made, text) = run(&[&["add", &url, "--start", "now"], &sink[..], &access[..]].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(
+        (&made["sink"]["has_access"], &made["sink"]["max_in_flight"]),
+        (&json!(true), &json!(4)),
+        "{made}"
+    );
+    let id = made["repository_id"].as_str().expect("an id");
+    let test = || app.ask(&server, "POST", &format!("/api/repositories/{id}/test"), None).json();
+    assert_eq!(test()["accepted"], true, "its authority is trusted");
+    let last = || peer.wait_for(1).pop().expect("a request");
+    assert_eq!((last().header("x-team"), last().header("authorization")), ("blue", "Bearer of-the-sink"));
+
+    let (code, _, text) = run(&["update", id, "--no-auth", "--remove-header", "X-Team"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(test()["accepted"], true);
+    assert_eq!((last().header("x-team"), last().header("authorization")), ("", ""));
+    let (code, _, text) = run(&[&["update", id, "--no-sink"], &access[..]].concat());
+    assert!(code == Some(64) && text.contains("--no-sink"), "{code:?} {text}");
 }

@@ -49,7 +49,7 @@ impl Scene {
         Self { server, subscriber, app, forge, project, watch }
     }
 
-    /// Makes a commit that changes so many files, and publishes it.
+    /// Makes a commit that changes this many files, and publishes it.
     fn push(&self, files: u64) -> String {
         let before = self.project.head();
         for number in 0..files {

@@ -10,11 +10,11 @@ use crate::support::{
     api::{App, items},
     dice::Dice,
     inbox::Inbox,
+    kills,
     mail_server::{Mail, MailServer},
     patience::{SOON, eventually},
     project::Project,
     server::Server,
-    setting,
     stream::Nats,
     subscriber::Subscriber,
 };
@@ -57,7 +57,7 @@ impl Scene {
         Self { server, app, watch, project, _subscriber: subscriber }
     }
 
-    /// Makes so many commits.
+    /// Makes this many commits.
     fn commit(&self, count: u64) {
         for _ in 0..count {
             self.project.write("a", self.project.head().as_bytes());
@@ -188,6 +188,20 @@ fn every_entry_arrives_once_in_order_as_the_ledger_shows_it_signed_with_a_key_of
         assert!(!letter.is_signed_with(&[&other_secret]), "each sink has a key of its own");
         assert_eq!(letter.data()["subscription"]["name"], "plain");
     }
+    let document = scene.server.ask("GET", "/openapi.json", None, None).expect("an answer").json();
+    for letter in plain.letters() {
+        let data = letter.data();
+        for (schema, part) in [
+            ("SubscriptionPayload", data),
+            ("SubscriptionEventPayload", &data["event"]),
+            ("SubscribedPayload", &data["subscription"]),
+            ("EntryShown", &data["entry"]),
+        ] {
+            let documented = &document["components"]["schemas"][schema]["properties"];
+            let mut names = part.as_object().expect(schema).keys();
+            assert!(names.all(|name| documented[name].is_object()), "{schema} lacks a field of {part}");
+        }
+    }
     for (letter, entry) in events.letters().iter().zip(&listed) {
         assert_eq!(letter.header("content-type"), "application/cloudevents+json");
         assert_eq!(letter.body["type"], format!("dev.tidings.{}", entry["type"].as_str().expect("one")));
@@ -241,7 +255,7 @@ fn one_that_is_paused_is_sent_nothing_and_then_everything() {
 
 #[test]
 fn every_entry_arrives_in_order_over_kills() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
+    let kills = kills(KILLS);
     let (mut scene, inbox) = (Scene::start(), Inbox::start());
     let mut dice = Dice::thrown("kills of subscriptions");
     // Every fourth message is not taken the first time: what is lost then is lost for good.

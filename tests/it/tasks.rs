@@ -1,9 +1,15 @@
-//! Tasks: what producers and workers are promised, with the real server, kills, stopped workers and crowds.
+//! Tasks: what producers and workers are promised, with the real server and real workers.
+
+mod answers;
+mod by_hand;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -12,47 +18,43 @@ use serde_json::{Value, json};
 
 use crate::support::{
     api::App,
-    dice::Dice,
     fleet::Fleet,
     patience::{SOON, eventually},
-    server::Server,
-    setting,
+    peer::{Peer, Word},
+    server::{Server, bare_command},
     subscriber::Subscriber,
 };
 
-/// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
-const KILLS: u64 = 12;
-
-fn app(server: &Server) -> App {
+pub(crate) fn app(server: &Server) -> App {
     App::onboard(server, &Subscriber::start())
 }
 
 /// Asks as an app; `None` where the server is gone.
-fn ask(server: &Server, app: &App, path: &str, body: &Value) -> Option<(u16, Value)> {
+pub(crate) fn ask(server: &Server, app: &App, path: &str, body: &Value) -> Option<(u16, Value)> {
     let reply = server.ask("POST", path, Some(&app.token), Some(body)).ok()?;
     let answer = if reply.status == 204 { Value::Null } else { reply.json() };
     Some((reply.status, answer))
 }
 
-fn create(server: &Server, app: &App, body: &Value) -> String {
+pub(crate) fn create(server: &Server, app: &App, body: &Value) -> String {
     let (status, made) = ask(server, app, "/api/tasks", body).expect("an answer");
     assert!(matches!(status, 200 | 201), "{made}");
     made["id"].as_str().expect("an id").to_owned()
 }
 
-fn claim(server: &Server, app: &App, body: &Value) -> Vec<Value> {
+pub(crate) fn claim(server: &Server, app: &App, body: &Value) -> Vec<Value> {
     let (status, given) = ask(server, app, "/api/tasks/claim", body).expect("an answer");
     assert!(matches!(status, 200 | 204), "{given}");
     given["tasks"].as_array().cloned().unwrap_or_default()
 }
 
-fn say(server: &Server, app: &App, task: &Value, verb: &str, mut body: Value) -> (u16, Value) {
+pub(crate) fn say(server: &Server, app: &App, task: &Value, verb: &str, mut body: Value) -> (u16, Value) {
     body["token"] = task["token"].clone();
     let path = format!("/api/tasks/{}/{verb}", task["id"].as_str().expect("an id"));
     ask(server, app, &path, &body).expect("an answer")
 }
 
-fn shown(server: &Server, app: &App, id: &str) -> Value {
+pub(crate) fn shown(server: &Server, app: &App, id: &str) -> Value {
     app.ask(server, "GET", &format!("/api/tasks/{id}"), None).json()
 }
 
@@ -79,7 +81,7 @@ fn a_worker_program_ends_tasks_by_its_exit_code() {
                    *) echo later >&2; exit 75;; esac";
     let address = format!("http://{}", server.address());
     let mut command = server.command(&["worker", "start", "run", "--server", &address, "--exec", program]);
-    command.env("TIDINGS_TOKEN", &app.token).stdout(Stdio::null());
+    command.env("TIDINGS_TOKEN", &app.token).stdout(Stdio::piped());
     let mut worker = Worker(command.spawn().expect("it starts"));
     let state = |id: &str, state: &str| {
         eventually("task that ends", SOON, || {
@@ -94,6 +96,64 @@ fn a_worker_program_ends_tasks_by_its_exit_code() {
     let entries = app.ask(&server, "GET", "/api/ledger?type=task.dead", None).json();
     assert_eq!(entries["items"][0]["subject"], again, "{entries}");
     Command::new("kill").args(["-TERM", &worker.0.id().to_string()]).status().expect("told");
+    assert!(worker.0.wait().expect("ended").success());
+    let told = std::io::read_to_string(worker.0.stdout.take().expect("piped")).expect("a text");
+    for line in [
+        format!("{good} run completed\n"),
+        format!("{bad} run failed (exit code 100)\n"),
+        format!("{again} run given back (exit code 75)\n"),
+        format!("{again} run dead: this was its last attempt (exit code 75)\n"),
+    ] {
+        assert!(told.contains(&line), "{told}");
+    }
+}
+
+#[test]
+fn a_worker_that_cannot_run_its_program_gives_the_task_back_and_ends() {
+    let server = Server::start();
+    let app = app(&server);
+    let id = create(&server, &app, &json!({ "command": "run" }));
+    let address = format!("http://{}", server.address());
+    let ended = |concurrency: &str| {
+        let start = ["worker", "start", "run", "--server", address.as_str(), "--exec", "true"];
+        let mut command = server.command(&start);
+        command.args(["--concurrency", concurrency]).env("TIDINGS_TOKEN", &app.token);
+        // There is no room for artifacts.
+        command.env("TMPDIR", "/nowhere").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut worker = Worker(command.spawn().expect("it starts"));
+        eventually("end of the worker", SOON, || worker.0.try_wait().expect("a child"))
+    };
+    assert!(!ended("1").success());
+    let task = shown(&server, &app, &id);
+    assert_eq!((&task["state"], &task["attempts"]), (&json!("ready"), &json!(0)));
+    assert!(!ended("3").success(), "none goes on without the others");
+}
+
+#[test]
+fn a_worker_that_stops_gives_back_the_task_whose_answer_is_on_its_way() {
+    let (asked, waits) = mpsc::channel();
+    let (answers, answer) = mpsc::channel();
+    let peer = Peer::plain(move |seen| {
+        if seen.path != "/api/tasks/claim" {
+            return Word::Say(200, "{}".to_owned());
+        }
+        asked.send(()).expect("the story goes on");
+        Word::Say(200, answer.recv_timeout(SOON).expect("an answer"))
+    });
+    let home = tempfile::tempdir().expect("a folder");
+    let mut command = bare_command(home.path());
+    command.args(["worker", "start", "run", "--server", &peer.url(), "--exec", "true"]);
+    let mut worker = Worker(command.env("TIDINGS_TOKEN", "a-token").spawn().expect("it starts"));
+    waits.recv_timeout(SOON).expect("a claim");
+    Command::new("kill").args(["-TERM", &worker.0.id().to_string()]).status().expect("told");
+    // If the answer should come before the signal the task is completed, which loses nothing either.
+    thread::sleep(Duration::from_millis(200));
+    let task =
+        json!({ "id": "tsk_1", "token": "of-the-claim", "command": "run", "attempt": 1, "payload": null });
+    answers.send(json!({ "tasks": [task] }).to_string()).expect("it waits");
+    let seen = peer.wait_for(2);
+    assert!(["/api/tasks/tsk_1/abandon", "/api/tasks/tsk_1/complete"].contains(&seen[1].path.as_str()));
+    assert_eq!(seen[1].json()["token"], "of-the-claim");
     assert!(worker.0.wait().expect("ended").success());
 }
 
@@ -124,179 +184,6 @@ fn a_worker_that_was_stopped_beyond_its_claim_changes_nothing_when_it_goes_on() 
     let (status, twice) = say(&server, &app, &second, "complete", json!({ "result": 8 }));
     assert_eq!((status, &twice["repeated"]), (200, &json!(true)));
     assert_eq!(shown(&server, &app, &id)["result"], 7);
-}
-
-#[test]
-fn waiting_claims_are_served_in_order_and_who_left_loses_nothing() {
-    let waiting = usize::try_from(setting("TIDINGS_STORY_WAITING").unwrap_or(100)).expect("a number");
-    let server = Server::start();
-    let app = app(&server);
-    let order = std::sync::Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for place in 0..waiting {
-            let (server, app, order) = (&server, &app, &order);
-            scope.spawn(move || {
-                let wanted = json!({ "commands": ["line"], "wait_seconds": 60, "claim_seconds": 600 });
-                let given = claim(server, app, &wanted);
-                let [task] = &given[..] else { panic!("one task: {given:?}") };
-                order.lock().expect("sound").push((place, task["payload"].as_u64().expect("a number")));
-            });
-            // In line before the next one comes.
-            eventually("the claim waits", SOON, || in_line(server, place + 1).then_some(()));
-        }
-        for number in 0..waiting {
-            create(&server, &app, &json!({ "command": "line", "payload": number }));
-        }
-    });
-    let order = order.into_inner().expect("sound");
-    assert!(order.iter().all(|(place, number)| *place as u64 == *number), "{order:?}");
-    // One that leaves while it waits takes no task along.
-    let stream = waiting_claim(&server, &app, "left");
-    thread::sleep(Duration::from_millis(300));
-    drop(stream);
-    thread::sleep(Duration::from_millis(300));
-    create(&server, &app, &json!({ "command": "left", "payload": 1 }));
-    let given = claim(&server, &app, &json!({ "commands": ["left"], "wait_seconds": 5 }));
-    assert_eq!(given[0]["attempt"], 1, "{given:?}");
-}
-
-/// Whether so many claims wait, as the supervision tree tells.
-fn in_line(server: &Server, count: usize) -> bool {
-    let token = std::fs::read_to_string(server.data().join("admin-token")).expect("a token");
-    let tree = server.ask("GET", "/api/admin/tree", Some(token.trim()), None).expect("an answer");
-    String::from_utf8_lossy(&tree.message.body).contains(&format!("\"{count} wait\""))
-}
-
-#[test]
-fn a_token_that_ends_while_it_waits_gets_nothing_and_one_of_other_commands_changes_nothing() {
-    let server = Server::start();
-    let app = app(&server);
-    let narrowed = |commands: Value| {
-        let body = json!({ "name": "w", "permissions": ["tasks:claim", "tasks:read"], "commands": commands });
-        let made = app.ask(&server, "POST", "/api/app/tokens", Some(&body)).json();
-        (
-            made["token_id"].as_str().expect("an id").to_owned(),
-            made["token"].as_str().expect("one").to_owned(),
-        )
-    };
-    let (id, token) = narrowed(json!(["mail"]));
-    let wanted = json!({ "commands": ["mail"], "wait_seconds": 30 });
-    let answer = thread::scope(|scope| {
-        let ask = || server.ask("POST", "/api/tasks/claim", Some(&token), Some(&wanted)).expect("an answer");
-        let waiting = scope.spawn(ask);
-        eventually("the claim waits", SOON, || in_line(&server, 1).then_some(()));
-        assert_eq!(app.ask(&server, "DELETE", &format!("/api/app/tokens/{id}"), None).status, 204);
-        create(&server, &app, &json!({ "command": "mail", "payload": "after the end" }));
-        waiting.join().expect("an answer")
-    });
-    assert_eq!(answer.status, 401, "{}", answer.json());
-    let given = claim(&server, &app, &json!({ "commands": ["mail"], "wait_seconds": 20 }));
-    assert_eq!((&given[0]["payload"], &given[0]["attempt"]), (&json!("after the end"), &json!(1)));
-
-    let (_, other) = narrowed(json!(["pictures"]));
-    let body = json!({ "token": given[0]["token"] });
-    for verb in ["heartbeat", "complete", "nack", "abandon"] {
-        let path = format!("/api/tasks/{}/{verb}", given[0]["id"].as_str().expect("an id"));
-        let answer = server.ask("POST", &path, Some(&other), Some(&body)).expect("an answer");
-        assert_eq!(answer.status, 404, "{verb}: {}", answer.json());
-    }
-    let items = json!({ "items": [body] });
-    let answer = server.ask("POST", "/api/tasks/batch/complete", Some(&other), Some(&items));
-    assert_eq!(answer.expect("an answer").json()["items"][0]["status"], 404);
-    assert_eq!(say(&server, &app, &given[0], "complete", json!({})).0, 200);
-}
-
-/// A connection whose claim waits for a task of this command.
-fn waiting_claim(server: &Server, app: &App, command: &str) -> std::net::TcpStream {
-    let wanted = json!({ "commands": [command], "wait_seconds": 60 }).to_string();
-    let head = format!(
-        "POST /api/tasks/claim HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: \
-         application/json\r\nContent-Length: {}\r\n\r\n{wanted}",
-        app.token,
-        wanted.len()
-    );
-    let mut stream = std::net::TcpStream::connect(server.address()).expect("connected");
-    std::io::Write::write_all(&mut stream, head.as_bytes()).expect("sent");
-    stream
-}
-
-#[test]
-fn claims_that_wait_take_no_connection_from_anybody() {
-    let mut server = Server::prepare()
-        .with("server.connections_max", "8")
-        .with("server.connections_per_address_max", "16")
-        .with("server.waiting_connections_max", "20");
-    server.run();
-    let app = app(&server);
-    let mut waiting: Vec<_> = (0..20)
-        .map(|_| {
-            let stream = waiting_claim(&server, &app, "few");
-            // One of them is never too many for its address, if the server looks at it in time.
-            thread::sleep(Duration::from_millis(50));
-            stream
-        })
-        .collect();
-    let patient = json!({ "commands": ["other"], "wait_seconds": 1 });
-    let refused = eventually("no claim may wait any more", SOON, || {
-        let (status, told) = ask(&server, &app, "/api/tasks/claim", &patient)?;
-        (status == 429).then_some(told)
-    });
-    assert!(refused.to_string().contains("server.waiting_connections_max"), "{refused}");
-    let (status, told) =
-        ask(&server, &app, "/api/tasks/claim", &json!({ "commands": ["other"] })).expect("an answer");
-    assert_eq!(status, 204, "a claim that does not wait needs no place: {told}");
-    for number in 0..20 {
-        create(&server, &app, &json!({ "command": "few", "payload": number }));
-    }
-    let mut given = Vec::new();
-    for stream in &mut waiting {
-        let (mut text, mut part) = (Vec::new(), [0; 4096]);
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-        while !text.ends_with(b"}]}") && !text.ends_with(b"0\r\n\r\n") {
-            let count = std::io::Read::read(stream, &mut part).expect("an answer");
-            assert_ne!(count, 0, "{}", String::from_utf8_lossy(&text));
-            text.extend_from_slice(&part[..count]);
-        }
-        given.push(String::from_utf8_lossy(&text).into_owned());
-    }
-    assert!(given.iter().all(|text| text.starts_with("HTTP/1.1 200") && text.contains("\"payload\"")));
-    let closed = given.iter().filter(|text| text.to_lowercase().contains("connection: close")).count();
-    assert!(closed > 0, "those that found no ordinary place end with their answer: {given:?}");
-    assert!((0..20).all(|number| given.iter().any(|text| text.contains(&format!("\"payload\":{number},")))));
-}
-
-#[test]
-fn who_hangs_up_while_tasks_are_written_to_it_loses_nothing() {
-    const TASKS: usize = 96;
-    let server = Server::start();
-    let app = app(&server);
-    // More than sockets hold: the answer is on its way until it is read.
-    let large = "x".repeat(250 << 10);
-    for _ in 0..TASKS / 12 {
-        let tasks = vec![json!({ "command": "large", "payload": large }); 12];
-        let made = ask(&server, &app, "/api/tasks/batch", &json!({ "tasks": tasks })).expect("an answer");
-        assert_eq!(made.0, 201);
-    }
-    let wanted = json!({ "commands": ["large"], "count": TASKS, "claim_seconds": 3_600 }).to_string();
-    let head = format!(
-        "POST /api/tasks/claim HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: \
-         application/json\r\nContent-Length: {}\r\n\r\n{wanted}",
-        app.token,
-        wanted.len()
-    );
-    let mut stream = std::net::TcpStream::connect(server.address()).expect("connected");
-    std::io::Write::write_all(&mut stream, head.as_bytes()).expect("sent");
-    let mut begun = [0; 16];
-    std::io::Read::read_exact(&mut stream, &mut begun).expect("the answer begins");
-    assert!(begun.starts_with(b"HTTP/1.1 200"), "{begun:?}");
-    drop(stream);
-    let queue = eventually("tasks that are given back", SOON, || {
-        let queue = app.ask(&server, "GET", "/api/queues/large", None).json();
-        (queue["counts"]["ready"] == TASKS).then_some(queue)
-    });
-    assert_eq!(queue["counts"]["claimed"], 0);
-    let given = claim(&server, &app, &json!({ "commands": ["large"] }));
-    assert_eq!(given[0]["attempt"], 1, "no attempt is counted");
 }
 
 #[test]
@@ -337,85 +224,6 @@ fn payloads_come_back_byte_by_byte_and_hostile_ones_hurt_nobody() {
 
 fn app_named(server: &Server) -> App {
     App::onboard_with(server, &Subscriber::start(), &json!({ "email": "other@example.org" }))
-}
-
-/// Creates tasks until it is over or the server is gone; the ids of those that were acknowledged.
-fn produce(server: &Server, app: &App, is_over: &AtomicBool) -> Vec<String> {
-    let mut made = Vec::new();
-    while !is_over.load(Ordering::Relaxed) {
-        let tasks = vec![json!({ "command": "storm", "payload": 1 }); 5];
-        let asked = ask(server, app, "/api/tasks/batch", &json!({ "tasks": tasks }));
-        let Some((201, answer)) = asked else { break };
-        let ids = answer["tasks"].as_array().expect("a list").clone();
-        made.extend(ids.iter().map(|task| task["id"].as_str().expect("an id").to_owned()));
-    }
-    made
-}
-
-#[test]
-fn kills_of_the_server_lose_no_task_and_count_no_attempt_twice() {
-    let mut server = Server::start();
-    let app = app(&server);
-    let settings = json!({ "max_attempts": 1000, "retry_policy": "fixed", "retry_base_seconds": 0 });
-    assert_eq!(app.ask(&server, "PUT", "/api/queues/storm", Some(&settings)).status, 200);
-    let mut dice = Dice::thrown("killing tasks");
-    let (mut acknowledged, mut ended) = (BTreeSet::new(), BTreeMap::new());
-    for _ in 0..setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS) {
-        let until = Instant::now() + dice.up_to(Duration::from_millis(900));
-        let is_over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let (server, app, is_over) = (&server, &app, &is_over);
-            let produced = scope.spawn(move || produce(server, app, is_over));
-            let worked = scope.spawn(move || {
-                let mut done = Vec::new();
-                while !is_over.load(Ordering::Relaxed) {
-                    let wanted = json!({ "commands": ["storm"], "count": 3, "claim_seconds": 2 });
-                    let Some((_, given)) = ask(server, app, "/api/tasks/claim", &wanted) else { break };
-                    for task in given["tasks"].as_array().into_iter().flatten() {
-                        let id = task["id"].as_str().expect("an id");
-                        let body = json!({ "token": task["token"], "result": task["attempt"] });
-                        let told = ask(server, app, &format!("/api/tasks/{id}/complete"), &body);
-                        if let Some((200, _)) = told {
-                            done.push((id.to_owned(), task["attempt"].clone()));
-                        }
-                    }
-                }
-                done
-            });
-            while Instant::now() < until {
-                thread::sleep(Duration::from_millis(5));
-            }
-            // The kill comes in the middle of what both ask for.
-            let process = server.process().to_string();
-            Command::new("kill").args(["-KILL", &process]).status().expect("killed");
-            is_over.store(true, Ordering::Relaxed);
-            acknowledged.extend(produced.join().expect("sound"));
-            for (id, attempt) in worked.join().expect("sound") {
-                assert!(ended.insert(id.clone(), attempt).is_none(), "{id} was ended twice");
-            }
-        });
-        server.kill();
-        server.run();
-    }
-    assert!(!acknowledged.is_empty() && !ended.is_empty());
-    for id in &acknowledged {
-        let task = shown(&server, &app, id);
-        assert!(task["state"].is_string(), "{id} was acknowledged and is gone: {task}");
-        if let Some(attempt) = ended.get(id) {
-            assert_eq!((&task["state"], &task["attempts"]), (&json!("succeeded"), attempt), "{task}");
-            assert_eq!(task["result"], *attempt, "the result is that of the claim that ended it");
-        }
-    }
-    // What is left is done to its end, and the numbers of the queue agree with the rows.
-    eventually("queue that is empty", SOON + Duration::from_secs(20), || {
-        for task in claim(&server, &app, &json!({ "commands": ["storm"], "count": 100, "wait_seconds": 1 })) {
-            say(&server, &app, &task, "complete", json!({}));
-        }
-        let queue = app.ask(&server, "GET", "/api/queues/storm", None).json();
-        (queue["counts"]["ready"] == 0 && queue["counts"]["claimed"] == 0).then_some(())
-    });
-    let queue = app.ask(&server, "GET", "/api/queues/storm", None).json();
-    assert!(queue["counts"]["succeeded"].as_u64().expect("a number") >= acknowledged.len() as u64, "{queue}");
 }
 
 #[test]
@@ -484,6 +292,15 @@ fn what_a_verb_does_not_name_stays_and_what_cannot_work_is_refused_at_once() {
     run("queue set later --rate 5", 0);
     let settings = app.ask(&server, "GET", "/api/queues/later", None).json()["settings"].clone();
     assert_eq!(settings, json!({ "max_claimed": 3, "rate": 5 }));
+    run("queue set later --max-claimed none --timeout 60 --retry-policy fixed", 0);
+    let settings = app.ask(&server, "GET", "/api/queues/later", None).json()["settings"].clone();
+    let without_bound = json!({ "rate": 5, "timeout_seconds": 60, "retry_policy": "fixed" });
+    assert_eq!(settings, without_bound, "`none` removes the bound");
+    run("queue set later --timeout default --retry-policy default --rate none", 0);
+    let settings = app.ask(&server, "GET", "/api/queues/later", None).json()["settings"].clone();
+    assert_eq!(settings, json!({}), "`default` brings a setting back");
+    run("queue set later --max-attempts none", 64);
+    run("queue set later --rate default", 64);
     run("schedule add nightly --cron @daily --command embed", 0);
     run("schedule add nightly --cron @hourly --command embed", 65);
     run("schedule add nightly --cron @weekly --command embed --replace", 0);

@@ -1,4 +1,4 @@
-//! A step of the schema that makes a table anew, killed again and again while it runs: each time the database
+//! A step of the schema that rebuilds a table, killed again and again while it runs: each time the database
 //! is as it was before, and at last every row is there.
 
 use std::{
@@ -12,14 +12,14 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use crate::support::{
-    api::App, dice::Dice, project::Project, server::Server, setting, subscriber::Subscriber,
+    api::App, dice::Dice, kills, project::Project, server::Server, setting, subscriber::Subscriber,
 };
 
-/// Cursors below the table that is made anew; `TIDINGS_STORY_CURSORS` says otherwise, 100,000 by hand.
+/// Cursors below the table that is rebuilt; `TIDINGS_STORY_CURSORS` says otherwise, 100,000 by hand.
 const CURSORS: u64 = 5_000;
 /// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
 const KILLS: u64 = 12;
-/// The step that makes `watch` anew on SQLite.
+/// The step that rebuilds `watch` on SQLite.
 const STEP: &str = "add_sinks";
 
 fn file_of(server: &Server) -> PathBuf {
@@ -81,7 +81,7 @@ fn multiply(file: &Path, count: u64) {
 
 #[test]
 fn a_table_that_is_made_anew_keeps_every_row_over_kills_in_the_middle() {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
+    let kills = kills(KILLS);
     let count = setting("TIDINGS_STORY_CURSORS").unwrap_or(CURSORS);
     let (project, subscriber, mut server) =
         (Project::with(&[("a", "1")]), Subscriber::start(), Server::start());

@@ -1,6 +1,8 @@
 //! Tasks of a watch: workers build a mirror of a repository from the tasks of their queue, with the real
 //! server, while commits arrive, people pause and resync, and servers and workers are killed.
 
+mod faces;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -19,12 +21,15 @@ use crate::support::{
     churn::Churn,
     dice::Dice,
     fleet::Fleet,
+    kills,
     patience::{SOON, eventually},
     project::{FileFacts, Project, Tree, sha256},
     server::Server,
-    setting,
     subscriber::Subscriber,
 };
+
+mod by_hand;
+mod per_round;
 
 /// Kills, unless `TIDINGS_STORY_KILLS` says otherwise.
 const KILLS: u64 = 12;
@@ -59,7 +64,7 @@ fn claim(server: &Server, app: &App, count: usize) -> Vec<Value> {
     try_claim(server, app, &wanted).expect("a server that answers")
 }
 
-/// Waits for so many tasks.
+/// Waits for this many tasks.
 fn claim_all(server: &Server, app: &App, count: usize) -> Vec<Value> {
     let mut tasks = Vec::new();
     eventually("tasks to claim", SOON, || {
@@ -206,6 +211,9 @@ fn the_first_synchronisation_gives_each_file_to_a_worker_once() {
         (&sink["kind"], &sink["command"], &sink["window"]),
         (&json!("tasks"), &json!(COMMAND), &json!(WINDOW))
     );
+    for field in ["order", "max_in_flight", "batch"] {
+        assert!(sink.get(field).is_none(), "{field} means nothing here: {sink}");
+    }
 }
 
 #[test]
@@ -264,10 +272,12 @@ fn a_task_that_fails_is_a_letter_and_its_redrive_is_applied() {
     let app = app(&server);
     let project = Project::with(&[("good", "1"), ("bad", "2")]);
     let id = watch(&server, &app, &project, 10);
+    let mut failed = Value::Null;
     for task in claim_all(&server, &app, 2) {
         if path(&task) == "bad" {
             let (status, answer) = say(&server, &app, &task, "fail", json!({ "error": "no such language" }));
             assert_eq!((status, &answer["state"]), (200, &json!("failed")));
+            failed = task;
         } else {
             complete(&server, &app, &task);
         }
@@ -281,7 +291,14 @@ fn a_task_that_fails_is_a_letter_and_its_redrive_is_applied() {
     assert!(matches!(reply.status, 200 | 202), "{}", reply.json());
     let again = claim_all(&server, &app, 1).remove(0);
     assert_eq!((path(&again).as_str(), &again["payload"]["file"]["content"]), ("bad", &json!("2")));
-    assert!(again["payload"]["event"]["replay_of"].is_string(), "{again}");
+    let (event, before) = (&again["payload"]["event"], &failed["payload"]["event"]);
+    assert_eq!((&event["replay_of"], event["id"] != before["id"]), (&before["id"], true), "{again}");
+    assert_eq!(
+        (&again["id"], &again["attempt"], &letter["task_id"]),
+        (&failed["id"], &json!(1), &failed["id"]),
+        "the same task"
+    );
+    assert_eq!(say(&server, &app, &failed, "complete", json!({})).0, 409, "with another token");
     complete(&server, &app, &again);
     eventually("no letter", SOON, || app.dead_letters(&server).is_empty().then_some(()));
 }
@@ -336,7 +353,7 @@ fn the_fields_of_a_sink_of_tasks_are_checked() {
         (json!({ "kind": "tasks" }), "/sink/command"),
         (json!({ "kind": "tasks", "command": "tidings.x" }), "/sink/command"),
         (json!({ "kind": "tasks", "command": "x", "window": 0 }), "/sink/window"),
-        (json!({ "kind": "tasks", "command": "x", "per": "round" }), "/sink/per"),
+        (json!({ "kind": "tasks", "command": "x", "per": "file" }), "/sink/per"),
         (json!({ "kind": "tasks", "command": "x", "url": "https://a.example" }), "/sink/url"),
     ] {
         let body = json!({ "url": project.url(), "sink": sink });
@@ -345,14 +362,16 @@ fn the_fields_of_a_sink_of_tasks_are_checked() {
         assert_eq!((reply.status, &problem["errors"][0]["pointer"]), (422, &json!(field)), "{problem}");
     }
     let id = watch(&server, &app, &project, 10);
-    let body = json!({ "sink": { "kind": "pull" } });
-    let reply = app.ask(&server, "PATCH", &format!("/api/repositories/{id}"), Some(&body));
-    assert_eq!(reply.status, 409, "{}", reply.json());
+    for sink in [json!({ "kind": "pull" }), json!({ "per": "round", "kind": "tasks" })] {
+        let body = json!({ "sink": sink });
+        let reply = app.ask(&server, "PATCH", &format!("/api/repositories/{id}"), Some(&body));
+        assert_eq!(reply.status, 409, "{}", reply.json());
+    }
 }
 
 /// Kills servers while a project changes and workers build a mirror; in the end the mirror is the tree.
 fn rage(servers: &mut [Server], thrown: &str) {
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS);
+    let kills = kills(KILLS);
     let mut dice = Dice::thrown(thrown);
     let app = app(&servers[0]);
     let project = Project::new();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::Stdio,
@@ -120,6 +121,44 @@ fn a_repository_without_commits_is_told_and_is_no_failure() {
 }
 
 #[test]
+fn watching_once_fails_if_its_branch_is_gone() {
+    let project = Project::with(&[("a", "1")]);
+    let current = project.git(["symbolic-ref", "--short", "HEAD"]);
+    let current = current.trim();
+    project.git(["branch", "other"]);
+    let home = TempDir::new().expect("a folder");
+    let once = || {
+        let mut command = bare_command(home.path());
+        command.arg("watch").arg(project.path()).args(["--once", "--data-dir", "data"]);
+        command.output().expect("it ran")
+    };
+    let first = once();
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    for (branch, there) in [(current, "its only branch is other"), ("other", "it has no branch yet")] {
+        project.git(["update-ref", "-d", &format!("refs/heads/{branch}")]);
+        let output = once();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(65), "{said}");
+        assert!(said.contains(&format!("HEAD names {current}, which does not exist")), "{said}");
+        assert!(said.contains(there), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn watching_once_fails_with_the_reason_if_nothing_can_be_printed() {
+    let project = Project::with(&[("a", "1")]);
+    let home = TempDir::new().expect("a folder");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device of Linux");
+    let mut command = bare_command(home.path());
+    let output =
+        command.arg("watch").arg(project.path()).arg("--once").stdout(full).output().expect("it ran");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output cannot be written: No space left"), "{said}");
+}
+
+#[test]
 fn watching_once_ends_with_a_reason_if_the_receiver_takes_nothing() {
     let project = Project::with(&[("a", "1")]);
     let nobody = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
@@ -183,7 +222,7 @@ fn other_globs_for_a_kept_watch_are_told_before_everything_comes_anew() {
     assert!(said.contains("nothing was sent: there is nothing new"), "{said}");
     let (printed, said) = watch("*.txt");
     assert!(printed.contains("b.txt"), "{printed}");
-    assert!(said.contains("with other globs: every file that matches now is delivered anew"), "{said}");
+    assert!(said.contains("with other globs: every file that matches now is delivered again"), "{said}");
 }
 
 #[test]

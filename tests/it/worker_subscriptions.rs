@@ -82,6 +82,10 @@ fn a_word_comes_with_created_due_given_back_and_free_work_and_not_without() {
     );
     assert!(letter.body["sent_at"].is_string() && letter.header("webhook-id").starts_with("wrk_"));
     assert!(letter.is_signed_with(&[&format!("whsec_{}", BASE64_STANDARD.encode(KEY))]), "{letter:?}");
+    let document = server.ask("GET", "/openapi.json", None, None).expect("an answer").json();
+    let documented = &document["components"]["schemas"]["WorkPayload"]["properties"];
+    let mut names = letter.body.as_object().expect("fields").keys();
+    assert!(names.all(|name| documented[name].is_object()), "{:?}", letter.body);
     // Given back: a word. Claimed, completed, of another command or another app, not due: none.
     let task = claim(&server, &app, 60);
     let path = |verb: &str| format!("/api/tasks/{}/{verb}", task["id"].as_str().expect("an id"));
@@ -172,6 +176,47 @@ fn a_subscription_lasts_over_a_restart_and_until_its_time_is_over() {
     assert_eq!(inbox.letters().len(), count, "its time is over");
     assert_eq!(ask(&server, &app.token, "POST", &format!("{path}/heartbeat"), json!({})).0, 404);
     assert!(items(&app.ask(&server, "GET", PATH, None).json()).is_empty());
+}
+
+#[test]
+fn heartbeats_let_a_subscription_last_and_without_them_it_ends_and_frees_its_place() {
+    let server = Server::start();
+    let (app, inbox, other) = (app(&server), Inbox::start(), Inbox::start());
+    for _ in 0..99 {
+        listen(&server, &app, &other.url(), json!({ "ttl_seconds": 5, "commands": ["never"] }));
+    }
+    let id = listen(&server, &app, &inbox.url(), json!({ "ttl_seconds": 5 }));
+    let beat = format!("{PATH}/{id}/heartbeat");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(8) {
+        let (status, shown) = ask(&server, &app.token, "POST", &beat, json!({}));
+        assert_eq!((status, &shown["ttl_seconds"]), (200, &json!(5)), "{shown}");
+        thread::sleep(Duration::from_secs(1));
+    }
+    let left = items(&app.ask(&server, "GET", PATH, None).json());
+    assert_eq!((left.len(), &left[0]["subscription_id"]), (1, &json!(id)), "the others had no heartbeat");
+    create(&server, &app, json!({}));
+    wait_for(&inbox, 1);
+    // The places of those that ended are free.
+    for _ in 0..99 {
+        assert_eq!(ask(&server, &app.token, "POST", &beat, json!({})).0, 200);
+        listen(&server, &app, &other.url(), json!({ "ttl_seconds": 5, "commands": ["never"] }));
+    }
+    // A heartbeat names another time, which the next one keeps.
+    let (_, shown) = ask(&server, &app.token, "POST", &beat, json!({ "ttl_seconds": 7 }));
+    assert_eq!(shown["ttl_seconds"], 7);
+    let (_, shown) = ask(&server, &app.token, "POST", &beat, json!({}));
+    assert_eq!(shown["ttl_seconds"], 7, "{shown}");
+    let last = Instant::now();
+    eventually("the end without heartbeats", SOON, || {
+        items(&app.ask(&server, "GET", PATH, None).json()).is_empty().then_some(())
+    });
+    assert!(last.elapsed() > Duration::from_secs(6), "it ended after {:?}", last.elapsed());
+    create(&server, &app, json!({}));
+    create(&server, &app, json!({ "command": "never" }));
+    thread::sleep(QUIET);
+    assert_eq!((inbox.letters().len(), other.letters().len()), (1, 0), "who has ended is told nothing");
+    assert_eq!(ask(&server, &app.token, "POST", &beat, json!({})).0, 404);
 }
 
 #[test]

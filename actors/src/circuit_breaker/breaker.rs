@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::{
-    policy::BreakerPolicy,
+    context::policy::BreakerPolicy,
     time::{CLOCKS_APART, Timestamp},
 };
 
@@ -60,7 +60,7 @@ impl Breaker {
         Self { policy, state: BreakerState::Closed, failures: 0, wait: Duration::ZERO }
     }
 
-    /// Restores a breaker from its row. The wait for its next probe may be as long as `patience`, which a
+    /// Restores a breaker from its row. The wait for its next probe may be as long as `longest_wait`, which a
     /// peer can ask for; if the clock was set back since the breaker opened, only the wait of the policy
     /// counts.
     #[must_use]
@@ -69,14 +69,14 @@ impl Breaker {
         failures: u32,
         opened_at: Option<Timestamp>,
         probe_at: Option<Timestamp>,
-        patience: Duration,
+        longest_wait: Duration,
         now: Timestamp,
     ) -> Self {
         let (state, wait) = match opened_at {
             None => (BreakerState::Closed, Duration::ZERO),
             Some(opened_at) => {
                 let was_set_back = opened_at > now.after(CLOCKS_APART);
-                let wait = if was_set_back { policy.wait(failures) } else { patience };
+                let wait = if was_set_back { policy.wait(failures) } else { longest_wait };
                 (BreakerState::Open { opened_at, probe_at: probe_at.unwrap_or(opened_at) }, wait)
             }
         };
@@ -296,10 +296,10 @@ mod tests {
 
     #[test]
     fn a_row_of_a_clock_that_went_backwards_keeps_nobody_waiting_for_it() {
-        let (now, patience) = (Timestamp(1_000_000), Duration::from_secs(3_600));
+        let (now, longest_wait) = (Timestamp(1_000_000), Duration::from_secs(3_600));
         let restored = |failures, opened_at, probe_at| {
             let moments = (Some(Timestamp(opened_at)), Some(Timestamp(probe_at)));
-            let mut breaker = Breaker::restored(POLICY, failures, moments.0, moments.1, patience, now);
+            let mut breaker = Breaker::restored(POLICY, failures, moments.0, moments.1, longest_wait, now);
             (breaker.bound(now), breaker.due().expect("open").0 - now.0)
         };
         assert_eq!(restored(3, 0, 1_059_000), (false, 59_000));

@@ -2,6 +2,7 @@
 //! that failed stays owed; nothing is told before the row is written.
 
 use ractor::ActorRef;
+use tidings_entity::kind::BreakerKind;
 use tracing::{info, warn};
 
 use super::{
@@ -9,8 +10,8 @@ use super::{
     PROBE_DEADLINE, Transition, policy_of,
 };
 use crate::{
-    ports::{BreakerRow, Signal, StoreError},
-    tasks::in_time,
+    ports::{ATTEMPTS_LOG, BreakerRow, Signal, StoreError},
+    supervision::tasks::in_time,
 };
 
 /// The changes that the row of a breaker does not have yet.
@@ -87,9 +88,10 @@ impl CircuitBreakerState {
             Some(row) => {
                 // A peer's Retry-After is never longer than the cap, and no wait of the policy is longer than
                 // `last_wait`.
-                let patience = policy.last_wait.max(self.context.policy.retry_cap).max(PROBE_DEADLINE);
+                let longest_wait = policy.last_wait.max(self.context.policy.retry_cap).max(PROBE_DEADLINE);
                 let (opened_at, probe_at, now) = (row.opened_at, row.probe_at, self.context.now());
-                self.breaker = Breaker::restored(policy, row.failures, opened_at, probe_at, patience, now);
+                self.breaker =
+                    Breaker::restored(policy, row.failures, opened_at, probe_at, longest_wait, now);
                 self.last_error = row.last_error;
                 self.on_subscribed();
             }
@@ -120,20 +122,26 @@ impl CircuitBreakerState {
         }
         self.context.directory.failures().counted(&self.key, failures.count);
         if changed == Some(true) {
-            warn!(
-                breaker.kind = %self.guarded.kind(),
-                breaker.id = self.guarded.id(),
-                "the breaker of {} opened after {} failures: {}",
-                self.guarded,
-                self.breaker.failures(),
-                self.last_error
-            );
+            self.log_opened();
         }
         if let Some(fresh) = changed {
             self.tell_open(fresh);
             self.context.tell_others(Signal::Breaker(self.key.clone())).await;
         }
         Ok(())
+    }
+
+    /// Logs that the breaker opened: that of an endpoint among the lines about attempts.
+    fn log_opened(&self) {
+        let (kind, id) = (self.guarded.kind(), self.guarded.id());
+        let (failures, reason) = (self.breaker.failures(), &self.last_error);
+        let text = format!("the breaker of {} opened after {failures} failures: {reason}", self.guarded);
+        match kind {
+            BreakerKind::Endpoint => {
+                warn!(target: ATTEMPTS_LOG, { breaker.kind = %kind, breaker.id = id }, "{text}");
+            }
+            BreakerKind::Source => warn!(breaker.kind = %kind, breaker.id = id, "{text}"),
+        }
     }
 
     /// Writes that it is closed, and says so.

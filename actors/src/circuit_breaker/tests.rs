@@ -8,12 +8,12 @@ use tokio::time::{Instant, sleep};
 use crate::{
     circuit_breaker::{CircuitBreakerMessage, PROBE_DEADLINE, endpoint_key, report},
     ports::{SendFailure, StoreError, UpkeepStore},
+    supervision::tree::{CIRCUIT_BREAKER, DELIVERER},
     testing::{
         Fault,
         house::{House, files, refs},
         transport::Answer,
     },
-    tree::{CIRCUIT_BREAKER, DELIVERER},
 };
 
 const DOWN: Answer = Answer::Failure(SendFailure::Connection);
@@ -185,7 +185,7 @@ async fn a_probe_that_did_not_go_is_given_back_also_while_the_database_is_away()
     breaker.send(CircuitBreakerMessage::ProbeUnused);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(doing(&house, &key), "open");
-    assert!(probe_at().await <= house.context.now(), "whoever has something to send may");
+    assert!(probe_at().await <= house.context.now(), "a lane that has something to send may probe");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{
-    DelivererMessage, DelivererState, Generation, Step, Way,
+    CurrentOutlet, DelivererMessage, DelivererState, Generation, Step,
     lane::{CursorEffect, Failure},
     retry::{Verdict, verdict},
     running::RunningLane,
@@ -17,8 +17,10 @@ use super::{
 use crate::{
     circuit_breaker::{self, endpoint_key},
     model::round::Change,
-    ports::{AttemptOutcome, AttemptRecord, GitError, ItemOutcome, Parcel, PrepareError, StoreError},
-    tasks::in_time,
+    ports::{
+        ATTEMPTS_LOG, AttemptOutcome, AttemptRecord, GitError, ItemOutcome, Parcel, PrepareError, StoreError,
+    },
+    supervision::tasks::in_time,
 };
 
 /// The wait before a delivery that could not be rendered is tried again.
@@ -228,14 +230,20 @@ impl DelivererState {
         let Some(failed) = failed else { return };
         match failed.retry_in {
             Some(wait) => warn!(
-                app.id = %self.id, cursor.id = %cursor,
-                delivery.id = %delivery, attempt.number = failed.number,
+                target: ATTEMPTS_LOG,
+                {
+                    app.id = %self.id, cursor.id = %cursor, delivery.id = %delivery,
+                    attempt.number = failed.number
+                },
                 "attempt {} of delivery {delivery} failed ({}), next in {wait:?}",
                 failed.number, describe(outcome)
             ),
             None => warn!(
-                app.id = %self.id, cursor.id = %cursor,
-                delivery.id = %delivery, attempt.number = failed.number,
+                target: ATTEMPTS_LOG,
+                {
+                    app.id = %self.id, cursor.id = %cursor, delivery.id = %delivery,
+                    attempt.number = failed.number
+                },
                 "delivery {delivery} is parked after {} attempts ({})", failed.number, describe(outcome)
             ),
         }
@@ -320,7 +328,7 @@ impl DelivererState {
         let what = if self.sink.sink.is_some() { "that sink" } else { "the app" };
         info!(app.id = %self.id, "the endpoint of {} answered 410: {what} is disabled", self.sink);
         let (store, sink, since) = (self.context.store.clone(), self.sink.clone(), self.gate.since());
-        self.way = Way::Closed;
+        self.outlet = CurrentOutlet::Closed;
         self.running_lanes().for_each(RunningLane::reload);
         self.step(cursor, generation, async move {
             Step::Recorded(in_time(store.disable_gone(&sink, since)).await.map(drop))

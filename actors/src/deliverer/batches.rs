@@ -17,8 +17,8 @@ use super::{
 use crate::{
     circuit_breaker::{self, endpoint_key},
     model::round::DeliveryId,
-    ports::{AttemptOutcome, AttemptRecord, ItemOutcome},
-    tasks::in_time,
+    ports::{ATTEMPTS_LOG, AttemptOutcome, AttemptRecord, ItemOutcome},
+    supervision::tasks::in_time,
 };
 
 /// The data of one change of a batch for its attempt row.
@@ -90,7 +90,8 @@ impl DelivererState {
         if !failed.is_empty() {
             let parked = failed.iter().filter(|(_, failed)| failed.retry_in.is_none()).count();
             warn!(
-                app.id = %self.id, cursor.id = %cursor,
+                target: ATTEMPTS_LOG,
+                { app.id = %self.id, cursor.id = %cursor },
                 "of a batch of {} {} were not taken, {parked} of them are parked", batch.len(), failed.len()
             );
         }
@@ -140,7 +141,8 @@ impl DelivererState {
             );
         } else {
             warn!(
-                app.id = %self.id, cursor.id = %cursor,
+                target: ATTEMPTS_LOG,
+                { app.id = %self.id, cursor.id = %cursor },
                 "a batch of {} failed ({}), next try in {:?}", batch.len(), describe(outcome), failed.retry_in
             );
         }

@@ -20,7 +20,7 @@ pub(super) async fn bring(context: &Context, order: &DeliveryOrder, blob: Object
         bring_commit(context, order).await?;
     }
     if !context.git.absent_blobs(remote, &[blob]).await?.is_empty() {
-        context.transport.foresee(remote, spec, std::slice::from_ref(&order.change)).await;
+        context.transport.prefetch(remote, spec, std::slice::from_ref(&order.change)).await;
     }
     let alone = FetchOrder { wants: vec![blob], depth: 1, ..FetchOrder::default() };
     match fetch(context, remote, alone).await {

@@ -27,7 +27,6 @@ pub use batch::BatchFailed;
 use batch::Batching;
 pub use launching::Launch;
 use slot::{Slot, SlotState};
-pub use streak::STREAK_MAX;
 
 use crate::{
     deliverer::retry::{Block, Verdict},
@@ -265,8 +264,8 @@ impl Lane {
     /// The number of requests in flight or about to be sent; a pipeline counts each of its changes.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        let alone = self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Flying(_))).count();
-        alone + self.batches_in_flight()
+        let is_alone = |slot: &&Slot| matches!(slot.state, SlotState::Flying(_) | SlotState::Claimed);
+        self.slots.iter().filter(is_alone).count() + self.batches_in_flight()
     }
 
     /// If more changes must be read from the trees: the position to read from, and the change

@@ -1,6 +1,8 @@
 //! Lanes coming and going: opened by a task, waiting for another try, forgotten when nothing is left
 //! to do.
 
+pub(super) mod waiting_cursors;
+
 use std::time::Duration;
 
 use tidings_entity::id::{CursorId, DeadLetterId};
@@ -27,7 +29,7 @@ impl DelivererState {
 
     /// Opens lanes for cursors that have none; cursors beyond the app's limit of lanes wait.
     pub(super) fn admit(&mut self, cursors: impl IntoIterator<Item = CursorId>) {
-        if self.draining || !self.way.is_open() {
+        if self.draining || !self.outlet.is_open() {
             return;
         }
         cursors.into_iter().for_each(|cursor| self.waiting_cursors.put(cursor));
@@ -102,16 +104,17 @@ impl DelivererState {
 
     /// Starts the task that opens a lane.
     pub(super) fn open(&mut self, cursor: &CursorId) {
-        if self.draining || !self.way.is_open() {
+        if self.draining || !self.outlet.is_open() {
             return;
         }
         self.generation += 1;
         let generation = self.generation;
-        let failures = self.lanes.get(cursor).map_or(0, |lane| lane.failures);
+        let before = self.lanes.get(cursor).map(|lane| (lane.failures, lane.misfits));
+        let (failures, misfits) = before.unwrap_or_default();
         self.idle_since = None;
         self.lanes.insert(
             cursor.clone(),
-            Lane { slot: Slot::Opening { changed: Changed::Nothing }, generation, failures },
+            Lane { slot: Slot::Opening { changed: Changed::Nothing }, generation, failures, misfits },
         );
         let (context, sink, opened) = (self.context.clone(), self.sink.clone(), cursor.clone());
         let reported = cursor.clone();
@@ -136,6 +139,10 @@ impl DelivererState {
         };
         if result.is_ok() {
             lane.failures = 0;
+        }
+        if matches!(result, Ok(Opening::Later(_) | Opening::Idle)) {
+            // There is nothing to hand over now: the misfits before were about a round that ended.
+            lane.misfits = 0;
         }
         match result {
             Ok(Opening::Gone) => self.forget(cursor),

@@ -19,9 +19,7 @@ use super::{Changed, DelivererMessage, DelivererState, Slot};
 use crate::{
     context::Context,
     ports::{App, Signal, SinkKey},
-    supervision::directory::Mailbox,
-    tasks::in_time,
-    tree::DELIVERER,
+    supervision::{directory::Mailbox, tasks::in_time, tree::DELIVERER},
 };
 
 /// The wait after a look that failed.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, info_span, warn};
 
 use super::{
-    DelivererMessage, DelivererState, Generation, Step, Way,
+    CurrentOutlet, DelivererMessage, DelivererState, Generation, Step,
     answers::{REOPEN, describe},
     gate::Pass,
     retry::{Block, Circumstances, Decision, PROBE_WAIT_LAST, Tries, Verdict, decide, verdict},
@@ -21,8 +21,8 @@ use super::{
 use crate::{
     circuit_breaker::{self, endpoint_key},
     model::round::DeliveryId,
-    ports::{Action, AttemptOutcome, AttemptRecord, Notice, StoreError},
-    tasks::in_time,
+    ports::{ATTEMPTS_LOG, Action, AttemptOutcome, AttemptRecord, Notice, StoreError},
+    supervision::tasks::in_time,
 };
 
 /// The first wait after a refused notice.
@@ -32,7 +32,7 @@ impl DelivererState {
     /// Ends the round, after `/synced` has been sent if the app wants it.
     pub(super) fn finish(&mut self, cursor: &CursorId, generation: Generation) {
         let (context, app) = (self.context.clone(), self.id.clone());
-        let is_claimed = matches!(self.way, Way::Claim);
+        let is_claimed = matches!(self.outlet, CurrentOutlet::Claim);
         let Some((running, _)) = self.running(cursor) else { return };
         let (round, attempts) = (running.open.round.clone(), running.open.snapshot.head_attempts);
         let end_told = running.end_told;
@@ -67,7 +67,7 @@ impl DelivererState {
 
     /// Sends the notice that is due now; it counts among the attempts in flight.
     pub(super) fn notice(&mut self, cursor: &CursorId, generation: Generation) {
-        let Way::Attempt(endpoint) = &self.way else { return };
+        let CurrentOutlet::Attempt(endpoint) = &self.outlet else { return };
         let endpoint = endpoint.clone();
         let now = Instant::now();
         // A probe cannot be halted: its breaker waits for the result.
@@ -219,7 +219,8 @@ impl DelivererState {
         let Some((running, _)) = self.running(cursor) else { return };
         let round = running.open.round.clone();
         warn!(
-            cursor.id = %cursor, round.number = round.number, attempt.number = number,
+            target: ATTEMPTS_LOG,
+            { cursor.id = %cursor, round.number = round.number, attempt.number = number },
             "the notice that round {} ended was not taken: {}", round.number, describe(outcome)
         );
         let attempt = AttemptRecord {

@@ -29,9 +29,9 @@ pub use self::{
 use crate::{
     context::Context,
     model::round::{Plan, RULES, Round, RoundSpec, TreeEnd},
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{Cause, CommitFacts, GitError, LaneSnapshot, NewRound, Remote, SinkKey, Store, StoreError, Walk},
-    tasks::in_time,
+    supervision::tasks::in_time,
 };
 
 /// The wait after rows changed again and again while a round was planned.
@@ -79,7 +79,7 @@ pub struct OpenLane {
     /// The store for the lane's writes.
     pub store: Arc<dyn Store>,
     /// The right to work on its repository.
-    pub hold: Hold,
+    pub hold: ShardHold,
 }
 
 impl fmt::Debug for OpenLane {
@@ -146,7 +146,7 @@ async fn open_owned(context: &Context, sink: &SinkKey, cursor: &CursorId) -> Res
         return Ok(Opening::Later(HANDING_OVER));
     }
     if context.shards.is_sole() {
-        return open_held(context, app, cursor, Hold::sole()).await;
+        return open_held(context, app, cursor, ShardHold::sole()).await;
     }
     match context.of(&glimpse.repository) {
         Some((context, hold)) => open_held(&context, app, cursor, hold).await,
@@ -158,7 +158,7 @@ async fn open_held(
     context: &Context,
     app: &AppId,
     cursor: &CursorId,
-    mut hold: Hold,
+    mut hold: ShardHold,
 ) -> Result<Opening, OpeningError> {
     let mut conflicts = 0;
     for _ in 0..STEPS_MAX {
@@ -240,7 +240,10 @@ async fn after_failure(
         // The commit of the branch cannot be fetched anywhere: nothing can be delivered before it can, or
         // before the branch moves.
         GitError::Unobtainable(commit) if target == Some(commit) => {
-            let said = cannot_be_delivered(lane, &format!("its commit {commit} is obtainable nowhere"));
+            let said = cannot_be_delivered(
+                lane,
+                &format!("its commit {commit} is neither in the mirror nor at the Git host"),
+            );
             block(context, &Shown::of(lane), &said).await?;
             Ok(Some(Opening::Later(UNFIT_WAIT)))
         }
@@ -404,7 +407,7 @@ async fn begin(
     let _turn = context.rows.take(&lane.app).await;
     let sink = SinkKey { app: lane.app.clone(), sink: lane.sink.clone() };
     let app = in_time(context.store.served(&sink)).await?;
-    let format = app.map_or(PayloadFormat::Docora, |app| app.delivery.format);
+    let format = app.map_or(PayloadFormat::Docora, |app| app.format());
     let round = Round {
         cursor: lane.cursor.clone(),
         number,

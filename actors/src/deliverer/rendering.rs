@@ -1,4 +1,10 @@
 //! Rendering a window of a lane's deliveries within the budget of bytes that all lanes share.
+//!
+//! A window takes its memory only if the share of its app has it now. Otherwise the lane renders its head
+//! alone: at once if it is small, or when the budget has room for it. The memory of a delivery is held until
+//! its attempt has ended or its bytes are dropped, and an attempt has a deadline. So a receiver that is slow
+//! with a body of more than half of the memory delays only the rendering of large files, and each of those by
+//! one attempt of each other app.
 
 use std::sync::Arc;
 
@@ -14,9 +20,10 @@ use crate::{
 /// A head of at most this many bytes is rendered even if the budget is used up: its attempt with its
 /// connection costs about as much. So a slow receiver does not keep other apps waiting.
 const SMALL: u64 = 16 << 10;
-/// The factor from the size of the content to that of the rendered body: escapes, base64, and the other
-/// fields.
-const GROWTH: u64 = 2;
+/// The factor from the bytes of content that [`Transport::prepare`](crate::ports::Transport::prepare) may
+/// read to the most memory that it takes: while a second content is read there are two copies of that one,
+/// and bodies take up to twice the bytes of their contents.
+const GROWTH: u64 = 3;
 
 /// Renders the first delivery and as many more as there is room for, when the app has its turn. Blobs that
 /// the mirror lacks are fetched by id; [`GitError::Unobtainable`] comes only after two definitive refusals.
@@ -28,16 +35,18 @@ pub(super) async fn render(
     let mut roomy = None;
     // A delivery reads at most two blobs, the new and the old content. Each may be missing and may need much
     // memory, and the mirror may turn out to be damaged once.
-    let mut patience = 10;
+    let mut tries_left = 10;
     let (parcels, held) = loop {
-        patience -= 1;
+        tries_left -= 1;
         // No turn and no memory is held during a fetch or a wait for much memory: both may take long.
-        let desk = context.desks.take(app).await;
-        let room = roomy.take().unwrap_or_else(|| Room::now(context, &orders));
+        let turn = context.read_turns.take(app).await;
+        let room = roomy.take().unwrap_or_else(|| Room::now(context, app, &orders));
         let result = context.transport.prepare(&room.orders, room.limit).await;
-        drop(desk);
+        drop(turn);
         match result {
-            Err(PrepareError::Git(fault @ (GitError::Missing(_) | GitError::Corrupt(_)))) if patience > 0 => {
+            Err(PrepareError::Git(fault @ (GitError::Missing(_) | GitError::Corrupt(_))))
+                if tries_left > 0 =>
+            {
                 drop(room);
                 let Some(order) = orders.first() else { return Ok(Vec::new()) };
                 match fault {
@@ -45,11 +54,9 @@ pub(super) async fn render(
                     _ => healing::mend(context, order).await?,
                 }
             }
-            Err(PrepareError::OverBudget(size)) if patience > 0 => {
+            Err(PrepareError::OverBudget(size)) if tries_left > 0 => {
                 drop(room);
-                let turn = context.heavy.take(app).await;
-                let held = Some(context.budget.take(size.saturating_mul(GROWTH)).await);
-                drop(turn);
+                let held = Some(context.budget.take(app, size.saturating_mul(GROWTH)).await);
                 roomy = Some(Room { orders: first(&orders), limit: size, held });
             }
             result => break (result?, room.held),
@@ -72,10 +79,12 @@ struct Room {
 }
 
 impl Room {
-    /// Takes memory for all deliveries if it is free now; otherwise for the first one, if that is small.
-    fn now(context: &Context, orders: &Arc<[DeliveryOrder]>) -> Self {
-        match context.budget.try_take(AHEAD_BYTES * GROWTH) {
-            Some(held) => Self { orders: Arc::clone(orders), limit: AHEAD_BYTES, held: Some(held) },
+    /// Takes memory for all deliveries if the app's share has it now; otherwise for the first one, if that is
+    /// small.
+    fn now(context: &Context, app: &AppId, orders: &Arc<[DeliveryOrder]>) -> Self {
+        let limit = AHEAD_BYTES.min(context.budget.share_max() / GROWTH);
+        match context.budget.try_take(app, limit * GROWTH) {
+            Some(held) => Self { orders: Arc::clone(orders), limit, held: Some(held) },
             None => Self { orders: first(orders), limit: SMALL, held: None },
         }
     }

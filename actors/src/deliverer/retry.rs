@@ -6,12 +6,14 @@
 //! A doubtful answer or a failure of the receiver parks the change after a few tries and counts: several
 //! parked changes in a row mean that the receiver is misconfigured or broken.
 
+pub(super) mod retry_budget;
+
 use std::{ops::RangeInclusive, time::Duration};
 
 use tidings_entity::kind::{ParkReason, RetryPolicy};
 
 use crate::{
-    policy::Policy,
+    context::policy::Policy,
     ports::{DeliverySettings, Random, SendFailure},
 };
 
@@ -441,7 +443,7 @@ mod tests {
         }
     }
 
-    /// What follows an endpoint failure so many seconds after the first one, under each policy.
+    /// What follows an endpoint failure, by the seconds since the first one, under each policy.
     #[test]
     fn every_policy_goes_on_to_the_end_of_its_window() {
         let window = Duration::from_secs(600);

@@ -10,20 +10,24 @@ use tidings_entity::{
 use tokio::time::Instant;
 
 use super::{
-    DelivererMessage, DelivererState, Generation, PENDING_CHECK, Slot, Step, Way,
-    handed::{Handing, INLINE_MAX},
+    CurrentOutlet, DelivererMessage, DelivererState, Generation, PENDING_CHECK, Slot, Step,
     lane::{CHANGES_PER_READ, Lane, LaneStart, Moment},
     opening::OpenLane,
-    pulling::{PendingAcknowledgement, PullClaim},
+    outlets::{
+        handed::{Handing, INLINE_MAX},
+        pulling::{PendingAcknowledgement, PullClaim},
+    },
     rendering,
     retry::REGISTRATION_GRACE,
     sending::{Halt, TRACED, Trace},
 };
 use crate::{
-    model::round::{Change, DeliveryId},
-    model::sink::Outlet,
+    model::{
+        round::{Change, DeliveryId},
+        sink::Outlet,
+    },
     ports::{Action, App, DeliveryOrder, LaneFacts, Seek, Tracer},
-    tasks::in_time,
+    supervision::tasks::in_time,
 };
 
 /// A lane without anything to send for this long may make room for another lane.
@@ -104,7 +108,8 @@ impl RunningLane {
             blocked: open.snapshot.state == CursorState::Blocked,
             head_attempts: open.snapshot.head_attempts,
             above: open.snapshot.above.clone(),
-            skip: open.snapshot.skip_head.then_some(letter),
+            // The store skips a change that it would make a task of.
+            skip: (open.snapshot.skip_head && !handed).then_some(letter),
         });
         let facts = LaneFacts {
             remote: open.snapshot.remote.clone(),
@@ -301,12 +306,12 @@ impl DelivererState {
             }
             return;
         }
-        match self.way {
-            Way::Attempt(_) => self.drive_attempts(cursor, generation, moment.instant),
-            Way::Claim => self.drive_claims(cursor, generation, moment.instant),
-            Way::HandOver => self.drive_hand_over(cursor, generation),
+        match self.outlet {
+            CurrentOutlet::Attempt(_) => self.drive_attempts(cursor, generation, moment.instant),
+            CurrentOutlet::Claim => self.drive_claims(cursor, generation, moment.instant),
+            CurrentOutlet::HandOver => self.drive_hand_over(cursor, generation),
             // The app is not served: its lanes are being replaced.
-            Way::Closed => {}
+            CurrentOutlet::Closed => {}
         }
     }
 
@@ -344,7 +349,7 @@ impl DelivererState {
     /// Reads the rows of a lane again after `wait`, or drops the lane if its sink is not served.
     fn replace(&mut self, cursor: &CursorId, wait: Duration) {
         self.leave_lines(cursor);
-        if !self.way.is_open() {
+        if !self.outlet.is_open() {
             self.forget(cursor);
         } else if wait.is_zero() {
             self.open(cursor);
@@ -363,9 +368,9 @@ impl DelivererState {
             self.step(cursor, generation, async move {
                 let (remote, spec) = (&open.snapshot.remote, &open.round.spec);
                 let window = context.git.window(remote, spec, &seek, CHANGES_PER_READ);
-                let changes = context.at_desk(&app, window).await;
+                let changes = context.in_read_turn(&app, window).await;
                 if let Ok(changes) = &changes {
-                    context.transport.foresee(remote, spec, changes).await;
+                    context.transport.prefetch(remote, spec, changes).await;
                 }
                 Step::Read(changes)
             });

@@ -28,7 +28,7 @@ use super::{Step, gate::Pass, lane::Launch, opening::OpenLane};
 use crate::{
     limits::in_flight,
     limits::turns::{TurnPermit, Turns},
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{AttemptOutcome, Cause, Endpoint, ItemOutcome, Parcel, Tracer, Transport},
 };
 
@@ -91,7 +91,7 @@ impl Outcomes {
         self.0.lock().push(attempted);
     }
 
-    /// Takes all that is on it.
+    /// Removes and returns all reported attempts.
     pub(super) fn take(&self) -> Vec<Attempted> {
         std::mem::take(&mut *self.0.lock())
     }
@@ -111,7 +111,7 @@ impl Halt {
         *self.0.borrow()
     }
 
-    /// Waits until it is said.
+    /// Waits until the pipelines are told to end.
     pub(super) async fn called(&self) {
         // The sender cannot be dropped during the wait, because `self` holds it.
         drop(self.0.subscribe().wait_for(|called| *called).await);
@@ -157,7 +157,7 @@ pub(crate) async fn take_turn(endpoint: &Endpoint, outbound: &Turns) -> Turn {
 /// Waits until an attempt of a lane may begin; `None`: another replica has the lane now, or the lane reads
 /// its rows again first. After a wait the right to send is checked again, because it must hold at the moment
 /// of the attempt.
-pub(crate) async fn take_turn_under(hold: &Hold, endpoint: &Endpoint, outbound: &Turns) -> Option<Turn> {
+pub(crate) async fn take_turn_under(hold: &ShardHold, endpoint: &Endpoint, outbound: &Turns) -> Option<Turn> {
     loop {
         hold.confirmed().await;
         let place = take_turn(endpoint, outbound).await;
@@ -222,7 +222,7 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// The positions it may send.
+    /// The positions that this pipeline may send.
     fn range(&self) -> RangeInclusive<u64> {
         let parcels = &self.launch.parcels;
         let first = parcels.first().map_or(1, |(position, _)| *position);

@@ -7,19 +7,19 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    DelivererState, Slot, gate::Gate, looking, retry::RetryRules, running::RunningLane,
-    waiting_cursors::WaitingCursors,
+    DelivererState, Slot, gate::Gate, lanes::waiting_cursors::WaitingCursors, looking, retry::RetryRules,
+    running::RunningLane,
 };
 use crate::{
     circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
     model::sink::Outlet,
     ports::{App, Endpoint},
+    supervision::tree::CIRCUIT_BREAKER,
     time::Timestamp,
-    tree::CIRCUIT_BREAKER,
 };
 
 /// How changes leave for the sink of this deliverer.
-pub(super) enum Way {
+pub(super) enum CurrentOutlet {
     /// Changes are sent to this endpoint.
     Attempt(Arc<Endpoint>),
     /// Consumers claim the changes: nothing is sent.
@@ -30,7 +30,7 @@ pub(super) enum Way {
     Closed,
 }
 
-impl Way {
+impl CurrentOutlet {
     /// The way of an app that is served at this endpoint; `None`: its sink has no endpoint.
     fn of(app: &App, endpoint: Option<Endpoint>) -> Self {
         match (app.receives_at.outlet(), endpoint) {
@@ -64,8 +64,8 @@ impl DelivererState {
         let most = self.context.in_flight_of(&app);
         let in_flight = self.context.in_flight.of(&app.id, most);
         let endpoint = endpoint.map(|endpoint| Endpoint { in_flight: Some(in_flight), ..endpoint });
-        let way = Way::of(&app, endpoint);
-        if let (Way::Attempt(old), Way::Attempt(new)) = (&self.way, &way)
+        let outlet = CurrentOutlet::of(&app, endpoint);
+        if let (CurrentOutlet::Attempt(old), CurrentOutlet::Attempt(new)) = (&self.outlet, &outlet)
             && !old.is_like(new)
         {
             // Attempts in flight go on; later attempts use the new endpoint settings.
@@ -74,19 +74,19 @@ impl DelivererState {
         if self.app.as_ref().is_some_and(|old| looking::lanes_differ(old, &app)) {
             self.running_lanes().for_each(RunningLane::reload);
         }
-        self.way = way;
+        self.outlet = outlet;
         if app.endpoint_since == self.gate.since() {
             self.gate.resize(most);
         } else {
             self.begin_endpoint(app.endpoint_since, most);
         }
         self.app = Some(Arc::new(app));
-        match self.way {
+        match self.outlet {
             // The app does not pull any more: claimed changes are sent now.
-            Way::Attempt(_) => self.running_lanes().for_each(RunningLane::revoke_claim),
-            Way::Claim => self.waiting_cursors = WaitingCursors::default(),
-            Way::HandOver => {}
-            Way::Closed => {
+            CurrentOutlet::Attempt(_) => self.running_lanes().for_each(RunningLane::revoke_claim),
+            CurrentOutlet::Claim => self.waiting_cursors = WaitingCursors::default(),
+            CurrentOutlet::HandOver => {}
+            CurrentOutlet::Closed => {
                 self.waiting_cursors = WaitingCursors::default();
                 // Lanes with nothing in flight end now, the others when nothing is in flight.
                 self.lanes.retain(|_, lane| match &mut lane.slot {

@@ -14,7 +14,7 @@ use super::Chore;
 use crate::{
     context::Context,
     ports::{ORPHAN_KEPT, ObjectError},
-    tasks::in_time,
+    supervision::tasks::in_time,
     time::Timestamp,
 };
 

@@ -6,7 +6,10 @@ use std::{marker::PhantomData, time::Duration};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::UpkeepArguments;
-use crate::{context::Context, supervision::directory::Mailbox, tasks::Tasks};
+use crate::{
+    context::Context,
+    supervision::{directory::Mailbox, tasks::Tasks},
+};
 
 /// A piece of upkeep on a timer.
 pub trait Chore: Send + Sync + 'static {

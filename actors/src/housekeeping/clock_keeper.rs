@@ -1,8 +1,8 @@
-//! The clock of tasks: makes due tasks ready, ends claims whose time is over, creates the tasks of schedules,
-//! and removes tasks that ended long ago. Only the replica with the first shard does it. The actor wakes at
-//! the nearest moment in the rows, and looks every [`EVERY`] in case the news of a nearer moment was lost.
-//! Supervised by `housekeeping`, restarted after a failure; a crash loses one look. Its mailbox is bounded by
-//! its timers, of which a nearer moment adds one, and one look at a time.
+//! The clock of tasks: makes due tasks ready, ends claims whose time is over, creates the tasks of schedules
+//! and asks for their resyncs, and removes tasks that ended long ago. Only the replica with the first shard
+//! does it. The actor wakes at the nearest moment in the rows, and looks every [`EVERY`] in case the news of
+//! a nearer moment was lost. Supervised by `housekeeping`, restarted after a failure; a crash loses one look.
+//! Its mailbox is bounded by its timers, of which a nearer moment adds one, and one look at a time.
 
 use std::time::Duration;
 
@@ -12,10 +12,13 @@ use tracing::{debug, warn};
 use super::UpkeepArguments;
 use crate::{
     context::Context,
+    deliverer,
     ports::{StoreError, Woken},
     signals::coalesced::Coalesced,
-    supervision::directory::Mailbox,
-    tasks::{Tasks, in_time},
+    supervision::{
+        directory::Mailbox,
+        tasks::{Tasks, in_time},
+    },
     time::Timestamp,
 };
 
@@ -144,8 +147,14 @@ impl ClockKeeperState {
             return self.wait_until(now.after(UNLED_EVERY));
         }
         if self.looking.begin() {
-            let store = self.context.store.clone();
-            let work = async move { in_time(store.wake_tasks()).await };
+            let context = self.context.clone();
+            let work = async move {
+                let woken = in_time(context.store.wake_tasks()).await?;
+                for app in &woken.resynced {
+                    deliverer::refresh(&context, app).await;
+                }
+                Ok(woken)
+            };
             self.tasks.spawn(&self.mailbox, work, ClockKeeperMessage::Looked);
         }
     }

@@ -27,17 +27,18 @@ use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
     context::Context,
     deliverer::{DelivererMessage, others_of},
-    ownership::shards::Changes,
-    ownership::terms,
+    ownership::{shards::Changes, terms},
     ports::{Fence, LeaseStanding, Signal, StoreError},
-    repository_watcher::RepositoryWatcherMessage,
+    scanning::repository_watcher::RepositoryWatcherMessage,
     signals::coalesced::Coalesced,
     subscriber::SubscriberMessage,
-    supervision::children_with_work::{self, Look},
-    supervision::directory::Mailbox,
-    supervision::hints,
-    tasks::Tasks,
-    tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER, SUBSCRIBER},
+    supervision::{
+        children_with_work::{self, Look},
+        directory::Mailbox,
+        hints,
+        tasks::Tasks,
+        tree::{CIRCUIT_BREAKER, DELIVERER, REPOSITORY_WATCHER, SUBSCRIBER},
+    },
 };
 
 /// After trouble with the database.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::Chore;
-use crate::{context::Context, tasks::in_time};
+use crate::{context::Context, supervision::tasks::in_time};
 
 /// The wait between two looks: an entry for folded changes is at most this late.
 const EVERY: Duration = Duration::from_secs(10);
-/// The states of one transaction, which others wait for. A look that finds so many goes on at once.
+/// The states of one transaction, which others wait for. A look that finds this number goes on at once.
 const AT_ONCE: u64 = 500;
 
 /// The chore that writes the entries for folded changes.

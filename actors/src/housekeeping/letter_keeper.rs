@@ -25,8 +25,10 @@ use crate::{
     model::round::{Letter, RoundSpec, TreeEnd},
     ports::{Extent, FetchOrder, GitError, LaneSnapshot, LetterPick, RedriveStep, Seek, StoreError},
     signals::coalesced::Coalesced,
-    supervision::directory::Mailbox,
-    tasks::{Tasks, in_time},
+    supervision::{
+        directory::Mailbox,
+        tasks::{Tasks, in_time},
+    },
 };
 
 /// The wait between two passes.
@@ -178,7 +180,7 @@ impl LetterKeeperState {
         match result {
             Ok(0) => {}
             Ok(count) => {
-                info!(count, "the content of {count} dead letters can be had again: they are sent again")
+                info!(count, "the content of {count} dead letters is available again: they are sent again")
             }
             Err(reason) => warn!("dead letters could not be looked at: {reason}"),
         }

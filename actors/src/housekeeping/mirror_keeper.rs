@@ -25,7 +25,11 @@ pub use care::{KeepError, Room};
 pub use decisions::is_due;
 
 use super::UpkeepArguments;
-use crate::{context::Context, supervision::directory::Mailbox, tasks::Tasks, time::Timestamp};
+use crate::{
+    context::Context,
+    supervision::{directory::Mailbox, tasks::Tasks},
+    time::Timestamp,
+};
 
 /// The wait before the first look at all mirrors.
 const FIRST: Duration = Duration::from_secs(60);

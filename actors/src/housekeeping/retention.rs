@@ -1,19 +1,24 @@
 //! On one of all replicas, removes history, settled ranges and unused blob rows past their age, and the
-//! oldest history of apps with too many rows. Each step removes a bounded number of rows, so that deliveries
-//! never wait for it. The store never removes rows that an open round or letter names. Supervised by
-//! `housekeeping`, restarted after a failure; a crash loses one step.
+//! oldest history of apps with too many rows; then gives the room that rows left back to the disk, also the
+//! room of tasks. Each step is bounded, so that deliveries never wait for it. The store never removes rows
+//! that an open round or letter names. Supervised by `housekeeping`, restarted after a failure; a crash
+//! loses one step.
 
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::Chore;
-use crate::{context::Context, ports::StoreError, tasks::in_time};
+use crate::{context::Context, ports::StoreError, supervision::tasks::in_time};
 
 /// The wait before the first run, and at most between two looks whether this replica leads by now.
 const FIRST: Duration = Duration::from_secs(60);
 /// The wait while there is more to remove.
 const MORE: Duration = Duration::from_millis(500);
+/// Unused bytes that the database keeps for rows to come.
+const SPARE_BYTES: u64 = 16 << 20;
+/// The most bytes that one run gives back.
+const RELEASED_BYTES: u64 = 32 << 20;
 
 /// The chore that removes history past its age.
 pub struct Retention;
@@ -31,6 +36,12 @@ impl Chore for Retention {
             Ok(0) => {}
             Ok(rows) => info!(rows, "{rows} old rows were removed"),
             Err(reason) => warn!("old rows could not be removed: {reason}"),
+        }
+        match in_time(context.store.release_space(SPARE_BYTES, RELEASED_BYTES)).await {
+            Ok(bytes) if bytes >= RELEASED_BYTES => return MORE,
+            Ok(0) => {}
+            Ok(bytes) => info!(bytes, "{bytes} unused bytes of the database went back to the disk"),
+            Err(reason) => warn!("unused room of the database could not be given back: {reason}"),
         }
         policy.upkeep_interval
     }

@@ -1,13 +1,16 @@
-//! Tells Git hosts the statuses of watches at their commits: as soon as this process wrote a due status, and
-//! every [`EVERY`] in case the signal was lost. On PostgreSQL the replica with the shard of the repository
-//! tells it. Supervised by `housekeeping`, restarted after a failure.
+//! Tells Git hosts the statuses of watches at their commits: as soon as this process wrote a due status, or
+//! another replica signals that it did, at the nearest moment for which the rows have a next request, and
+//! every [`EVERY`] in case a signal was lost. On PostgreSQL the
+//! replica with the shard of the repository tells it, whichever replica wrote it: a person's request and the
+//! end of a task come to any replica. Supervised by `housekeeping`, restarted after a failure.
 //!
 //! A status is claimed on disk before its host is asked, until [`CLAIM`] has passed: no two requests for one
 //! status are under way, and after a crash its host is asked again, because the outcome is unknown. Hosts
 //! that accept nothing are asked less and less often ([`verdict::of`]). At most [`AT_ONCE`] requests are
 //! under way, and at most [`PER_HOST`] to one host, so that a slow host delays only its own statuses.
 //!
-//! The mailbox is bounded by two timers, one look, one sweep, one task that listens, and [`AT_ONCE`] tasks.
+//! The mailbox is bounded by two timers, of which a nearer moment adds one, one look, one sweep, one task
+//! that listens, one signal in [`GATHER`], and [`AT_ONCE`] tasks.
 
 mod verdict;
 
@@ -20,18 +23,21 @@ use tracing::{debug, warn};
 use super::{UpkeepArguments, beyond};
 use crate::{
     context::Context,
-    ports::{StatusAnswer, StatusKey, StatusRoom, StatusTask, StoreError},
+    ports::{Signal, StatusAnswer, StatusClaims, StatusKey, StatusRoom, StatusTask, StoreError},
     signals::coalesced::Coalesced,
-    supervision::directory::Mailbox,
-    tasks::{Tasks, in_time},
+    supervision::{
+        directory::Mailbox,
+        tasks::{Tasks, in_time},
+    },
+    time::Timestamp,
 };
 
-/// The wait between two looks without a signal.
+/// The longest wait between two looks.
 const EVERY: Duration = Duration::from_secs(10);
 /// The wait between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Statuses that are written within this time are looked for together: of a round that ends at once only the
-/// final status is told.
+/// Statuses that are written or due within this time are looked for together: of a round that ends at once
+/// only the final status is told.
 const GATHER: Duration = Duration::from_millis(50);
 /// Requests that are under way at once.
 const AT_ONCE: u64 = 16;
@@ -46,8 +52,10 @@ const CLAIM: Duration = Duration::from_secs(30);
 /// The messages to the status keeper.
 #[derive(Debug)]
 pub enum StatusKeeperMessage {
-    /// The wait for the next look without a signal is over.
-    Due,
+    /// Another replica wrote due statuses.
+    Look,
+    /// The wait with this number, for the next look without a signal, is over.
+    Due(u64),
     /// The wait for the next sweep is over.
     Sweep,
     /// This process wrote due statuses.
@@ -55,11 +63,13 @@ pub enum StatusKeeperMessage {
     /// Listen for what this process writes next.
     Listen(watch::Receiver<u64>),
     /// The statuses that are due were read and claimed by this process.
-    Claimed(Result<Result<Vec<StatusTask>, StoreError>, String>),
+    Claimed(Result<Result<StatusClaims, StoreError>, String>),
     /// A host was told, and the result was written.
     Told(String, Result<Result<(), StoreError>, String>),
     /// The sweep of old rows ended; `true`: more are left.
     Swept(Result<Result<bool, StoreError>, String>),
+    /// The other replicas were notified, or notifying them failed.
+    Notified(Result<(), String>),
 }
 
 /// The context, and the work under way.
@@ -70,6 +80,10 @@ pub struct StatusKeeperState {
     looking: Coalesced,
     /// Requests under way, by the host.
     busy: BTreeMap<String, u64>,
+    /// When statuses are looked for next without a signal.
+    next: Timestamp,
+    /// The number of the newest wait; the ends of older waits mean nothing.
+    wait: u64,
 }
 
 /// The actor that tells hosts the statuses of commits.
@@ -95,10 +109,11 @@ impl Actor for StatusKeeper {
             }
         }
         mailbox.send(StatusKeeperMessage::Listen(context.store.statuses_written()));
-        mailbox.send(StatusKeeperMessage::Due);
+        mailbox.send(StatusKeeperMessage::Due(0));
         mailbox.send_after(SWEEP_EVERY, || StatusKeeperMessage::Sweep);
         let (tasks, looking, busy) = Default::default();
-        Ok(StatusKeeperState { context, mailbox, tasks, looking, busy })
+        let next = context.now();
+        Ok(StatusKeeperState { context, mailbox, tasks, looking, busy, next, wait: 0 })
     }
 
     async fn handle(
@@ -111,13 +126,15 @@ impl Actor for StatusKeeper {
         let gauge = state.mailbox.gauge().clone();
         let _busy = gauge.begin();
         match message {
-            M::Due => state.on_due(),
+            M::Look => state.look(),
+            M::Due(wait) => state.on_due(wait),
             M::Sweep => state.on_sweep(),
             M::Written(written) => state.on_written(written?),
             M::Listen(written) => state.listen(written),
             M::Claimed(result) => state.on_claimed(result?),
             M::Told(host, result) => state.on_told(&host, result?),
             M::Swept(result) => state.on_swept(result?),
+            M::Notified(result) => result?,
         }
         Ok(())
     }
@@ -149,9 +166,19 @@ impl StatusKeeperState {
         self.tasks.spawn(&self.mailbox, work, StatusKeeperMessage::Claimed);
     }
 
-    fn on_due(&mut self) {
-        self.look();
-        self.mailbox.send_after(EVERY, || StatusKeeperMessage::Due);
+    fn on_due(&mut self, wait: u64) {
+        if wait == self.wait {
+            self.look();
+            self.wait_for(EVERY);
+        }
+    }
+
+    /// Looks after this wait, and not at the end of the wait before.
+    fn wait_for(&mut self, span: Duration) {
+        self.next = self.context.now().after(span);
+        self.wait += 1;
+        let wait = self.wait;
+        self.mailbox.send_after(span, move || StatusKeeperMessage::Due(wait));
     }
 
     fn on_sweep(&mut self) {
@@ -166,6 +193,11 @@ impl StatusKeeperState {
 
     fn on_written(&mut self, written: watch::Receiver<u64>) {
         self.look();
+        if !self.context.shards.is_sole() {
+            let context = self.context.clone();
+            let work = async move { context.tell_others(Signal::Statuses).await };
+            self.tasks.spawn(&self.mailbox, work, StatusKeeperMessage::Notified);
+        }
         self.listen(written);
     }
 
@@ -179,10 +211,15 @@ impl StatusKeeperState {
         self.tasks.spawn(&self.mailbox, work, StatusKeeperMessage::Written);
     }
 
-    fn on_claimed(&mut self, result: Result<Vec<StatusTask>, StoreError>) {
+    fn on_claimed(&mut self, result: Result<StatusClaims, StoreError>) {
         let again = self.looking.end();
         match result {
-            Ok(claimed) => claimed.into_iter().for_each(|task| self.tell(task)),
+            Ok(StatusClaims { tasks, next }) => {
+                tasks.into_iter().for_each(|task| self.tell(task));
+                if let Some(next) = next.filter(|next| *next < self.next) {
+                    self.wait_for(next.since(self.context.now()).clamp(GATHER, EVERY));
+                }
+            }
             Err(StoreError::Fenced) => self.context.give_up("another process took over this database"),
             Err(reason) => warn!("the statuses that are due could not be read: {reason}"),
         }

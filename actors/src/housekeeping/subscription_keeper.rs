@@ -20,9 +20,11 @@ use crate::{
     ports::{Signal, StoreError},
     signals::coalesced::Coalesced,
     subscriber::SubscriberMessage,
-    supervision::directory::Mailbox,
-    tasks::{Tasks, in_time},
-    tree::SUBSCRIBER,
+    supervision::{
+        directory::Mailbox,
+        tasks::{Tasks, in_time},
+        tree::SUBSCRIBER,
+    },
 };
 
 /// The wait between two looks that no hint asked for.

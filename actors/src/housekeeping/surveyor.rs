@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::Chore;
-use crate::{context::Context, ports::Survey, tasks::in_time};
+use crate::{context::Context, ports::Survey, supervision::tasks::in_time};
 
 /// The chore that surveys the installation.
 pub struct Surveyor;
@@ -31,7 +31,13 @@ async fn survey(context: &Context) -> Result<Survey, String> {
     // One of all replicas reports the numbers from rows, so that the numbers of replicas may be summed.
     let (totals, backlog) = if context.shards.leads() {
         let totals = in_time(context.store.totals(at)).await.map_err(|error| error.to_string())?;
-        (totals, in_time(context.store.backlog(at)).await.map_err(|error| error.to_string())?)
+        let mut backlog = in_time(context.store.backlog(at)).await.map_err(|error| error.to_string())?;
+        let queues = &context.policy.queues;
+        if !queues.is_empty() {
+            let depths = in_time(context.store.depths(queues)).await;
+            backlog.tasks_of = depths.map_err(|error| error.to_string())?;
+        }
+        (totals, backlog)
     } else {
         Default::default()
     };

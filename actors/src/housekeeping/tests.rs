@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use tidings_entity::{
-    id::ArtifactId,
+    id::{AppId, ArtifactId, ReplicaId, TaskId},
     kind::{LetterStatus, ParkReason},
 };
 use ulid::Ulid;
 
 use crate::{
-    ports::{GitError, LANE_LETTERS, LaneStore, LetterFilter, LetterStore, Objects, StoreError, WatchStore},
+    ports::{
+        ClaimRequest, GitError, LANE_LETTERS, LaneStore, Leases, LetterFilter, LetterStore, Objects, Signal,
+        StoreError, WatchStore,
+    },
+    supervision::tree::{ARTIFACT_KEEPER, DELIVERER, LETTER_KEEPER, MIRROR_KEEPER, RETENTION, SURVEYOR},
     testing::{
         Fault,
         house::{House, files, refs},
         transport::Answer,
     },
-    tree::{ARTIFACT_KEEPER, DELIVERER, LETTER_KEEPER, MIRROR_KEEPER, RETENTION, SURVEYOR},
 };
 
 #[tokio::test(start_paused = true)]
@@ -147,6 +150,17 @@ async fn old_history_goes_also_when_the_store_fails_hangs_and_the_actor_is_kille
 }
 
 #[tokio::test(start_paused = true)]
+async fn unused_room_of_the_database_is_given_back_at_each_run_also_after_a_failure() {
+    let mut house = House::with(|policy| policy.upkeep_interval = Duration::from_secs(60));
+    house.start().await;
+    for run in ["the first one", "one after a failure"] {
+        house.store.befall("release_space", Fault::Fails(StoreError::Unavailable("down".into())));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(!house.store.awaits_fault("release_space"), "{run} gives nothing back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_polled_scanned_settled_and_given_up_is_measured() {
     let house = House::running().await;
     house.transport.answer_path("bad", Some(Answer::Status(422)));
@@ -213,6 +227,48 @@ async fn a_clock_that_is_set_back_again_and_again_does_not_end_the_looks_at_due_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_at_due_tasks_that_hangs_is_given_up_and_the_next_one_follows() {
+    let house = House::running().await;
+    house.store.befall("wake_tasks", Fault::Hangs);
+    house.until("a look that hangs", async || !house.store.awaits_fault("wake_tasks")).await;
+    let began = tokio::time::Instant::now();
+    house.store.befall("wake_tasks", Fault::Fails(StoreError::Unavailable("down".into())));
+    house.until("the next look", async || !house.store.awaits_fault("wake_tasks")).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(33), "no look for {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_for_workers_that_wait_are_looked_for_again_soon_after_a_failure() {
+    let house = House::running().await;
+    for _ in 0..3 {
+        house.store.befall("claim_tasks", Fault::Fails(StoreError::Unavailable("down".into())));
+    }
+    let request = ClaimRequest {
+        app: AppId::new(Ulid::from_parts(1, 1)),
+        commands: vec!["work".into()],
+        count: 1,
+        claim: Duration::from_secs(60),
+        worker: "tok_worker".into(),
+    };
+    let began = tokio::time::Instant::now();
+    let handle = house.handle();
+    tokio::select! {
+        _ = handle.claim(request, true) => panic!("there is no task"),
+        () = house.until("three looks", async || !house.store.awaits_fault("claim_tasks")) => {}
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_end_of_a_task_does_not_look_all_the_time_where_nobody_could_tell() {
+    let house = House::new();
+    let began = tokio::time::Instant::now();
+    house.handle().task_ended(&TaskId::new(Ulid::from_parts(1, 1))).await;
+    assert!(began.elapsed() >= Duration::from_secs(1), "the line of workers does not run");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_object_without_an_artifact_goes_once_it_is_a_day_old() {
     let house = House::running().await;
     let object = async |moment: u64, number: u128| {
@@ -225,7 +281,9 @@ async fn an_object_without_an_artifact_goes_once_it_is_a_day_old() {
     let known = object(0, 1).await;
     house.store.know_artifact(&known);
     let (orphan, fresh) = (object(now, 2).await, object(now + 2 * 3_600_000, 3).await);
-    tokio::time::sleep(Duration::from_secs(23 * 3_600)).await;
+    // A jump: to wait through a day costs half a minute of work for all the other keepers.
+    tokio::time::advance(Duration::from_secs(22 * 3_600)).await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert_eq!(house.objects.ids().len(), 3, "an upload may still be under way");
     house.store.befall("known_artifacts", Fault::Fails(StoreError::Unavailable("down".into())));
     tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
@@ -235,4 +293,49 @@ async fn an_object_without_an_artifact_goes_once_it_is_a_day_old() {
     house.kill(ARTIFACT_KEEPER, "");
     tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
     assert_eq!(house.objects.ids(), [known], "a restart goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn statuses_are_told_when_they_are_written_here_or_by_another_replica() {
+    const SOON: Duration = Duration::from_secs(1);
+    let house = House::alone(Duration::from_secs(9)).await;
+    let other = house.store.leases().seen_by(&ReplicaId::new(Ulid::from_parts(1, 99)));
+    let await_a_look = || {
+        house.store.befall("claim_statuses", Fault::Fails(StoreError::Unavailable("down".into())));
+    };
+    // From here on the next look by the clock is ten seconds away.
+    await_a_look();
+    house.until("a look by the clock", async || !house.store.awaits_fault("claim_statuses")).await;
+
+    await_a_look();
+    house.store.write_statuses();
+    let told = async { while other.hear().await != Signal::Statuses {} };
+    tokio::time::timeout(SOON, told).await.expect("the other replicas were told");
+    tokio::time::sleep(SOON).await;
+    assert!(!house.store.awaits_fault("claim_statuses"), "this process looked");
+
+    await_a_look();
+    other.tell(&Signal::Statuses).await.expect("told");
+    tokio::time::sleep(SOON).await;
+    assert!(!house.store.awaits_fault("claim_statuses"), "it looked for what the other replica wrote");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_waits_for_its_host_is_looked_for_at_its_moment() {
+    let house = House::running().await;
+    let await_a_look = || {
+        house.store.befall("claim_statuses", Fault::Fails(StoreError::Unavailable("down".into())));
+    };
+    // From here on the next look by the clock is ten seconds away.
+    await_a_look();
+    house.until("a look by the clock", async || !house.store.awaits_fault("claim_statuses")).await;
+
+    house.store.delay_status(house.context.now().after(Duration::from_secs(4)));
+    house.store.write_statuses();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    await_a_look();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(house.store.awaits_fault("claim_statuses"), "nobody looks before that moment");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!house.store.awaits_fault("claim_statuses"), "the keeper looked at that moment");
 }

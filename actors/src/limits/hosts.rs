@@ -3,8 +3,20 @@
 //!
 //! A scan takes its turn here *before* it gets a worker, so that at most as many list one host's refs as it
 //! may be asked at a time. A fetch takes no turn from a listing. Ten thousand repositories that are due at
-//! once (a start, the end of an outage) stand in line and go evenly, app by app. Every request (of a scan, a
-//! lane that fetches, or a registration that proves access) then passes [`Hosts::request`].
+//! once (a start, the end of an outage) stand in line and go evenly, app by app.
+//!
+//! Every request (of a scan, a lane that fetches, or a registration that proves access) passes
+//! [`Hosts::request`], where apps take turns as well: first at the places of requests that are under way,
+//! then at the rate, for which only the request at the head of a queue waits. So the requests of one app,
+//! however many clients send them, delay a request of another app by one place.
+//!
+//! An app takes another turn of a scan, or another place of a request, only while it leaves some to other
+//! apps: of five it holds at most four. A scan or a request whose app may have no more holds up none of
+//! another app behind it. So listings of one app that hang leave a place that every other app finds in turn.
+//! A listing that hangs gives its place back after the timeouts of the Git client, and its address counts as
+//! slow for an hour: scans of slow addresses leave one turn to other scans, and their requests are long
+//! requests, which leave one place to short ones. So hanging listings of several apps take all places at most
+//! once.
 //!
 //! The state is in memory, and a restart forgets it. That costs a host little. The line forms again in the
 //! order of the first polls, which are spread over the least interval and pass the same rates. For each
@@ -14,8 +26,11 @@
 //! that does not. Bounded by the sources (one place each) and by the hosts kept.
 
 mod line;
+mod listings;
 mod pace;
+mod permits;
 mod requested_waits;
+mod slow_addresses;
 
 use std::{
     collections::HashMap,
@@ -30,31 +45,35 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tidings_entity::id::AppId;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 use tracing::warn;
 use url::Url;
 
 use crate::{
-    limits::shares::{Share, Shares},
+    limits::shares::Shares,
     model::secret::Secret,
     ports::{GitError, HostsSurvey, Location, Remote},
+    time::reached,
 };
 use line::{Line, LineNumber};
+use listings::Listings;
 use pace::Pace;
+pub use permits::{RequestPermit, Turn};
 use requested_waits::RequestedWaits;
+use slow_addresses::{AddressNumber, SlowAddresses};
 
-/// Of the permits for long requests one app holds at most this many times the number that stays free for
-/// other apps.
-const LONG_GREED: u64 = 3;
+/// Of the turns, places and permits at a host one app holds at most this many times the number that stays
+/// free for other apps: one of two, four of five, fifteen of twenty.
+const GREED: u64 = 3;
 /// Above this many hosts the idle ones are forgotten.
 const HOSTS_KEPT: usize = 4_096;
 /// Scans begin evenly: of a second's worth of requests only this part may begin at once.
 const AT_ONCE: u32 = 20;
-/// A scan that waited longer than this for its turn is worth a line in the log ...
+/// A scan that waited longer than this for its turn gets a line in the log.
 const WORTH_A_WORD: Duration = Duration::from_secs(10);
-/// ... but per host no more often than this.
+/// The least time between two such lines about one host.
 const WORD_EVERY: Duration = Duration::from_secs(60);
 
 /// How hard a host may be pressed.
@@ -95,7 +114,7 @@ pub struct HostShown {
     /// For how long the host asked to be left alone, in milliseconds: the longest such wait of any
     /// credential.
     pub patience_ms: u64,
-    /// Whether the last scan got no answer; then only one scan at a time asks the host.
+    /// Whether the last scan got no answer; then each app has only one scan at a time there.
     pub silent: bool,
 }
 
@@ -116,20 +135,27 @@ struct Host {
     turns: Pace,
     requests: Pace,
     requested: RequestedWaits,
-    listing: usize,
+    listings: Listings,
     fetching: usize,
-    silent: bool,
     waited: Duration,
     said: Option<Instant>,
-    /// The permits of the requests that are in flight at the host.
-    under_way: Arc<Semaphore>,
-    /// Permits for requests that may take long. They leave one place to polls, and the permits of one app
-    /// leave another place to other apps.
+    slow: SlowAddresses,
+    /// Permits for scans of slow addresses, taken before the place in the line. They leave one turn to other
+    /// scans.
+    slow_scans: Shares,
+    /// The places of the requests that are under way.
+    under_way: Shares,
+    /// The queue of requests that have a place: the single share is the head of the queue, and apps take
+    /// turns at it.
+    queue: Shares,
+    /// Permits for requests that may take long, and for requests to slow addresses. They leave one place to
+    /// other requests.
     long: Shares,
 }
 
 #[derive(Clone, Debug)]
 struct Waiting {
+    apps: Arc<[AppId]>,
     woken: Arc<Notify>,
     since: Instant,
 }
@@ -173,17 +199,27 @@ impl Hosts {
     pub async fn turn(&self, remote: &Remote, is_urgent: bool) -> Result<Turn, Postponed> {
         let Location::Http(url) = &remote.location else { return Ok(Turn::default()) };
         let (name, key) = (host_name(url), self.key(url, remote.credential.as_ref()));
-        let waiting = Waiting { woken: Arc::default(), since: Instant::now() };
+        let (address, apps) = (self.address(url), Arc::<[AppId]>::from(remote.apps.as_slice()));
+        let slow = self.with(&name, |host| {
+            let now = Instant::now();
+            let is_slow = host.slow.contains(address, now);
+            host.check_wait(key, now).map(|()| is_slow.then(|| host.slow_scans.clone()))
+        })?;
+        let slow = match slow {
+            Some(slow) => Some(slow.take(&apps, 1).await),
+            None => None,
+        };
+        let waiting = Waiting { apps: Arc::clone(&apps), woken: Arc::default(), since: Instant::now() };
         let woken = Arc::clone(&waiting.woken);
         let place = self.with(&name, |host| {
-            let place = host.line.join(&remote.apps, is_urgent, waiting);
+            let place = host.line.join(&apps, is_urgent, waiting);
             host.wake();
             place
         });
         let ticket = Ticket { hosts: self, name: &name, place };
         loop {
-            let bounds = (&self.0.policy, self.sharers());
-            match self.with(&name, |host| host.step(bounds, &name, place, key)) {
+            let sharers = self.sharers();
+            match self.with(&name, |host| host.step(sharers, &name, place, key)) {
                 Step::Go => break,
                 Step::Postponed(postponed) => return Err(postponed),
                 Step::Behind => woken.notified().await,
@@ -194,41 +230,46 @@ impl Hosts {
             }
         }
         drop(ticket);
-        Ok(Turn { held: Some(TurnAtHost { hosts: self.clone(), name, fetching: false }) })
+        Ok(Turn::at(self.clone(), name, apps, slow))
     }
 
-    /// Waits until one more request may go to the host of `url`; while the permit lives, the request is under
-    /// way. A request that may take long names its apps: it leaves a place for short requests, and places for
-    /// other apps.
+    /// Waits until one more request for these apps may go to the host of `url`; while the permit lives, the
+    /// request is under way. Apps take turns, and leave places to each other. A request that takes long, or
+    /// whose address is slow, leaves a place to the other requests.
     ///
     /// # Errors
     /// [`GitError::RateLimited`] while the host asks this credential to wait: nothing may be sent.
-    /// [`GitError::Cancelled`] when the process is stopping.
     pub async fn request(
         &self,
         url: &Url,
         credential: Option<&Secret>,
-        takes_long_for: Option<&[AppId]>,
+        apps: &[AppId],
+        takes_long: bool,
     ) -> Result<RequestPermit, GitError> {
-        let (name, key) = (host_name(url), self.key(url, credential));
-        let is_patient = |host: &mut Host| match host.requested.until(key, Instant::now()) {
-            Some(until) => Err(GitError::RateLimited { retry_after: Some(until - Instant::now()) }),
-            None => Ok(()),
+        let (name, key, address) = (host_name(url), self.key(url, credential), self.address(url));
+        let is_patient = |host: &mut Host| {
+            let refused = |postponed: Postponed| GitError::RateLimited { retry_after: Some(postponed.wait) };
+            host.check_wait(key, Instant::now()).map_err(refused)
         };
-        let (long, under_way) = self.with(&name, |host| {
-            is_patient(host).map(|()| (host.long.clone(), Arc::clone(&host.under_way)))
+        let (long, under_way, queue) = self.with(&name, |host| {
+            let is_long = takes_long || host.slow.contains(address, Instant::now());
+            let long = is_long.then(|| host.long.clone());
+            is_patient(host).map(|()| (long, host.under_way.clone(), host.queue.clone()))
         })?;
-        let long = match takes_long_for {
-            Some(apps) => Some(long.take(apps, 1).await),
+        let long = match long {
+            Some(long) => Some(long.take(apps, 1).await),
             None => None,
         };
-        let under_way = under_way.acquire_owned().await.map_err(|_| GitError::Cancelled)?;
+        let under_way = under_way.take(apps, 1).await;
+        // Only the head of the queue takes a place of the rate: no app takes later places in advance.
+        let _head = queue.take(apps, 1).await;
         let sharers = self.sharers();
         let reserve = |host: &mut Host| host.requests.reserve(Instant::now(), sharers);
         let free = self.with(&name, |host| is_patient(host).map(|()| reserve(host)))?;
-        sleep_until(free).await;
+        reached(free).await;
         self.with(&name, is_patient)?;
-        Ok(RequestPermit { _long: long, _under_way: under_way })
+        let address = (!takes_long).then_some(address);
+        Ok(RequestPermit::at(self.clone(), name, address, (long, under_way)))
     }
 
     /// The host of `url` asked this credential to wait; returns the wait that was granted.
@@ -240,7 +281,7 @@ impl Hosts {
     ) -> Duration {
         let (name, key, now) = (host_name(url), self.key(url, credential), Instant::now());
         let wait = self.with(&name, |host| host.requested.grant(key, asked, now)) - now;
-        warn!("{name} asks for requested: one credential asks it nothing for {wait:?}");
+        warn!("{name} asked for a pause: no request with this credential goes there for {wait:?}");
         wait
     }
 
@@ -268,11 +309,11 @@ impl Hosts {
         let now = Instant::now();
         let mut survey = HostsSurvey::default();
         for host in self.lock().values_mut() {
-            survey.waiting += host.line.len() as u64;
-            survey.scanning += (host.listing + host.fetching) as u64;
+            survey.waiting += host.waiting() as u64;
+            survey.scanning += host.scanning() as u64;
             survey.stretched += u64::from(host.is_stretched(now));
             survey.patient += u64::from(host.requested.longest(now).is_some());
-            survey.silent += u64::from(host.silent);
+            survey.silent += u64::from(host.listings.is_silent());
         }
         survey
     }
@@ -281,6 +322,12 @@ impl Hosts {
     /// server asks for does not bind another server of the same name.
     fn key(&self, url: &Url, credential: Option<&Secret>) -> requested_waits::CredentialNumber {
         self.0.hasher.hash_one((url.port_or_known_default(), credential.map(Secret::expose)))
+    }
+
+    /// The repository at `url`, whatever the credential; hosts serve it with and without `.git`.
+    fn address(&self, url: &Url) -> AddressNumber {
+        let path = url.path().trim_end_matches('/');
+        self.0.hasher.hash_one((url.port_or_known_default(), path.strip_suffix(".git").unwrap_or(path)))
     }
 
     fn with<T>(&self, name: &str, work: impl FnOnce(&mut Host) -> T) -> T {
@@ -304,50 +351,59 @@ impl Hosts {
 
 impl Host {
     fn new(policy: &HostPolicy, now: Instant) -> Self {
-        let concurrency = policy.concurrency.max(1);
+        let concurrency = policy.concurrency.max(1) as u64;
+        let all_but_one = (concurrency - 1).max(1);
         Self {
             line: Line::default(),
             turns: Pace::new(policy.interval, (policy.burst / AT_ONCE).max(1), now),
             requests: Pace::new(policy.interval, policy.burst, now),
             requested: RequestedWaits::default(),
-            listing: 0,
+            listings: Listings::new(concurrency, GREED),
             fetching: 0,
-            silent: false,
             waited: Duration::ZERO,
             said: None,
-            under_way: Arc::new(Semaphore::new(concurrency)),
-            long: Shares::new((concurrency - 1).max(1) as u64, LONG_GREED),
+            slow: SlowAddresses::default(),
+            slow_scans: Shares::new(all_but_one, GREED),
+            under_way: Shares::new(concurrency, GREED),
+            queue: Shares::new(1, 1),
+            long: Shares::new(all_but_one, GREED),
         }
+    }
+
+    /// Whether this credential may ask now.
+    fn check_wait(&self, key: requested_waits::CredentialNumber, now: Instant) -> Result<(), Postponed> {
+        let until = self.requested.until(key, now);
+        until.map_or(Ok(()), |until| Err(Postponed { wait: until - now }))
     }
 
     /// The next step of the scan at `place` in the line; with [`Step::Go`] the scan has its turn.
     fn step(
         &mut self,
-        (policy, sharers): (&HostPolicy, u32),
+        sharers: u32,
         name: &str,
         place: LineNumber,
         key: requested_waits::CredentialNumber,
     ) -> Step {
         let now = Instant::now();
-        if let Some(until) = self.requested.until(key, now) {
-            return Step::Postponed(Postponed { wait: until - now });
+        if let Err(postponed) = self.check_wait(key, now) {
+            return Step::Postponed(postponed);
         }
-        let concurrency = policy.concurrency.max(1);
-        let most = if self.silent { 1 } else { concurrency };
-        let is_first = self.line.front().is_some_and(|(front, _)| front == place);
-        if !is_first || self.listing >= most {
+        let listings = &self.listings;
+        let may_go = |waiting: &Waiting| listings.may_begin(&waiting.apps);
+        if self.line.front(may_go).is_none_or(|(front, _)| front != place) {
             return Step::Behind;
         }
-        // Requests outside of scans, and the second and third request of a scan, count as well.
-        let free = self.turns.free_at(now).max(self.requests.free_at(now));
+        // The requests of a scan wait for the rate of requests in the queue of requests. A scan that waited
+        // for that rate here would come too late each time: the head of the queue takes the place.
+        let free = self.turns.free_at(now);
         if free > now {
             return Step::At(free);
         }
+        let Some(waiting) = self.line.take(may_go).filter(|next| self.listings.begin(&next.apps)) else {
+            return Step::Behind;
+        };
         self.turns.reserve(now, sharers);
-        self.listing += 1;
-        if let Some(waiting) = self.line.take() {
-            self.note_wait(name, now - waiting.since, now);
-        }
+        self.note_wait(name, now - waiting.since, now);
         Step::Go
     }
 
@@ -367,24 +423,35 @@ impl Host {
 
     /// Wakes the scan whose turn is next.
     fn wake(&mut self) {
-        if let Some((_, next)) = self.line.front() {
+        let listings = &self.listings;
+        if let Some((_, next)) = self.line.front(|waiting| listings.may_begin(&waiting.apps)) {
             next.woken.notify_one();
         }
+    }
+
+    /// The number of scans that wait for their turn.
+    fn waiting(&self) -> usize {
+        self.line.len() + self.slow_scans.waiting()
+    }
+
+    /// The number of scans that have their turn.
+    fn scanning(&self) -> usize {
+        self.listings.count() + self.fetching
     }
 
     /// Whether scans wait here for longer than [`WORTH_A_WORD`]: the first in line does, or the last scan
     /// that got its turn did while others follow.
     fn is_stretched(&mut self, now: Instant) -> bool {
-        let first = self.line.front().map(|(_, first)| now - first.since);
+        let first = self.line.front(|_| true).map(|(_, first)| now - first.since);
         first.is_some_and(|waits| waits > WORTH_A_WORD || self.waited > WORTH_A_WORD)
     }
 
     fn is_idle(&self, now: Instant) -> bool {
-        // A permit under way holds a clone of its semaphore.
-        let is_quiet = Arc::strong_count(&self.under_way) == 1 && self.long.is_unused();
+        // A permit under way holds a clone of its shares, and so does a request that waits for a permit.
+        let is_quiet = [&self.under_way, &self.long, &self.slow_scans].into_iter().all(Shares::is_unused);
         is_quiet
             && self.line.is_empty()
-            && self.listing + self.fetching == 0
+            && self.scanning() == 0
             && self.requests.is_idle(now)
             && self.requested.longest(now).is_none()
     }
@@ -393,11 +460,11 @@ impl Host {
         let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         HostShown {
             host: name.to_owned(),
-            waiting: self.line.len(),
-            scanning: self.listing + self.fetching,
+            waiting: self.waiting(),
+            scanning: self.scanning(),
             waited_ms: milliseconds(self.waited),
             patience_ms: self.requested.longest(now).map_or(0, |until| milliseconds(until - now)),
-            silent: self.silent,
+            silent: self.listings.is_silent(),
         }
     }
 }
@@ -416,65 +483,6 @@ impl Drop for Ticket<'_> {
             host.wake();
         });
     }
-}
-
-/// The right of one scan to ask its host; ends when dropped.
-#[derive(Default)]
-pub struct Turn {
-    held: Option<TurnAtHost>,
-}
-
-struct TurnAtHost {
-    hosts: Hosts,
-    name: String,
-    fetching: bool,
-}
-
-impl Turn {
-    /// The listing is done and a fetch follows: another scan may list meanwhile, because a fetch
-    /// may take long.
-    pub fn fetches(&mut self) {
-        let Some(held) = self.held.as_mut().filter(|held| !held.fetching) else { return };
-        held.fetching = true;
-        held.hosts.with(&held.name, |host| {
-            host.listing = host.listing.saturating_sub(1);
-            host.fetching += 1;
-            host.wake();
-        });
-    }
-
-    /// Records how the scan ended: whether the host answered. A host that does not answer is asked by one
-    /// scan at a time until it answers.
-    pub fn ended(&self, is_answered: bool) {
-        let Some(held) = &self.held else { return };
-        held.hosts.with(&held.name, |host| {
-            host.silent = !is_answered;
-            host.wake();
-        });
-    }
-}
-
-impl std::fmt::Debug for Turn {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("Turn").field(&self.held.as_ref().map(|held| &held.name)).finish()
-    }
-}
-
-impl Drop for TurnAtHost {
-    fn drop(&mut self) {
-        self.hosts.with(&self.name, |host| {
-            let slots = if self.fetching { &mut host.fetching } else { &mut host.listing };
-            *slots = slots.saturating_sub(1);
-            host.wake();
-        });
-    }
-}
-
-/// A request is under way while this lives.
-#[derive(Debug)]
-pub struct RequestPermit {
-    _long: Option<Share>,
-    _under_way: OwnedSemaphorePermit,
 }
 
 /// The key of a host's budget: its name without the port. Servers on several ports of one name share a

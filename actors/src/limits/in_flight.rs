@@ -132,4 +132,14 @@ mod tests {
             "the bound is the last that was said"
         );
     }
+
+    #[tokio::test]
+    async fn messages_of_subscriptions_take_no_place_from_deliveries() {
+        let in_flight = InFlightLimits::default();
+        let app = AppId::new(Ulid::from_parts(1, 1));
+        let (deliveries, messages) = (in_flight.of(&app, 1), in_flight.of_subscriptions(&app, 1));
+        let _message = messages.take().await;
+        assert!(messages.take().now_or_never().is_none(), "one message is under way");
+        assert!(deliveries.take().now_or_never().is_some(), "a sink that does not answer delays no change");
+    }
 }

@@ -27,13 +27,14 @@ use parking_lot::Mutex as Lock;
 use tidings_entity::id::AppId;
 use tokio::{
     sync::Mutex,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 use tracing::warn;
 
 use crate::{
     ports::{Clock, Store},
-    tasks::in_time,
+    supervision::tasks::in_time,
+    time::reached,
 };
 
 /// Turns are this much further apart than the rate asks for, in thousandths. At 50 a second this is 25 ms a
@@ -132,7 +133,7 @@ impl Pace {
             if line.ends_before(at + AHEAD.max(2 * interval)) {
                 self.promise(&mut line, interval).await;
             }
-            sleep_until(at).await;
+            reached(at).await;
             // After a long sleep the promise may have ended.
             let now = Instant::now();
             if line.next_turn(now, interval).is_some_and(|at| at <= now) {
@@ -160,7 +161,7 @@ impl Pace {
             }
             Err(reason) => {
                 if line.next_turn(Instant::now(), interval).is_none() {
-                    warn!(app.id = %app, "no time to send to {app} could be had: {reason}");
+                    warn!(app.id = %app, "no time to send to {app} could be reserved: {reason}");
                     sleep(AGAIN).await;
                 }
             }

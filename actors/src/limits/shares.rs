@@ -26,6 +26,16 @@ impl Pool {
         Self { free: units, greed, held: HashMap::new() }
     }
 
+    /// The units that nobody holds.
+    pub(crate) fn free(&self) -> u64 {
+        self.free
+    }
+
+    /// The units that an app holds.
+    pub(crate) fn held_by(&self, app: &AppId) -> u64 {
+        self.held.get(app).copied().unwrap_or(0)
+    }
+
     /// Whether this many units are free for these apps now.
     pub(crate) fn has_room(&self, apps: &[AppId], units: u64) -> bool {
         units <= self.free && self.may_hold(apps, units)
@@ -34,9 +44,8 @@ impl Pool {
     /// Whether one of these apps leaves enough units to others when it takes this many more. Units that serve
     /// no app may take all units.
     fn may_hold(&self, apps: &[AppId], units: u64) -> bool {
-        let held = |app| self.held.get(app).copied().unwrap_or(0);
         let left = self.free.saturating_sub(units);
-        apps.iter().map(held).min().unwrap_or(0) <= self.greed.saturating_mul(left)
+        apps.iter().map(|app| self.held_by(app)).min().unwrap_or(0) <= self.greed.saturating_mul(left)
     }
 
     /// Takes units, if these apps may have them now.
@@ -129,6 +138,9 @@ impl Shares {
 
     /// Waits for units, of which there must be as many at all.
     pub async fn take(&self, apps: &[AppId], units: u64) -> Share {
+        if let Some(share) = self.take_at_once(apps, units) {
+            return share;
+        }
         let mut place = self.join(apps, units);
         loop {
             let changed = self.0.changed.notified();
@@ -140,10 +152,24 @@ impl Shares {
         }
     }
 
+    /// Takes units without a place in the line, if nobody waits and these apps may have them: most requests
+    /// of polls are served so.
+    fn take_at_once(&self, apps: &[AppId], units: u64) -> Option<Share> {
+        let mut state = self.state();
+        let is_taken = state.line.is_empty() && state.pool.take(apps, units);
+        is_taken.then(|| Share { shares: self.clone(), apps: apps.to_vec(), units })
+    }
+
     /// Whether a request waits for a share.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         !self.state().line.is_empty()
+    }
+
+    /// The number of requests that wait for a share.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.state().line.len()
     }
 
     /// Whether no share is held and no request waits.
@@ -242,6 +268,19 @@ mod tests {
 
     fn taken(place: QueuedShare) -> Share {
         place.try_take().expect("its turn")
+    }
+
+    #[test]
+    fn a_share_is_taken_at_once_only_where_nobody_waits() {
+        let shares = Shares::new(2, 3);
+        let own = shares.take_at_once(&app(1), 1).expect("nobody waits");
+        let place = shares.join(&app(2), 1);
+        assert!(shares.take_at_once(&app(3), 1).is_none(), "another app waits");
+        drop(place);
+        let other = shares.take_at_once(&app(3), 1).expect("nobody waits any more");
+        assert!(shares.take_at_once(&app(4), 1).is_none(), "nothing is free");
+        drop((own, other));
+        assert!(shares.is_unused() && shares.state().pool.is_whole(2));
     }
 
     #[test]

@@ -276,7 +276,7 @@ pub fn goes(state: CursorState, on_branch_gone: BranchGone) -> bool {
     state == CursorState::BranchMissing && on_branch_gone == BranchGone::Delete
 }
 
-/// Decides what `listing` changes, as of now.
+/// Decides what `listing` changes at this moment.
 #[must_use]
 pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timestamp) -> Following {
     let mut listed: BTreeMap<&str, ObjectId> =

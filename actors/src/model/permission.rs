@@ -73,7 +73,7 @@ permissions! {
     WatchesCreate = "watches:create", [App Admin], "Register a repository, with its credential.";
     WatchesPreview = "watches:preview", [App Admin], "List what a watch would deliver, with its credential.";
     WatchesUpdate = "watches:update", [App Operator], "Change what a watch follows and where it sends.";
-    WatchesCredential = "watches:credential", [App Admin], "Replace the credential of a watch.";
+    WatchesCredential = "watches:credential", [App Admin], "Replace the credential or sink key of a watch.";
     WatchesRemove = "watches:remove", [App Operator], "End a watch.";
     WatchesScan = "watches:scan", [App Operator], "Ask for a scan.";
     WatchesPause = "watches:pause", [App Operator], "Pause and resume a watch.";
@@ -275,7 +275,7 @@ impl PermissionSet {
         self.0 & permission.bit() != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set has no permission.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0

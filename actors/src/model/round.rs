@@ -1,5 +1,5 @@
 //! Rounds and their changes as data. The list of changes is a pure function of a [`RoundSpec`]: the
-//! difference of two filtered trees, ordered deletes, creates, updates, each by raw path bytes .
+//! difference of two filtered trees, ordered deletes, creates, updates, each by raw path bytes.
 //! [`crate::ports::GitSource`] computes the list; this file has its data types, the digest over it and the id
 //! of each change.
 
@@ -204,6 +204,12 @@ impl DeliveryId {
         Self(format!("dlv_{}", BASE32.encode(&hasher.finalize())))
     }
 
+    /// Names the task of a round, where the round becomes one task.
+    #[must_use]
+    pub fn of_round(cursor: &CursorId, round: i64) -> Self {
+        Self::of_notice(cursor, round, "round")
+    }
+
     /// Takes an id back from a row.
     #[must_use]
     pub fn from_stored(text: String) -> Self {
@@ -262,7 +268,8 @@ pub struct Round {
     pub branch: String,
     /// The address shown in bodies (`github_url`).
     pub url: String,
-    /// The format of its bodies, as the app had chosen when the round began.
+    /// The format of its bodies: that of the sink when the round began or, where the changes go to another
+    /// sink or kind of sink since, that of the new sink.
     pub format: PayloadFormat,
     /// The history before the target was rewritten.
     pub history_rewritten: bool,

@@ -147,6 +147,20 @@ pub struct Firing {
     pub wake_at: Option<Timestamp>,
 }
 
+impl Firing {
+    /// The same with a task for the first `most` ticks alone, at least one. The others stay undecided, and
+    /// the schedule is looked at again at once.
+    #[must_use]
+    pub fn first(mut self, most: usize, now: Timestamp) -> Self {
+        if self.ticks.len() > most.max(1) {
+            self.ticks.truncate(most.max(1));
+            self.last_tick = self.ticks.last().copied().unwrap_or(self.last_tick);
+            self.wake_at = Some(now);
+        }
+        self
+    }
+}
+
 /// Decides about the ticks after `last_tick` up to now. `is_busy`: the task of an earlier tick has not ended.
 #[must_use]
 pub fn fire(

@@ -185,6 +185,12 @@ fn example(pattern: &str) -> String {
     name
 }
 
+/// Whether a ref can have this full name, by all rules of git-check-ref-format(1).
+#[must_use]
+pub fn is_ref_name(name: &str) -> bool {
+    name.starts_with(REFS) && name_fault(name, false).is_none()
+}
+
 /// Which rule of git-check-ref-format(1) a name breaks: the full name of a ref, or a short name of a branch
 /// or tag.
 fn name_fault(name: &str, is_branch: bool) -> Option<String> {

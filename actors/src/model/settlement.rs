@@ -24,6 +24,11 @@ pub struct RoundSize {
     pub total: u64,
 }
 
+impl RoundSize {
+    /// The size of a round that became one task, as its tasks are counted.
+    pub const ONE_TASK: Self = Self { deletes: 0, total: 1 };
+}
+
 impl Settlements {
     /// The settlements that rows say: the position of the round, and its ranges in their order.
     #[must_use]
@@ -45,6 +50,13 @@ impl Settlements {
     pub fn settle(&mut self, position: u64) -> bool {
         let is_new = !self.holds(position);
         self.add(position..position + 1);
+        is_new
+    }
+
+    /// Settles every change of a round that became one task. `false`: they were settled before.
+    pub fn settle_all(&mut self, total: u64) -> bool {
+        let is_new = self.position < total;
+        self.add(0..total);
         is_new
     }
 
@@ -106,6 +118,15 @@ mod tests {
             }
             assert_eq!(settlements, Settlements { position: 4, above: Vec::new() });
         }
+    }
+
+    #[test]
+    fn the_one_task_of_a_round_settles_all_of_it_or_nothing() {
+        let mut settlements = Settlements::default();
+        assert_eq!(settlements.may_hand_over(RoundSize::ONE_TASK, settlements.next(None), 10), 0..1);
+        assert_eq!(settlements.may_hand_over(RoundSize::ONE_TASK, settlements.next(Some(0)), 10), 1..1);
+        assert!(settlements.settle_all(7) && !settlements.settle_all(7));
+        assert_eq!(settlements, Settlements { position: 7, above: Vec::new() });
     }
 
     #[test]

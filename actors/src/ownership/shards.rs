@@ -127,24 +127,24 @@ impl Shards {
 
     /// The right to work on a repository; `None`: another replica has it, or the lease is in doubt.
     #[must_use]
-    pub fn hold(&self, repository: &RepositoryId) -> Option<Hold> {
+    pub fn hold(&self, repository: &RepositoryId) -> Option<ShardHold> {
         self.hold_shard(Shard::of(repository))
     }
 
     /// The right to work on the subscriptions of an app; `None`: another replica has it, or the lease is in
     /// doubt.
     #[must_use]
-    pub fn hold_app(&self, app: &AppId) -> Option<Hold> {
+    pub fn hold_app(&self, app: &AppId) -> Option<ShardHold> {
         self.hold_shard(Shard::of_app(app))
     }
 
-    fn hold_shard(&self, shard: Shard) -> Option<Hold> {
-        let Some(mut leased) = self.lock() else { return Some(Hold::sole()) };
+    fn hold_shard(&self, shard: Shard) -> Option<ShardHold> {
+        let Some(mut leased) = self.lock() else { return Some(ShardHold::sole()) };
         let held = leased.shards.get_mut(&shard).filter(|held| held.stands())?;
         held.holds += 1;
         let fence = held.fence;
         drop(leased);
-        Some(Hold { of: Some((self.clone(), fence)), lane: None })
+        Some(ShardHold { of: Some((self.clone(), fence)), lane: None })
     }
 
     /// The number of processes that share the work, as far as is known: limits for all processes together are
@@ -313,14 +313,14 @@ impl Leased {
 /// The right to work on a repository, for as long as its lease is trusted; the right of a lane ends also when
 /// people change the terms under which it was opened. A shard is given away only when every hold on it is
 /// dropped.
-pub struct Hold {
+pub struct ShardHold {
     /// `None`: this process has the database to itself.
     of: Option<(Shards, Fence)>,
     /// The lane that works under this hold, if any.
     lane: Option<UnderTerms>,
 }
 
-impl Hold {
+impl ShardHold {
     /// The right of a process that has its database to itself: it never ends.
     #[must_use]
     pub fn sole() -> Self {
@@ -386,7 +386,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for ShardHold {
     fn drop(&mut self) {
         let Some((shards, fence)) = &self.of else { return };
         let Some(mut leased) = shards.lock() else { return };
@@ -396,9 +396,9 @@ impl Drop for Hold {
     }
 }
 
-impl std::fmt::Debug for Hold {
+impl std::fmt::Debug for ShardHold {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("Hold").field(&self.fence()).finish()
+        formatter.debug_tuple("ShardHold").field(&self.fence()).finish()
     }
 }
 

@@ -345,6 +345,12 @@ pub trait Administration: Send + Sync + 'static {
     /// The rows of the log, oldest first, after `after`, at most `limit`.
     async fn audit_chain(&self, after: i64, limit: u64) -> Result<Vec<AuditRow>, StoreError>;
 
+    // ---- ledgers ----------------------------------------------------------------------------
+
+    /// Gives the ledger of one app, or of all apps, another name, because the database may have lost
+    /// entries: the numbers of lost entries are given again, and no id may mean two entries.
+    async fn rename_ledgers(&self, of: Option<&AppId>) -> Result<(), StoreError>;
+
     // ---- looks over all apps ----------------------------------------------------------------
 
     /// Watches of all apps that match a filter, in the order of their ids, after `after`, at most `limit`.

@@ -1,14 +1,22 @@
 //! Apps as stored in rows and used in messages.
 
+pub(super) mod access;
+pub(super) mod hook;
+pub(super) mod request;
+pub(super) mod sink;
+
 use std::sync::Arc;
 
 use tidings_entity::{
     id::{AppId, Sha256Hash, SinkId},
-    kind::{OrderMode, PayloadFormat, RetryPolicy},
+    kind::{OrderMode, PayloadFormat, RetryPolicy, SinkKind},
 };
 
 use super::{AccessPatch, EndpointAccess, KeyedRequest, StoredAnswer};
-use crate::{model::secret::Secret, model::sink::SinkAddress, time::Timestamp};
+use crate::{
+    model::{secret::Secret, sink::SinkAddress},
+    time::Timestamp,
+};
 
 /// An app as it is registered.
 #[derive(Clone, Debug)]
@@ -60,7 +68,8 @@ pub struct DeliverySettings {
     pub rate: Option<u32>,
     /// Takes many changes in one request (`/batch`), within these bounds; one by one where `None`.
     pub batch: Option<BatchSettings>,
-    /// The format of bodies; a change takes effect with the next round of each cursor.
+    /// The chosen format of bodies; a change takes effect with the next round of each cursor. What bodies
+    /// have is [`DeliverySettings::format_at`] their sink.
     pub format: PayloadFormat,
     /// How the wait between attempts grows.
     pub retry_policy: RetryPolicy,
@@ -82,6 +91,9 @@ pub struct DeliverySettings {
     /// [`WINDOW_MAX`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<u32>,
+    /// Whether a sink of tasks gets one task for each round, and not one for each change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub per_round: bool,
 }
 
 /// The largest window of a sink of tasks, which is the default.
@@ -105,6 +117,19 @@ impl Default for DeliverySettings {
             sync_recovered: false,
             multi_branch: false,
             window: None,
+            per_round: false,
+        }
+    }
+}
+
+impl DeliverySettings {
+    /// The format of the bodies for this address. A stream carries CloudEvents; the chosen format stays for
+    /// the time after the stream.
+    #[must_use]
+    pub fn format_at(&self, address: &SinkAddress) -> PayloadFormat {
+        match address.kind() {
+            SinkKind::Stream => PayloadFormat::Cloudevents,
+            _ => self.format,
         }
     }
 }
@@ -236,5 +261,11 @@ impl App {
     #[must_use]
     pub fn contact(&self) -> &str {
         if self.is_from_anyone { "" } else { &self.email }
+    }
+
+    /// The format of the bodies that the app gets where it receives now.
+    #[must_use]
+    pub fn format(&self) -> PayloadFormat {
+        self.delivery.format_at(&self.receives_at)
     }
 }

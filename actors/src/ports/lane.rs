@@ -1,5 +1,8 @@
 //! The data that a lane reads, begins, settles and parks.
 
+pub(super) mod history;
+pub(super) mod letter;
+
 use std::{ops::Range, sync::Arc};
 
 use tidings_entity::{
@@ -164,6 +167,8 @@ pub struct Head {
     pub round: i64,
     /// The position of the change in that round.
     pub position: u64,
+    /// The task that the change is: its cancel skips the change.
+    pub task: Option<TaskId>,
 }
 
 /// The result of ending redrives.
@@ -201,6 +206,8 @@ pub struct NewRound {
     pub planned_after: i64,
 }
 
+/// Counted parks in a row that block a cursor.
+pub const STREAK_MAX: u32 = 10;
 /// Changes that an app which never acknowledged one may refuse before its cursor is blocked.
 pub const REFUSALS_MAX: u32 = 1_000;
 
@@ -220,6 +227,13 @@ impl Streak {
     #[must_use]
     pub fn refuses_everything(&self, acknowledged: bool) -> bool {
         self.refused >= REFUSALS_MAX && !acknowledged
+    }
+
+    /// Whether the answers of the app block the cursor. A shorter streak does not: then a block has another
+    /// reason.
+    #[must_use]
+    pub fn blocks(&self, acknowledged: bool) -> bool {
+        self.count >= STREAK_MAX || self.refuses_everything(acknowledged)
     }
 }
 
@@ -332,18 +346,20 @@ pub struct HandOverRoom {
     pub positions: Range<u64>,
     /// Whether every change of the round has ended.
     pub is_settled: bool,
+    /// Whether the round becomes one task: then the positions are those of that task, 0..1 or none.
+    pub per_round: bool,
 }
 
 /// A change of a round on its way to the queue of its sink.
 #[derive(Clone, Debug)]
 pub struct HandedChange {
-    /// The id of the task that it becomes.
+    /// The id of the task that it becomes, unless it redrives a dead letter that names a task.
     pub task: TaskId,
     /// The id of the delivery that its payload names.
     pub delivery: DeliveryId,
-    /// The change of the round that becomes a task.
+    /// The change of the round that becomes a task; with an empty path: the whole round.
     pub change: Change,
-    /// The payload; `Err`: why the content of the file cannot be had. Such a change becomes a dead letter.
+    /// The payload; `Err`: why the content of the file is not available. Such a change becomes a dead letter.
     pub payload: Result<String, String>,
 }
 
@@ -379,6 +395,8 @@ pub struct DeadLetter {
     pub operation: Operation,
     /// The id of the delivery that was parked.
     pub delivery: DeliveryId,
+    /// The task that the change was; `None`: the watch has another sink.
+    pub task: Option<TaskId>,
     /// Why the change was parked.
     pub reason: ParkReason,
     /// Whether the letter is open, to be redriven, redriven, superseded or dismissed.

@@ -175,10 +175,12 @@ pub enum Signal {
     Redrive,
     /// Entries were written to ledgers.
     Ledger,
+    /// Statuses of commits were written that are to be told.
+    Statuses,
     /// This subscription was changed or removed.
     Subscription(SubscriptionId),
-    /// Tasks of these apps may be claimed or have ended; an empty list means all apps. The moment is set if
-    /// the clock of tasks must look by then.
+    /// Tasks of these apps may be claimed or have ended. The moment is set if the clock of tasks must look by
+    /// then. An empty list means all apps, and with a moment none: then only the clock must look.
     Tasks(Vec<AppId>, Option<i64>),
     /// Keys of the keyring were handed on, seal from now on, or were retired.
     Keys,

@@ -1,6 +1,10 @@
 //! The ledger of an app: one entry for each change of state, numbered in the order of commits. The store
 //! writes an entry in the same transaction as the change that it reports.
 
+pub(super) mod mail;
+pub(super) mod subscription;
+pub(super) mod subscription_message;
+
 use std::{fmt, str::FromStr};
 
 use async_trait::async_trait;
@@ -9,7 +13,7 @@ use tidings_entity::{
     kind::{EntryType, OriginKind},
 };
 
-use super::StoreError;
+use super::{Searched, StoreError};
 use crate::{model::filter::Filter, time::Timestamp};
 
 /// Changes of one state that follow each other faster than this share one entry, in milliseconds.
@@ -120,9 +124,9 @@ pub trait Ledgers: Send + Sync + 'static {
         filter: &LedgerFilter,
         before: Option<i64>,
         limit: u64,
-    ) -> Result<Vec<LedgerEntry>, StoreError>;
+    ) -> Result<Searched<LedgerEntry, i64>, StoreError>;
     /// Entries of an app that match a filter, in their order, behind `after` and not behind `to`, at most
-    /// `limit`.
+    /// `limit`. `next` is missing where the search reached `to`.
     async fn entries_between(
         &self,
         app: &AppId,
@@ -130,7 +134,7 @@ pub trait Ledgers: Send + Sync + 'static {
         after: i64,
         to: i64,
         limit: u64,
-    ) -> Result<Vec<LedgerEntry>, StoreError>;
+    ) -> Result<Searched<LedgerEntry, i64>, StoreError>;
     /// Entries of all apps that match a filter, newest first by their moments, behind `before` in that order,
     /// at most `limit`.
     async fn entries_of_all(
@@ -138,7 +142,7 @@ pub trait Ledgers: Send + Sync + 'static {
         filter: &LedgerFilter,
         before: Option<&EntryPlace>,
         limit: u64,
-    ) -> Result<Vec<LedgerEntry>, StoreError>;
+    ) -> Result<Searched<LedgerEntry, EntryPlace>, StoreError>;
 }
 
 /// The place of an entry in the list of all apps: `<unix milliseconds>.<app>.<number>` as text.

@@ -1,5 +1,5 @@
 //! [`Meter`]: counters and timings of the work, and the results of surveys. Labels are words of fixed sets,
-//! never ids: the admin API and traces answer which app or repository is concerned.
+//! and queues that the settings name: the admin API and traces answer which app or repository is concerned.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,8 +8,8 @@ use tidings_entity::{
     kind::{BreakerKind, CursorState, ParkReason, TaskState},
 };
 
-use super::{AttemptOutcome, FetchReport, ScanTrouble, SendFailure, Storage, Totals};
-use crate::time::Timestamp;
+use super::{AttemptOutcome, FetchReport, HandOverWait, ScanTrouble, SendFailure, Storage, Totals};
+use crate::{model::queue_name::QueueName, time::Timestamp};
 
 /// Bounds of the distribution of lag, in seconds; lags beyond the last bound are counted as well.
 pub const LAG_BOUNDS: [u64; 12] =
@@ -114,14 +114,68 @@ pub fn attempt_outcome(outcome: &AttemptOutcome) -> &'static str {
 /// What one transaction did with tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskTally {
-    /// How many tasks it created.
+    /// What it did with the tasks of each queue.
+    pub queues: BTreeMap<QueueName, QueueTally>,
+    /// How each of the ended tasks that a watch made ended.
+    pub of_watches: Vec<(AppId, WatchTaskEnd)>,
+}
+
+/// What one transaction did with the tasks of a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueTally {
+    /// How many tasks producers, follow-ups and schedules created.
     pub created: u64,
+    /// How many tasks changes of watches became.
+    pub handed_over: u64,
     /// Of each task that it handed out: how long the task was ready.
     pub queued: Vec<Duration>,
     /// Of each task that it ended: where the task stands, and the time since its creation.
     pub ended: Vec<(TaskState, Duration)>,
     /// How many claims ran out.
     pub run_out: u64,
+}
+
+/// How a task of a watch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WatchTaskEnd {
+    /// Its worker completed it: its change is acknowledged.
+    Succeeded,
+    /// Its worker gave it up: its change is a dead letter.
+    Failed,
+    /// No attempt was left: its change is a dead letter.
+    Dead,
+    /// A person cancelled it: its change is a dead letter.
+    Cancelled,
+    /// Its round had ended early, so its end settled nothing.
+    Overtaken,
+}
+
+impl WatchTaskEnd {
+    /// All ends of tasks of watches, in the order of the label's values.
+    pub const ALL: [Self; 5] = [Self::Succeeded, Self::Failed, Self::Dead, Self::Cancelled, Self::Overtaken];
+
+    /// The value of the label `outcome`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+            Self::Overtaken => "overtaken",
+        }
+    }
+
+    /// The reason of the dead letter that its change became.
+    #[must_use]
+    pub fn parks(self) -> Option<ParkReason> {
+        match self {
+            Self::Failed => Some(ParkReason::Rejected),
+            Self::Dead => Some(ParkReason::Failing),
+            Self::Cancelled => Some(ParkReason::Skipped),
+            Self::Succeeded | Self::Overtaken => None,
+        }
+    }
 }
 
 /// How far watches are behind, and how many dead letters are open.
@@ -132,7 +186,7 @@ pub struct Backlog {
     pub behind: [u64; LAG_BOUNDS.len() + 1],
     /// The lags of all of them together, in milliseconds.
     pub lag_sum_ms: u64,
-    /// The longest of them, in milliseconds.
+    /// The longest lag of a watch, in milliseconds.
     pub lag_max_ms: u64,
     /// Open dead letters by their reason.
     pub letters: BTreeMap<ParkReason, u64>,
@@ -143,6 +197,12 @@ pub struct Backlog {
     pub sources_failing: BTreeMap<ScanTrouble, u64>,
     /// Tasks of all queues by where they stand.
     pub tasks: BTreeMap<TaskState, u64>,
+    /// The same of each queue that the settings name.
+    pub tasks_of: BTreeMap<QueueName, BTreeMap<TaskState, u64>>,
+    /// Unfinished tasks that watches made, by where they stand.
+    pub watch_tasks: BTreeMap<TaskState, u64>,
+    /// Branches with an open round of which no further change becomes a task now, by the reason.
+    pub hand_overs_waiting: BTreeMap<HandOverWait, u64>,
     /// When the task was created that is next in line in its queue, of the queues that are not paused the
     /// oldest such task; `None`: no task is ready.
     pub task_ready_since: Option<Timestamp>,

@@ -25,7 +25,7 @@ pub enum ObjectError {
     /// There is no such object, or it is shorter than it should be.
     #[error("the object is not there")]
     Missing,
-    /// There is not enough room: so many bytes are free, and so many must stay free.
+    /// There is not enough room: the bytes that are free, and those that must stay free.
     #[error("{free} bytes are free, and {least} bytes must stay free")]
     Full {
         /// The bytes that are free.

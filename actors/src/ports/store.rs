@@ -55,6 +55,9 @@ pub enum StoreError {
     /// The thing does not exist, or does not exist any more.
     #[error("not found")]
     NotFound,
+    /// The thing exists already, under this public id, and the call may not replace it.
+    #[error("{0} exists already")]
+    Exists(String),
     /// The present state does not allow the call; the text is public.
     #[error("{0}")]
     Conflict(String),
@@ -98,6 +101,8 @@ pub struct Totals {
     pub apps: u64,
     /// Apps that are disabled: nothing is sent to them.
     pub apps_disabled: u64,
+    /// Sinks of watches and of subscriptions, callbacks left out, that are disabled: nothing is sent to them.
+    pub sinks_disabled: u64,
     /// Repositories with a watch.
     pub repositories: u64,
     /// The number of watches, paused ones included.

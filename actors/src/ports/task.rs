@@ -1,20 +1,29 @@
 //! Tasks: units of work that producers create and workers claim. A queue has all tasks of one command of an
 //! app; it exists from its first task on.
 
+pub(super) mod artifact;
+pub(super) mod queue;
+pub(super) mod schedule;
+pub(super) mod topic;
+pub(super) mod watch_task;
+pub(super) mod worker_subscription;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use tidings_entity::{
-    id::{AppId, QueueId, TaskId},
-    kind::{ClaimEnd, RetryPolicy, TaskState},
+    id::{AppId, QueueId, TaskId, WatchId},
+    kind::{ClaimEnd, TaskState},
 };
 
-use super::{Origin, QueueWork, ScheduleStore, StoreError, TaskTally, WorkWords, WorkerSubscriptions};
+use super::{
+    Origin, QueueSettings, QueueWork, ScheduleStore, Searched, StoreError, TaskTally, TopicPolicy,
+    WatchTasks, WorkWords, WorkerSubscriptions,
+};
 use crate::{
     model::{
         filter::Filter,
-        task::{ClaimProof, ClaimToken, MoveRefusal, Moved, TaskMove, TaskRules},
+        task::{ClaimProof, ClaimToken, MoveRefusal, Moved, TaskMove},
     },
     time::Timestamp,
 };
@@ -37,6 +46,11 @@ pub const OPEN_BYTES_MAX: u64 = 1 << 30;
 pub const PAYLOAD_DEFAULT: u64 = 256 << 10;
 /// Most bytes of a payload or a result that a queue may allow (1 MiB).
 pub const PAYLOAD_MAX: u64 = 1 << 20;
+/// Most bytes of the payloads that one claim hands out together. A task with more is handed out alone.
+pub const CLAIM_BYTES_MAX: i64 = 4 << 20;
+/// Most tasks that one turn takes from one queue. A request that asks for the tasks behind them finds nothing
+/// in that turn, although the queue has more.
+pub const CLAIM_QUEUE_MAX: i64 = 1_000;
 /// Most bytes of a worker's progress report (4 KiB).
 pub const PROGRESS_MAX: usize = 4 << 10;
 /// The longest chain of tasks that follow up one another.
@@ -47,93 +61,6 @@ pub const CLAIM_DEFAULT: Duration = Duration::from_secs(300);
 pub const CLAIM_MAX: Duration = Duration::from_secs(3_600);
 /// The longest time that a queue may give a claim with all its extensions.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3_600);
-
-/// The settings of a queue: how tasks are claimed, tried again and kept. A field that is `None` has its
-/// default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct QueueSettings {
-    /// Most tasks of the queue that workers have at once; `None`: no limit.
-    pub max_claimed: Option<u64>,
-    /// Most claims in any second; `None`: no limit.
-    pub rate: Option<u32>,
-    /// After how many attempts a task is dead; 5.
-    pub max_attempts: Option<u32>,
-    /// How the wait grows with each attempt; `exp_full_jitter`.
-    pub retry_policy: Option<RetryPolicy>,
-    /// The wait after the first attempt, in milliseconds; 5,000.
-    pub retry_base_ms: Option<u64>,
-    /// The longest wait, in milliseconds; 900,000.
-    pub retry_cap_ms: Option<u64>,
-    /// The longest time of a claim with all its extensions, in milliseconds; 3,600,000.
-    pub timeout_ms: Option<u64>,
-    /// The age that counts as much as one step of priority, in milliseconds; `None`: the higher priority
-    /// always goes first.
-    pub ageing_ms: Option<u64>,
-    /// How long a task is kept after its end, in milliseconds; 7 days.
-    pub retention_ms: Option<u64>,
-    /// How long a dead task is kept, in milliseconds; 30 days.
-    pub dead_retention_ms: Option<u64>,
-    /// Most bytes of a payload or a result; [`PAYLOAD_DEFAULT`].
-    pub payload_bytes: Option<u64>,
-}
-
-impl QueueSettings {
-    /// The rules for the moves of its tasks.
-    #[must_use]
-    pub fn rules(&self) -> TaskRules {
-        const DAY_MS: u64 = 24 * 3_600 * 1_000;
-        let or = |value: Option<u64>, default: u64| Duration::from_millis(value.unwrap_or(default));
-        TaskRules {
-            claim_max: CLAIM_MAX,
-            timeout: or(self.timeout_ms, 3_600_000),
-            retention: or(self.retention_ms, 7 * DAY_MS),
-            dead_retention: or(self.dead_retention_ms, 30 * DAY_MS),
-        }
-    }
-
-    /// The settings, with the default of each that is not set and has one.
-    #[must_use]
-    pub fn in_effect(&self) -> Self {
-        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).ok();
-        let (rules, (policy, base, cap)) = (self.rules(), self.backoff());
-        Self {
-            max_claimed: self.max_claimed,
-            rate: self.rate,
-            max_attempts: Some(self.attempts()),
-            retry_policy: Some(policy),
-            retry_base_ms: milliseconds(base),
-            retry_cap_ms: milliseconds(cap),
-            timeout_ms: milliseconds(rules.timeout),
-            ageing_ms: self.ageing_ms,
-            retention_ms: milliseconds(rules.retention),
-            dead_retention_ms: milliseconds(rules.dead_retention),
-            payload_bytes: Some(self.payload_limit()),
-        }
-    }
-
-    /// After how many attempts a task of the queue is dead that says nothing else.
-    #[must_use]
-    pub fn attempts(&self) -> u32 {
-        self.max_attempts.unwrap_or(5)
-    }
-
-    /// Most bytes of a payload or a result.
-    #[must_use]
-    pub fn payload_limit(&self) -> u64 {
-        self.payload_bytes.unwrap_or(PAYLOAD_DEFAULT)
-    }
-
-    /// The policy of waits, the wait after the first attempt, and the longest one.
-    #[must_use]
-    pub fn backoff(&self) -> (RetryPolicy, Duration, Duration) {
-        (
-            self.retry_policy.unwrap_or(RetryPolicy::ExpFullJitter),
-            Duration::from_millis(self.retry_base_ms.unwrap_or(5_000)),
-            Duration::from_millis(self.retry_cap_ms.unwrap_or(900_000)),
-        )
-    }
-}
 
 /// A queue with its settings and numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,6 +209,8 @@ pub struct Task {
     pub worker: Option<String>,
     /// Whether the task is cancelled once its claim ends.
     pub is_flagged: bool,
+    /// Whether a watch made the task of a change.
+    pub is_of_watch: bool,
     /// The last error of a worker, or the reason why the task is dead.
     pub error: Option<String>,
     /// The origin of the task.
@@ -349,6 +278,21 @@ pub struct TaskWord {
     pub then: Vec<NewTask>,
 }
 
+impl TaskWord {
+    /// Gives a claimed task back that its worker never got: no attempt is counted.
+    #[must_use]
+    pub fn give_back(app: AppId, token: ClaimToken) -> Self {
+        Self {
+            proof: Some(token.proof()),
+            id: token.task,
+            app,
+            step: TaskMove::Abandon(Duration::ZERO),
+            body: None,
+            then: Vec::new(),
+        }
+    }
+}
+
 /// Why a word changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WordRefusal {
@@ -377,7 +321,7 @@ pub struct Worded {
 }
 
 /// The result of one look by the clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Woken {
     /// Tasks that became due.
     pub due: u64,
@@ -385,6 +329,8 @@ pub struct Woken {
     pub expired: u64,
     /// Ticks of schedules for which tasks were created.
     pub ticks: u64,
+    /// Apps of which schedules asked for resyncs: their lanes have work.
+    pub resynced: BTreeSet<AppId>,
     /// When the next task is due, the next claim runs out or the next schedule is to be looked at; `None`:
     /// nothing is ahead.
     pub next: Option<Timestamp>,
@@ -395,9 +341,10 @@ pub struct Woken {
 pub struct TaskNews {
     /// Queues with tasks that may be claimed now and could not before, with their apps.
     pub ready: BTreeSet<(AppId, QueueId)>,
-    /// Tasks that have ended.
+    /// Tasks that have ended, or that a purge removed.
     pub ended: BTreeSet<TaskId>,
-    /// Apps of which tasks of watches were claimed or ended, so that more changes may be handed over.
+    /// Apps of which tasks were claimed, ended, set aside or removed, so that more changes of their watches
+    /// may be handed over.
     pub room: BTreeSet<AppId>,
     /// The nearest moment, among the tasks written, at which a task is due or a claim runs out.
     pub wake_at: Option<Timestamp>,
@@ -434,13 +381,13 @@ pub trait ClaimStore: Send + Sync + 'static {
     async fn payloads(&self, tasks: Vec<ClaimedTask>) -> Result<Vec<ClaimedTask>, StoreError>;
     /// Moves tasks; an answer to each word.
     async fn move_tasks(&self, words: Vec<TaskWord>) -> Result<Vec<Result<Worded, WordRefusal>>, StoreError>;
-    /// Makes due tasks ready, ends claims whose time is over, and creates the tasks of schedules whose tick
-    /// has come: some hundred of each per call.
+    /// Makes due tasks ready, ends claims that ran out, and does what ticks ask for: some hundred per call.
     async fn wake_tasks(&self) -> Result<Woken, StoreError>;
     /// Removes ended tasks whose retention is over, at most `limit`. Returns their number.
     async fn forget_tasks(&self, limit: u64) -> Result<u64, StoreError>;
-    /// The queues among these words that have tasks which may be claimed now, with the worker subscriptions
-    /// that are to be told; queues that nobody listens to are left out.
+    /// The queues among these words that have tasks which may be claimed now or once the rate of the queue
+    /// allows that, with the worker subscriptions that are to be told; queues that nobody listens to are left
+    /// out.
     async fn work_for(&self, words: &WorkWords) -> Result<Vec<QueueWork>, StoreError>;
     /// Waits until tasks changed in this process since the last call. One caller waits at a time.
     async fn task_news(&self) -> TaskNews;
@@ -448,13 +395,15 @@ pub trait ClaimStore: Send + Sync + 'static {
 
 /// The calls of the HTTP handlers about tasks.
 #[async_trait]
-pub trait TaskStore: ClaimStore + ScheduleStore + WorkerSubscriptions {
+pub trait TaskStore: ClaimStore + ScheduleStore + WatchTasks + WorkerSubscriptions {
     /// Creates tasks of an app, all or none.
     async fn create_tasks(&self, app: &AppId, tasks: Vec<NewTask>) -> Result<Creation, StoreError>;
     /// One task of an app. A [`StoreError::NotFound`] where the app has no such task.
     async fn task(&self, app: &AppId, id: &TaskId) -> Result<Task, StoreError>;
     /// The newest claims of a task, oldest first, at most [`CLAIMS_KEPT`] and the last one.
     async fn task_claims(&self, task: &Task) -> Result<Vec<PastClaim>, StoreError>;
+    /// Whether this worker has a claim on a task of this watch of this app.
+    async fn has_claim(&self, app: &AppId, watch: &WatchId, worker: &str) -> Result<bool, StoreError>;
     /// The payload, result and progress of a task.
     async fn task_bodies(&self, app: &AppId, id: &TaskId) -> Result<TaskBodies, StoreError>;
     /// Tasks of an app, newest first, before `before`, at most `limit`.
@@ -464,11 +413,18 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WorkerSubscriptions {
         filter: &TaskFilter,
         before: Option<&TaskId>,
         limit: u64,
-    ) -> Result<Vec<Task>, StoreError>;
-    /// Counts the tasks of an app that a redrive by this filter would send again, up to `most`.
-    async fn redrivable(&self, app: &AppId, filter: &TaskFilter, most: u64) -> Result<u64, StoreError>;
-    /// Sends tasks of an app again that failed, died or were cancelled, at most `limit`. How many moved.
-    async fn redrive_tasks(&self, app: &AppId, filter: &TaskFilter, limit: u64) -> Result<u64, StoreError>;
+    ) -> Result<Searched<Task, TaskId>, StoreError>;
+    /// Tasks of an app that a redrive by this filter sends again, oldest first, after `after`, at most
+    /// `limit`.
+    async fn redrivable(
+        &self,
+        app: &AppId,
+        filter: &TaskFilter,
+        after: Option<&TaskId>,
+        limit: u64,
+    ) -> Result<Searched<TaskId, TaskId>, StoreError>;
+    /// Sends those of these tasks of an app again that failed, died or were cancelled. How many moved.
+    async fn redrive_tasks(&self, app: &AppId, tasks: Vec<TaskId>) -> Result<u64, StoreError>;
     /// Queues by their apps and commands, after the queue of `after`, at most `limit`.
     async fn queues(
         &self,
@@ -478,8 +434,8 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WorkerSubscriptions {
     ) -> Result<Vec<Queue>, StoreError>;
     /// One queue of an app.
     async fn queue(&self, app: &AppId, command: &str) -> Result<Queue, StoreError>;
-    /// Declares a queue, or gives it other settings. A [`StoreError::Conflict`] where the app has
-    /// [`QUEUES_MAX`].
+    /// Declares a queue, or gives it other settings; its topic stays. A [`StoreError::Conflict`] where the
+    /// app has [`QUEUES_MAX`].
     async fn set_queue(
         &self,
         app: &AppId,
@@ -487,10 +443,18 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WorkerSubscriptions {
         settings: &QueueSettings,
         at: Timestamp,
     ) -> Result<Queue, StoreError>;
+    /// Gives a queue a topic with this policy, and declares the queue if it is not there; `None`: takes its
+    /// topic from it, a [`StoreError::NotFound`] where it has none.
+    async fn set_topic(
+        &self,
+        app: &AppId,
+        command: &str,
+        policy: Option<&TopicPolicy>,
+        at: Timestamp,
+    ) -> Result<Queue, StoreError>;
     /// Pauses a queue or resumes it; claimed tasks stay with their workers.
     async fn pause_queue(&self, app: &AppId, command: &str, is_paused: bool) -> Result<Queue, StoreError>;
-    /// Removes ended tasks of an app whose retention was over before this moment, at most `limit`. Returns
-    /// their number.
+    /// Removes ended tasks of an app whose retention was over then, at most `limit`. Returns their number.
     async fn forget_tasks_of(&self, app: &AppId, before: Timestamp, limit: u64) -> Result<u64, StoreError>;
     /// Removes tasks of a queue that are neither claimed nor ended, at most `limit`. Returns their number.
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError>;

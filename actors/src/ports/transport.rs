@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
 use tidings_entity::{
-    id::{AppId, LedgerId, ObjectId, SubscriptionId, WatchId},
+    id::{AppId, ObjectId, WatchId},
     kind::{Operation, PayloadFormat},
 };
 
 use super::{
-    App, CommitFacts, Digest, EndpointAccess, Gap, GitError, LedgerEntry, MailOutcome, Remote, SinkKey,
-    StoreError, Subscription, WorkCall,
+    App, CommitFacts, EndpointAccess, GitError, MailOutcome, Remote, SinkKey, StoreError,
+    SubscriptionMessage, WorkCall,
 };
 use crate::{
     limits::budget::MemoryPermit,
@@ -21,7 +21,7 @@ use crate::{
     model::round::{Change, DeliveryId, Round, RoundSpec},
     model::secret::Secret,
     model::sink::{Outlet, SinkAddress},
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     time::Timestamp,
 };
 
@@ -74,7 +74,7 @@ impl Endpoint {
             timeout,
             pace,
             in_flight: None,
-            format: app.delivery.format,
+            format: app.format(),
             contact: app.contact().to_owned(),
         })
     }
@@ -217,6 +217,8 @@ pub enum Action {
     Test,
     /// A message of a subscription, or to a worker. It is sent to the address itself; no action is appended.
     Entry,
+    /// The same in codeQ's form, with codeQ's signature beside ours.
+    Codeq,
 }
 
 impl Action {
@@ -234,6 +236,7 @@ impl Action {
             Self::Resync => "resync",
             Self::Test => "test",
             Self::Entry => "entry",
+            Self::Codeq => "codeq",
         }
     }
 }
@@ -301,75 +304,10 @@ pub enum Notice {
     },
 }
 
-/// A message to the sink of a subscription.
-#[derive(Clone, Debug)]
-pub struct SubscriptionMessage {
-    /// The id of the message (`webhook-id`): that of the entry. A repeated attempt has the same id.
-    pub id: DeliveryId,
-    /// The app whose ledger the message is about.
-    pub app: AppId,
-    /// The subscription that the message is for.
-    pub subscription: SubscriptionId,
-    /// The name of the subscription.
-    pub name: String,
-    /// The entry, the gap or the test that the message reports.
-    pub content: SubscriptionContent,
-    /// The moment of the message.
-    pub timestamp: Timestamp,
-}
-
-/// The content of a message to the sink of a subscription.
-#[derive(Clone, Debug)]
-pub enum SubscriptionContent {
-    /// An entry of the ledger.
-    Entry(LedgerEntry),
-    /// Entries were gone before they were sent.
-    Gap(Gap),
-    /// Several entries of the ledger; only for sinks that send mails.
-    Digest(Digest),
-    /// A test of the sink, asked for by a person.
-    Test,
-}
-
-impl SubscriptionMessage {
-    /// The message of an entry.
-    #[must_use]
-    pub fn of_entry(subscription: &Subscription, entry: LedgerEntry) -> Self {
-        let (id, timestamp) = (DeliveryId::from_stored(entry.id.to_string()), entry.at);
-        Self::of(subscription, id, SubscriptionContent::Entry(entry), timestamp)
-    }
-
-    /// The message about a gap; every attempt to send it has the same id.
-    #[must_use]
-    pub fn of_gap(subscription: &Subscription, gap: Gap, at: Timestamp) -> Self {
-        let id = format!("gap_{}_{}_{}", subscription.id.ulid(), gap.first, gap.last);
-        Self::of(subscription, DeliveryId::from_stored(id), SubscriptionContent::Gap(gap), at)
-    }
-
-    /// The mail of a range of entries of this ledger.
-    #[must_use]
-    pub fn of_digest(subscription: &Subscription, ledger: &LedgerId, digest: Digest, at: Timestamp) -> Self {
-        let id = digest.id(&subscription.id, ledger);
-        Self::of(subscription, id, SubscriptionContent::Digest(digest), at)
-    }
-
-    /// A message that tests the sink of a subscription. Its id is derived from the app and `salt`.
-    #[must_use]
-    pub fn of_test(subscription: &Subscription, salt: &[u8], at: Timestamp) -> Self {
-        let id = DeliveryId::of_test(&subscription.app, salt);
-        Self::of(subscription, id, SubscriptionContent::Test, at)
-    }
-
-    fn of(
-        subscription: &Subscription,
-        id: DeliveryId,
-        content: SubscriptionContent,
-        timestamp: Timestamp,
-    ) -> Self {
-        let Subscription { id: of, app, name, .. } = subscription;
-        Self { id, app: app.clone(), subscription: of.clone(), name: name.clone(), content, timestamp }
-    }
-}
+/// The target of log lines about failed attempts at the sinks of watches. `tidings watch` without `--to`
+/// leaves these lines out: there an attempt is a printed line or a run of a program, which has a message of
+/// its own.
+pub const ATTEMPTS_LOG: &str = "tidings_actors::attempts";
 
 /// Why an attempt got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -442,8 +380,9 @@ pub enum PrepareError {
     /// Reading or writing the stored facts about its blob failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The content of the first delivery alone has this number of bytes, more than may be held now.
-    #[error("its content has {0} bytes, more than are free")]
+    /// The first delivery needs a budget of this many bytes, more than may be read now: a content of it is as
+    /// long, or its body twice as long.
+    #[error("its content needs a budget of {0} bytes, more than there is")]
     OverBudget(u64),
 }
 
@@ -452,11 +391,12 @@ pub enum PrepareError {
 pub trait Transport: Send + Sync + 'static {
     /// Announces changes of a round that will be rendered soon: a transport may look up and fetch the
     /// contents that they need. Errors are reported when the changes are rendered.
-    async fn foresee(&self, _remote: &Remote, _spec: &RoundSpec, _changes: &[Change]) {}
+    async fn prefetch(&self, _remote: &Remote, _spec: &RoundSpec, _changes: &[Change]) {}
 
-    /// Renders deliveries of one lane, in their order: the first, and as many after it as can be rendered and
-    /// together read at most `budget` bytes. Reads contents, and hashes and stores the hash of each content
-    /// that has none yet.
+    /// Renders deliveries of one lane, in their order: the first, and as many after it as can be rendered,
+    /// together read at most `budget` bytes and have bodies of at most twice as many. Reads contents, and
+    /// hashes and stores the hash of each content that has none yet. Takes memory of at most three times
+    /// `budget`.
     ///
     /// A failure is about the first delivery. [`GitError::Missing`] names a blob that a fetch may bring; the
     /// caller fetches it by id and asks again, with the blob among `unobtainable` if the host definitively
@@ -464,10 +404,16 @@ pub trait Transport: Send + Sync + 'static {
     /// [`PrepareError::OverBudget`] asks for a larger budget.
     async fn prepare(&self, orders: &Arc<[DeliveryOrder]>, budget: u64) -> Result<Vec<Parcel>, PrepareError>;
 
+    /// Renders the payload of the one task that a round becomes: the facts of the round and, where `changes`
+    /// has all of them, the list. A list that is too long for a payload is left out.
+    fn round_body(&self, _lane: &LaneFacts, _id: &DeliveryId, _changes: &[Change]) -> String {
+        String::new()
+    }
+
     /// One attempt. It never fails: a failure is part of the outcome. An attempt of several requests stops
-    /// when the right to send ends ([`Hold::lasts`]): another replica may be sending the same by then.
+    /// when the right to send ends ([`ShardHold::lasts`]): another replica may be sending the same by then.
     /// `None`: the attempt stopped for that reason, which says nothing about the endpoint.
-    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome>;
+    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &ShardHold) -> Option<AttemptOutcome>;
 
     /// One attempt at several deliveries of one round in one request, at least one, in their order. The
     /// outcome is that of the request. If the request was acknowledged, there is one result for each
@@ -477,7 +423,7 @@ pub trait Transport: Send + Sync + 'static {
         &self,
         endpoint: &Endpoint,
         parcels: Vec<Parcel>,
-        hold: &Hold,
+        hold: &ShardHold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>);
 
     /// One attempt at a message to the sink of a subscription that sends mails. `is_last`: a recipient that

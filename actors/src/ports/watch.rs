@@ -1,5 +1,8 @@
 //! Watches, their cursors, and the sources through which they read repositories.
 
+pub(super) mod status;
+pub(super) mod trouble;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_entity::{
@@ -8,7 +11,8 @@ use tidings_entity::{
 };
 
 use super::{
-    Extent, NewSink, RefListing, RefPatterns, Remote, RepositoryFacts, ShownStatus, SinkKey, WatchSink,
+    Extent, NewSink, RefListing, RefPatterns, Remote, RepositoryFacts, Rotation, ShownStatus, SinkKey,
+    WatchSink,
 };
 use crate::{
     model::follow::Followed, model::round::TreeEnd, model::secret::Secret, model::view::View, time::Timestamp,
@@ -54,6 +58,9 @@ pub struct NewWatch {
     /// Distinguishes the watch from others of the same refs: `[a-z0-9-]`, at most 40 characters; usually
     /// empty.
     pub alias: String,
+    /// Whether the settings of a watch with the same repository, selector and alias are replaced. False: such
+    /// a watch is a [`StoreError::Exists`](super::StoreError::Exists).
+    pub may_replace: bool,
     /// The sink of this watch alone; `None`: the sink of its app.
     pub sink: Option<NewSink>,
     /// The kind of Git host whose API is told the state of the watch; `None`: no host is told.
@@ -207,11 +214,13 @@ pub struct WatchPatch {
     pub mode: Option<HistoryMode>,
     /// The setting for a branch that vanished; only a pattern may have another one than `Keep`.
     pub on_branch_gone: Option<BranchGone>,
-    /// The new state, with the reason for a pause.
+    /// The new state, with the reason for a pause. `Active` also enables an own sink that is disabled.
     pub state: Option<(WatchState, Option<String>)>,
     /// The watch's own sink, or (`Some(None)`) that the watch uses the sink of its app. An own sink that
     /// already exists keeps its id and its signing key, and is enabled if it was disabled.
     pub sink: Option<Option<NewSink>>,
+    /// A new signing key for the watch's own sink; the previous key signs beside it for some time.
+    pub rotation: Option<Rotation>,
     /// The kind of Git host that is told the state of the watch from now on, or (`Some(None)`) none.
     pub status: Option<Option<StatusHost>>,
 }
@@ -242,6 +251,19 @@ pub struct Source {
     pub hooked_at: Option<Timestamp>,
 }
 
+impl Source {
+    /// Gives back the spare room of the lists: a source stays in memory for as long as it is watched, and a
+    /// list that grew by one has room for four.
+    pub(crate) fn shrink(&mut self) {
+        self.remote.apps.shrink_to_fit();
+        self.patterns.iter_mut().for_each(RefPatterns::shrink_to_fit);
+        self.patterns.shrink_to_fit();
+        self.followed.selectors.shrink_to_fit();
+        self.followed.branches.shrink_to_fit();
+        self.haves.shrink_to_fit();
+    }
+}
+
 /// The effect of moving heads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -254,4 +276,51 @@ pub struct Moved {
     /// The cursors of the source that are behind their head now, with their sinks. They are listed also if
     /// this listing wrote nothing, so that a lane that missed a hint gets another one.
     pub cursors: Vec<(SinkKey, CursorId)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::ports::Location;
+
+    fn roomy<T>(value: T) -> Vec<T> {
+        let mut list = Vec::with_capacity(4);
+        list.push(value);
+        list
+    }
+
+    #[test]
+    fn a_source_that_is_watched_keeps_no_spare_room() {
+        let branch = || "refs/heads/main".to_owned();
+        let selector = Selector { kind: SelectorKind::Branch, value: "main".to_owned() };
+        let mut source = Source {
+            id: SourceId::new(Ulid::from_parts(1, 1)),
+            remote: Remote {
+                repository: RepositoryId::new(Ulid::from_parts(1, 2)),
+                location: Location::Local("/r".into()),
+                credential: None,
+                apps: roomy(AppId::new(Ulid::from_parts(1, 3))),
+            },
+            patterns: roomy(roomy(branch())),
+            followed: Followed { selectors: roomy(selector), branches: roomy(branch()) },
+            extent: Extent::Whole,
+            every: false,
+            haves: roomy(ObjectId::new([1; 20])),
+            last_change: Timestamp(0),
+            hooked_at: None,
+        };
+        source.shrink();
+        let Source { remote, patterns, followed, haves, .. } = &source;
+        let lists = [
+            remote.apps.capacity(),
+            patterns.capacity(),
+            patterns[0].capacity(),
+            followed.selectors.capacity(),
+            followed.branches.capacity(),
+            haves.capacity(),
+        ];
+        assert_eq!(lists, [1; 6]);
+    }
 }

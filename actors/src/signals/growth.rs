@@ -1,5 +1,5 @@
 //! The mirrors that the mirror keeper looks at next: mirrors that grew, and mirrors that no watch follows any
-//! more. Objects are fetched for many reasons (a scan, the opening of a lane, a window that is foreseen, a
+//! more. Objects are fetched for many reasons (a scan, the opening of a lane, a window that is read ahead, a
 //! list that depends on sizes, a download), and every fetch passes the Git engine: it notes here which mirror
 //! grew, and the mirror keeper waits for it. So no caller of a fetch can forget to tell the keeper, and notes
 //! made while the keeper restarts are not lost.

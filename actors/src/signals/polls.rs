@@ -23,6 +23,8 @@ pub struct Polled {
     pub last: Option<Arc<Scanned>>,
     /// When the next poll is due; `None`: the source waits for the probe of its breaker.
     pub next: Option<Timestamp>,
+    /// The pause that keeps this source from being polled; `None`: the host asked for none.
+    pub pause: Option<HostPause>,
     /// Scans that failed in a row. A scan that the host postponed did not fail.
     pub failures: u32,
     /// How many refs of a pattern are not followed because it matches too many, by watch.
@@ -30,14 +32,28 @@ pub struct Polled {
 }
 
 impl Polled {
-    /// The refs of a watch that were too many to list, and the reason; `None`: all refs were listed.
+    /// The refs of a watch that could not be listed or read, and the reason; `None`: all refs are known.
     #[must_use]
     pub fn unseen_of(&self, watch: &Watch) -> Option<(RefPatterns, &str)> {
         let unseen = self.last.as_ref()?.unseen.as_ref()?;
-        let mut refs = watch.patterns();
-        refs.retain(|pattern| unseen.refs.contains(pattern));
+        let patterns = watch.patterns();
+        let is_followed = |name: &String| {
+            let is_below = |pattern: &String| pattern.ends_with('/') && name.starts_with(pattern.as_str());
+            patterns.iter().any(|pattern| pattern == name || is_below(pattern))
+        };
+        let refs: RefPatterns = unseen.refs.iter().filter(|name| is_followed(name)).cloned().collect();
         (!refs.is_empty()).then_some((refs, unseen.reason.as_str()))
     }
+}
+
+/// A Git host asked one credential to wait. All sources with that credential wait, also those whose own
+/// requests were answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPause {
+    /// The end of the pause.
+    pub until: Timestamp,
+    /// Whether requests without a credential wait.
+    pub is_anonymous: bool,
 }
 
 /// A scan that ended.

@@ -14,7 +14,7 @@ use crate::{
     ports::{
         AttemptOutcome, RefusedRecipient, SentFrom, SinkKey, SubscriptionAttempt, SubscriptionEvent, sink_of,
     },
-    tasks::in_time,
+    supervision::tasks::in_time,
     time::Timestamp,
 };
 
@@ -98,7 +98,11 @@ impl SubscriberState {
                     Content::Mail { .. } => attempt.outcome.excerpt.clone(),
                     _ => reason,
                 });
-                self.note(SubscriptionEvent::Failed { blocked, thaws: !is_in_doubt, attempt });
+                let thaws = match content {
+                    Content::Mail { range, .. } => self.untaken.fails(range, is_in_doubt),
+                    Content::Entry { .. } | Content::Gap(_) => false,
+                };
+                self.note(SubscriptionEvent::Failed { blocked, thaws, attempt });
                 self.is_stale = true;
             }
             Consequence::Gone => {

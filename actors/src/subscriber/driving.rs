@@ -15,8 +15,10 @@ use super::{
 use crate::{
     circuit_breaker::CircuitBreakerMessage,
     deliverer::{gate::Gate, retry::RetryRules, take_turn_under},
-    ports::{Digest, Endpoint, Notice, SentFrom, SubscriptionEvent, SubscriptionMessage, SubscriptionWork},
-    tasks::in_time,
+    ports::{
+        Digest, Endpoint, Gap, Notice, SentFrom, SubscriptionEvent, SubscriptionMessage, SubscriptionWork,
+    },
+    supervision::tasks::in_time,
     time::Timestamp,
 };
 
@@ -43,11 +45,7 @@ impl SubscriberState {
             Next::Rest if self.is_behind => self.read(),
             Next::Rest => self.rest(),
             Next::Pass(to) => self.note(SubscriptionEvent::Passed { to }),
-            Next::TellGap(gap) => {
-                let now = self.context.now();
-                let message = SubscriptionMessage::of_gap(&work.rows.subscription, gap, now);
-                self.send(Content::Gap(gap), message);
-            }
+            Next::TellGap(gap) => self.tell_gap(gap),
             Next::Send(entry) => {
                 let content = Content::Entry { number: entry.id.number, at: entry.at };
                 let message = SubscriptionMessage::of_entry(&work.rows.subscription, *entry);
@@ -112,6 +110,17 @@ impl SubscriberState {
         self.work = None;
         self.idle_since = Some(Instant::now());
         self.mailbox.send_after(IDLE_END, || SubscriberMessage::EndIfIdle);
+    }
+
+    fn tell_gap(&mut self, gap: Gap) {
+        let now = self.context.now();
+        let Some(SubscriptionWork { subscription, ends: Some(ends), .. }) =
+            self.work.as_ref().map(|work| &*work.rows)
+        else {
+            return;
+        };
+        let message = SubscriptionMessage::of_gap(subscription, &ends.name, gap, now);
+        self.send(Content::Gap(gap), message);
     }
 
     fn send_mail(&mut self, digest: Digest) {
@@ -192,7 +201,10 @@ impl SubscriberState {
         // The row after this write; if the write fails, the row is read again.
         match &event {
             SubscriptionEvent::Passed { to } => (row.position, row.mail) = (*to, None),
-            SubscriptionEvent::Frozen { range } => row.mail = Some(*range),
+            SubscriptionEvent::Frozen { range } => {
+                row.mail = Some(*range);
+                self.untaken.chosen(*range);
+            }
             SubscriptionEvent::Sent { number, .. } => {
                 (row.position, row.tries, row.skips, row.next_at) = (*number, 0, 0, None);
                 self.refusals = 0;

@@ -43,6 +43,25 @@ pub fn next(work: &SubscriptionWork, now: Timestamp) -> Next {
     }
 }
 
+/// The range of the mail that was chosen last, if the mail server surely does not have that mail. A process
+/// that starts with a chosen range cannot know.
+#[derive(Debug, Default)]
+pub struct Untaken(Option<MailRange>);
+
+impl Untaken {
+    /// The entries of a mail were chosen, and the mail was not sent yet.
+    pub fn chosen(&mut self, range: MailRange) {
+        self.0 = Some(range);
+    }
+
+    /// The mail failed. Returns whether the entries of the next mail may be chosen again: the mail server may
+    /// have a mail whose answer got lost, and a later refusal says nothing of that.
+    pub fn fails(&mut self, range: MailRange, is_in_doubt: bool) -> bool {
+        self.0 = self.0.filter(|untaken| *untaken == range && !is_in_doubt);
+        self.0.is_some()
+    }
+}
+
 fn ends_of<'e>(
     entries: impl Iterator<Item = &'e LedgerEntry>,
     gap: Option<Gap>,

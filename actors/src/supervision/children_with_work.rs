@@ -16,9 +16,11 @@ use crate::{
     context::Context,
     deliverer::DelivererMessage,
     ports::{BreakerRow, SinkKey, Source, StoreError},
-    repository_watcher::RepositoryWatcherMessage,
-    tasks::in_time,
-    tree::{APPS, BREAKERS, DELIVERER, REPOSITORIES, REPOSITORY_WATCHER},
+    scanning::repository_watcher::RepositoryWatcherMessage,
+    supervision::{
+        tasks::in_time,
+        tree::{APPS, BREAKERS, DELIVERER, REPOSITORIES, REPOSITORY_WATCHER},
+    },
 };
 
 /// The message for actors that already run, when each actor with work is started.

@@ -8,6 +8,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     fmt,
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -16,16 +17,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use ractor::{ActorCell, ActorRef, Message};
+use ractor::{ActorCell, ActorRef, Message, concurrency::spawn};
 use tidings_entity::{id::RepositoryId, kind::BreakerKind};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::model::words::counted;
 use crate::{
     ports::{Source, TreeSurvey},
-    signals::failure_counts::FailureCounts,
-    signals::polls::Polls,
-    tree::{CIRCUIT_BREAKER, ChildSpec},
+    signals::{failure_counts::FailureCounts, polls::Polls},
+    supervision::tree::{CIRCUIT_BREAKER, ChildSpec},
 };
 
 /// The states that a breaker shows in the directory.
@@ -42,6 +42,13 @@ pub enum Doing {
         lanes: usize,
         /// The number of attempts in flight, where a pipeline counts as one.
         in_flight: usize,
+    },
+    /// A repository watcher between two scans.
+    Watching {
+        /// The number of sources of its repository.
+        sources: usize,
+        /// The number of sources that wait for their turn at their host.
+        in_line: usize,
     },
 }
 
@@ -69,6 +76,12 @@ impl fmt::Display for Doing {
             Self::Words(words) => formatter.write_str(words),
             Self::Delivering { lanes, in_flight } => {
                 write!(formatter, "{}, {in_flight} on their way", counted(*lanes as u64, "lane"))
+            }
+            Self::Watching { sources, in_line: 0 } => {
+                write!(formatter, "watching {}", counted(*sources as u64, "source"))
+            }
+            Self::Watching { sources, in_line } => {
+                write!(formatter, "{in_line} of {sources} sources in line")
             }
         }
     }
@@ -187,12 +200,15 @@ impl<M: Message> Mailbox<M> {
         self.actor.send_message(message).is_ok()
     }
 
-    /// Sends after a wait. The timer dies with the actor.
+    /// Sends after a wait. An actor that has ended meanwhile gets nothing.
+    ///
+    /// Each idle actor has such a timer. That of ractor takes twice the memory, because the result of its
+    /// task has room for a message.
     pub fn send_after(&self, wait: Duration, message: impl FnOnce() -> M + Send + 'static) {
-        let gauge = self.gauge.clone();
-        drop(self.actor.send_after(wait, move || {
-            gauge.waiting.fetch_add(1, Relaxed);
-            message()
+        let mailbox = self.clone();
+        drop(spawn(async move {
+            sleep(wait).await;
+            mailbox.send(message());
         }));
     }
 
@@ -239,8 +255,9 @@ pub struct TreeNode {
     pub children: Vec<TreeNode>,
 }
 
-/// The name of an actor: its role and, if the role has many actors, its key.
-type ActorName = (&'static str, String);
+/// The actors of each role, by key; the key is empty if the role has one actor. The key is shared with the
+/// supervisor.
+type Actors = BTreeMap<&'static str, BTreeMap<Arc<str>, Listing>>;
 
 /// The address book. Cheap to clone.
 #[derive(Clone, Default)]
@@ -248,7 +265,7 @@ pub struct Directory(Arc<Book>);
 
 #[derive(Default)]
 struct Book {
-    actors: Mutex<BTreeMap<ActorName, Listing>>,
+    actors: Mutex<Actors>,
     /// Whether the tree stops: then no actor begins anything new.
     closed: AtomicBool,
     /// Failures that no breaker has counted yet.
@@ -262,11 +279,18 @@ struct Book {
 
 impl Directory {
     /// Registers an actor, or (`None`) notes that it waits for its restart.
-    pub fn enter(&self, role: &'static str, key: &str, actor: Option<ActorCell>, gauge: &Arc<Gauge>) {
+    pub fn enter(
+        &self,
+        role: &'static str,
+        key: impl Into<Arc<str>>,
+        actor: Option<ActorCell>,
+        gauge: &Arc<Gauge>,
+    ) {
         if actor.is_none() {
             *self.0.restarts.lock().entry(role).or_default() += 1;
         }
-        self.0.actors.lock().insert((role, key.to_owned()), Listing { actor, gauge: gauge.clone() });
+        let listing = Listing { actor, gauge: gauge.clone() };
+        self.0.actors.lock().entry(role).or_default().insert(key.into(), listing);
     }
 
     /// Marks the tree as stopping: actors that start from now on must begin no work.
@@ -301,50 +325,58 @@ impl Directory {
     /// are outdated then.
     #[must_use]
     pub fn take_sources(&self, repository: &RepositoryId) -> Option<Vec<Source>> {
-        self.0.sources.lock().remove(repository)
+        let mut left = self.0.sources.lock();
+        let taken = left.remove(repository);
+        if left.is_empty() {
+            // A start leaves the sources of every repository: the room for them is not needed again.
+            left.shrink_to_fit();
+        }
+        taken
     }
 
     /// Removes an actor from the directory.
     pub fn strike(&self, role: &'static str, key: &str) {
-        self.0.actors.lock().remove(&(role, key.to_owned()));
+        if let Some(of_role) = self.0.actors.lock().get_mut(role) {
+            of_role.remove(key);
+        }
     }
 
     /// The mailbox of an actor, if it runs.
     #[must_use]
     pub fn find<M: Message>(&self, role: &'static str, key: &str) -> Option<Mailbox<M>> {
         let actors = self.0.actors.lock();
-        let listing = actors.get(&(role, key.to_owned()))?;
+        let listing = actors.get(role)?.get(key)?;
         Some(Mailbox::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
     }
 
     /// The actor itself, if it runs: for tests that kill it.
     #[cfg(test)]
     pub(crate) fn cell(&self, role: &'static str, key: &str) -> Option<ActorCell> {
-        self.0.actors.lock().get(&(role, key.to_owned()))?.actor.clone()
+        self.0.actors.lock().get(role)?.get(key)?.actor.clone()
     }
 
     /// The actors that run at the moment.
     #[cfg(test)]
     pub(crate) fn cells(&self) -> Vec<ActorCell> {
-        self.0.actors.lock().values().filter_map(|listing| listing.actor.clone()).collect()
+        let actors = self.0.actors.lock();
+        actors.values().flat_map(BTreeMap::values).filter_map(|listing| listing.actor.clone()).collect()
     }
 
     /// The gauge of an actor, running or not.
     #[cfg(test)]
     pub(crate) fn gauge(&self, role: &'static str, key: &str) -> Option<Arc<Gauge>> {
-        Some(self.0.actors.lock().get(&(role, key.to_owned()))?.gauge.clone())
+        Some(self.0.actors.lock().get(role)?.get(key)?.gauge.clone())
     }
 
     /// The mailboxes of all running actors of a role, with their keys.
     #[must_use]
     pub fn all<M: Message>(&self, role: &'static str) -> Vec<(String, Mailbox<M>)> {
         let actors = self.0.actors.lock();
-        actors
-            .iter()
-            .filter(|((entered, _), _)| *entered == role)
-            .filter_map(|((_, key), listing)| {
+        let of_role = actors.get(role).into_iter().flatten();
+        of_role
+            .filter_map(|(key, listing)| {
                 let mailbox = Mailbox::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone());
-                Some((key.clone(), mailbox))
+                Some((key.to_string(), mailbox))
             })
             .collect()
     }
@@ -353,9 +385,10 @@ impl Directory {
     #[must_use]
     pub fn beneath<M: Message>(&self, role: &'static str, beginning: &str) -> Vec<Mailbox<M>> {
         let actors = self.0.actors.lock();
-        actors
-            .range((role, beginning.to_owned())..)
-            .take_while(|((entered, key), _)| *entered == role && key.starts_with(beginning))
+        let Some(of_role) = actors.get(role) else { return Vec::new() };
+        of_role
+            .range::<str, _>((Bound::Included(beginning), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(beginning))
             .filter_map(|(_, listing)| {
                 Some(Mailbox::new(ActorRef::from(listing.actor.clone()?), listing.gauge.clone()))
             })
@@ -369,7 +402,9 @@ impl Directory {
         for (role, restarts) in self.0.restarts.lock().iter() {
             survey.roles.entry(role).or_default().restarts = *restarts;
         }
-        for ((role, key), Listing { actor, gauge }) in self.0.actors.lock().iter() {
+        let actors = self.0.actors.lock();
+        let listed = actors.iter().flat_map(|(role, of_role)| of_role.iter().map(move |found| (role, found)));
+        for (role, (key, Listing { actor, gauge })) in listed {
             let found = survey.roles.entry(role).or_default();
             let (waiting, doing) = (gauge.waiting(), gauge.state.lock().clone());
             *if actor.is_some() { &mut found.running } else { &mut found.waiting } += 1;
@@ -387,7 +422,7 @@ impl Directory {
                         *survey.breakers.entry((kind, word.unwrap_or(BREAKER_WORDS[0]))).or_default() += 1;
                     }
                 }
-                Doing::Words(_) => {}
+                Doing::Words(_) | Doing::Watching { .. } => {}
             }
         }
         survey
@@ -401,13 +436,12 @@ impl Directory {
     }
 }
 
-fn node(actors: &BTreeMap<ActorName, Listing>, spec: &'static ChildSpec, key: &str) -> TreeNode {
-    let listing = actors.get(&(spec.id, key.to_owned()));
+fn node(actors: &Actors, spec: &'static ChildSpec, key: &str) -> TreeNode {
+    let listing = actors.get(spec.id).and_then(|of_role| of_role.get(key));
     let children = spec.children.iter().flat_map(|child| {
         if child.many {
-            let keys: Vec<&String> =
-                actors.keys().filter(|(role, _)| *role == child.id).map(|(_, key)| key).collect();
-            keys.into_iter().map(|key| node(actors, child, key)).collect::<Vec<_>>()
+            let keys = actors.get(child.id).into_iter().flat_map(BTreeMap::keys);
+            keys.map(|key| node(actors, child, key)).collect::<Vec<_>>()
         } else {
             vec![node(actors, child, "")]
         }

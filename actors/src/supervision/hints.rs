@@ -7,19 +7,20 @@ use tracing::Span;
 
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
-    claims::ClaimsMessage,
     context::Context,
     deliverer,
-    housekeeping::{ClockKeeperMessage, LetterKeeperMessage, SubscriptionKeeperMessage},
+    housekeeping::{
+        ClockKeeperMessage, LetterKeeperMessage, StatusKeeperMessage, SubscriptionKeeperMessage,
+        claims::ClaimsMessage, work_caller::WorkCallerMessage,
+    },
     ports::Signal,
-    repository_watcher::RepositoryWatcherMessage,
+    scanning::repository_watcher::RepositoryWatcherMessage,
     subscriber::SubscriberMessage,
-    time::Timestamp,
-    tree::{
-        CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, LETTER_KEEPER, REPOSITORY_WATCHER, SUBSCRIBER,
+    supervision::tree::{
+        CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, LETTER_KEEPER, REPOSITORY_WATCHER, STATUS_KEEPER, SUBSCRIBER,
         SUBSCRIPTION_KEEPER, WORK_CALLER,
     },
-    work_caller::WorkCallerMessage,
+    time::Timestamp,
 };
 
 /// Gives a hint of another replica to the actors of this process that it concerns.
@@ -46,6 +47,7 @@ pub(crate) fn heard(context: &Context, signal: &Signal) {
         Signal::ResetBreaker(key) => drop(reset_breaker(context, key)),
         Signal::Redrive => carry_on_redrives(context),
         Signal::Ledger => look_at_ledgers(context),
+        Signal::Statuses => look_at_statuses(context),
         Signal::Subscription(subscription) => subscription_changed(context, subscription),
         Signal::Tasks(apps, wake_at) => tasks_changed(context, apps, wake_at.map(Timestamp)),
         Signal::Shards
@@ -58,13 +60,14 @@ pub(crate) fn heard(context: &Context, signal: &Signal) {
     }
 }
 
-/// Another replica wrote tasks of these apps (an empty list: of all apps); `wake_at` is the nearest moment at
-/// which the clock of tasks must look.
+/// Another replica wrote tasks of these apps (an empty list: of all apps, or of none if there is a moment);
+/// `wake_at` is the nearest moment at which the clock of tasks must look.
 fn tasks_changed(context: &Context, apps: &[AppId], wake_at: Option<Timestamp>) {
-    if let Some(claims) = context.directory.find(CLAIMS, "") {
+    let is_of_clock = apps.is_empty() && wake_at.is_some();
+    if let Some(claims) = context.directory.find(CLAIMS, "").filter(|_| !is_of_clock) {
         claims.send(ClaimsMessage::Heard(apps.to_vec()));
     }
-    if let Some(caller) = context.directory.find(WORK_CALLER, "") {
+    if let Some(caller) = context.directory.find(WORK_CALLER, "").filter(|_| !is_of_clock) {
         caller.send(WorkCallerMessage::Heard(apps.to_vec()));
     }
     let keeper = context.directory.find(CLOCK_KEEPER, "");
@@ -112,6 +115,14 @@ pub(crate) fn carry_on_redrives(context: &Context) {
 pub(crate) fn look_at_ledgers(context: &Context) {
     if let Some(keeper) = context.directory.find(SUBSCRIPTION_KEEPER, "") {
         keeper.send(SubscriptionKeeperMessage::Look);
+    }
+}
+
+/// Tells the status keeper that statuses may be due: another replica wrote them. A hint that is lost while
+/// the keeper restarts does no harm: the keeper looks by itself.
+fn look_at_statuses(context: &Context) {
+    if let Some(keeper) = context.directory.find(STATUS_KEEPER, "") {
+        keeper.send(StatusKeeperMessage::Look);
     }
 }
 

@@ -7,27 +7,30 @@ use tidings_entity::id::SinkId;
 
 use crate::{
     circuit_breaker::{BreakerNews, CircuitBreaker, CircuitBreakerArguments, Guarded},
-    claims::Claims,
     context::Context,
     deliverer::{Deliverer, DelivererArguments, DelivererMessage},
     housekeeping::{
         ArtifactKeeper, ChoreActor, ClockKeeper, LeaseKeeper, LedgerKeeper, LetterKeeper, MirrorKeeper,
-        Retention, StatusKeeper, SubscriptionKeeper, Surveyor, UpkeepArguments,
+        Retention, StatusKeeper, SubscriptionKeeper, Surveyor, UpkeepArguments, claims::Claims,
+        work_caller::WorkCaller,
     },
     ports::subscription_of,
-    repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments, RepositoryWatcherMessage},
-    scan_worker,
-    subscriber::{Subscriber, SubscriberArguments, SubscriberMessage},
-    supervision::children_with_work::{self, Look},
-    supervision::directory::{DerivedMailbox, Directory, Gauge, Mailbox},
-    supervision::supervisor::{SpawnContext, Start, Supervisor, SupervisorArguments, SupervisorMessage},
-    tree::{
-        APPS, ARTIFACT_KEEPER, BREAKERS, CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, ChildSpec, DELIVERER,
-        HOUSEKEEPING, LEASE_KEEPER, LEDGER_KEEPER, LETTER_KEEPER, MIRROR_KEEPER, REPOSITORIES,
-        REPOSITORY_WATCHER, RETENTION, SCANS, STATUS_KEEPER, SUBSCRIBER, SUBSCRIPTION_KEEPER, SURVEYOR, TREE,
-        WORK_CALLER,
+    scanning::{
+        repository_watcher::{RepositoryWatcher, RepositoryWatcherArguments, RepositoryWatcherMessage},
+        scan_worker,
     },
-    work_caller::WorkCaller,
+    subscriber::{Subscriber, SubscriberArguments, SubscriberMessage},
+    supervision::{
+        children_with_work::{self, Look},
+        directory::{DerivedMailbox, Directory, Gauge, Mailbox},
+        supervisor::{SpawnContext, Start, Supervisor, SupervisorArguments, SupervisorMessage},
+        tree::{
+            APPS, ARTIFACT_KEEPER, BREAKERS, CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, ChildSpec, DELIVERER,
+            HOUSEKEEPING, LEASE_KEEPER, LEDGER_KEEPER, LETTER_KEEPER, MIRROR_KEEPER, REPOSITORIES,
+            REPOSITORY_WATCHER, RETENTION, SCANS, STATUS_KEEPER, SUBSCRIBER, SUBSCRIPTION_KEEPER, SURVEYOR,
+            TREE, WORK_CALLER,
+        },
+    },
 };
 
 /// Starts the root supervisor and with it every static child.
@@ -55,19 +58,25 @@ fn supervisor_arguments(
 }
 
 fn starter(spec: &'static ChildSpec, context: &Context) -> Start {
-    let context = context.clone();
+    let context = Arc::new(context.clone());
     Arc::new(move |spawn_context: SpawnContext| {
-        let context = context.clone();
+        let context = Arc::clone(&context);
         Box::pin(start(spec, context, spawn_context))
     })
 }
 
 async fn start(
     spec: &'static ChildSpec,
-    context: Context,
+    shared: Arc<Context>,
     spawn_context: SpawnContext,
 ) -> Result<ActorCell, ActorProcessingErr> {
     let SpawnContext { supervisor, gauge, key } = spawn_context;
+    if spec.id == REPOSITORY_WATCHER {
+        let (context, repository) = (shared, key.parse()?);
+        let arguments = RepositoryWatcherArguments { context, repository, gauge };
+        return spawn(RepositoryWatcher, arguments, supervisor).await;
+    }
+    let context = Context::clone(&shared);
     match spec.id {
         BREAKERS | REPOSITORIES | APPS | HOUSEKEEPING => {
             let again = gauge.restarts() > 0;
@@ -88,11 +97,6 @@ async fn start(
         CIRCUIT_BREAKER => {
             let arguments = CircuitBreakerArguments { context, key, listener: breaker_listener, gauge };
             spawn(CircuitBreaker, arguments, supervisor).await
-        }
-        REPOSITORY_WATCHER => {
-            let repository = key.parse()?;
-            spawn(RepositoryWatcher, RepositoryWatcherArguments { context, repository, gauge }, supervisor)
-                .await
         }
         DELIVERER => {
             let sink = key.parse()?;

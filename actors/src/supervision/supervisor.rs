@@ -26,8 +26,8 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Supervisio
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use crate::{
-    supervision::directory::{Directory, Gauge},
+use crate::supervision::{
+    directory::{Directory, Gauge},
     tree::{Beyond, CONTAINED_FIRST, CONTAINED_LAST, ChildSpec, Restart},
 };
 
@@ -60,7 +60,7 @@ pub enum SupervisorMessage {
     /// A child with this key shall run.
     Ensure(String),
     /// The wait of this child (role, key) is over.
-    Restart(&'static str, String),
+    Restart(&'static str, Arc<str>),
     /// Look for hung children.
     CheckProgress,
 }
@@ -78,9 +78,11 @@ pub struct SupervisorArguments {
     pub gauge: Arc<Gauge>,
 }
 
+/// The role and the key of a child. The maps of a supervisor share the key, because children may be many.
+type ChildName = (&'static str, Arc<str>);
+
 struct Child {
     spec: &'static ChildSpec,
-    key: String,
     actor: Option<ActorCell>,
     gauge: Arc<Gauge>,
     failures: VecDeque<Instant>,
@@ -91,8 +93,8 @@ struct Child {
 /// The state: its children by role and key.
 pub struct SupervisorState {
     arguments: SupervisorArguments,
-    children: HashMap<(&'static str, String), Child>,
-    running: HashMap<ActorId, (&'static str, String)>,
+    children: HashMap<ChildName, Child>,
+    running: HashMap<ActorId, ChildName>,
 }
 
 /// The actor that supervises the children of one [`ChildSpec`].
@@ -111,7 +113,7 @@ impl Actor for Supervisor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut state = SupervisorState { arguments, children: HashMap::new(), running: HashMap::new() };
         for spec in state.arguments.spec.children.iter().filter(|spec| !spec.many) {
-            state.start(&myself, spec, String::new()).await?;
+            state.start(&myself, spec, Arc::from("")).await?;
         }
         drop(myself.send_after(PROGRESS_CHECK, || SupervisorMessage::CheckProgress));
         Ok(state)
@@ -177,33 +179,34 @@ impl SupervisorState {
     ) -> Result<(), ActorProcessingErr> {
         let is_of_key = |spec: &&ChildSpec| spec.many && key.starts_with(spec.keys);
         let Some(spec) = self.arguments.spec.children.iter().find(is_of_key) else { return Ok(()) };
-        if self.children.contains_key(&(spec.id, key.clone())) {
+        let name: ChildName = (spec.id, Arc::from(key));
+        if self.children.contains_key(&name) {
             return Ok(());
         }
-        self.start(myself, spec, key).await
+        self.start(myself, spec, name.1).await
     }
 
     async fn on_restart(
         &mut self,
         myself: &ActorRef<SupervisorMessage>,
         role: &'static str,
-        key: String,
+        key: Arc<str>,
     ) -> Result<(), ActorProcessingErr> {
-        let waiting = self.children.get(&(role, key.clone())).filter(|child| child.actor.is_none());
+        let waiting = self.children.get(&(role, Arc::clone(&key))).filter(|child| child.actor.is_none());
         let Some(spec) = waiting.map(|child| child.spec) else { return Ok(()) };
         self.start(myself, spec, key).await
     }
 
     fn on_check_progress(&mut self, myself: &ActorRef<SupervisorMessage>) {
-        for child in self.children.values() {
+        for ((_, key), child) in &self.children {
             if let Some(actor) = child.actor.as_ref().filter(|_| child.gauge.busy_for() > child.spec.progress)
             {
                 error!(
                     actor.role = child.spec.id,
-                    actor.key = child.key,
+                    actor.key = &**key,
                     "{} {} has made no progress for {:?}: it is killed and restarted",
                     child.spec.id,
-                    child.key,
+                    key,
                     child.spec.progress
                 );
                 actor.kill();
@@ -228,7 +231,7 @@ impl SupervisorState {
             // A message that arrived while the child was ending was meant for a running child: start it
             // again.
             if child.is_some_and(|child| child.gauge.waiting() > 0) {
-                return self.on_ensure(myself, name.1).await;
+                return self.on_ensure(myself, name.1.to_string()).await;
             }
             return Ok(());
         }
@@ -250,12 +253,11 @@ impl SupervisorState {
         &mut self,
         myself: &ActorRef<SupervisorMessage>,
         spec: &'static ChildSpec,
-        key: String,
+        key: Arc<str>,
     ) -> Result<(), ActorProcessingErr> {
-        let name = (spec.id, key.clone());
+        let name = (spec.id, key);
         let child = self.children.entry(name.clone()).or_insert_with(|| Child {
             spec,
-            key: key.clone(),
             actor: None,
             gauge: Arc::default(),
             failures: VecDeque::new(),
@@ -264,10 +266,11 @@ impl SupervisorState {
         });
         let gauge = child.gauge.clone();
         let start = self.arguments.starts.get(spec.id).cloned().ok_or("a role without a starter")?;
+        let key = name.1.to_string();
         let spawn_context = SpawnContext { supervisor: myself.get_cell(), gauge: gauge.clone(), key };
         match start(spawn_context).await {
             Ok(actor) => {
-                self.arguments.directory.enter(spec.id, &name.1, Some(actor.clone()), &gauge);
+                self.arguments.directory.enter(spec.id, name.1.clone(), Some(actor.clone()), &gauge);
                 self.running.insert(actor.get_id(), name.clone());
                 if let Some(child) = self.children.get_mut(&name) {
                     child.actor = Some(actor);
@@ -282,13 +285,13 @@ impl SupervisorState {
     fn schedule_restart(
         &mut self,
         myself: &ActorRef<SupervisorMessage>,
-        name: &(&'static str, String),
+        name: &ChildName,
         reason: &str,
     ) -> Result<(), ActorProcessingErr> {
         let Some(child) = self.children.get_mut(name) else { return Ok(()) };
         child.actor = None;
         child.gauge.restarted();
-        self.arguments.directory.enter(name.0, &name.1, None, &child.gauge);
+        self.arguments.directory.enter(name.0, name.1.clone(), None, &child.gauge);
         let Some(wait) = child.next_wait(Instant::now()) else {
             error!(actor.role = name.0, "{} failed too often and escalates: {reason}", name.0);
             return Err(format!("{} failed more than {} times", name.0, child.spec.failures).into());
@@ -296,7 +299,7 @@ impl SupervisorState {
         if child.contained > 0 {
             error!(
                 actor.role = name.0,
-                actor.key = name.1,
+                actor.key = &*name.1,
                 "{} {} fails each time and is contained for {wait:?}: {reason}",
                 name.0,
                 name.1
@@ -304,7 +307,7 @@ impl SupervisorState {
         } else {
             warn!(
                 actor.role = name.0,
-                actor.key = name.1,
+                actor.key = &*name.1,
                 "{} {} failed and restarts in {wait:?}: {reason}",
                 name.0,
                 name.1

@@ -23,31 +23,26 @@ use super::{
     transport::Arrival,
 };
 use crate::{
-    context::Context,
+    context::{Context, policy::Policy},
     deliverer::DelivererMessage,
     handle::{Handle, Tree},
-    limits::budget::Budget,
-    limits::hosts::HostPolicy,
-    limits::in_flight::InFlightLimits,
-    limits::pace::Paces,
-    limits::scan_slots::ScanSlots,
-    limits::turns::Turns,
-    model::secret::Secret,
-    model::sink::SinkAddress,
-    model::view::View,
-    ownership::shards::Shards,
-    ownership::terms::Terms,
-    policy::Policy,
+    limits::{
+        budget::Budget, hosts::HostPolicy, in_flight::InFlightLimits, pace::Paces, scan_slots::ScanSlots,
+        turns::Turns,
+    },
+    model::{secret::Secret, sink::SinkAddress, view::View},
+    ownership::{shards::Shards, terms::Terms},
     ports::{
         Action, AppPatch, AppStore, Clock, CursorStatus, DeadLetter, DeliverySettings, EndpointAccess,
         GitSource, Leases, LetterFilter, LetterStore, Location, NewApp, NewWatch, Random, Reach, RefListing,
         Remote, Replica, RepositoryFacts, SHARDS, Selector, Start, Watch, WatchStore,
     },
-    signals::causes::Causes,
-    signals::untold::Untold,
-    supervision::directory::{Directory, Doing, Mailbox},
+    signals::{causes::Causes, untold::Untold},
+    supervision::{
+        directory::{Directory, Doing, Mailbox},
+        tree::DELIVERER,
+    },
     time::Timestamp,
-    tree::DELIVERER,
 };
 
 /// The moment at which every test begins.
@@ -136,9 +131,8 @@ impl House {
         let context = Context {
             in_flight: InFlightLimits::default(),
             paces: Paces::new(store.clone(), clock.clone()),
-            desks: Turns::new(policy.desks),
+            read_turns: Turns::new(policy.readers),
             rows: Turns::new(4),
-            heavy: Turns::new(1),
             outbound: Turns::new(policy.in_flight),
             scan_slots: ScanSlots::new(policy.scan_workers),
             store: store.clone(),
@@ -340,6 +334,7 @@ impl House {
             credential: None,
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
             alias: String::new(),
+            may_replace: true,
             sink: None,
             status: None,
             view: View::default(),

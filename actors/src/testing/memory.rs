@@ -24,9 +24,13 @@ pub use leases::{LeaseTable, MemoryLeases, SIGNALS};
 use parking_lot::{Mutex, MutexGuard};
 use rows::State;
 use tidings_entity::id::ArtifactId;
+use tokio::sync::watch;
 
 use super::SeededRandom;
-use crate::ports::{AttemptRecord, Clock, Fence, Store, StoreError};
+use crate::{
+    ports::{AttemptRecord, Clock, Fence, QueueWork, Store, StoreError},
+    time::Timestamp,
+};
 
 /// What befalls one call of a verb.
 #[derive(Clone, Debug)]
@@ -50,6 +54,8 @@ pub struct MemoryStore {
     state: Arc<Mutex<State>>,
     faults: Arc<Mutex<HashMap<&'static str, VecDeque<Fault>>>>,
     leases: Arc<LeaseTable>,
+    /// Changes whenever a test says that statuses were written.
+    statuses: Arc<watch::Sender<u64>>,
     /// The lease of the work that this handle is for; `None`: no lease is checked.
     fence: Option<Fence>,
 }
@@ -64,6 +70,7 @@ impl MemoryStore {
             state: Arc::default(),
             faults: Arc::default(),
             leases: Arc::default(),
+            statuses: Arc::default(),
             fence: None,
         }
     }
@@ -126,6 +133,21 @@ impl MemoryStore {
         self.state().artifacts.insert(id.clone());
     }
 
+    /// Gives a queue work for workers that listen to it; nothing else does so here.
+    pub fn give_work(&self, work: QueueWork) {
+        self.state().work.push(work);
+    }
+
+    /// Says when a status of a commit is due next; nothing else does so here.
+    pub fn delay_status(&self, until: Timestamp) {
+        self.state().next_status = Some(until);
+    }
+
+    /// Signals that this process wrote statuses of commits; nothing else does so here.
+    pub fn write_statuses(&self) {
+        self.statuses.send_modify(|count| *count += 1);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -155,7 +177,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{testing::ManualClock, time::Timestamp};
+    use crate::testing::ManualClock;
 
     #[expect(clippy::unused_async, reason = "the suite makes stores that take time to open, too")]
     async fn store() -> (MemoryStore, ()) {

@@ -87,10 +87,15 @@ impl Meter for MemoryMeter {
 
     fn tasks_moved(&self, tally: &TaskTally) {
         let tasks = &mut self.told().tasks;
-        tasks.created += tally.created;
-        tasks.queued.extend(&tally.queued);
-        tasks.ended.extend(&tally.ended);
-        tasks.run_out += tally.run_out;
+        for (name, queue) in &tally.queues {
+            let sum = tasks.queues.entry(name.clone()).or_default();
+            sum.created += queue.created;
+            sum.handed_over += queue.handed_over;
+            sum.queued.extend(&queue.queued);
+            sum.ended.extend(&queue.ended);
+            sum.run_out += queue.run_out;
+        }
+        tasks.of_watches.extend(tally.of_watches.iter().cloned());
     }
 
     fn surveyed(&self, survey: Survey) {

@@ -88,6 +88,7 @@ macro_rules! store_contract_tests {
             a_streak_is_sent_again_by_itself_once
             a_block_by_refusals_ends_with_a_test_or_by_hand
             a_block_by_refusals_outlives_its_round
+            a_block_that_no_streak_led_to_is_looked_at_again
             a_letter_that_the_open_round_binds_is_not_sent_again_by_itself
             outcomes_above_the_position_are_written_once_however_often_they_come
             a_streak_that_begins_anew_with_the_same_number_is_written
@@ -102,6 +103,9 @@ macro_rules! store_contract_tests {
             letters_are_searched_by_everything_that_is_known_of_them
             a_filter_means_the_same_letters_wherever_it_stands
             a_cancelled_redrive_reopens_what_it_did_not_reach
+            a_cancelled_redrive_of_many_counts_each_letter_once
+            a_redrive_asked_for_before_a_cancelled_one_has_ended_follows_it
+            a_streak_that_ended_with_its_round_is_sent_again_after_a_test_or_by_hand
             a_dismissed_letter_is_closed_for_good
             a_letter_of_the_open_round_cannot_be_dismissed
             many_letters_are_dismissed_step_by_step

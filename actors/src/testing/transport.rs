@@ -20,7 +20,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     model::round::DeliveryId,
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{
         Action, AttemptOutcome, DeliveryOrder, Endpoint, GitError, ItemOutcome, KeptAnswer, MailOutcome,
         Notice, Parcel, ParcelBody, PrepareError, SendFailure, SubscriptionMessage, Transport,
@@ -244,7 +244,7 @@ impl MemoryTransport {
         id: &DeliveryId,
         action: Action,
         path: Vec<u8>,
-        hold: &Hold,
+        hold: &ShardHold,
     ) -> Option<AttemptOutcome> {
         let _flight = Flight::begin(self, &endpoint.app);
         let answer = self.answer(&endpoint.app, id, &path);
@@ -268,7 +268,7 @@ impl MemoryTransport {
     async fn answered(
         &self,
         answer: Answer,
-        hold: &Hold,
+        hold: &ShardHold,
     ) -> Option<(Result<u16, SendFailure>, Option<Duration>)> {
         Some(match answer {
             Answer::Status(status) => (Ok(status), None),
@@ -390,7 +390,7 @@ impl Transport for MemoryTransport {
         Ok(obtainable.into_iter().map(parcel).collect())
     }
 
-    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &Hold) -> Option<AttemptOutcome> {
+    async fn send(&self, endpoint: &Endpoint, parcel: &Parcel, hold: &ShardHold) -> Option<AttemptOutcome> {
         let ParcelBody::Whole(path) = &parcel.body else { unreachable!("prepare makes whole bodies") };
         self.arrive(endpoint, &parcel.id, parcel.action, path.to_vec(), hold).await
     }
@@ -399,7 +399,7 @@ impl Transport for MemoryTransport {
         &self,
         endpoint: &Endpoint,
         parcels: Vec<Parcel>,
-        _hold: &Hold,
+        _hold: &ShardHold,
     ) -> (AttemptOutcome, Vec<ItemOutcome>) {
         let _flight = Flight::begin(self, &endpoint.app);
         let path = |parcel: &Parcel| match &parcel.body {
@@ -424,7 +424,7 @@ impl Transport for MemoryTransport {
             parcels.iter().zip(&paths).for_each(|(parcel, path)| self.apply(endpoint, &parcel.id, path));
         }
         // One request is sent to its end.
-        let answered = self.answered(answer, &Hold::sole()).await;
+        let answered = self.answered(answer, &ShardHold::sole()).await;
         let (result, retry_after) = answered.expect("that right does not end");
         let word = |path: &Vec<u8>| {
             let said = self.receiver().items.get_mut(path).and_then(VecDeque::pop_front);
@@ -467,7 +467,7 @@ impl Transport for MemoryTransport {
             Notice::WorkAvailable(call) => (call.id.clone(), Action::Entry),
             Notice::Test { id, .. } => (id.clone(), Action::Test),
         };
-        let arrived = self.arrive(endpoint, &id, action, Vec::new(), &Hold::sole()).await;
+        let arrived = self.arrive(endpoint, &id, action, Vec::new(), &ShardHold::sole()).await;
         arrived.expect("that right does not end")
     }
 }

@@ -148,6 +148,7 @@ impl Protocol {
         let rows = &mut world.rows;
         let Some(index) = rows.tasks.iter().position(|task| task.state == TaskState::Ready) else { return };
         world.broke_block |= rows.is_blocked && index > 0;
+        world.broke_pause |= rows.is_paused;
         let task = &mut rows.tasks[index];
         let at = (task.round, task.place);
         let id = world.drawn.entry(at).or_default();
@@ -215,7 +216,9 @@ impl Protocol {
             }
             None => {
                 task.state = TaskState::Ready;
-                self.arrange(&mut world.rows);
+                if self.without != Without::Return {
+                    self.arrange(&mut world.rows);
+                }
             }
         }
     }
@@ -230,8 +233,13 @@ impl Protocol {
     fn end(&self, world: &mut World, round: u8, place: u64, end: End) {
         let rows = &mut world.rows;
         if let Some(open) = rows.open.as_mut().filter(|open| open.number == round) {
-            world.ended_twice |= !rows.ended.insert((round, place));
+            let places = if self.per_round { 0..CHANGES } else { place..place + 1 };
+            for place in places {
+                world.ended_twice |= !rows.ended.insert((round, place));
+            }
             match self.without {
+                Without::Whole => world.ended_twice |= !open.settled.settle(place),
+                _ if self.per_round => world.ended_twice |= !open.settled.settle_all(CHANGES),
                 Without::Ranges => open.settled.position += 1,
                 _ => world.ended_twice |= !open.settled.settle(place),
             }

@@ -24,7 +24,7 @@ pub(crate) enum Without {
     Plan,
     /// A token proves a claim by its task alone.
     Bits,
-    /// A restore keeps the claims of before.
+    /// A restore keeps the claims from before it.
     Voiding,
     /// A pause forgets the attempts so far.
     Attempts,
@@ -42,6 +42,10 @@ pub(crate) enum Without {
     Confirmation,
     /// A block sets aside the oldest task too.
     Oldest,
+    /// A task that is given back is ready, also while its watch is paused.
+    Return,
+    /// The one task of a round settles one change.
+    Whole,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +143,7 @@ pub(crate) struct World {
     pub(crate) forgotten: bool,
     pub(crate) confirmed: bool,
     pub(crate) broke_block: bool,
+    pub(crate) broke_pause: bool,
     pub(crate) unblocked: bool,
     pub(crate) flag_ended: bool,
 }
@@ -183,6 +188,8 @@ pub(crate) struct Protocol {
     pub(crate) deletes: u64,
     /// Whether a lane is opened again while the last step of its former life is still on its way.
     pub(crate) reopens: bool,
+    /// Whether each round becomes one task.
+    pub(crate) per_round: bool,
     pub(crate) without: Without,
 }
 
@@ -223,6 +230,7 @@ impl World {
             forgotten: false,
             confirmed: false,
             broke_block: false,
+            broke_pause: false,
             unblocked: false,
             flag_ended: false,
         }
@@ -278,7 +286,7 @@ impl Protocol {
     pub(crate) fn troubles(&self, world: &World, steps: &mut Vec<Step>) {
         for token in &world.tokens {
             steps.push(Step::Complete(token.round, token.place, token.id));
-            if !token.is_done && token.place == CHANGES - 1 {
+            if !token.is_done && (token.place == CHANGES - 1 || self.per_round) {
                 steps.push(Step::Fail(token.round, token.place, token.id));
             }
         }
@@ -305,6 +313,7 @@ impl Protocol {
         let room = WINDOW.saturating_sub(unfinished);
         let deletes = if self.without == Without::Deletes { 0 } else { self.deletes };
         let size = RoundSize { deletes, total: CHANGES };
+        let size = if self.per_round { RoundSize::ONE_TASK } else { size };
         round.settled.may_hand_over(size, round.settled.next(last), room)
     }
 }

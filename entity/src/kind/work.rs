@@ -26,7 +26,7 @@ words! {
 
     /// What a schedule does about ticks that passed while no server ran.
     MissedTicks {
-        /// One task for all of them.
+        /// One task for all missed ticks.
         One = "one",
         /// A task for each of them, up to a bound.
         Each = "each",

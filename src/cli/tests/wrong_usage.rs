@@ -59,6 +59,16 @@ fn each_mistake_is_told_with_its_mend() {
         ("tidings admin watches --for search".into(), Code::Usage, &["--for does nothing", "--of search"]),
         ("tidings admin overview --for search".into(), Code::Usage, &["--for does nothing"]),
         ("tidings app update --retry-policy never".into(), Code::Usage, &["'never'", "exp_full_jitter"]),
+        ("tidings task create x --delay -1".into(), Code::Usage, &["'-1'", "a whole number, 0 or more"]),
+        ("tidings repository update o/r --max-size -1".into(), Code::Usage, &["'-1'", "number of bytes"]),
+        ("tidings task create x --priority -1".into(), Code::Usage, &["-1 is not in 0..=9"]),
+        ("tidings subscription send ops x".into(), Code::Usage, &["'x'", "a whole number, 0 or more"]),
+        ("tidings hook rotate x --overlap foo".into(), Code::Usage, &["'foo'", "such as 0s, 12h or 1d"]),
+        ("tidings app rotate-key --overlap 40d".into(), Code::Usage, &["'40d'", "at most 30 days"]),
+        ("tidings schedule add x --cron @daily".into(), Code::Usage, &["--command", "--resync"]),
+        ("tidings token create x --staff".into(), Code::Usage, &["--role ROLE", "--permission"]),
+        ("tidings task redrive".into(), Code::Usage, &["--command, --query, or --all"]),
+        ("tidings delivery list --limit 0".into(), Code::Usage, &["'0'", "1 or more"]),
         ("tidings listen --listen nowhere".into(), Code::Usage, &["127.0.0.1:9000", "or a port"]),
         (
             format!("tidings restore {empty}"),
@@ -254,14 +264,25 @@ async fn a_missing_or_wrong_token_is_told_with_the_one_that_is_needed() {
         (
             "tidings app list",
             app.as_str(),
-            &["token of the staff", "the token that was given is none", "admin-token"],
+            &["token of the staff", "the given token is the token of an app", "admin-token"],
         ),
         (
             "tidings repository list",
             "",
             &["token of an app", "tidings app create", "--token-file", "--for APP"],
         ),
-        ("tidings repository list", ADMIN, &["not that of an app", "--for APP"]),
+        ("tidings app list", "wrong", &["does not know the given token", "mistyped, revoked or expired"]),
+        (
+            "tidings repository list",
+            "wrong",
+            &["does not know the given token", "mistyped, revoked or expired"],
+        ),
+        ("tidings auth show", "wrong", &["does not know the given token", "mistyped, revoked or expired"]),
+        (
+            "tidings repository list",
+            ADMIN,
+            &["needs the token of an app", "is a token of the staff", "--for APP"],
+        ),
         ("tidings token list", ADMIN, &["--for APP; for tokens of the staff give --staff"]),
         ("tidings token create t2", ADMIN, &["--for APP; for tokens of the staff give --role"]),
         (
@@ -427,10 +448,16 @@ async fn a_folder_that_is_no_repository_is_told_as_watch_tells_it() {
     let token = house.app().await;
     let folder = tempfile::tempdir().expect("a folder");
     let shown = folder.path().display();
+    let relative =
+        house.call("POST", "/api/repositories", Some(&token), Some(&json!({ "url": "./repo" }))).await;
+    let said = relative.problem()["error"].as_str().unwrap_or_default().to_owned();
+    assert!(said.starts_with("url must be an absolute path, such as /srv/git/site"), "{said}");
     for (url, parts) in [
         (shown.to_string(), &["is no Git repository: it holds no .git"][..]),
         (format!("{shown}/nowhere"), &["there is no such folder"]),
         ("owner/name".to_owned(), &["no such folder", "https://github.com/owner/name"]),
+        ("ftp://h.example/o/r".to_owned(), &["only https addresses can be used", "by its path"]),
+        ("nats://h.example/o".to_owned(), &["only https addresses can be used", "by its path"]),
     ] {
         let text = format!("tidings repository add {url}");
         let (_, message) = ran(&house, &text, &token).await.expect_err(&text);

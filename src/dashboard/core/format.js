@@ -11,7 +11,8 @@ export function span(ms) {
   const minutes = seconds / 60;
   if (minutes < 60) return `${Math.floor(minutes)} min`;
   const hours = minutes / 60;
-  if (hours < 48) return `${Math.floor(hours)} h ${Math.floor(minutes % 60)} min`;
+  const rest = Math.floor(minutes % 60);
+  if (hours < 48) return `${Math.floor(hours)} h${rest ? ` ${rest} min` : ""}`;
   return `${Math.floor(hours / 24)} days`;
 }
 
@@ -39,11 +40,23 @@ export function clock(moment) {
   return Number.isNaN(date.getTime()) ? String(moment ?? "") : date.toISOString().replace("T", " ").replace(/\.\d+Z$/, " UTC");
 }
 
+// A sentence of the server, with its moments as clocks show them.
+export const plainTimes = (text) => (text ?? "").replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, clock);
+
 export const commit = (id) => (id ? id.slice(0, 10) : "–");
 
 export const ref = (name) => (name || "").replace(/^refs\/(heads|tags)\//, "");
 
 export const words = (name) => (name || "").replaceAll("_", " ");
+
+// A text of somebody else's, with what nobody sees written out: controls, marks of direction, spaces at its ends.
+// Two names that look alike are then told apart, and none is read backwards.
+const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|^ | $/g;
+
+export const visible = (text) => (text ?? "").replace(HIDDEN, (mark) => `\\u{${mark.codePointAt(0).toString(16)}}`);
+
+// The beginning of a sentence; a name, an address or a piece of code keeps its small letter.
+export const capital = (text) => (/^[a-z]+([\s,;]|$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text);
 
 // The plural of a noun; of a verb in it, the second form has to be given.
 export const manyOf = (one) => (/(ch|sh|ss|x)$/.test(one) ? `${one}es` : /[^aeiou]y$/.test(one) ? `${one.slice(0, -1)}ies` : `${one}s`);

@@ -1,6 +1,8 @@
 // Which page is shown, and with what. The address holds all of a page's state, so that a link or a reload
 // shows the same. A page is a module with `load` and `view`; this keeps its data fresh.
+import { nothing } from "../vendor/lit-html.js";
 import { get, Problem } from "./api.js";
+import { maySee } from "./session.js";
 
 const BASE = "/dashboard/";
 const REFRESH_MS = 5000;
@@ -20,25 +22,37 @@ let asking = null;
 let stopLive = null;
 let turn = 0;
 
-export function link(name, query = {}) {
+// The address of a page.
+export function addressOf(name, query = {}) {
   const pairs = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
   const search = new URLSearchParams(pairs).toString();
   return BASE + name + (search ? `?${search}` : "");
 }
 
+// The same as the `href` of a link. To a page that the caller may not see there is none: the link is plain text.
+export const link = (name, query) => (maySee(name) ? addressOf(name, query) : nothing);
+
 // The same page with another query; what is undefined goes.
-export const here = (changes) => link(state.name, { ...state.query, ...changes });
+export const here = (changes) => addressOf(state.name, { ...state.query, ...changes });
 
 export function go(href, { replace = false } = {}) {
   if (replace) history.replaceState(null, "", href);
-  else history.pushState(null, "", href);
-  open();
+  else {
+    // Back leads to where the person was on the page.
+    history.replaceState({ y: scrollY }, "");
+    history.pushState(null, "", href);
+  }
+  return open();
 }
 
 export function start(known, draw) {
   pages = known;
   render = draw;
-  addEventListener("popstate", () => open());
+  history.scrollRestoration = "manual";
+  addEventListener("popstate", async (event) => {
+    await open();
+    scrollTo(0, event.state?.y ?? 0);
+  });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && state.page) refresh();
   });
@@ -78,6 +92,8 @@ export async function open() {
   const name = location.pathname.slice(BASE.length);
   const query = Object.fromEntries(new URLSearchParams(location.search));
   const isSamePage = state.name === name && state.page;
+  // Another page of a list begins at its top, as another page does.
+  const isFurther = isSamePage && state.query.cursor !== query.cursor;
   const fresh = { ...empty(), name, query, local: {} };
   // Another view of the same page keeps what is there until the new rows come.
   if (isSamePage) Object.assign(fresh, { page: state.page, data: state.data, isLoading: true });
@@ -103,11 +119,12 @@ export async function open() {
   await refresh();
   if (mine !== turn) return;
   document.title = `${titleOf()} · Tidings`;
-  if (!isSamePage) {
-    scrollTo(0, 0);
-    document.querySelector("h1")?.focus({ preventScroll: true });
-  }
+  if (!isSamePage || isFurther) scrollTo(0, 0);
+  if (!isSamePage || isFurther || isNowhere()) document.querySelector("h1")?.focus({ preventScroll: true });
 }
+
+// Whether the keyboard is at nothing: what had the focus is gone.
+export const isNowhere = () => !document.activeElement || document.activeElement === document.body;
 
 // A browser may remember that a module could not be loaded: the whole page is loaded again, once the server is
 // there.
@@ -122,10 +139,10 @@ async function reload() {
 export function titleOf() {
   const { page, data } = state;
   if (!page) return "Tidings";
-  return typeof page.title === "function" ? (data ? page.title(data, state.query) : "Loading") : page.title;
+  return typeof page.title === "function" ? (data ? page.title(data, state.query) : state.problem ? "Not shown" : "Loading") : page.title;
 }
 
-// Asks for the page's data anew; what was shown stays until the answer is there.
+// Asks for the page's data again; what was shown stays until the answer is there.
 export async function refresh() {
   clearTimeout(timer);
   asking?.abort();

@@ -1,6 +1,6 @@
 // Who did what, and whether the log is whole.
 import { html } from "../vendor/lit-html.js";
-import { get } from "../core/api.js";
+import { get, getLong } from "../core/api.js";
 import { link, state as page } from "../core/router.js";
 import { count, plural } from "../core/format.js";
 import { heading } from "../parts/shell.js";
@@ -32,7 +32,7 @@ const actionCell = (row) => {
 const targetCell = ({ target }) => (/^times:\d+$/.test(target) ? plural(Number(target.slice(6)), "time") : target ? code(target) : "–");
 
 const view = ({ data }) => html`${heading("Audit log", { text: "Who did what, in a chain that shows whether a row was changed or taken out.",
-  buttons: button("Check the whole log", { work: () => get("admin/audit/verify"), done: verified }) })}
+  buttons: button("Check the whole log", { work: () => getLong("admin/audit/verify"), done: verified }) })}
   ${form()}
   ${table({
     caption: "Rows of the audit log, the newest first", rows: data.items, none: empty("No row matches", null),

@@ -2,7 +2,7 @@
 // staff.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get } from "../core/api.js";
-import { appItself, appOf, isStaff, ofApp } from "../core/session.js";
+import { appSeen, appOf, isStaff, ofApp } from "../core/session.js";
 import { here, link } from "../core/router.js";
 import { plural } from "../core/format.js";
 import { heading } from "../parts/shell.js";
@@ -15,22 +15,35 @@ const STATES = [["", "tried"], ["delivered", "delivered"], ["failed", "failed"],
 
 const isGlob = (path) => /[*?[\]{}]/.test(path) || path.endsWith("/");
 
-async function load(query, signal) {
-  const app = appOf(query);
-  const path = query.path ? { [isGlob(query.path) ? "path_glob" : "path"]: query.path } : {};
-  const asked = { q: query.q, status: query.status, cursor: query.cursor, limit: 50, ...path };
-  if (!app) return { page: await get("admin/deliveries", asked, signal), app: null };
-  const [page, own] = await Promise.all([get(ofApp(app, "deliveries"), asked, signal), get(appItself(app), {}, signal)]);
-  return { page, app: own };
+// What is asked for a path. A name may look like a glob: only where nothing was delivered under that very name
+// is it taken for one. Bytes that are no text have `base64`.
+async function pathOf(list, { path, base64, exact, status, q }, signal) {
+  if (base64) return { path_base64: base64 };
+  if (!path || exact || !isGlob(path)) return path ? { path } : {};
+  const { items } = await get(list, { path, status, q, limit: 1 }, signal);
+  return items.length ? { path } : { path_glob: path };
 }
 
+async function load(query, signal) {
+  const app = appOf(query);
+  const list = app ? ofApp(app, "deliveries") : "admin/deliveries";
+  const asked = await pathOf(list, query, signal);
+  const page = get(list, { q: query.q, status: query.status, cursor: query.cursor, limit: 50, ...asked }, signal);
+  const [rows, own] = await Promise.all([page, app ? appSeen(app, signal) : null]);
+  return { page: rows, app: own, isGlob: Boolean(asked.path_glob) };
+}
+
+const about = (query, data) => (!query.path ? "What was sent, and what became of it." : data.isGlob
+  ? "What became of the paths that match this glob. Nothing was delivered under this very name." : "What became of this path.");
+
 const search = (query) => html`<form class="bar" method="get" role="search" aria-label="Deliveries">
+  <input type="hidden" name="exact" value=""><input type="hidden" name="base64" value="">
   <div class="field grow"><label for="path">Path, or a glob such as docs/**</label>
     <input id="path" name="path" class="mono" type="search" autocomplete="off" spellcheck="false" .value=${query.path ?? ""}></div>
   <div class="field grow"><label for="q">Filter</label>
     <input id="q" name="q" class="mono" type="search" autocomplete="off" spellcheck="false" .value=${query.q ?? ""} placeholder="state:failed branch:main"></div>
   <div class="field"><label for="choice-status">State</label><select id="choice-status" name="status" @change=${(event) => event.target.form.requestSubmit()}>
-    ${STATES.map(([value, text]) => html`<option value=${value} ?selected=${(query.status ?? "") === value}>${text}</option>`)}</select></div>
+    ${STATES.map(([value, text]) => html`<option value=${value} .selected=${(query.status ?? "") === value}>${text}</option>`)}</select></div>
   <button class="button" type="submit">Apply</button></form>`;
 
 function view({ data, query }) {
@@ -40,7 +53,7 @@ function view({ data, query }) {
     : empty("No delivery to show", query.path ? "Nothing was delivered for this path, as far back as is known." : "Nothing was delivered yet.");
   const all = isStaff() && app ? html`<a href=${here({ app: undefined, cursor: undefined })}>Deliveries of all apps</a>` : nothing;
   const crumbs = app ? html`<a href=${link("app", { app: of() })}>${app.app_name}</a> /` : nothing;
-  return html`${heading(query.path || "Deliveries", { crumbs, text: html`${query.path ? "What became of this path." : "What was sent, and what became of it."} ${all}` })}
+  return html`${heading(query.path || "Deliveries", { crumbs, text: html`${about(query, data)} ${all}` })}
     ${search(query)}
     ${table({ caption: "Deliveries, the newest first", rows: page.items, none,
       columns: deliveryColumns({ hasApp: !app, hrefOf: (row) => link("delivery", { app: of(row), id: row.id }), watchOf: (row) => link("watch", { app: of(row), id: row.repository_id }) }) })}

@@ -17,7 +17,19 @@ const REDRIVES_SHOWN = 5;
 
 const statusOf = (query) => (query.status === "all" ? undefined : query.status || "open");
 
-async function load(query, signal) {
+// A letter that somebody else settled, or that is on this page no more, is not chosen any more.
+function prune(local, rows) {
+  const open = new Set(rows.filter(({ status }) => status === "open").map((row) => row.dead_letter_id));
+  for (const id of local.chosen?.keys() ?? []) if (!open.has(id)) local.chosen.delete(id);
+}
+
+async function load(query, signal, { local }) {
+  const loaded = await rowsOf(query, signal);
+  prune(local, loaded.letters.items);
+  return loaded;
+}
+
+async function rowsOf(query, signal) {
   const app = appOf(query);
   const asked = { q: query.q, status: statusOf(query), repository_id: query.watch, cursor: query.cursor, limit: 50 };
   if (!app) return { letters: await get("admin/dead-letters", asked, signal) };
@@ -50,6 +62,7 @@ const filter = (query) => Object.fromEntries(Object.entries({ q: query.q, reposi
 // Asks how many letters a verb would mean, and makes the question of that.
 async function counted(app, query, verb, question) {
   const answer = await post(ofApp(app, `dead-letters/${verb}`), { ...filter(query), dry_run: true });
+  if (!answer.would_request) throw new Error("no open letter is meant any more.");
   page.local.meant = answer.would_request;
   return question(answer.would_request);
 }

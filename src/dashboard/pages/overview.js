@@ -2,21 +2,22 @@
 // are behind for longest.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get } from "../core/api.js";
-import { isStaff, mayDo } from "../core/session.js";
-import { go, link } from "../core/router.js";
+import { mayDo, maySee } from "../core/session.js";
+import { addressOf, go, link } from "../core/router.js";
 import { bytes, count, manyOf, plural, ref, span } from "../core/format.js";
-import { heading } from "../parts/shell.js";
+import { firstPage, heading } from "../parts/shell.js";
 import { section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
 import { badge, moment, stateBadge } from "../parts/words.js";
-import { numbers, perSecond, plot, secondsOf } from "../parts/plot.js";
+import { numbers, rateWords, plot, secondsOf } from "../parts/plot.js";
 import { deliverySearch } from "../parts/fields.js";
 
 const FRESH_MS = 60_000;
 
 async function load(query, signal) {
-  if (!isStaff()) {
-    go(link("app"), { replace: true });
+  const first = firstPage();
+  if (first) {
+    go(addressOf(first), { replace: true });
     return { isLed: true };
   }
   const [overview, lag, replicas, samples] = await Promise.all([get("admin/overview", {}, signal), get("admin/lag", {}, signal),
@@ -32,6 +33,7 @@ const WORK = [
   ["subscriptions_blocked", "blocked subscription", "ledger", { type: "subscription.blocked" }, "bad"],
   ["dead_letters", "open dead letter", "letters", {}, "warn"],
   ["apps_disabled", "disabled app", "apps", { q: "state:disabled" }, "warn"],
+  ["sinks_disabled", "disabled sink", "ledger", { type: "sink.disabled" }, "warn"],
 ];
 
 // The noun that goes with a number beside it.
@@ -101,9 +103,9 @@ function history({ items }) {
     ${numbers(items, [
         { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
         { label: "Behind", kind: "num", cell: (row) => count(row.behind) },
-        { label: "Acknowledged/s", kind: "num", cell: (row) => perSecond(row.acknowledged_per_s) },
-        { label: "Not taken/s", kind: "num", cell: (row) => perSecond(row.failed_per_s) },
-        { label: "Scans/s", kind: "num", cell: (row) => perSecond(row.scans_per_s) },
+        { label: "Acknowledged/s", kind: "num", cell: (row) => rateWords(row.acknowledged_per_s) },
+        { label: "Not taken/s", kind: "num", cell: (row) => rateWords(row.failed_per_s) },
+        { label: "Scans/s", kind: "num", cell: (row) => rateWords(row.scans_per_s) },
         { label: "Letters", kind: "num", cell: (row) => count(row.dead_letters) }])}`;
 }
 
@@ -119,7 +121,7 @@ function view({ data }) {
         ${WORK.map(([name, text, page, query, tone]) => figure(count(overview.work[name]), one(overview.work[name], text), overview.work[name] ? tone : "", link(page, query)))}
       </div>`)}
       ${overview.tasks ? section("Tasks", tasks(overview.tasks), html`<a href=${link("queues")}>All queues</a>`) : nothing}
-      ${section("Find what became of a path", deliverySearch())}
+      ${maySee("deliveries") ? section("Find what became of a path", deliverySearch()) : nothing}
       ${history(samples)}
       ${section("Behind for longest", worst(lag), html`<a href=${link("watches", { condition: "behind" })}>All that are behind</a>`)}
       ${section("Servers", health(replicas))}

@@ -6,7 +6,7 @@ import { here, link } from "../core/router.js";
 import { heading } from "../parts/shell.js";
 import { filterBar, pager, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
-import { queueColumns } from "../parts/tasks.js";
+import { queueColumns } from "../tasks/tasks.js";
 
 const load = (query, signal) => {
   const app = appOf(query);
@@ -20,7 +20,7 @@ function view({ data, query }) {
   return html`${heading("Queues", { text: html`Work that programs claim and end. ${all}` })}
     ${filterBar({ placeholder: "command:~index state:paused dead:1" })}
     ${table({ caption: "Queues by their commands", rows: data.items,
-      none: query.q ? empty("No queue matches this filter", null) : empty("No queue", "A queue is there from its first task on: POST /api/tasks, or tidings task create."),
+      none: query.q ? empty("No queue matches this filter", null) : empty("No queue", "A queue is there from its first task on: POST /api/tasks, tidings task create, or a watch whose changes become tasks."),
       columns: queueColumns({ hasApp: isStaff() && !app, hrefOf }) })}${pager(data)}`;
 }
 

@@ -1,16 +1,17 @@
 // One schedule: when it ticks, what it creates, what came of that; and the form that makes or changes one.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, getText, part, post, postText, putText, remove } from "../core/api.js";
-import { appItself, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
-import { go, here, link, redraw } from "../core/router.js";
+import { appSeen, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
+import { addressOf, go, here, link, redraw } from "../core/router.js";
 import { count, plural } from "../core/format.js";
+import { membersOf } from "../core/json.js";
 import { heading } from "../parts/shell.js";
 import { section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
 import { button, tell } from "../parts/dialog.js";
 import { code, moment, pairs } from "../parts/words.js";
 import { choice, fault, faultsOf, field, textOf } from "../parts/forms.js";
-import { cronWords, inZone, payloadText, scheduleBadge } from "../parts/schedules.js";
+import { cronWords, inZone, scheduleBadge } from "../tasks/schedules.js";
 
 const MISSED = [["one", "One task", "for all ticks that passed while no server ran"], ["each", "A task for each", "at most for the newest 100 of them"]];
 const OVERLAP = [["allow", "Create the next task", "beside the one that has not ended"], ["skip", "Skip the tick", "it is counted, and has no task"],
@@ -19,14 +20,14 @@ const OVERLAP = [["allow", "Create the next task", "beside the one that has not 
 const pathOf = (query, name = query.name) => ofApp(appOf(query), `schedules/${part(name ?? "")}`);
 
 async function load(query, signal) {
-  const owner = get(appItself(appOf(query)), {}, signal);
+  const owner = appSeen(appOf(query), signal);
   if (query.tab === "make") return { owner: await owner };
   // The payload is kept byte by byte, so that a change of the rest leaves it as it is.
   const [text, app] = await Promise.all([getText(pathOf(query), signal), owner]);
-  return { schedule: JSON.parse(text), payload: payloadText(text), owner: app };
+  return { schedule: JSON.parse(text), payload: membersOf(text).get("payload") ?? "null", owner: app };
 }
 
-const taskText = ({ command, priority, max_attempts: most }, payload) => `{"payload":${payload},${JSON.stringify({ command, priority, max_attempts: most }).slice(1)}`;
+const taskText = ({ command, priority, max_attempts: most, webhook }, payload) => `{"payload":${payload},${JSON.stringify({ command, priority, max_attempts: most, webhook }).slice(1)}`;
 
 function buttons(query, { schedule, payload }, staff) {
   const path = pathOf(query);
@@ -38,20 +39,20 @@ function buttons(query, { schedule, payload }, staff) {
     question: { title: "Create a task now?", text: `${schedule.command} gets one task more, with the payload of the schedule. The ticks stay as they are.`, yes: "Create it" } });
   const away = async () => {
     await remove(path);
-    go(link("schedules", { app: staff }), { replace: true });
+    go(addressOf("schedules", { app: staff }), { replace: true });
   };
-  return html`${mayDo("schedules:pause") ? pause : nothing}${mayDo("tasks:create") ? now : nothing}
-    ${mayDo("schedules:update") ? html`<a class="button" href=${here({ tab: "change" })}>Change</a>
+  return html`${mayDo("schedules:pause") ? pause : nothing}${mayDo("tasks:create") && schedule.command ? now : nothing}
+    ${mayDo("schedules:update") ? html`${schedule.command ? html`<a class="button" href=${here({ tab: "change" })}>Change</a>` : nothing}
       ${button("Remove", { tone: "danger", work: away, done: `${schedule.name} is removed.`,
         question: { title: `Remove ${schedule.name}?`, text: "It has no ticks any more. Tasks that it created stay.", yes: "Remove", isDanger: true } })}` : nothing}`;
 }
 
-function standing({ paused, error, next }) {
+function standing({ paused, error, next, command }) {
   const say = (tone, title, text) => html`<div class="card verdict ${tone}"><strong>${title}</strong><p>${text}</p></div>`;
   if (paused) return say("warn", "The schedule rests", "It has no ticks until it is resumed.");
-  if (error) return say("bad", "Its task cannot be created", html`${error}. It is tried again every minute.`);
+  if (error) return say("bad", command ? "Its task cannot be created" : "Its resync cannot begin", html`${error}. It is tried again every minute.`);
   if (!next.length) return say("warn", "No tick is ahead", "No date of the next nine years is meant.");
-  return say("good", html`The next tick is ${moment(next[0])}`, "A task is created then.");
+  return say("good", html`The next tick is ${moment(next[0])}`, command ? "A task is created then." : "The repository is resynced then.");
 }
 
 const meaning = (options, word) => {
@@ -71,14 +72,16 @@ function shown({ data, query }, staff) {
     <div class="columns">
       ${section("When", html`<div class="card padded">${pairs([["Times", cronWords(cron) ?? "as the line says"], ["Cron line", code(cron)], ["Time zone", zone],
         ["Missed ticks", meaning(MISSED, schedule.missed)], ["The task before has not ended", meaning(OVERLAP, schedule.overlap)]])}</div>`)}
-      ${section("What it creates", html`<div class="card padded">${pairs([["Command", html`<a class="mono" href=${link("queue", { app: staff, command })}>${command}</a>`],
-        ["Priority", schedule.priority], ["Attempts", schedule.max_attempts === undefined ? "as its queue says" : `at most ${count(schedule.max_attempts)}`]])}</div>
-        <pre class="text" tabindex="0" role="group" aria-label="Payload of each task">${payload}</pre>`)}
+      ${command ? section("What it creates", html`<div class="card padded">${pairs([["Command", html`<a class="mono" href=${link("queue", { app: staff, command })}>${command}</a>`],
+        ["Priority", schedule.priority], ["Attempts", schedule.max_attempts === undefined ? "as its queue says" : `at most ${count(schedule.max_attempts)}`],
+        schedule.webhook && ["Told of each end", code(schedule.webhook)], payload === "null" && ["Payload of each task", "none (null)"]])}</div>
+        ${payload === "null" ? nothing : html`<h3>Payload of each task</h3><pre class="text" tabindex="0" role="group" aria-label="Payload of each task">${payload}</pre>`}`)
+    : section("What it does", html`<div class="card padded">${pairs([["Resyncs", html`<a href=${link("watch", { app: staff, id: schedule.repository_id })}>${code(schedule.repository_id)}</a>`]])}</div>`)}
     </div>
     <div class="columns">
       ${section("Next ticks", ticks(schedule))}
       ${section("What came of it", html`<div class="card padded">${pairs([
-        ["Last task", schedule.last_task ? html`<a href=${link("task", { app: staff, id: schedule.last_task })}>${code(schedule.last_task)}</a><br>created ${moment(schedule.last_task_at)}` : "none yet"],
+        ...(command ? [["Last task", schedule.last_task ? html`<a href=${link("task", { app: staff, id: schedule.last_task })}>${code(schedule.last_task)}</a><br>created ${moment(schedule.last_task_at)}` : "none yet"]] : []),
         ["Missed", plural(schedule.missed_ticks, "tick")], ["Skipped", plural(schedule.skipped_ticks, "tick")],
         ["Made", moment(schedule.created_at)], ["Changed", moment(schedule.updated_at)]])}</div>`)}
     </div>`;
@@ -102,7 +105,7 @@ async function send(event, { query, data, local }, staff) {
   const name = data.schedule?.name ?? textOf(fields, "name");
   const payload = textOf(fields, "payload") ?? "null";
   const body = { cron: textOf(fields, "cron"), zone: textOf(fields, "zone"), command: textOf(fields, "command"), priority: numberOf(fields, "priority"),
-    max_attempts: numberOf(fields, "max_attempts"), missed: local.missed ?? data.schedule?.missed, overlap: local.overlap ?? data.schedule?.overlap };
+    max_attempts: numberOf(fields, "max_attempts"), webhook: textOf(fields, "webhook"), missed: local.missed ?? data.schedule?.missed, overlap: local.overlap ?? data.schedule?.overlap };
   const refused = (faults) => {
     Object.assign(local, { isBusy: false, faults });
     redraw();
@@ -118,7 +121,7 @@ async function send(event, { query, data, local }, staff) {
     if (isTaken) return refused({ name: "There is a schedule with this name" });
     await putText(path, `{"payload":${payload},${JSON.stringify(body).slice(1)}`);
     tell(data.schedule ? "The schedule is changed." : "The schedule is made.");
-    go(link("schedule", { app: staff, name }), { replace: true });
+    go(addressOf("schedule", { app: staff, name }), { replace: true });
   } catch (problem) {
     refused(faultsOf(problem));
   }
@@ -144,11 +147,12 @@ function form(state, staff) {
       ${field({ name: "payload", label: "Payload of each task, as JSON", faults, isMono: true, isLong: true, rows: 8, value: payload ?? "null", hint: "Kept byte for byte" })}
       ${field({ name: "priority", label: "Priority", type: "number", faults, value: String(schedule?.priority ?? 0), hint: "0 to 9; 9 goes first" })}
       ${field({ name: "max_attempts", label: "Attempts at most", type: "number", faults, value: schedule?.max_attempts === undefined ? undefined : String(schedule.max_attempts), hint: "Empty: as the queue says" })}
+      ${field({ name: "webhook", label: "Told when a task ends", faults, isMono: true, value: schedule?.webhook, hint: "A web address that gets a message at each end; empty: none" })}
       ${fault(faults[""])}
       <div class="buttons"><button class="button first" type="submit" ?disabled=${local.isBusy}>${schedule ? "Change the schedule" : "Make the schedule"}</button>
         <a class="button" href=${schedule ? here({ tab: undefined }) : link("schedules", { app: staff })}>Cancel</a></div>
     </div></form>
-    ${schedule ? html`<p class="muted">With another cron line or time zone the schedule begins anew: no tick from before the change is made up.</p>` : nothing}`;
+    ${schedule ? html`<p class="muted">With another cron line or time zone the schedule starts from now: no tick from before the change is made up.</p>` : nothing}`;
 }
 
 function view(state) {

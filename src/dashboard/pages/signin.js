@@ -22,6 +22,12 @@ function returned(query) {
 const tooMany = (seconds) => `Too many attempts to sign in from your network. Try again in ${plural(seconds || 10, "second")}.`;
 
 let fault = returned(new URLSearchParams(location.search));
+
+// Says on the page why somebody has to sign in.
+export function tellWhy(text) {
+  fault = text;
+}
+
 let isBusy = false;
 // The issuers at which people sign in; null until they are asked for.
 let issuers = null;
@@ -68,8 +74,11 @@ export function signIn(enter) {
       when it started first; its log names the path. A session that begins with a token lasts 8 hours.</p></main>`;
 }
 
+// A token that is known, and that no browser can sign in with.
+const NO_SESSION = /not for a session/;
+
 function words(problem) {
-  if (problem.status === 401) return "This token is not known here, has ended, or was revoked.";
+  if (problem.status === 401) return NO_SESSION.test(problem.message) ? `${problem.message.charAt(0).toUpperCase()}${problem.message.slice(1)}.` : "This token is not known here, has ended, or was revoked.";
   if (problem.status === 429) return tooMany(problem.retryAfter);
   if (problem.isDisconnected) return "The server does not answer.";
   return problem.errors[0] ? `The token ${problem.errors[0].detail}.` : problem.message;

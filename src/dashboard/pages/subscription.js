@@ -1,8 +1,8 @@
 // One subscription: where it stands, each try with the answer, and what may be done.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, part, post, remove } from "../core/api.js";
-import { appItself, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
-import { go, link } from "../core/router.js";
+import { appSeen, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
+import { addressOf, go, link } from "../core/router.js";
 import { count } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { pager, section } from "../parts/table.js";
@@ -16,14 +16,14 @@ const pathOf = (query) => ofApp(appOf(query), `subscriptions/${part(query.id ?? 
 
 async function load(query, signal) {
   const path = pathOf(query);
-  const [one, attempts, app] = await Promise.all([get(path, {}, signal), get(`${path}/attempts`, { limit: 20, cursor: query.cursor }, signal), get(appItself(appOf(query)), {}, signal)]);
+  const [one, attempts, app] = await Promise.all([get(path, {}, signal), get(`${path}/attempts`, { limit: 20, cursor: query.cursor }, signal), appSeen(appOf(query), signal)]);
   return { one, attempts, app };
 }
 
 function buttons(path, one, staff) {
   const away = async () => {
     await remove(path);
-    go(link("ledger", { app: staff }), { replace: true });
+    go(addressOf("ledger", { app: staff }), { replace: true });
   };
   const pause = () => (one.state === "active" ? button("Pause", { work: () => post(`${path}/pause`, {}), done: "Nothing is sent until it is resumed." })
     : button("Resume", { tone: "first", work: () => post(`${path}/resume`, {}), done: "It goes on." }));

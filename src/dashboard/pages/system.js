@@ -2,8 +2,8 @@
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, part, post, remove } from "../core/api.js";
 import { mayDo } from "../core/session.js";
-import { link } from "../core/router.js";
-import { bytes, count, span, words } from "../core/format.js";
+import { link, state } from "../core/router.js";
+import { bytes, count, plural, span, words } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { filterBar, pager, section, table, tabs } from "../parts/table.js";
 import { button } from "../parts/dialog.js";
@@ -13,20 +13,24 @@ import { tokensSection } from "./tokens.js";
 
 const paged = (path, more) => (query, signal) => get(path, { limit: 50, cursor: query.cursor, ...more?.(query) }, signal);
 
+// The breaker of a sink has the id of the sink, which is no address of a page.
+const appOfBreaker = ({ id, app_name: name, subscription }) => html`of ${id.startsWith("app_") ? html`<a href=${link("app", { app: id })}>${name}</a>` : name}${subscription ? `, subscription ${subscription}` : ""}`;
+
 const breakers = (page) => html`${table({
   caption: "Breakers that have failures", rows: page.items, none: empty("Every breaker is closed", "No endpoint and no Git source has failures."),
   columns: [
-    { label: "Breaker", kind: "wide", cell: (row) => html`${words(row.kind)} ${row.app_name ? html`of <a href=${link("app", { app: row.id })}>${row.app_name}</a>` : nothing}<span class="sub mono">${row.id}</span>` },
+    { label: "Breaker", kind: "wide", cell: (row) => html`${words(row.kind)} ${row.app_name ? appOfBreaker(row) : row.repository ? html`<span class="mono">${row.repository}</span>` : nothing}<span class="sub mono">${row.id}</span>` },
     { label: "State", kind: "tight", cell: (row) => badge(row.state === "open" ? "bad" : "warn", row.state) },
     { label: "Failures", kind: "num", cell: (row) => count(row.failures) },
     { label: "Last fault", kind: "wide", cell: (row) => row.last_error || "–" },
     { label: "Next probe", kind: "tight", cell: (row) => moment(row.probe_at) },
     ...(mayDo("breakers:set") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => button("Close the breaker", {
-      work: () => post(`admin/breakers/${part(row.kind)}/${part(row.id)}/reset`, {}), done: "The next try goes at once." }) }] : []),
+      work: () => post(`admin/breakers/${part(row.kind)}/${part(row.id)}/reset`, {}), done: "The next try goes at once.", of: `of ${row.app_name ?? row.repository ?? row.id}`,
+      question: { title: "Close the breaker?", text: "The next try goes at once. The breaker opens again after as many failures as before.", yes: "Close it" } }) }] : []),
   ],
 })}${pager(page)}`;
 
-const sources = (page) => html`${filterBar({ placeholder: "", label: "Sources", choices: [{ name: "failing", label: "Which", options: [["", "failing"], ["false", "all"]] }] })}${table({
+const sources = (page) => html`${filterBar({ label: "Sources", choices: [{ name: "failing", label: "Which", options: [["", "failing"], ["false", "all"]] }] })}${table({
   caption: "Repositories as seen with one credential", rows: page.items, none: empty("No source fails", "Every repository could be read at its last scan."),
   columns: [
     { label: "Repository", kind: "wide", cell: (row) => html`<span class="mono">${row.url}</span>${row.moved_to ? html`<span class="sub">moved to ${row.moved_to}</span>` : nothing}` },
@@ -41,8 +45,10 @@ const sources = (page) => html`${filterBar({ placeholder: "", label: "Sources", 
 // What did not prove itself, or repeats another one, is not judged again.
 const isJudgedAgain = ({ verdict, body_state: body }) => ["accepted", "ignored"].includes(verdict) || (verdict === "refused" && body === "kept");
 
-const hooks = (page) => html`${table({
-  caption: "Receipts of hooks, the newest first", rows: page.items, none: empty("No hook arrived", html`With ${code("hooks.secret")} set, a Git host that sends its pushes here has them delivered within seconds.`),
+const VERDICTS = [["", "all"], ["accepted", "accepted"], ["duplicate", "duplicate"], ["ignored", "ignored"], ["refused", "refused"]];
+
+const hooks = (page) => html`${filterBar({ label: "Receipts", choices: [{ name: "verdict", label: "Verdict", options: VERDICTS }] })}${table({
+  caption: "Receipts of hooks, the newest first", rows: page.items, none: state.query.verdict ? empty("No hook with this verdict", null) : empty("No hook arrived", html`With ${code("hooks.secret")} set, a Git host that sends its pushes here has them delivered within seconds.`),
   columns: [
     { label: "Received", kind: "tight", cell: (row) => moment(row.received_at) },
     { label: "From", cell: (row) => html`${row.provider}<span class="sub">${row.event}</span>` },
@@ -51,7 +57,7 @@ const hooks = (page) => html`${table({
     { label: "Addresses", kind: "wide", cell: (row) => row.addresses.join(", ") },
     { label: "Watched", kind: "num", cell: (row) => count(row.repositories) },
     ...(mayDo("receipts:replay") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (isJudgedAgain(row) ? button("Judge again", {
-      work: () => post(`admin/receipts/${part(row.receipt_id)}/replay`, {}), done: "The hook was judged again." }) : "") }] : []),
+      work: () => post(`admin/receipts/${part(row.receipt_id)}/replay`, {}), done: "The hook was judged again.", of: row.receipt_id }) : "") }] : []),
   ],
 })}${pager(page)}`;
 
@@ -75,10 +81,10 @@ function storage({ use, mirrors }) {
       <div class="figure"><span class="value">${bytes(use.database.free_bytes)}</span><span class="label">of it free to be used again</span></div>
       <div class="figure"><span class="value">${bytes(use.mirrors.mirror_bytes)}</span><span class="label">${count(use.mirrors.mirrors)} mirrors</span></div>
       <div class="figure"><span class="value">${bytes(use.mirrors.free_bytes)}</span><span class="label">free on the disk of mirrors</span></div></div>
-    <div class="columns">${section("Largest mirrors", table({ caption: "The largest mirrors", rows: mirrors.items, none: empty("No mirror yet", null), columns: [
+    <div class="columns">${section("Largest mirrors", html`${table({ caption: "The largest mirrors", rows: mirrors.items, none: empty("No mirror yet", null), columns: [
       { label: "Repository", kind: "wide", cell: (row) => html`<span class="mono">${row.url ?? row.repository}</span>` },
       { label: "Size", kind: "num", cell: (row) => bytes(row.bytes) },
-      { label: "Packs", kind: "num", cell: (row) => count(row.packs) }] }))}
+      { label: "Packs", kind: "num", cell: (row) => count(row.packs) }] })}${pager(mirrors)}`)}
     ${section("Rows", table({ caption: "Rows of each table", rows, columns: [
       { label: "Table", cell: ([name]) => code(name) }, { label: "Rows", kind: "num", cell: ([, number]) => count(number) }] }))}</div>`;
 }
@@ -98,25 +104,37 @@ const settings = (all, query) => {
   })}`;
 };
 
+// A request seals at most 500 values: it is sent until no older key seals a value that can be opened.
+async function sealAgain() {
+  let resealed = 0;
+  for (;;) {
+    const step = await post("admin/keys/reencrypt", {});
+    resealed += step.resealed;
+    if (!step.resealed || step.left <= step.unreadable) return { resealed, unreadable: step.unreadable };
+  }
+}
+
 const keys = (page) => section("Keys that seal what is secret", table({
   caption: "Keys, oldest first", rows: page.items,
   columns: [
     { label: "Key", kind: "wide", cell: (row) => code(row.id) },
     { label: "Seals", kind: "tight", cell: (row) => (row.is_primary ? badge("good", "from now on") : badge("", "older values")) },
     { label: "Values", kind: "num", cell: (row) => count(row.sealed) },
-    { label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (row.is_primary || row.sealed || !mayDo("keys:rotate") ? "" : button("Take out", { tone: "danger",
+    { label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (row.is_primary || row.sealed || !mayDo("keys:rotate") ? "" : button("Take out", { tone: "danger", of: row.id,
       work: () => remove(`admin/keys/${part(row.id)}`), done: "The key is gone.", question: { title: "Take this key out?", text: "Nothing is sealed with it any more. Backups that need it cannot be read without it.", yes: "Take it out", isDanger: true } })) },
   ],
-}), mayDo("keys:rotate") && button("Rotate", { work: () => post("admin/keys/rotate", {}), done: "A new key seals from now on.",
-  question: { title: "Add a new key?", text: "It seals from now on. Older keys still open what they sealed.", yes: "Rotate" } }));
+}), mayDo("keys:rotate") && html`${button("Rotate", { work: () => post("admin/keys/rotate", {}), done: "A new key seals from now on.",
+  question: { title: "Add a new key?", text: "It seals from now on. Older keys still open what they sealed.", yes: "Rotate" } })}
+  ${page.items.some((row) => !row.is_primary && row.sealed) ? button("Seal again", { work: sealAgain, done: ({ resealed, unreadable }) => `${plural(resealed, "value is", "values are")} sealed by the newest key${unreadable ? `; ${count(unreadable)} cannot be opened` : ""}.`,
+    question: { title: "Seal older values again?", text: "The newest key seals what older keys sealed. An older key can be taken out once it seals nothing.", yes: "Seal them" } }) : nothing}`);
 
 const TABS = {
   "": { name: "Breakers", needs: "breakers:read", load: paged("admin/breakers"), view: breakers },
   sources: { name: "Sources", needs: "sources:read", load: paged("admin/sources", (query) => ({ failing: query.failing || "true" })), view: sources },
-  hooks: { name: "Hooks", needs: "receipts:read", load: paged("admin/receipts"), view: hooks },
+  hooks: { name: "Hooks", needs: "receipts:read", load: paged("admin/receipts", ({ verdict }) => ({ verdict })), view: hooks },
   replicas: { name: "Replicas", needs: "system:read", load: paged("admin/replicas"), view: replicas },
   storage: { name: "Storage", needs: "system:read", view: storage, slow: true, load: async (query, signal) => {
-    const [use, mirrors] = await Promise.all([get("admin/storage", {}, signal), get("admin/mirrors", { limit: 10 }, signal)]);
+    const [use, mirrors] = await Promise.all([get("admin/storage", {}, signal), get("admin/mirrors", { limit: 10, cursor: query.cursor }, signal)]);
     return { use, mirrors };
   } },
   settings: { name: "Settings", needs: "settings:read", load: (query, signal) => get("admin/settings", {}, signal), view: settings, slow: true },
@@ -124,19 +142,20 @@ const TABS = {
   tokens: { name: "Tokens", needs: "staff-tokens:list", load: paged("admin/tokens"), view: (page) => tokensSection(page, "admin/tokens", "staff-tokens", true) },
 };
 
-const tabOf = (query) => TABS[query.tab === "breakers" ? "" : query.tab ?? ""] ?? TABS[""];
+// The part that the address names; else the first that the caller may see.
+const tabOf = ({ tab }) => TABS[tab === "breakers" ? "" : tab] ?? (mayDo(TABS[""].needs) ? TABS[""] : Object.values(TABS).find(({ needs }) => mayDo(needs)) ?? TABS[""]);
 
-const load = async (query, signal, state) => {
+const load = async (query, signal, { data: shown }) => {
   const tab = tabOf(query);
   // What counts rows is asked once, not every few seconds.
-  if (tab.slow && state.data?.tab === tab) return state.data;
-  return { tab, page: await tab.load(query, signal) };
+  if (tab.slow && shown?.tab === tab && shown.cursor === query.cursor) return shown;
+  return { tab, cursor: query.cursor, page: await tab.load(query, signal) };
 };
 
 function view({ data, query }) {
   const tab = tabOf(query);
-  const list = Object.entries(TABS).filter(([, { needs }]) => mayDo(needs)).map(([name, { name: text }]) => [name, text]);
-  const current = Object.keys(TABS).find((name) => TABS[name] === tab);
+  const list = Object.entries(TABS).filter(([, { needs }]) => mayDo(needs)).map(([name, { name: text }]) => [name || "breakers", text]);
+  const current = Object.keys(TABS).find((name) => TABS[name] === tab) || "breakers";
   return html`${heading("System")}${tabs("Parts of the server", list, current)}
     <div class="sections">${data.tab === tab ? tab.view(data.page, query) : nothing}</div>`;
 }

@@ -3,16 +3,30 @@ import { html } from "../vendor/lit-html.js";
 import { part, post, remove } from "../core/api.js";
 import { mayDo } from "../core/session.js";
 import { button, ask } from "../parts/dialog.js";
-import { section, table } from "../parts/table.js";
+import { pager, section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
 import { badge, code, moment } from "../parts/words.js";
 
 const ROLES = ["viewer", "operator", "admin"];
 
+const list = (text) => (text ?? "").split(/[\s,]+/).filter(Boolean);
+
+// Permissions stand in place of a role.
+function bodyOf({ name, role, permissions, commands }) {
+  const [may, only] = [list(permissions), list(commands)];
+  return { name, ...(may.length ? { permissions: may } : role ? { role } : {}), ...(only.length ? { commands: only } : {}) };
+}
+
 const form = (hasRole) => html`<div class="field"><label for="token-name">What it is for</label>
   <input id="token-name" name="name" required maxlength="100" autocomplete="off"></div>
   ${hasRole ? html`<div class="field"><label for="token-role">Role</label><select id="token-role" name="role">
-    ${ROLES.map((role) => html`<option value=${role}>${role}</option>`)}</select></div>` : ""}`;
+    ${ROLES.map((role) => html`<option value=${role}>${role}</option>`)}</select></div>` : ""}
+  <div class="field"><label for="token-permissions">Permissions</label>
+    <input id="token-permissions" name="permissions" class="mono" autocomplete="off" spellcheck="false" aria-describedby="token-permissions-hint">
+    <p class="small muted" id="token-permissions-hint">Such as *:read dead-letters:redrive; empty: ${hasRole ? "as the role says" : "all that the app may"}</p></div>
+  <div class="field"><label for="token-commands">Commands of tasks</label>
+    <input id="token-commands" name="commands" class="mono" autocomplete="off" spellcheck="false" aria-describedby="token-commands-hint">
+    <p class="small muted" id="token-commands-hint">Such as mail.*; empty: every command</p></div>`;
 
 // The one moment at which a token can be read.
 const reveal = (made) => ask({
@@ -25,10 +39,10 @@ const reveal = (made) => ask({
 // What a narrowed token may do.
 const powers = (row) => (row.permissions || row.commands
   ? html`${row.permissions ? code(row.permissions.join(" ")) : ""}${row.commands ? html`<span class="sub">commands ${code(row.commands.join(" ") || "none")}</span>` : ""}`
-  : "what its owner may");
+  : row.role ? "what its role may" : "all that its app may");
 
 async function create(path, fields) {
-  const made = await post(path, fields);
+  const made = await post(path, bodyOf(fields));
   await reveal(made);
   return made;
 }
@@ -38,11 +52,11 @@ export function tokensSection(page, path, resource, hasRole = false) {
   const [mayMake, mayRevoke] = [mayDo(`${resource}:create`), mayDo(`${resource}:revoke`)];
   const question = { title: "Make a token", fields: form(hasRole), yes: "Make it" };
   const revoke = (row) => button("Revoke", {
-    tone: "danger", work: () => remove(`${path}/${part(row.token_id)}`), done: `The token ${row.name} is revoked.`,
+    tone: "danger", of: row.name, work: () => remove(`${path}/${part(row.token_id)}`), done: `The token ${row.name} is revoked.`,
     question: { title: `Revoke ${row.name}?`, text: "Requests with this token are refused at once, and its sessions end. This cannot be taken back.", yes: "Revoke", isDanger: true },
   });
   const tone = { live: "good", expired: "", revoked: "" };
-  return section("Tokens", table({
+  return section("Tokens", html`${table({
     caption: "Tokens, oldest first", rows: page.items, none: empty("No token", null),
     columns: [
       { label: "For", kind: "wide", cell: (row) => html`${row.name}<span class="sub">${code(row.token_id)}</span>` },
@@ -53,5 +67,5 @@ export function tokensSection(page, path, resource, hasRole = false) {
       { label: "Ends", kind: "tight", cell: (row) => (row.expires_at ? moment(row.expires_at) : "never") },
       ...(mayRevoke ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (row.state === "live" ? revoke(row) : "") }] : []),
     ],
-  }), mayMake ? button("Make a token", { work: (fields) => create(path, fields), done: "The token is made.", question }) : "");
+  })}${pager(page)}`, mayMake ? button("Make a token", { work: (fields) => create(path, fields), done: "The token is made.", question }) : "");
 }

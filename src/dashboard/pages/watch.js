@@ -2,14 +2,15 @@
 // scans, and how it was set up.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, part } from "../core/api.js";
-import { appItself, appOf, isStaff, ofApp } from "../core/session.js";
+import { appSeen, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
 import { here, link } from "../core/router.js";
-import { bytes, commit, count, plural, ref, span, words } from "../core/format.js";
+import { bytes, capital, commit, count, plainTimes, plural, ref, span, visible, words } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { pager, section, table, tabs } from "../parts/table.js";
 import { empty, loading } from "../parts/states.js";
-import { adviceOf, badge, changeBadge, code, moment, pairs, stateBadge, toneOf } from "../parts/words.js";
-import { selectorWords, entryColumns } from "../parts/fields.js";
+import { adviceOf, badge, changeBadge, code, fillsQueue, moment, pairs, stateBadge, toneOf } from "../parts/words.js";
+import { tasksOfBranch, tasksOfWatch } from "../tasks/watch-tasks.js";
+import { entryColumns, goesTo, selectorWords } from "../parts/fields.js";
 import { watchButtons } from "../parts/acts.js";
 
 const TABS = [["", "Branches"], ["rounds", "Rounds"], ["changes", "Changes"], ["events", "What happened"], ["settings", "Settings"]];
@@ -18,12 +19,22 @@ async function load(query, signal) {
   const app = appOf(query);
   const path = ofApp(app, `repositories/${part(query.id ?? "")}`);
   const watch = get(path, {}, signal);
-  const owner = get(appItself(app), {}, signal);
+  const owner = appSeen(app, signal);
   const rest = { cursor: query.cursor, limit: 50 };
   if (query.tab === "rounds") return { watch: await watch, app: await owner, rounds: await get(`${path}/rounds`, { ...rest, branch: query.branch }, signal) };
   if (query.tab === "changes") return { watch: await watch, app: await owner, changes: await changesOf(path, query, rest, signal) };
   if (query.tab === "events") return { watch: await watch, app: await owner, entries: await get(ofApp(app, "ledger"), { ...rest, repository_id: query.id }, signal) };
-  return { watch: await watch, app: await owner };
+  const [shown, own] = await Promise.all([watch, owner]);
+  return { watch: shown, app: own, ...(query.tab ? {} : await besides(app, shown, signal)) };
+}
+
+// What the heads of branches wait for, and what tells of pushes to the repository.
+async function besides(app, watch, signal) {
+  const isWaiting = watch.branches.some(({ round }) => round) && !fillsQueue(watch) && mayDo("deliveries:read");
+  const failed = { repository_id: watch.repository_id, status: "failed", limit: 50 };
+  const [{ items }, hooks] = await Promise.all([isWaiting ? get(ofApp(app, "deliveries"), failed, signal) : { items: [] },
+    mayDo("hooks:read") ? get(ofApp(app, "hooks"), { limit: 100 }, signal) : null]);
+  return { failed: items, hooks: hooks?.items.filter(({ repository_url: only }) => !only || only === watch.github_url) };
 }
 
 // The changes of a round: of the one that is asked for, of the one under way, or of the newest. A round whose
@@ -43,15 +54,15 @@ async function changesOf(path, query, rest, signal) {
 }
 
 function standing(watch, tones = "") {
-  const advice = adviceOf(watch.effective_state);
+  const advice = adviceOf(watch.effective_state, fillsQueue(watch));
   const tone = toneOf(watch.effective_state) || tones;
   return html`<div class="card verdict ${tone}"><div>${stateBadge(watch.effective_state)}</div>
-    <p>${watch.effective_reason ? sentence(watch.effective_reason) : watch.dead_letters
+    <p>${watch.effective_reason ? sentence(plainTimes(watch.effective_reason)) : watch.dead_letters
       ? `The app has everything but ${plural(watch.dead_letters, "change")} that ${watch.dead_letters === 1 ? "was" : "were"} given up.` : "The app has everything."}</p>
     ${advice ? html`<p class="muted">${advice}</p>` : nothing}</div>`;
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+const sentence = (text) => capital(text) + (/[.!?]$/.test(text) ? "" : ".");
 
 // The pace of a round so far, and how long the rest of it takes at that. A round has the moment of its beginning
 // as its number.
@@ -65,27 +76,38 @@ function pace(round) {
   return `${words}, about ${span((elapsed / round.position) * left)} left`;
 }
 
-function position({ round }) {
-  if (!round) return html`<span class="muted">–</span>`;
+function position({ round, effective_state: state }) {
+  if (!round) return "–";
   const share = round.total ? Math.round((100 * round.position) / round.total) : 0;
+  // What stands still has no pace.
+  const speed = state === "delivering" ? pace(round) : "";
   return html`<div class="meter" role="progressbar" aria-label="Progress of the round" aria-valuenow=${share} aria-valuemin="0" aria-valuemax="100">
     <svg preserveAspectRatio="none" viewBox="0 0 100 1" aria-hidden="true"><rect width=${share} height="1"></rect></svg></div>
-    <span class="sub">${count(round.position)} of ${count(round.total)} ${pace(round) && `· ${pace(round)}`}</span>`;
+    <span class="sub">${count(round.position)} of ${count(round.total)} ${speed && `· ${speed}`}</span>`;
 }
 
-const branches = (watch) => table({
+// The change that a branch waits for: tried, and not taken.
+function waitsFor({ cursor, round }, failed, staff) {
+  const head = round && failed.find((row) => row.cursor === cursor && row.round === round.round && row.position === round.position);
+  if (!head) return nothing;
+  return html`<span class="sub">waits for <a href=${link("delivery", { app: staff, id: head.id })}>${visible(head.path)}</a>, ${plural(head.attempts, "try", "tries")}${head.last_status
+    ? `, last answer ${head.last_status}` : ""}</span>`;
+}
+
+const branches = (watch, failed, staff) => table({
   caption: "Branches", rows: watch.branches,
   none: empty("No branch is followed", "None of the repository's refs is what this watch follows."),
   columns: [
     { label: "Branch", kind: "wide", cell: (row) => html`<a href=${here({ tab: "changes", branch: row.branch, round: undefined })}>${ref(row.branch)}</a>
       ${row.fault ? html`<span class="sub">its head cannot be taken: ${row.fault.reason}</span>` : nothing}` },
-    { label: "State", kind: "wide", cell: (row) => html`${badge(row.state === "active" ? "good" : row.state === "blocked" ? "bad" : "warn", words(row.state))}
-      ${row.reason ? html`<span class="sub">${row.reason}</span>` : nothing}` },
+    { label: "State", kind: "wide", cell: (row) => html`${stateBadge(row.effective_state)}
+      ${row.reason ? html`<span class="sub">${plainTimes(row.reason)}</span>` : nothing}${waitsFor(row, failed, staff)}` },
     { label: "Held", kind: "tight", cell: (row) => html`<code title=${row.held_commit ?? ""}>${commit(row.held_commit)}</code>` },
     { label: "Head", kind: "tight", cell: (row) => html`<code title=${row.head_commit ?? ""}>${commit(row.head_commit)}</code>` },
     { label: "Behind for", kind: "num", cell: (row) => (row.lag_ms ? span(row.lag_ms) : "–") },
     { label: "Round", kind: "wide", cell: position },
-    { label: "Next try", kind: "tight", cell: (row) => moment(row.next_attempt_at) },
+    fillsQueue(watch) ? { label: "Tasks", cell: (row) => tasksOfBranch(row, watch) }
+      : { label: "Next try", kind: "tight", cell: (row) => moment(row.next_attempt_at) },
     { label: "Letters", kind: "num", cell: (row) => (row.dead_letters ? count(row.dead_letters) : "–") },
   ],
 });
@@ -115,13 +137,13 @@ function otherBranch(form) {
   form.requestSubmit();
 }
 
-function changes(page, watch, staff, round) {
+function changes(page, watch, staff, { round, path }) {
   const form = html`<form class="bar" method="get" role="search" aria-label="Changes of a path">
     <input type="hidden" name="tab" value="changes"><input type="hidden" name="round" value=${round ?? ""}><div class="field grow"><label for="change-path">Path, or a glob such as docs/**</label>
-    <input id="change-path" name="path" class="mono" type="search" autocomplete="off" spellcheck="false"></div>
+    <input id="change-path" name="path" class="mono" type="search" autocomplete="off" spellcheck="false" .value=${path ?? ""}></div>
     ${watch.branches.length > 1 ? html`<div class="field"><label for="change-branch">Branch</label><select id="change-branch" name="branch"
       @change=${(event) => otherBranch(event.target.form)}>
-      ${watch.branches.map(({ branch }) => html`<option value=${branch} ?selected=${branch === page.branch}>${ref(branch)}</option>`)}</select></div>` : nothing}
+      ${watch.branches.map(({ branch }) => html`<option value=${branch} .selected=${branch === page.branch}>${ref(branch)}</option>`)}</select></div>` : nothing}
     <button class="button" type="submit">Apply</button></form>`;
   const title = page.round ? html`<p class="muted">Round ${page.round} of ${ref(page.branch)}: ${count(page.settled)} of ${count(page.total)} settled.</p>` : nothing;
   return html`${form}${title}${table({
@@ -129,7 +151,7 @@ function changes(page, watch, staff, round) {
     none: empty("No change to show", page.why ?? "Nothing in this round is meant by the filter."),
     columns: [
       { label: "Position", kind: "num", cell: (row) => count(row.position) },
-      { label: "Path", kind: "wide", cell: (row) => html`<a href=${link("delivery", { app: staff, id: row.id })}>${row.path}</a>` },
+      { label: "Path", kind: "wide", cell: (row) => html`<a href=${link("delivery", { app: staff, id: row.id })}>${visible(row.path)}</a>` },
       { label: "Change", kind: "tight", cell: (row) => MODES[row.type?.replace("file.", "")] ?? row.type },
       { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },
       { label: "Settled", kind: "tight", cell: (row) => moment(row.settled_at) },
@@ -138,23 +160,27 @@ function changes(page, watch, staff, round) {
   })}${pager(page)}`;
 }
 
-function scans(watch) {
+// The hooks of the app that ask for a scan of this repository, each with the newest request.
+const hookWords = (hooks) => (hooks.length ? hooks.map(({ name, provider, last_receipt: last }, at) => html`${at ? html`<br>` : nothing}${name} of ${provider}: ${last
+  ? html`${words(last.verdict)} ${moment(last.received_at)}` : "no request yet"}`) : "none of the app's own; the Git host is asked from time to time");
+
+function scans(watch, hooks) {
   const { scan, breaker } = watch;
   return html`<div class="card padded">${pairs([
-    ["Last scan", html`${moment(scan.last_at)}${scan.took_ms !== null && scan.took_ms !== undefined ? html` <span class="muted">took ${span(scan.took_ms)}</span>` : nothing}`],
+    ["Last scan", html`${moment(scan.last_at)}${scan.took_ms !== null && scan.took_ms !== undefined ? html`<span class="muted">, took ${span(scan.took_ms)}</span>` : nothing}`],
     ["Outcome", scan.outcome ? words(scan.outcome) : "–"], scan.reason && ["Because", scan.reason],
-    ["Fetched", bytes(scan.bytes)], ["Next scan", moment(scan.next_at)], ["Failures in a row", count(scan.failures)],
+    ["Fetched", bytes(scan.bytes)], hooks && ["Hooks", hookWords(hooks)], ["Next scan", moment(scan.next_at)], ["Failures in a row", count(scan.failures)],
     ["Breaker of the Git host", breaker.state === "open" ? badge("bad", "open: it is asked now and then only") : badge("good", "closed")],
     breaker.probe_at && ["Next probe", moment(breaker.probe_at)]])}</div>`;
 }
 
-const settings = (watch) => html`<div class="card padded">${pairs([
+const settings = (watch, staff) => html`<div class="card padded">${pairs([
   ["Watch", code(watch.repository_id)], ["Repository", html`<span class="mono">${watch.github_url}</span>`],
   watch.moved_to && ["Moved to", watch.moved_to], ["Follows", `${words(watch.selector.kind)} ${watch.selector.value ?? ""}`],
   ["Include", watch.include.length ? code(watch.include.join(" ")) : "everything"], ["Exclude", watch.exclude.length ? code(watch.exclude.join(" ")) : "nothing"],
   ["Commits", watch.mode === "every" ? "each by itself" : "the newest"], ["Content", watch.content === "none" ? "left out" : `inline, up to ${bytes(watch.max_size)}`],
   ["Symbolic links", watch.symlinks], ["A vanished branch", words(watch.on_branch_gone)], ["Credential", watch.has_token ? "yes" : "none"],
-  ["Goes to", watch.sink ? html`${watch.sink.kind} <span class="mono">${watch.sink.url ?? watch.sink.command ?? ""}</span>` : "the app's endpoint"],
+  ["Goes to", goesTo(watch, staff, "the app's endpoint")],
   ["Watched since", moment(watch.created_at)]])}</div>`;
 
 function view({ data, query }) {
@@ -164,16 +190,17 @@ function view({ data, query }) {
   const tab = query.tab ?? "";
   const body = () => {
     if (tab === "rounds" && data.rounds) return section("Rounds", rounds(data.rounds));
-    if (tab === "changes" && data.changes) return section("Changes", changes(data.changes, watch, staff, query.round));
+    if (tab === "changes" && data.changes) return section("Changes", changes(data.changes, watch, staff, query));
     if (tab === "events" && data.entries) {
       return section("What happened", html`${table({ caption: "Entries of the ledger about this watch", rows: data.entries.items,
         none: empty("Nothing happened", "A watch for which everything goes well has no entries."),
         columns: entryColumns({ hrefOf: () => link("watch", { app: staff, id: watch.repository_id }) }) })}${pager(data.entries)}`);
     }
-    if (tab === "settings") return section("Settings", settings(watch));
+    if (tab === "settings") return section("Settings", settings(watch, staff));
     if (tab) return loading();
     const letters = watch.dead_letters ? html`<a href=${link("letters", { app: staff, watch: watch.repository_id })}>${plural(watch.dead_letters, "dead letter")}</a>` : nothing;
-    return html`${section("Branches", branches(watch), letters)}${section("Scans", scans(watch))}`;
+    return html`${fillsQueue(watch) ? section("Tasks", tasksOfWatch(watch, staff)) : nothing}
+      ${section("Branches", branches(watch, data.failed ?? [], staff), letters)}${section("Scans", scans(watch, data.hooks))}`;
   };
   return html`${heading(watch.repository, { crumbs, text: selectorWords(watch.selector), buttons: watchButtons(app.app_id, watch) })}
     ${standing(watch)}${tabs("Parts of this watch", TABS, tab)}<div class="sections">${body()}</div>`;

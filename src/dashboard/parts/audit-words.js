@@ -42,6 +42,8 @@ const WORDS = {
   post_api_queues_command_resume: "Resumed a queue",
   post_api_queues_command_purge: "Removed the tasks of a queue",
   post_v1_codeq_admin_tasks_cleanup: "Removed tasks whose time was over",
+  put_v1_codeq_admin_topics_name: "Set up a topic",
+  delete_v1_codeq_admin_topics_name: "Removed a topic",
   post_api_repositories: "Watched a repository",
   post_api_repositories_preview: "Looked at what a watch would deliver",
   patch_api_repositories_id: "Changed a watch",

@@ -43,7 +43,7 @@ function linesOf(diff) {
 const line = ({ kind, text, old, fresh }) => html`<span class="line ${kind}"><span class="at" data-at=${old ?? ""}></span><span class="at" data-at=${fresh ?? ""}></span><span class="words">${text}
 </span></span>`;
 
-const WHY = { binary: "is no text", too_large: "is larger than 128 KiB", unavailable: "cannot be had any more: neither the mirror nor the Git host gives it" };
+const WHY = { binary: "is no text", too_large: "is larger than 128 KiB", unavailable: "is not available any more: neither the mirror nor the Git host has it" };
 
 const sideWords = (name, side) => (side
   ? `The content ${name} ${side.left_out ? WHY[side.left_out] : "is text"}${side.size_bytes === undefined ? "" : ` (${bytes(side.size_bytes)})`}.` : nothing);
@@ -51,6 +51,7 @@ const sideWords = (name, side) => (side
 function body({ content, why }) {
   if (why) return html`<div class="card">${empty("The content is not shown", why)}</div>`;
   const { old, new: fresh, diff } = content;
+  if (!old && !fresh) return html`<div class="card">${empty("No content on either side", "The app is not known to have had this file, and it is not there after the change.")}</div>`;
   if (diff === undefined) {
     const unknown = !old && fresh && !fresh.left_out ? "It is not known what the app had before." : nothing;
     return html`<div class="card">${empty("No lines to compare", html`${sideWords("before", old)} ${sideWords("after", fresh)} ${unknown}`)}</div>

@@ -1,5 +1,6 @@
 // Fields of forms that make something: each with its label, a hint, and what the server said is wrong with it.
 import { html, nothing } from "../vendor/lit-html.js";
+import { capital } from "../core/format.js";
 
 export const fault = (text, id) => (text ? html`<p class="fault" role="alert" id=${id ?? nothing}>${text}</p>` : nothing);
 
@@ -7,8 +8,9 @@ export const fault = (text, id) => (text ? html`<p class="fault" role="alert" id
 export function faultsOf(problem) {
   const faults = {};
   for (const { pointer, detail } of problem.errors ?? []) {
-    const [, name] = pointer.split("/");
-    faults[name] = detail.charAt(0).toUpperCase() + detail.slice(1);
+    const [, name, inner] = pointer.split("/");
+    faults[name] = capital(detail);
+    if (inner) faults[`${name}/${inner}`] = faults[name];
   }
   if (!Object.keys(faults).length) faults[""] = problem.message;
   return faults;

@@ -11,7 +11,7 @@ const HEIGHT = 180;
 const SPAN_MIN_S = 300;
 // What the sides of a picture take beside its canvas.
 const SIDES = 24;
-// One row of so many in a table of samples: a screen reader needs no row each few seconds.
+// Rows in a table of samples, at most: a screen reader needs no row each few seconds.
 const ROWS_MAX = 12;
 
 const shown = new Map();
@@ -42,13 +42,13 @@ function options(width, unit, lines) {
   return {
     width, height: HEIGHT, cursor: { show: false }, legend: { show: false },
     scales: { x: { range: (_, low, high) => [Math.min(low, high - SPAN_MIN_S), high] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
-    axes: [{ ...axis, size: 28, space: 64, incrs: [60, 300, 600, 1800, 3600, 21600], values: clocks }, { ...axis, size: 60, values }],
+    axes: [{ ...axis, size: 28, gap: 9, space: 64, incrs: [60, 300, 600, 1800, 3600, 21600], values: clocks }, { ...axis, size: 60, values }],
     series: [{}, ...lines.map(({ tone, isDashed }) => ({ stroke: colour(tone ?? "--accent"), width: 2, dash: isDashed ? [6, 4] : undefined,
       points: { show: true, size: 3, fill: colour(tone ?? "--accent") } }))],
   };
 }
 
-// Draws every picture that is on the page, anew where its width, its lines or the theme changed.
+// Draws every plot of the page, and draws a plot again when its width, its lines or the theme changed.
 async function update() {
   isDue = false;
   const Plot = await load();
@@ -93,7 +93,7 @@ function wordsOf({ label, values }) {
 
 export const secondsOf = (row) => Date.parse(row.at) / 1000;
 
-export const perSecond = (value) => (value === null ? "–" : value < 10 ? value.toFixed(1) : count(value));
+export const rateWords = (value) => (value === null ? "–" : value < 10 ? value.toFixed(1) : count(value));
 
 // The same numbers in a table, some of them.
 export function numbers(items, columns) {

@@ -1,6 +1,7 @@
 // What is sent for a change: the body, which is kept nowhere and made once more.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, part } from "../core/api.js";
+import { spaced } from "../core/json.js";
 import { mayDo, ofApp } from "../core/session.js";
 import { section } from "./table.js";
 import { empty } from "./states.js";
@@ -21,18 +22,13 @@ export async function requestOf(app, delivery, signal, state) {
   return state.local.request;
 }
 
-function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
-}
-
-export function requestSection(request) {
+export function requestSection(request, isTask = false) {
   if (!request) return nothing;
+  const title = isTask ? "The payload" : "The request";
   const { body, left_out: leftOut, why, action, format } = request;
-  if (body === undefined) return section("The request", html`<div class="card">${empty("The body is not shown", why ?? WHY[leftOut])}</div>`);
-  return section("The request", html`<details class="card tries"><summary><span class="try">/${action}</span><span class="muted">${format}, the same body at each try. Bodies are not kept: this one is made once more, spaced for reading.</span></summary>
-    <pre class="text" tabindex="0" role="group" aria-label="Body of the request">${pretty(body)}</pre></details>`);
+  if (body === undefined) return section(title, html`<div class="card">${empty("The body is not shown", why ?? WHY[leftOut])}</div>`);
+  const said = isTask ? "as its task has it. A payload goes with its task: this one is made once more, spaced for reading."
+    : "the same body at each try. Bodies are not kept: this one is made once more, spaced for reading.";
+  return section(title, html`<details class="card tries"><summary><span class="try">${isTask ? action : `/${action}`}</span><span class="muted">${format}, ${said}</span></summary>
+    <pre class="text" tabindex="0" role="group" aria-label=${isTask ? "Payload of the task" : "Body of the request"}>${spaced(body)}</pre></details>`);
 }

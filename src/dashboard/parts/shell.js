@@ -1,34 +1,39 @@
 // The frame around every page: links, who is signed in, the page's heading, and what it tells.
 import { html, nothing } from "../vendor/lit-html.js";
-import { current, isStaff, mayDo, signOut } from "../core/session.js";
+import { current, isStaff, maySee, signOut } from "../core/session.js";
 import { link, redraw, titleOf } from "../core/router.js";
 import * as theme from "../core/theme.js";
 import { clock } from "../core/format.js";
-import { ask, toasts } from "./dialog.js";
+import { ask, tell, toasts } from "./dialog.js";
 import { failed, loading } from "./states.js";
+import { told } from "./words.js";
 
 let isOpen = false;
 
 export const mark = html`<svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="4" cy="12" r="3" fill="currentColor"/>
   <path d="M4 5a7 7 0 0 1 7 7M4 1a11 11 0 0 1 11 11" fill="none" stroke="currentColor" stroke-width="1.8"/></svg>`;
 
-// Each with the permission that its page needs.
 const OF_STAFF = [
-  [null, [["", "Overview", "system:read"], ["apps", "Apps", "apps:read"], ["watches", "Watches", "watches:read"], ["deliveries", "Deliveries", "deliveries:read"],
-    ["letters", "Dead letters", "dead-letters:read"], ["queues", "Queues", "queues:read"], ["schedules", "Schedules", "schedules:read"],
-    ["ledger", "Ledger", "ledger:read"]]],
-  ["Server", [["tree", "Supervision tree", "system:read"], ["system", "System", "breakers:read"], ["audit", "Audit log", "audit:read"]]],
+  [null, [["", "Overview"], ["apps", "Apps"], ["watches", "Watches"], ["deliveries", "Deliveries"], ["letters", "Dead letters"],
+    ["queues", "Queues"], ["schedules", "Schedules"], ["ledger", "Ledger"]]],
+  ["Server", [["tree", "Supervision tree"], ["system", "System"], ["audit", "Audit log"]]],
 ];
 const OF_APP = [
-  [null, [["app", "App", "apps:read"], ["watches", "Watches", "watches:read"], ["letters", "Dead letters", "dead-letters:read"],
-    ["deliveries", "Deliveries", "deliveries:read"], ["queues", "Queues", "queues:read"], ["schedules", "Schedules", "schedules:read"], ["ledger", "Ledger", "ledger:read"]]],
+  [null, [["app", "App"], ["watches", "Watches"], ["letters", "Dead letters"], ["deliveries", "Deliveries"], ["queues", "Queues"],
+    ["schedules", "Schedules"], ["ledger", "Ledger"]]],
 ];
 // Which link a page without one of its own belongs to.
 const BELONGS = { app: "apps", watch: "watches", letter: "letters", delivery: "deliveries", subscription: "ledger", queue: "queues", task: "queues",
   schedule: "schedules" };
 
+// The pages that the caller may see.
+const groupsOf = () => (isStaff() ? OF_STAFF : OF_APP).map(([name, list]) => [name, list.filter(([page]) => maySee(page))]).filter(([, list]) => list.length);
+
+// The page that a person without an overview begins at; undefined: none may be seen.
+export const firstPage = () => groupsOf()[0]?.[1][0][0];
+
 function links(name, closed) {
-  const groups = (isStaff() ? OF_STAFF : OF_APP).map(([name, list]) => [name, list.filter(([, , needs]) => mayDo(needs))]).filter(([, list]) => list.length);
+  const groups = groupsOf();
   const known = groups.flatMap(([, list]) => list.map(([page]) => page));
   const at = known.includes(name) ? name : name === "start" ? (isStaff() ? "apps" : "watches") : BELONGS[name];
   return html`<nav class="links" id="links" aria-label="Pages" @click=${closed}>${groups.map(([heading, list]) => html`<div>
@@ -43,7 +48,11 @@ function who(leave) {
   const out = async (everywhere) => {
     const question = { title: "Sign out everywhere?", text: "Every browser that was signed in with this token is signed out.", yes: "Sign out everywhere" };
     if (everywhere && !(await ask(question))) return;
-    await signOut(everywhere).catch(() => {});
+    try {
+      await signOut(everywhere);
+    } catch (problem) {
+      if (problem.status !== 401) return tell(`You are still signed in: ${problem.message}`);
+    }
     leave();
   };
   const toggled = () => {
@@ -94,7 +103,7 @@ function stale(state) {
 
 // The heading of a page: where it is, its name, what one may do.
 export const heading = (title, { crumbs, text, buttons } = {}) => html`<div class="head"><div class="words">
-  ${crumbs ? html`<p class="crumbs">${crumbs}</p>` : nothing}<h1 tabindex="-1">${title}</h1>
+  ${crumbs && crumbs !== nothing ? html`<p class="crumbs">${crumbs}</p>` : nothing}<h1 tabindex="-1">${told(title)}</h1>
   ${text && text !== nothing ? html`<div class="muted">${text}</div>` : nothing}</div>
   ${buttons ? html`<div class="buttons">${buttons}</div>` : nothing}</div>`;
 

@@ -3,7 +3,7 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { here, state } from "../core/router.js";
 import { empty } from "./states.js";
 
-// `columns`: `{ label, cell(row), kind }`, `kind`: `num`, `tight`, `wide`, `check` or nothing.
+// `columns`: `{ label, cell(row), kind }`, `kind`: `num`, `tight`, `wide`, `named`, `check` or nothing.
 export function table({ caption, columns, rows, none, isFresh }) {
   if (state.problem) return nothing;
   if (!rows.length) return html`<div class="card">${none ?? empty("Nothing here", null)}</div>`;
@@ -26,15 +26,16 @@ export function pager(page) {
 }
 
 // The line above a table: a filter in the language of `q`, and choices.
+// Without a `placeholder` there are choices alone.
 export function filterBar({ placeholder, choices = [], label = "Filter" }) {
   const { query } = state;
   return html`<form class="bar" method="get" role="search" aria-label=${label}>
-    <div class="field grow"><label for="q">${label}</label>
+    ${placeholder ? html`<div class="field grow"><label for="q">${label}</label>
       <input id="q" name="q" class="mono" type="search" autocomplete="off" spellcheck="false" .value=${query.q ?? ""}
-        placeholder=${placeholder}></div>
+        placeholder=${placeholder}></div>` : nothing}
     ${choices.map(({ name, label: title, options }) => html`<div class="field"><label for="choice-${name}">${title}</label>
       <select id="choice-${name}" name=${name} @change=${(event) => event.target.form.requestSubmit()}>
-        ${options.map(([value, text]) => html`<option value=${value} ?selected=${(query[name] ?? "") === value}>${text}</option>`)}
+        ${options.map(([value, text]) => html`<option value=${value} .selected=${(query[name] ?? "") === value}>${text}</option>`)}
       </select></div>`)}
     <button class="button" type="submit">Apply</button></form>`;
 }

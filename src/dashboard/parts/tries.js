@@ -16,8 +16,8 @@ export function tries(rows, none) {
   if (!rows.length) return html`<div class="card">${empty("No try is recorded", none)}</div>`;
   const newest = [...rows].sort((one, other) => Date.parse(other.ended_at) - Date.parse(one.ended_at));
   return html`<div class="tries">${newest.map((row, at) => html`<details class="card" ?open=${at === 0}>
-    <summary><span class="try">Try ${row.number}</span>${isTaken(row) ? badge("good", `${row.http_status} taken`) : badge("bad", row.http_status ? `${row.http_status} not taken` : "no answer")}
-      <span class="muted">${row.entry ? `entry ${row.entry}, ` : ""}${moment(row.ended_at)}, took ${span(row.took_ms)}</span>
+    <summary><span class="try">${row.entry ? `Entry ${row.entry}, try ${row.number}` : `Try ${row.number}`}</span>${isTaken(row) ? badge("good", `${row.http_status} taken`) : badge("bad", row.http_status ? `${row.http_status} not taken` : "no answer")}
+      <span class="muted">${moment(row.ended_at)}, took ${span(row.took_ms)}</span>
       ${Date.parse(row.next_attempt_at) > Date.now() ? html`<span class="muted">next ${moment(row.next_attempt_at)}</span>` : nothing}</summary>
     ${answer(row)}</details>`)}</div>`;
 }

@@ -21,9 +21,9 @@ use crate::{
 
 /// Blobs in one request, at most: 200 KiB of ids.
 const PER_REQUEST: usize = 4_096;
-/// Refused ids of one call after which the rest is given up, if the host has sent other blobs ...
+/// Refused ids of one call after which the rest is given up, if the host has sent other blobs.
 const REFUSALS_MAX: usize = 32;
-/// ... and if it has sent none: it may refuse all blobs by id.
+/// The same number if the host has sent no blob: it may refuse all blobs by id.
 const REFUSALS_ALONE: usize = 4;
 
 /// The blobs of these that a mirror lacks, each once, in the order given. Blocks.

@@ -178,7 +178,7 @@ impl Apps {
             .header(CONTENT_TYPE, "application/json")
             .body(grant.body());
         let asked = async {
-            let response = request.send().await.map_err(failure::of_request)?;
+            let response = request.send().await.map_err(|error| failure::of_request(&self.egress, error))?;
             self.issued(response, now).await
         };
         timeout(MINT_TIMEOUT, asked)
@@ -205,7 +205,7 @@ impl Apps {
             });
         }
         let mut body = Zeroizing::new(Vec::with_capacity(ANSWER_BYTES_MAX));
-        while let Some(chunk) = response.chunk().await.map_err(failure::of_request)? {
+        while let Some(chunk) = response.chunk().await.map_err(failure::of_exchange)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(not_a_token());
             }

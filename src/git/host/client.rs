@@ -12,12 +12,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use reqwest::{
     Method,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 use tidings_actors::{
     limits::hosts::{HostPolicy, Hosts, RequestPermit},
     model::secret::Secret,
-    ports::{Clock, GitError},
+    ports::{Clock, GitError, Remote},
 };
 use tidings_entity::id::AppId;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -35,21 +35,40 @@ use tidings_egress::Egress;
 
 use crate::settings::GitSettings;
 
+const GIT_PROTOCOL: HeaderName = HeaderName::from_static("git-protocol");
+/// The name of this client, as hosts see it.
+const AGENT: &str = concat!("git/tidings-", env!("CARGO_PKG_VERSION"));
 /// How long the end of a body may lag behind its last packet.
 const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// For whom a host is asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Requester<'a> {
+    /// The credential that is sent; `None`: the request is anonymous.
+    pub(crate) credential: Option<&'a Secret>,
+    /// The apps that the answer serves: the request takes the turn of one of them at the host.
+    pub(crate) apps: &'a [AppId],
+}
+
+impl<'a> Requester<'a> {
+    /// The credential and the apps of a repository.
+    pub(crate) fn of(remote: &'a Remote) -> Self {
+        Self { credential: remote.credential.as_ref(), apps: &remote.apps }
+    }
+}
 
 /// One request to a host.
 pub(crate) struct Question<'a> {
     /// The repository's address; a path of the protocol is appended.
     pub(crate) base: &'a Url,
-    /// The credential of the request; `None`: anonymous.
-    pub(crate) credential: Option<&'a Secret>,
+    /// For whom the host is asked.
+    pub(crate) requester: Requester<'a>,
     /// The request: capabilities, or packets for `git-upload-pack`.
     pub(crate) body: Body,
     /// Whether to ask for protocol version 2.
     pub(crate) version_2: bool,
-    /// For which apps an answer is awaited that may take long.
-    pub(crate) takes_long_for: Option<&'a [AppId]>,
+    /// Whether the answer may take long: a pack, not a listing.
+    pub(crate) takes_long: bool,
     /// Most bytes of the answer.
     pub(crate) max_bytes: u64,
     /// Longest duration of the answer.
@@ -92,7 +111,7 @@ impl Client {
     /// Asks, and waits for the head of the answer.
     pub(crate) async fn ask(&self, question: Question<'_>) -> Result<Answer, GitError> {
         let unusable = |error: InvalidCredential| GitError::Credential(error.to_string());
-        let key = match question.credential.map(Credential::of).transpose().map_err(unusable)? {
+        let key = match question.requester.credential.map(Credential::of).transpose().map_err(unusable)? {
             None => return self.ask_as(&question, None).await,
             Some(_) if !self.egress.may_carry_secrets(question.base) => {
                 return Err(unusable(InvalidCredential::Insecure));
@@ -103,11 +122,12 @@ impl Client {
             }
             Some(Credential::App(key)) => key,
         };
-        let (first, token) = self.ask_as_app(&question, &key).await?;
+        // In boxes: few credentials are apps, and every request would have room for one.
+        let (first, token) = Box::pin(self.ask_as_app(&question, &key)).await?;
         match first {
             Err(GitError::Unauthorized) => {
                 self.apps.refused(&key, question.base, &token, Grant::Contents).await;
-                self.ask_as_app(&question, &key).await?.0
+                Box::pin(self.ask_as_app(&question, &key)).await?.0
             }
             other => other,
         }
@@ -130,15 +150,15 @@ impl Client {
         question: &Question<'_>,
         authorization: Option<HeaderValue>,
     ) -> Result<Answer, GitError> {
-        let (base, credential) = (question.base, question.credential);
-        let permit = self.hosts.request(base, credential, question.takes_long_for).await?;
+        let (base, Requester { credential, apps }) = (question.base, question.requester);
+        let permit = self.hosts.request(base, credential, apps, question.takes_long).await?;
         let (request, expected) = self.request(question, authorization)?;
         let deadline = Instant::now() + question.deadline;
         let longest = self.settings.connect_timeout + self.settings.read_timeout;
         let response = timeout(longest.min(question.deadline), request.send())
             .await
             .map_err(|_| GitError::Timeout("no answer came".to_owned()))?
-            .map_err(failure::of_request)?;
+            .map_err(|error| failure::of_request(&self.egress, error))?;
         let wait = failure::wait_asked(&response, self.clock.now());
         let granted = wait.map(|asked| self.hosts.grant_patience(base, credential, asked));
         if granted.is_none() {
@@ -184,17 +204,18 @@ impl Client {
             }
         };
         let mut request = self.egress.request(method, &url).map_err(|error| failure::of_egress(&error))?;
-        request = request.header("User-Agent", concat!("git/tidings-", env!("CARGO_PKG_VERSION")));
-        request = request.header(ACCEPT, expected);
+        // Static values are neither copied nor parsed at each poll.
+        request = request.header(USER_AGENT, HeaderValue::from_static(AGENT));
+        request = request.header(ACCEPT, HeaderValue::from_static(expected));
         if question.version_2 {
-            request = request.header("Git-Protocol", "version=2");
+            request = request.header(GIT_PROTOCOL, HeaderValue::from_static("version=2"));
         }
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         if let Body::UploadPack(body) = &question.body {
-            request =
-                request.header(CONTENT_TYPE, "application/x-git-upload-pack-request").body(body.clone());
+            let commands = HeaderValue::from_static("application/x-git-upload-pack-request");
+            request = request.header(CONTENT_TYPE, commands).body(body.clone());
         }
         Ok((request, expected))
     }
@@ -292,8 +313,8 @@ impl Answer {
         }
         let chunk = timeout_at(silence.min(until), self.response.chunk())
             .await
-            .map_err(|_| if silence < until { late("the host fell silent") } else { too_long() })?
-            .map_err(failure::of_request)?;
+            .map_err(|_| if silence < until { late("the host stopped sending") } else { too_long() })?
+            .map_err(failure::of_exchange)?;
         let bytes = chunk.as_ref().map_or(0, Bytes::len) as u64;
         self.received += bytes;
         if self.received > self.max_bytes {

@@ -22,7 +22,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
     capabilities::{Capabilities, Protocol},
-    client::{Answer, Body, Client, Question},
+    client::{Answer, Body, Client, Question, Requester},
     packet::{self, Packet},
     receive::{Expected, Piece, ShallowChange, receive},
 };
@@ -65,7 +65,7 @@ impl FetchFailure {
         match self {
             Self::Refused(error) | Self::Filter(error) | Self::Object(error) | Self::Git(error) => error,
             Self::Wants(odd) => odd.into_iter().next().map_or_else(
-                || GitError::Protocol("what came is not what was asked for".to_owned()),
+                || GitError::Protocol("the host sent other objects than those requested".to_owned()),
                 |(_, error)| error,
             ),
         }
@@ -89,10 +89,10 @@ pub(crate) async fn fetch(
 ) -> Result<FetchReport, FetchFailure> {
     let question = Question {
         base: &capabilities.base,
-        credential,
+        requester: Requester { credential, apps: &expected.apps },
         body: Body::UploadPack(encode(capabilities.protocol, request)?),
         version_2: matches!(capabilities.protocol, Protocol::Two { .. }),
-        takes_long_for: Some(&expected.apps),
+        takes_long: true,
         max_bytes: settings.fetch_max_bytes,
         deadline: settings.fetch_timeout,
     };

@@ -15,9 +15,9 @@ use tidings_entity::id::AppId;
 
 /// A pack of at most this many objects is indexed as it arrives, without a share: 160 KB of memory.
 pub(crate) const FEW_OBJECTS: u32 = 1_000;
-/// Packs with more objects than this are indexed one by one ...
+/// Packs with more objects than this are indexed one by one.
 const MANY_OBJECTS: u32 = 100_000;
-/// ... and so are packs with deltas of larger objects than this.
+/// Packs with deltas of larger objects than this are indexed one by one as well.
 const LARGE_DELTA_BYTES: u64 = 8 << 20;
 /// For this time no other fetch can take a share away.
 pub(crate) const SHARE_TIME: Duration = Duration::from_mins(1);

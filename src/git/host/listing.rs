@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use tidings_actors::{
-    model::secret::Secret,
+    model::selector::is_ref_name,
     ports::{GitError, Ref, RefListing, RefPatterns},
 };
 use tidings_entity::id::ObjectId;
 
 use super::{
     capabilities::Capabilities,
-    client::{Answer, Body, Client, Question},
+    client::{Answer, Body, Client, Question, Requester},
     packet::{self, Packet},
 };
 use crate::failure;
@@ -31,16 +31,16 @@ pub(crate) async fn list(
     settings: &GitSettings,
     capabilities: &Capabilities,
     (unborn, object_format): (bool, bool),
-    credential: Option<&Secret>,
+    requester: Requester<'_>,
     patterns: &RefPatterns,
 ) -> Result<RefListing, GitError> {
     let question = |patterns: &RefPatterns| Question {
         base: &capabilities.base,
-        credential,
+        requester,
         body: Body::UploadPack(command(unborn, object_format, patterns)),
         version_2: true,
         max_bytes: settings.listing_max_bytes,
-        takes_long_for: None,
+        takes_long: false,
         deadline: settings.poll_timeout,
     };
     let mut answer = client.ask(question(patterns)).await?;
@@ -205,13 +205,9 @@ impl Listing {
     }
 }
 
-/// Whether a name can be stored and shown; names that git-check-ref-format(1) refuses, and extremely long
-/// ones, are left out.
+/// Whether a ref can have this name, and the name is short enough to be stored. A host may list any text.
 fn is_sound(name: &str) -> bool {
-    name.starts_with("refs/")
-        && name.len() <= NAME_BYTES_MAX
-        && !name.contains("..")
-        && !name.contains(|character: char| character.is_control() || " ~^:?*[\\".contains(character))
+    name.len() <= NAME_BYTES_MAX && is_ref_name(name)
 }
 
 fn object_id(text: &str) -> Result<ObjectId, GitError> {
@@ -262,6 +258,42 @@ mod tests {
             [("refs/heads/main", id("2")), ("refs/heads/trunk", id("1")), ("refs/tags/v1", id("5"))]
         );
         assert_eq!(listing.head.as_deref(), Some("refs/heads/trunk"));
+    }
+
+    #[test]
+    fn names_that_no_ref_can_have_are_left_out() {
+        let kept = ["refs/heads/a", "refs/heads/a.b", "refs/heads/-a", "refs/heads/a@b", "refs/heads/@"];
+        let refused = [
+            "refs/heads/",
+            "refs/heads//a",
+            "refs/heads/b//a",
+            "refs/heads/a/",
+            "refs/heads/a.lock",
+            "refs/heads/a.lock/b",
+            "refs/heads/.a",
+            "refs/heads/b/.a",
+            "refs/heads/a..b",
+            "refs/heads/a.",
+            "refs/heads/a@{b",
+            "refs/heads/a~b",
+            "refs/heads/a^b",
+            "refs/heads/a:b",
+            "refs/heads/a?b",
+            "refs/heads/a*b",
+            "refs/heads/a[b",
+            "refs/heads/a\\b",
+            "refs/heads/a\tb",
+            "refs/heads/a\u{7f}b",
+        ];
+        let mut listing = Listing::new(&vec!["refs/heads/".to_owned()]);
+        for name in refused.iter().chain(&kept).copied() {
+            listing.listed(format!("{} {name}", id("1")).as_bytes()).expect("valid");
+            listing.set_head(Some(name));
+            assert_eq!(listing.head.is_some(), kept.contains(&name), "{name} as the target of HEAD");
+        }
+        let mut kept = kept;
+        kept.sort_unstable();
+        assert_eq!(listing.refs.keys().collect::<Vec<_>>(), kept);
     }
 
     #[test]

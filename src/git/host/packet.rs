@@ -7,6 +7,8 @@ use tidings_actors::ports::GitError;
 /// Longest packet, its four digits included.
 const PACKET_BYTES_MAX: usize = 65_520;
 
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// The digits before a payload.
 pub(crate) const HEAD_BYTES: usize = 4;
 
@@ -63,7 +65,7 @@ impl Decoder {
                 let mut packet = self.buffer.split_to(length);
                 return Ok(Some(Packet::Data(packet.split_off(4).freeze())));
             }
-            _ => return Err(GitError::Protocol("a packet longer than any may be".to_owned())),
+            _ => return Err(GitError::Protocol("a packet is longer than the protocol allows".to_owned())),
         };
         drop(self.buffer.split_to(4));
         Ok(Some(packet))
@@ -73,7 +75,11 @@ impl Decoder {
 /// Appends a packet with this payload.
 pub(crate) fn write(out: &mut Vec<u8>, payload: &str) {
     debug_assert!(payload.len() + 4 <= PACKET_BYTES_MAX, "a line of ours is short");
-    out.extend_from_slice(format!("{:04x}{payload}", payload.len() + 4).as_bytes());
+    let length = u16::try_from(payload.len() + HEAD_BYTES).unwrap_or(u16::MAX);
+    for shift in [12, 8, 4, 0] {
+        out.push(HEX_DIGITS[usize::from((length >> shift) & 0xf)]);
+    }
+    out.extend_from_slice(payload.as_bytes());
 }
 
 /// Appends the end of a message.
@@ -118,6 +124,15 @@ mod tests {
             ];
             assert_eq!(packets, expected, "step {step}");
             assert!(decoder.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_packet_begins_with_its_length_in_four_digits() {
+        for (length, head) in [(0, "0004"), (4, "0008"), (255, "0103"), (65_516, "fff0")] {
+            let (mut out, payload) = (Vec::new(), "a".repeat(length));
+            write(&mut out, &payload);
+            assert_eq!(out, format!("{head}{payload}").as_bytes());
         }
     }
 

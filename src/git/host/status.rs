@@ -2,7 +2,7 @@
 //! answer is read by its status code alone. The credential is sent only to the host of the repository, or to
 //! its `api.` subdomain; redirects are not followed; the text of the answer is not shown.
 
-use std::time::Duration;
+use std::{slice::from_ref, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -16,6 +16,7 @@ use tidings_actors::{
     model::secret::Secret,
     ports::{GitError, StatusAnswer, StatusBoard, StatusColor, StatusTask},
 };
+use tidings_egress::Egress;
 use tidings_entity::kind::StatusHost;
 use tokio::time::timeout;
 use url::Url;
@@ -126,7 +127,8 @@ impl Client {
         shown: HeaderValue,
     ) -> Result<StatusAnswer, Unanswered> {
         let credential = task.credential.as_ref();
-        let _permit = self.hosts.request(url, credential, None).await.map_err(unsent)?;
+        let _permit =
+            self.hosts.request(url, credential, from_ref(&task.app), false).await.map_err(unsent)?;
         let request =
             self.egress.request(Method::POST, url).map_err(|error| unsent(failure::of_egress(&error)))?;
         let request = request
@@ -137,7 +139,7 @@ impl Client {
             .body(body(task).to_string());
         let limit = ANSWER_TIMEOUT.min(self.settings.connect_timeout + self.settings.read_timeout);
         let answered = timeout(limit, async {
-            let response = request.send().await.map_err(unsent_or_doubtful)?;
+            let response = request.send().await.map_err(|error| unsent_or_doubtful(&self.egress, error))?;
             // The wait applies to statuses only: scans of the same host go on.
             let asked = failure::wait_asked(&response, self.clock.now());
             let asked = asked.map(|asked| asked.unwrap_or(WAIT_UNNAMED));
@@ -293,9 +295,9 @@ fn unminted(error: GitError) -> Unanswered {
 }
 
 /// If no connection was made, no request was sent; otherwise the outcome is unknown.
-fn unsent_or_doubtful(error: reqwest::Error) -> Unanswered {
+fn unsent_or_doubtful(egress: &Egress, error: reqwest::Error) -> Unanswered {
     let is_unmade = error.is_connect();
-    match failure::of_request(error) {
+    match failure::of_request(egress, error) {
         error @ GitError::Refused(_) => never(error),
         error if is_unmade => Unanswered::Later(error.to_string(), None),
         error => Unanswered::Doubtful(error.to_string()),

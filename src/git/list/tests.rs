@@ -1,4 +1,4 @@
-//! Lists walked anew for every window against lists made in one pass, over trees in memory.
+//! Lists walked again for every window against lists made in one pass, over trees in memory.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use super::*;
 /// Mode and content of files by path; a path below which there are others is no file.
 pub(crate) type Files = BTreeMap<String, (u32, u8)>;
 
-/// Objects in memory.
+/// An object database that keeps its objects in memory.
 pub(crate) struct Memory(pub(crate) Odb<'static>);
 
 impl Memory {
@@ -96,7 +96,7 @@ pub(crate) fn views() -> impl Strategy<Value = View> {
     })
 }
 
-/// What letters remember.
+/// Entries that a dead letter has as its state before, or none.
 fn befores() -> impl Strategy<Value = Option<Entry>> {
     let entry = (prop::sample::select(vec![0o100_644, 0o120_000]), 1..4_u8)
         .prop_map(|(mode, byte)| Entry { mode, blob: ObjectId::new([byte; 20]) });

@@ -6,7 +6,7 @@
 //! about the same share of all files.
 
 use std::{
-    collections::HashMap,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
@@ -29,14 +29,16 @@ type Look = (u64, i64, i64, u64);
 
 /// The files of one mirror that were compared with their checksums, in their present state.
 pub(crate) struct Proofs {
-    packs: PathBuf,
-    proved: Mutex<HashMap<PathBuf, Look>>,
+    packs: Box<Path>,
+    /// Sorted by name. Every open mirror has this list, and most have one pack: a map of paths would take
+    /// three times the memory.
+    proved: Mutex<Vec<(OsString, Look)>>,
 }
 
 impl Proofs {
     /// An empty set: no file in this directory of packs is proved yet.
     pub(crate) fn new(packs: PathBuf) -> Self {
-        Self { packs, proved: Mutex::default() }
+        Self { packs: packs.into_boxed_path(), proved: Mutex::default() }
     }
 
     /// Checks every file that was not checked since it changed.
@@ -57,20 +59,29 @@ impl Proofs {
     }
 
     fn prove_those(&self, is_asked: impl Fn(&Path) -> bool) -> Result<(), GitError> {
-        let mut proved = HashMap::new();
+        let mut proved = Vec::new();
         for path in files(&self.packs)? {
             let Some(look) = look(&path) else { continue };
-            let known = self.proved.lock().get(&path) == Some(&look);
+            let name = path.file_name().unwrap_or_default();
+            let known = self.is_proved(name, &look);
             if !known && !is_asked(&path) {
                 continue;
             }
             if !known && !is_whole(&path, &Cancel::default())? {
                 return Err(GitError::Corrupt(format!("{} differs from its checksum", path.display())));
             }
-            proved.insert(path, look);
+            proved.push((name.to_owned(), look));
         }
+        proved.shrink_to_fit();
         *self.proved.lock() = proved;
         Ok(())
+    }
+
+    /// Whether the file of this name was checked when it looked like this.
+    fn is_proved(&self, name: &OsStr, look: &Look) -> bool {
+        let proved = self.proved.lock();
+        let found = proved.binary_search_by(|(known, _)| known.as_os_str().cmp(name));
+        found.is_ok_and(|place| proved[place].1 == *look)
     }
 }
 
@@ -175,6 +186,35 @@ fn last_checksum(path: &Path) -> io::Result<[u8; 20]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A file that ends with the hash of its content.
+    fn whole(path: &Path, content: &[u8]) {
+        let mut bytes = content.to_vec();
+        bytes.extend_from_slice(&Sha1::digest(content));
+        fs::write(path, bytes).expect("written");
+    }
+
+    #[test]
+    fn a_proof_is_remembered_by_name_until_its_file_changes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["pack-1.pack", "pack-2.pack", "pack-3.pack"] {
+            whole(&folder.path().join(name), name.as_bytes());
+        }
+        let proofs = Proofs::new(folder.path().to_owned());
+        proofs.prove().expect("all are whole");
+        let look_of = |name: &str| look(&folder.path().join(name)).expect("it is there");
+        for name in ["pack-1.pack", "pack-2.pack", "pack-3.pack"] {
+            assert!(proofs.is_proved(OsStr::new(name), &look_of(name)), "{name}");
+        }
+        assert!(!proofs.is_proved(OsStr::new("pack-1.pack"), &look_of("pack-2.pack")));
+        assert!(!proofs.is_proved(OsStr::new("pack-4.pack"), &look_of("pack-2.pack")));
+        fs::write(folder.path().join("pack-2.pack"), [7; 100]).expect("written");
+        assert!(matches!(proofs.prove(), Err(GitError::Corrupt(_))));
+        fs::remove_file(folder.path().join("pack-2.pack")).expect("removed");
+        proofs.prove().expect("the others are whole");
+        let proved = proofs.proved.lock();
+        assert_eq!((proved.len(), proved.capacity()), (2, 2), "no room is kept for more");
+    }
 
     #[test]
     fn the_shares_of_a_circle_cover_each_place_once() {

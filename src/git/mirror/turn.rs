@@ -136,7 +136,7 @@ pub(crate) struct Turns {
 pub(crate) struct Turn(Arc<Having>);
 
 struct Having {
-    hold: Option<Hold>,
+    hold: Option<LockHold>,
     within: Option<OwnedMutexGuard<()>>,
 }
 
@@ -160,7 +160,7 @@ impl Drop for Having {
 type Lent = Arc<parking_lot::Mutex<Option<File>>>;
 
 /// The lock between processes.
-struct Hold {
+struct LockHold {
     path: PathBuf,
     sharing: Arc<Sharing>,
     file: Lent,
@@ -216,7 +216,7 @@ impl Turns {
     }
 
     /// Takes the lock between processes, or returns the content that its holder wrote.
-    async fn try_hold(&self, sharing: &Arc<Sharing>) -> Result<Result<Hold, Vec<u8>>, GitError> {
+    async fn try_hold(&self, sharing: &Arc<Sharing>) -> Result<Result<LockHold, Vec<u8>>, GitError> {
         let (path, who) = (self.file.clone(), Arc::clone(sharing));
         let (file, after_another) = match blocking(move || who.try_lock(&path)).await? {
             Tried::Held { file, after_another } => (Lent::new(Some(file).into()), after_another),
@@ -225,7 +225,7 @@ impl Turns {
         let mut beating = JoinSet::new();
         beating.spawn(beat(Arc::clone(&file), Arc::clone(sharing)));
         let (path, sharing) = (self.file.clone(), Arc::clone(sharing));
-        Ok(Ok(Hold { path, sharing, file, _beating: beating, after_another }))
+        Ok(Ok(LockHold { path, sharing, file, _beating: beating, after_another }))
     }
 
     /// Takes the file of a silent holder away, unless it is another's by now.
@@ -247,14 +247,14 @@ impl Turns {
             remove(&aside).map(|()| is_same)
         });
         if taken.await? {
-            tracing::warn!(%lock, "whoever had {lock} said nothing for long, and has lost its turn");
+            tracing::warn!(%lock, "the holder of {lock} was silent for too long and has lost the lock");
         }
         Ok(())
     }
 }
 
 impl Turn {
-    fn of(hold: Option<Hold>, within: OwnedMutexGuard<()>) -> Self {
+    fn of(hold: Option<LockHold>, within: OwnedMutexGuard<()>) -> Self {
         Self(Arc::new(Having { hold, within: Some(within) }))
     }
 
@@ -280,7 +280,7 @@ impl Turn {
     }
 }
 
-impl Drop for Hold {
+impl Drop for LockHold {
     fn drop(&mut self) {
         // Closing unlocks the file. A concurrent beat has ended, or finds the file closed, so the content of
         // the next holder is not overwritten.

@@ -1,6 +1,7 @@
 //! Reads on a bounded number of blocking threads, each with its own open handle (a shared handle is slower).
-//! A few idle handles are kept for the next readers; a handle on a mirror whose files were replaced is not
-//! used again.
+//! Apps take turns at them, so many reads of one app (a hundred registrations at once) delay a read of
+//! another app by one. A few idle handles are kept for the next readers; a handle on a mirror whose files
+//! were replaced is not used again.
 
 use std::{
     path::PathBuf,
@@ -9,8 +10,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidings_actors::ports::GitError;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tidings_actors::{limits::turns::Turns, ports::GitError};
+use tidings_entity::id::AppId;
+use tokio::task::spawn_blocking;
 
 use super::limits::Cancel;
 use crate::{
@@ -47,7 +49,7 @@ pub(crate) enum Gap {
 
 /// Runs reads on blocking threads, with a pool of open handles.
 pub(crate) struct Readers {
-    permits: Arc<Semaphore>,
+    turns: Turns,
     idle: Arc<Mutex<Vec<(MirrorState, Objects)>>>,
     idle_local: Arc<Mutex<Vec<Local>>>,
 }
@@ -61,17 +63,23 @@ struct Local {
 
 impl Readers {
     pub(crate) fn new(readers: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(readers)), idle: Arc::default(), idle_local: Arc::default() }
+        Self { turns: Turns::new(readers), idle: Arc::default(), idle_local: Arc::default() }
     }
 
-    /// Runs `read` on a blocking thread. Dropping the future cancels it soon.
-    pub(crate) async fn read<T, R>(&self, place: ObjectStore, gap: Gap, read: R) -> Result<T, GitError>
+    /// Runs `read` for these apps on a blocking thread. Dropping the future cancels it soon.
+    pub(crate) async fn read<T, R>(
+        &self,
+        apps: &[AppId],
+        place: ObjectStore,
+        gap: Gap,
+        read: R,
+    ) -> Result<T, GitError>
     where
         T: Send + 'static,
         R: Fn(&Objects, &Cancel) -> Result<T, GitError> + Send + 'static,
     {
         let (idle, idle_local) = (Arc::clone(&self.idle), Arc::clone(&self.idle_local));
-        self.run(move |cancel| match place {
+        self.run_for(apps, move |cancel| match place {
             ObjectStore::Mirror(mirror) => read_mirror(&idle, &mirror, gap, &read, cancel),
             ObjectStore::Local(path) => read_local(&idle_local, path, &read, cancel),
         })
@@ -83,13 +91,23 @@ impl Readers {
         self.idle.lock().clear();
     }
 
-    /// Runs `work` on a blocking thread; counted as a reader. Dropping the future cancels it soon.
+    /// Runs upkeep on a blocking thread, like a read that serves no app.
     pub(crate) async fn run<T, W>(&self, work: W) -> Result<T, GitError>
     where
         T: Send + 'static,
         W: FnOnce(&Cancel) -> Result<T, GitError> + Send + 'static,
     {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| GitError::Cancelled)?;
+        self.run_for(&[], work).await
+    }
+
+    /// Runs `work` for these apps on a blocking thread; counted as a reader. Dropping the future cancels it
+    /// soon.
+    pub(crate) async fn run_for<T, W>(&self, apps: &[AppId], work: W) -> Result<T, GitError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Cancel) -> Result<T, GitError> + Send + 'static,
+    {
+        let permit = self.turns.take_for(apps).await;
         let cancel = Cancel::default();
         let _cancel_on_drop = cancel.on_drop();
         let work = move || {
@@ -244,6 +262,29 @@ mod tests {
         assert!(!mirror.take_doubt(), "nothing was really missing");
     }
 
+    #[tokio::test]
+    async fn many_reads_of_one_app_delay_a_read_of_another_app_by_one() {
+        let (readers, order) = (Arc::new(Readers::new(1)), Arc::new(Mutex::new(Vec::new())));
+        let held = readers.turns.take_for(&[]).await;
+        let mut reads = tokio::task::JoinSet::new();
+        for number in [1, 1, 1, 1, 2] {
+            let (readers, order) = (Arc::clone(&readers), Arc::clone(&order));
+            reads.spawn(async move {
+                let note = move |_: &Cancel| {
+                    order.lock().push(number);
+                    Ok(())
+                };
+                readers.run_for(&[AppId::new(Ulid::from_parts(1, number))], note).await
+            });
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        while let Some(read) = reads.join_next().await {
+            read.expect("no panic").expect("it reads nothing");
+        }
+        assert_eq!(*order.lock(), [1, 2, 1, 1, 1]);
+    }
+
     #[test]
     fn a_read_that_lost_its_files_to_a_compaction_begins_again() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -292,7 +333,7 @@ mod tests {
         assert!(mirror.take_doubt());
         let before = mirror.state();
         assert_eq!(fail(GitError::Corrupt("x".to_owned())), 0);
-        mirror.prepare(&Turn::alone()).expect("begun anew");
+        mirror.prepare(&Turn::alone()).expect("begun again");
         assert_ne!(mirror.state(), before);
     }
 

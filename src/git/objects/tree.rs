@@ -148,13 +148,19 @@ fn offset(at: usize) -> Result<u32, GitError> {
     u32::try_from(at).map_err(|_| GitError::TooLarge("a tree object of 4 GiB".to_owned()))
 }
 
-/// A mode, where it says file, directory, symbolic link or submodule.
+/// A mode, where it says file, directory, symbolic link or submodule. Old commits hold other permissions of
+/// files: only the executable bit of the owner counts, as for git. `100664` stays as it is stored.
 fn mode(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() || !digits.iter().all(|digit| (b'0'..=b'7').contains(digit)) {
         return None;
     }
     let mode = digits.iter().fold(0, |mode, digit| mode << 3 | u32::from(digit - b'0'));
-    matches!(mode & !0o7_777, 0o040_000 | 0o100_000 | 0o120_000 | 0o160_000).then_some(mode)
+    match mode & !0o7_777 {
+        0o100_000 if mode == 0o100_664 => Some(mode),
+        0o100_000 => Some(if mode & 0o100 == 0 { 0o100_644 } else { 0o100_755 }),
+        class @ (0o040_000 | 0o120_000 | 0o160_000) => Some(class),
+        _ => None,
+    }
 }
 
 fn check_name(name: &[u8]) -> Result<(), &'static str> {
@@ -206,6 +212,17 @@ mod tests {
             raw.extend_from_slice(&[7; 20]);
         }
         Tree::parse(ObjectId::new([1; 20]), raw)
+    }
+
+    #[test]
+    fn of_the_permissions_of_a_file_only_the_executable_bit_counts() {
+        let modes = ["100600", "100664", "100775", "100777", "100700", "040755", "120777"];
+        for (mode, read) in
+            modes.iter().zip([0o100_644, 0o100_664, 0o100_755, 0o100_755, 0o100_755, 0o040_000, 0o120_000])
+        {
+            let tree = parse(&[(*mode, b"a")]).expect("a tree");
+            assert_eq!(tree.iter().next().map(|entry| entry.mode), Some(read), "{mode}");
+        }
     }
 
     #[test]

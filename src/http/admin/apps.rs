@@ -48,7 +48,7 @@ pub(super) fn routes(of_apps: &[Route]) -> Vec<Route> {
 /// The same route for the staff, with the app in the path; `None`: the route is not about one app, or not for
 /// the staff.
 fn for_an_app(route: &Route) -> Option<Route> {
-    let Access::App(permission) = route.access else { return None };
+    let (Access::App(permission) | Access::Holder(permission)) = route.access else { return None };
     permission.least_role()?;
     let (name, rest) = match route.template.strip_prefix("/api/app") {
         // These routes exist for the staff already, and are written out above.

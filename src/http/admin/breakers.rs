@@ -82,9 +82,12 @@ impl BreakerShown {
 struct BreakerOfApp {
     #[serde(flatten)]
     breaker: BreakerShown,
-    /// Name of the app whose endpoint the breaker guards. Null for a source: `GET /api/admin/sources` shows
-    /// its repository.
+    /// Name of the app whose endpoint the breaker guards. Null for a source.
     app_name: Option<String>,
+    /// Address of the repository that the source reads. Missing for an endpoint, and if no watch uses the
+    /// source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
     /// Name of the subscription that sends to this sink. Missing: no subscription does.
     #[serde(skip_serializing_if = "Option::is_none")]
     subscription: Option<String>,
@@ -129,9 +132,19 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
             Some((app, subscription)) => (Some(names.app(&app).await?.name), subscription),
             None => (None, None),
         };
-        items.push(BreakerOfApp { breaker: BreakerShown::of(row), app_name, subscription });
+        let repository = repository_of(&front, row).await?;
+        items.push(BreakerOfApp { breaker: BreakerShown::of(row), app_name, repository, subscription });
     }
     Ok(json(StatusCode::OK, &Page { items, next_cursor }))
+}
+
+/// The address of the repository that a source reads; `None` for the breaker of an endpoint.
+async fn repository_of(front: &Front, row: &BreakerRow) -> Result<Option<String>, Problem> {
+    let source = row.id.parse::<SourceId>().ok().filter(|_| row.kind == BreakerKind::Source);
+    let Some(source) = source else { return Ok(None) };
+    let watches = front.store.watches_of_source(&source).await;
+    let watches = watches.map_err(|error| Problem::of_store(error, Kind::NO_BREAKER))?;
+    Ok(watches.into_iter().next().map(|watch| watch.url))
 }
 
 /// Closes a breaker by hand. The next request to the endpoint or Git source goes at once.

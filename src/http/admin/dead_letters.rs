@@ -8,7 +8,7 @@ use tidings_entity::id::{AppId, DeadLetterId};
 use utoipa::ToSchema;
 
 use super::super::{
-    dead_letters::{DeadLetterShown, search},
+    deliveries::dead_letters::{DeadLetterShown, queues_of, search},
     front::Front,
 };
 use crate::http::{
@@ -84,6 +84,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let before: Option<DeadLetterId> = query.after(LETTERS)?;
     let found = front.administration.all_dead_letters(app.as_ref(), &filter, before.as_ref(), limit).await;
     let found = found.map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
+    let queues = queues_of(&front, found.letters.iter().map(|(_, letter)| letter)).await?;
     let mut names = Names::of(&front);
     let mut items = Vec::with_capacity(found.letters.len());
     for (app, letter) in &found.letters {
@@ -91,7 +92,7 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
             app_id: app.to_string(),
             app_name: names.app(app).await?.name,
             repository: names.repository(app, &letter.watch).await?,
-            letter: DeadLetterShown::of(letter),
+            letter: DeadLetterShown::of(letter).with_queue(&queues, &letter.watch),
         });
     }
     let next_cursor = found.next.map(|last| cursor_at(LETTERS, last.as_str()));

@@ -27,7 +27,7 @@ use crate::http::{
         route::{Access, Answer, Permission, Route, route},
     },
     front::Front,
-    standing::{self, sights::Sights},
+    repositories::standing::{self, sights::Sights},
 };
 
 /// Watches named where the request asks for no number.

@@ -66,6 +66,9 @@ struct Work {
     subscriptions_blocked: u64,
     /// Apps that are disabled, by their owner or because their endpoint answered 410 Gone: `app list`.
     apps_disabled: u64,
+    /// Sinks of watches and subscriptions that are disabled because they answered 410 Gone: `ledger list
+    /// --all-apps --type sink.disabled`.
+    sinks_disabled: u64,
     /// Open dead letters of all apps: `admin dead-letters`.
     dead_letters: u64,
 }
@@ -80,6 +83,7 @@ impl Work {
             breakers_open: totals.open_breakers,
             subscriptions_blocked: totals.subscriptions_blocked,
             apps_disabled: totals.apps_disabled,
+            sinks_disabled: totals.sinks_disabled,
             dead_letters: totals.dead_letters,
         }
     }

@@ -3,7 +3,8 @@
 //! no row knows.
 //!
 //! One request covers a page of watches, so that none takes long and a client that stops in between loses
-//! nothing: it continues with `next_cursor`. A repeated request does no harm.
+//! nothing: it continues with `next_cursor`. A repeated request does no harm. The first request of a complete
+//! resync also renames the ledgers, because numbers of lost entries are given again.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -58,7 +59,8 @@ struct ResyncsAsked {
 }
 
 /// Requests a resync of the watches of all apps or of one app, one page of watches per request. Paused
-/// watches stay paused; their resync begins when they are resumed.
+/// watches stay paused; their resync begins when they are resumed. With `complete` the first of these
+/// requests also gives each ledger another name.
 #[utoipa::path(post, path = "/api/admin/watches/resync", tag = "admin",
     params(
         ("limit" = Option<u64>, Query, description = "Number of watches per request, 1 to 100. Default 50."),
@@ -79,6 +81,11 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
     fields.finish()?;
 
     let failed = |error| Problem::of_store(error, Kind::NOT_REGISTERED);
+    // Followers may have seen entries that the database lost, whose numbers are given again. The other pages
+    // belong to the same run.
+    if complete && after.is_none() {
+        front.administration.rename_ledgers(app.as_ref()).await.map_err(failed)?;
+    }
     let filter = WatchFilter { app, ..WatchFilter::default() };
     let mut watches =
         front.administration.all_watches(&filter, after.as_ref(), limit + 1).await.map_err(failed)?;

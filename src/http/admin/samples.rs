@@ -123,7 +123,7 @@ impl AppSampleShown {
     }
 }
 
-/// Lag and rates of this app in the last hour, as this process measured them. A restart begins anew.
+/// Lag and rates of this app in the last hour, as this process measured them. A restart loses them.
 #[utoipa::path(get, path = "/api/app/samples", tag = "apps", responses(
     (status = 200, body = AppSamplesShown)
 ))]

@@ -41,7 +41,7 @@ async fn settings(front: Arc<Front>, _request: Request) -> Answer {
     Ok(json(StatusCode::OK, &front.settings.redacted()))
 }
 
-/// What is stored here.
+/// The bytes that the database and the mirrors take.
 #[derive(Serialize)]
 struct StorageShown {
     database: DatabaseUse,

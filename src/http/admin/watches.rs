@@ -31,7 +31,7 @@ use crate::http::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route},
     },
-    standing::{
+    repositories::standing::{
         kept::{kept_from_being_asked, kept_until},
         sights::Sights,
     },

@@ -353,7 +353,7 @@ fn read_auth(front: &Front, fields: &mut Fields) -> Option<EndpointAuth> {
             token.map(|token| EndpointAuth::Bearer { token: Secret::new(token) })
         }
         "oauth2" => {
-            let token_url = part.required("token_url", NAME_CHARACTERS_MAX, "must be a web address", is_line);
+            let token_url = part.required("token_url", NAME_CHARACTERS_MAX, url_fault::WEB_ADDRESS, is_line);
             let fault = token_url.as_deref().and_then(|url| url_fault::of_token_server(front, url));
             if let Some(fault) = fault {
                 fault.note(part.fields, "endpoint_auth/oauth2/token_url");

@@ -8,15 +8,15 @@ use tidings_actors::{
     model::sink::SinkAddress,
     ports::{BatchSettings, DeliverySettings},
 };
-use tidings_entity::kind::{OrderMode, PayloadFormat, RetryPolicy};
+use tidings_entity::kind::{OrderMode, PayloadFormat, RetryPolicy, SinkKind};
 use utoipa::{
     ToSchema,
     openapi::{ObjectBuilder, Type},
 };
 
-use super::streams;
 use crate::http::bodies::{
     body::body,
+    decoding::{in_words, unknown_field},
     fields::{Fields, shown_name},
 };
 
@@ -137,9 +137,9 @@ fn orders() -> ObjectBuilder {
 }
 
 fn formats() -> ObjectBuilder {
-    let meaning = "Format of the bodies, from the next round of each branch on. Default `docora`, for a \
-        stream `cloudevents`. A `base_url` that changes the app to a stream, or back, sets this default \
-        unless the request has `format`.";
+    let meaning = "Format of the bodies, from the next round of each branch on. Default `docora`. A stream \
+        has `cloudevents`, and an app that leaves a stream has its own format again. A `base_url` of another \
+        kind (web address, stream, none) applies to open rounds as well.";
     words(PayloadFormat::ALL.iter().map(|word| word.as_str()), meaning)
 }
 
@@ -153,18 +153,22 @@ fn words(all: impl Iterator<Item = &'static str>, meaning: &str) -> ObjectBuilde
 }
 
 /// The present settings with those of the body applied; and `headers`, separately because they are secret.
-/// The address may change with them, from the first to the second.
+/// The settings are for this address, which the body may change as well.
 pub(super) fn read_delivery(
     fields: &mut Fields,
-    (received_at, receives_at): (Option<&SinkAddress>, &SinkAddress),
+    receives_at: &SinkAddress,
     now: &DeliverySettings,
 ) -> (Option<DeliverySettings>, Option<Value>) {
-    let beginning = streams::beginning(received_at, receives_at, now);
-    let Some(mut named) = fields.object::<Map<String, Value>>("delivery") else {
-        return ((beginning != *now).then_some(beginning), None);
-    };
+    let Some(mut named) = fields.object::<Map<String, Value>>("delivery") else { return (None, None) };
     let headers = named.remove("headers");
-    (read_settings(fields, named, &beginning), headers)
+    if named.remove("window").is_some() {
+        fields.refuse("delivery/window", "is only for sinks of the kind tasks");
+    }
+    let is_plain = named.get("format").is_some_and(|format| format == PayloadFormat::Docora.as_str());
+    if is_plain && receives_at.kind() == SinkKind::Stream {
+        fields.refuse("delivery/format", "must be cloudevents, which streams carry");
+    }
+    (read_settings(fields, named, now), headers)
 }
 
 fn read_settings(
@@ -182,7 +186,10 @@ fn read_settings(
         Err(_) => {
             for (name, value) in each {
                 if let Err(error) = laid_over(now, Map::from_iter([(name.clone(), value)])) {
-                    fields.refuse(&format!("delivery/{}", shown_name(&name)), error.to_string());
+                    let is_unknown = unknown_field(&error).as_ref() == Some(&name);
+                    let fault =
+                        if is_unknown { "there is no such field".to_owned() } else { in_words(&error) };
+                    fields.refuse(&format!("delivery/{}", shown_name(&name)), fault);
                 }
             }
         }

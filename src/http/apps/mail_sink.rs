@@ -20,7 +20,7 @@ use crate::{
 /// The fields of a sink that sends mails.
 const FIELDS: [&str; 5] = ["kind", "to", "retry_policy", "retry_base_ms", "retry_cap_ms"];
 
-/// Whether a wish is about a sink that sends mails.
+/// Whether a request body is about a sink that sends mails.
 pub(super) fn is_meant(wish: &Map<String, Value>, now: Option<&OwnSink>) -> bool {
     match wish.get("kind") {
         Some(kind) => kind == SinkKind::Mail.as_str(),
@@ -63,7 +63,7 @@ pub(super) fn read(
     let mut inner = Map::new();
     inner.insert("delivery".to_owned(), Value::Object(wish));
     let mut inner = Fields::of_object(inner);
-    let (delivery, _) = read_delivery(&mut inner, (None, &address), &begin);
+    let (delivery, _) = read_delivery(&mut inner, &address, &begin);
     fields.adopt(inner, |name| name.replacen("delivery", "sink", 1));
     Some(NewSink {
         id: SinkId::new(front.random.ulid(front.clock.now())),

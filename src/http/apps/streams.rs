@@ -1,11 +1,7 @@
 //! The special rules for an app whose changes go to a NATS stream.
 
 use super::url_fault::UrlFault;
-use tidings_actors::{
-    model::sink::SinkAddress,
-    ports::{DeliverySettings, EndpointAccess, EndpointAuth},
-};
-use tidings_entity::kind::{PayloadFormat, SinkKind};
+use tidings_actors::ports::{EndpointAccess, EndpointAuth};
 
 use crate::{
     egress::EgressError,
@@ -36,28 +32,8 @@ pub(super) fn fault(front: &Front, address: &str) -> Option<UrlFault> {
     }
 }
 
-/// The settings that the named ones are applied to. Streams have the format CloudEvents; an app that leaves a
-/// stream gets the defaults again, so that a change to a stream and back changes nothing.
-pub(super) fn beginning(
-    received_at: Option<&SinkAddress>,
-    receives_at: &SinkAddress,
-    now: &DeliverySettings,
-) -> DeliverySettings {
-    let mut now = now.clone();
-    let is_stream = |address: &SinkAddress| address.kind() == SinkKind::Stream;
-    match (received_at.is_some_and(is_stream), is_stream(receives_at)) {
-        (_, true) => now.format = PayloadFormat::Cloudevents,
-        (true, false) => now.format = DeliverySettings::default().format,
-        (false, false) => {}
-    }
-    now
-}
-
-/// Refuses settings that a stream does not support.
-pub(super) fn check(fields: &mut Fields, delivery: &DeliverySettings, access: &EndpointAccess) {
-    if delivery.format != PayloadFormat::Cloudevents {
-        fields.refuse("delivery/format", "must be cloudevents, which streams carry");
-    }
+/// Refuses access data that a stream does not support.
+pub(super) fn check(fields: &mut Fields, access: &EndpointAccess) {
     if !access.headers.is_empty() {
         let fault = "cannot go to a stream, which would keep them with each message: take them away (null)";
         fields.refuse("delivery/headers", fault);

@@ -9,10 +9,15 @@ use tidings_entity::{id::SinkId, kind::SinkKind};
 
 use crate::http::{bodies::fields::Fields, front::Front, tasks::check_command};
 
-/// One task for each change.
-pub(super) const PER_CHANGE: &str = "change";
+/// One task for each change, or one for each round.
+const PER: [&str; 2] = ["change", "round"];
 
-/// Whether a wish is about a sink whose changes become tasks.
+/// What each task of a sink is about.
+pub(super) fn per(delivery: &DeliverySettings) -> &'static str {
+    PER[usize::from(delivery.per_round)]
+}
+
+/// Whether a request body is about a sink whose changes become tasks.
 pub(super) fn is_meant(wish: &Map<String, Value>, now: Option<&OwnSink>) -> bool {
     match wish.get("kind") {
         Some(kind) => kind == SinkKind::Tasks.as_str(),
@@ -39,9 +44,11 @@ pub(super) fn read(
     if let Some(window) = inner.number_within("window", 1..=WINDOW_MAX.into()) {
         delivery.window = u32::try_from(window).ok();
     }
-    let per = inner.text("per", 0..=usize::MAX);
-    if per.is_some_and(|per| per != PER_CHANGE) {
-        inner.refuse("per", format!("must be {PER_CHANGE}: one task for each change"));
+    if let Some(word) = inner.text("per", 0..=usize::MAX) {
+        match PER.iter().position(|known| *known == word) {
+            Some(index) => delivery.per_round = index == 1,
+            None => inner.refuse("per", format!("must be one of: {}", PER.join(", "))),
+        }
     }
     fields.adopt(inner, |name| format!("sink/{name}"));
     Some(NewSink {

@@ -11,6 +11,8 @@ use crate::{
 
 /// Most characters of a web address.
 pub(super) const URL_CHARACTERS_MAX: usize = 2048;
+/// The fault of a text that is no web address.
+pub(super) const WEB_ADDRESS: &str = "must be a web address (https://HOST/PATH)";
 
 /// The fault of an address, as text.
 pub(super) struct UrlFault {
@@ -48,7 +50,7 @@ impl UrlFault {
 /// Checks the address of a token server. A secret is sent there, so plain http is refused even if settings
 /// allow it, except to this machine.
 pub(super) fn of_token_server(front: &Front, text: &str) -> Option<UrlFault> {
-    let Ok(url) = Url::parse(text) else { return Some("must be a web address".into()) };
+    let Ok(url) = Url::parse(text) else { return Some(WEB_ADDRESS.into()) };
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Some("must not hold a user, a password or a fragment".into());
     }

@@ -4,25 +4,20 @@
 //! names, so they are read by the same functions, with the same rules. Limits of the app as a whole (rate,
 //! attempts at once) cannot be set for one sink.
 
-use serde::Serialize;
+mod shown;
+
 use serde_json::{Map, Value};
 use tidings_actors::{
     model::sink::{Outlet, SinkAddress},
-    ports::{
-        App, BatchSettings, BreakerRow, DeliverySettings, EndpointAccess, NewSink, OwnSink, ReplicaSeen,
-        WINDOW_MAX, Watch,
-    },
+    ports::{App, DeliverySettings, EndpointAccess, NewSink, OwnSink, ReplicaSeen, Watch},
 };
-use tidings_entity::{
-    id::SinkId,
-    kind::{PayloadFormat, SinkKind},
-};
+use tidings_entity::{id::SinkId, kind::SinkKind};
 use url::Url;
 use utoipa::ToSchema;
 
+pub(in crate::http) use self::shown::SinkShown;
 use super::{
-    access, delivery::read_delivery, endpoint::EndpointShown, mail_sink, receiver::read_base_url, streams,
-    tasks_sink, test_delivery,
+    access, delivery::read_delivery, mail_sink, receiver::read_base_url, streams, tasks_sink, test_delivery,
 };
 use crate::{
     http::{
@@ -37,6 +32,17 @@ use crate::{
 
 /// Fields of `delivery` that bound an app over all its sinks.
 const OF_APPS: [&str; 3] = ["rate", "max_concurrent", "multi_branch"];
+/// Fields about attempts, of which a sink that pulls has none.
+const OF_ATTEMPTS: [&str; 8] = [
+    "order",
+    "max_in_flight",
+    "batch",
+    "retry_policy",
+    "retry_base_ms",
+    "retry_cap_ms",
+    "retry_window_ms",
+    "sync_recovered",
+];
 /// Fields of the sink of a subscription.
 const OF_SUBSCRIPTIONS: [&str; 10] = [
     "kind",
@@ -50,6 +56,22 @@ const OF_SUBSCRIPTIONS: [&str; 10] = [
     "retry_cap_ms",
     "to",
 ];
+/// The texts about the place where a sink sends.
+struct PlaceTexts {
+    /// No field says where.
+    missing: &'static str,
+    /// The kind is another word than these.
+    kinds: &'static str,
+}
+
+/// The texts for the sink of a watch.
+const OF_WATCH: PlaceTexts =
+    PlaceTexts { missing: WITHOUT_PLACE, kinds: "must be one of: endpoint, stream, pull, tasks" };
+/// The texts for the sink of a subscription.
+const OF_SUBSCRIPTION: PlaceTexts = PlaceTexts {
+    missing: "must say where entries go: url (https:// or nats://), or to (mail addresses)",
+    kinds: "must be one of: endpoint, stream, mail",
+};
 /// Most characters of a `watch_name`.
 const ALIAS_MAX: usize = 40;
 
@@ -65,7 +87,8 @@ pub(in crate::http) struct SinkRequest {
     kind: Option<String>,
     /// Command of the tasks, 1 to 128 letters, digits and `_.:-`. Only with `tasks`.
     command: Option<String>,
-    /// `change`: one task for each change. Only with `tasks`.
+    /// `change` (one task for each change) or `round` (one task for each round). Default `change`. Only with
+    /// `tasks`; decided when the repository is added.
     per: Option<String>,
     /// Maximum number of unfinished tasks of one branch, 1 to 1,000. Default 1,000. Only with `tasks`.
     window: Option<u32>,
@@ -83,10 +106,12 @@ pub(in crate::http) struct SinkRequest {
     /// TLS settings for requests, as `endpoint_tls` of an app.
     #[schema(value_type = Option<Object>)]
     tls: Option<Value>,
-    /// Format of the bodies: `docora` or `cloudevents`. Default of a new sink: `cloudevents` for a stream,
-    /// otherwise `docora`.
+    /// Format of the bodies: `docora` or `cloudevents`, from the next round of each branch on. Default of a
+    /// new sink: `cloudevents` for a stream, otherwise `docora`. Open rounds take the format of another sink,
+    /// or of another kind of sink, with the change.
     format: Option<String>,
     /// `strict` (one change at a time) or `phased` (attempts may overlap). Default of a new sink: `strict`.
+    /// This field and those below, but for `synced` and `resync`, are not allowed with `pull`.
     order: Option<String>,
     /// The setting `max_in_flight`, as in `delivery` of an app.
     max_in_flight: Option<u32>,
@@ -109,72 +134,9 @@ pub(in crate::http) struct SinkRequest {
     sync_recovered: Option<bool>,
 }
 
-/// The sink of one watch, used in place of the endpoint of the app.
-#[derive(Serialize, ToSchema)]
-pub(in crate::http) struct SinkShown {
-    /// Id of the sink, `snk_...`. Its breaker has the same id.
-    sink_id: String,
-    /// Kind of the sink: `endpoint`, `stream`, `pull` or `tasks`.
-    kind: &'static str,
-    /// Command of the tasks that changes become. Only for `tasks`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<String>,
-    /// `change`: one task for each change. Only for `tasks`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    per: Option<&'static str>,
-    /// Maximum number of unfinished tasks of one branch. Only for `tasks`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    window: Option<u32>,
-    /// Address that changes are sent to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<String>,
-    /// Format of the bodies: `docora` or `cloudevents`.
-    format: &'static str,
-    /// `strict` (one change at a time) or `phased` (attempts may overlap).
-    order: &'static str,
-    max_in_flight: u32,
-    /// Settings for sending many changes in one request. Null: one change per request.
-    #[schema(value_type = Option<Object>)]
-    batch: Option<BatchSettings>,
-    /// Whether header fields, credentials or certificates of the app are used for requests to the sink.
-    has_access: bool,
-    /// Why nothing is sent to the sink. Missing: the sink is served. A change that names `sink` enables the
-    /// sink again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disabled: Option<String>,
-    /// State of the endpoint. Missing: nothing is sent to this sink.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<EndpointShown>,
-    /// The signing key that this request made for the sink, in the format of Standard Webhooks. Never shown
-    /// again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::http) signing_secret: Option<String>,
-}
-
-impl SinkShown {
-    /// The watch's own sink, if it has one.
-    pub(in crate::http) fn of(watch: &Watch, breakers: &[BreakerRow]) -> Option<Self> {
-        let sink = watch.sink.as_ref()?;
-        let address = &sink.address;
-        let is_sent_to = matches!(address, SinkAddress::Endpoint(_) | SinkAddress::Stream(_));
-        Some(Self {
-            sink_id: sink.id.to_string(),
-            kind: address.kind().as_str(),
-            command: address.command().map(str::to_owned),
-            per: address.command().map(|_| tasks_sink::PER_CHANGE),
-            window: address.command().map(|_| sink.delivery.window.unwrap_or(WINDOW_MAX)),
-            url: address.base_url().filter(|_| is_sent_to).map(str::to_owned),
-            format: sink.delivery.format.as_str(),
-            order: sink.delivery.order.as_str(),
-            max_in_flight: sink.delivery.max_in_flight,
-            batch: sink.delivery.batch,
-            has_access: sink.has_access,
-            disabled: sink.disabled.clone(),
-            endpoint: EndpointShown::of(&watch.sink_key(), address, breakers),
-            signing_secret: None,
-        })
-    }
-}
+/// The fault of a sink of a watch without a place for its changes.
+pub(crate) const WITHOUT_PLACE: &str =
+    "must say where changes go: url (https:// or nats://), or the kind pull or tasks";
 
 /// Reads `sink`: `None` if it is missing, `Some(None)` for the sink of the app. Missing fields keep their
 /// values of `now`.
@@ -188,11 +150,10 @@ pub(in crate::http) fn read_sink(
     }
     let settings = fields.object::<Map<String, Value>>("sink")?;
     if tasks_sink::is_meant(&settings, now) {
-        // A sink that cannot be read is no wish for the sink of the app.
+        // A sink that cannot be read does not mean the sink of the app.
         return tasks_sink::read(front, fields, settings, now).map(Some);
     }
-    let without_place = "must say where changes go: url (https:// or nats://), or the kind pull or tasks";
-    read_settings(front, fields, settings, now, without_place).map(Some)
+    read_settings(front, fields, settings, now, &OF_WATCH).map(Some)
 }
 
 /// Reads the sink of a subscription: entries are sent one at a time, so settings about batches and order do
@@ -212,7 +173,7 @@ pub(in crate::http) fn read_subscription_sink(
     }
     let is_of_watches = |kind: &Value| kind == SinkKind::Pull.as_str() || kind == SinkKind::Tasks.as_str();
     if settings.get("kind").is_some_and(is_of_watches) {
-        fields.refuse("sink/kind", "must be one of: endpoint, stream, mail");
+        fields.refuse("sink/kind", OF_SUBSCRIPTION.kinds);
         return None;
     }
     if mail_sink::is_meant(&settings, now) {
@@ -230,8 +191,7 @@ pub(in crate::http) fn read_subscription_sink(
         );
         return None;
     }
-    let without_place = "must say where entries go: url (https:// or nats://), or to (mail addresses)";
-    read_settings(front, fields, settings, now, without_place)
+    read_settings(front, fields, settings, now, &OF_SUBSCRIPTION)
 }
 
 /// Whether an address has parts in which secrets are often given.
@@ -244,11 +204,19 @@ fn read_settings(
     fields: &mut Fields,
     mut settings: Map<String, Value>,
     now: Option<&OwnSink>,
-    without_place: &str,
+    texts: &PlaceTexts,
 ) -> Option<NewSink> {
-    let kind = read_kind(fields, &mut settings, now, without_place)?;
+    let kind = read_kind(fields, &mut settings, now, texts)?;
     for name in OF_APPS.iter().filter(|name| settings.contains_key(**name)) {
         fields.refuse(&format!("sink/{name}"), "is chosen for the app as a whole (PATCH /api/app)");
+    }
+    if kind == SinkKind::Pull {
+        for name in OF_ATTEMPTS {
+            if settings.remove(name).is_some() {
+                let fault = "is only for the kinds endpoint and stream: nothing is sent to a sink that pulls";
+                fields.refuse(&format!("sink/{name}"), fault);
+            }
+        }
     }
     let now = now.filter(|now| now.address.kind() == kind);
     let mut inner = Map::new();
@@ -264,8 +232,10 @@ fn read_settings(
             ("delivery", Some(rest)) => format!("sink/{rest}"),
             ("delivery", None) => "sink".to_owned(),
             ("base_url", _) => "sink/url".to_owned(),
-            ("endpoint_auth", _) => "sink/auth".to_owned(),
-            ("endpoint_tls", _) => "sink/tls".to_owned(),
+            ("endpoint_auth", Some(rest)) => format!("sink/auth/{rest}"),
+            ("endpoint_auth", None) => "sink/auth".to_owned(),
+            ("endpoint_tls", Some(rest)) => format!("sink/tls/{rest}"),
+            ("endpoint_tls", None) => "sink/tls".to_owned(),
             _ => format!("sink/{name}"),
         }
     });
@@ -276,7 +246,7 @@ fn read_kind(
     fields: &mut Fields,
     settings: &mut Map<String, Value>,
     now: Option<&OwnSink>,
-    without_place: &str,
+    texts: &PlaceTexts,
 ) -> Option<SinkKind> {
     const KINDS: [SinkKind; 3] = [SinkKind::Endpoint, SinkKind::Stream, SinkKind::Pull];
     let Some(word) = settings.remove("kind") else {
@@ -286,24 +256,21 @@ fn read_kind(
             return Some(if kind == SinkKind::Stream { kind } else { SinkKind::Endpoint });
         }
         if now.is_none() {
-            fields.refuse("sink", without_place);
+            fields.refuse("sink", texts.missing);
         }
         return now.map(|now| now.address.kind());
     };
     let kind = KINDS.into_iter().find(|kind| word.as_str() == Some(kind.as_str()));
     if kind.is_none() {
-        fields.refuse("sink/kind", "must be one of: endpoint, stream, pull, tasks");
+        fields.refuse("sink/kind", texts.kinds);
     }
     kind
 }
 
 fn read_fields(front: &Front, inner: &mut Fields, kind: SinkKind, now: Option<&OwnSink>) -> NewSink {
     let address = read_address(front, inner, kind, now);
-    let mut begin = now.map_or_else(DeliverySettings::default, |now| now.delivery.clone());
-    if now.is_none() && kind == SinkKind::Stream {
-        begin.format = PayloadFormat::Cloudevents;
-    }
-    let (delivery, headers) = read_delivery(inner, (None, &address), &begin);
+    let begin = now.map_or_else(DeliverySettings::default, |now| now.delivery.clone());
+    let (delivery, headers) = read_delivery(inner, &address, &begin);
     let delivery = delivery.unwrap_or(begin);
     // The access data does not follow to another origin without consent.
     let stays = now.is_some_and(|now| match (now.address.base_url(), address.base_url()) {
@@ -314,7 +281,7 @@ fn read_fields(front: &Front, inner: &mut Fields, kind: SinkKind, now: Option<&O
     let patch = access::read(front, inner, headers, &kept, address.base_url());
     let access = kept.changed(&patch).unwrap_or(kept);
     match kind {
-        SinkKind::Stream => streams::check(inner, &delivery, &access),
+        SinkKind::Stream => streams::check(inner, &access),
         SinkKind::Pull if !access.is_empty() => {
             inner.refuse("delivery", "has headers or credentials, and nothing is sent to a sink that pulls");
         }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::{
     body::Body,
+    decoding::in_words,
     problem::{FieldFault, Problem},
 };
 
@@ -138,6 +139,15 @@ impl Fields {
         self.unread.remove(name).filter(|value| !value.is_null())
     }
 
+    /// Refuses the fields that are in the body and that no request can change, each with the reason.
+    pub(crate) fn refuse_fixed(&mut self, fixed: &[(&str, &str)]) {
+        for (name, reason) in fixed {
+            if self.unread.remove(*name).is_some() {
+                self.refuse(name, format!("cannot be changed: {reason}"));
+            }
+        }
+    }
+
     /// Records a fault of a field.
     pub(crate) fn refuse(&mut self, name: &str, detail: impl Into<String>) {
         self.faults.push(FieldFault::new(name, detail));
@@ -211,7 +221,7 @@ impl Fields {
         match serde_json::from_value(self.take(name)?) {
             Ok(list) => Some(list),
             Err(error) => {
-                self.refuse(name, error.to_string());
+                self.refuse(name, in_words(&error));
                 None
             }
         }
@@ -263,7 +273,7 @@ impl Fields {
         match serde_json::from_value(value) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.refuse(name, error.to_string());
+                self.refuse(name, in_words(&error));
                 None
             }
         }
@@ -278,7 +288,11 @@ impl Fields {
             debug_assert!(self.known.contains(*name), "{name} is described and not read");
         }
         for (name, value) in std::mem::take(&mut self.unread) {
-            if value.is_null() && self.known.contains(&name) {
+            if self.known.contains(&name) {
+                // It was only asked for. What its reader said of it is enough.
+                if !value.is_null() && !self.is_refused(&name) {
+                    self.refuse(&name, "has no effect beside the other fields: leave it out");
+                }
                 continue;
             }
             let meant = self.nearest(&name).map(str::to_owned);
@@ -288,6 +302,16 @@ impl Fields {
             }
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+
+    /// Whether a fault was recorded so far. Unknown fields are found only by [`Fields::finish`].
+    pub(crate) fn has_faults(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// Whether a fault of the field was recorded.
+    fn is_refused(&self, name: &str) -> bool {
+        self.faults.iter().any(|fault| fault.pointer.strip_prefix('/') == Some(name))
     }
 
     /// The known field whose name is most similar to this one, if any is similar.
@@ -438,6 +462,16 @@ mod tests {
         assert!(said.contains("is required") && said.contains("from 2 to 9"), "{said}");
         let unknown = Fields::of(br#"{"nobody":null}"#).unwrap_or_else(|_| panic!("an object"));
         assert!(unknown.finish().is_err(), "an unknown field stays unknown");
+    }
+
+    #[test]
+    fn a_known_field_is_never_taken_for_an_unknown_one() {
+        let mut fields = Fields::of(br#"{"command":"a","name":"b"}"#).unwrap_or_else(|_| panic!("an object"));
+        assert!(fields.has("command") && fields.has("name"));
+        fields.refuse("command", "is for others");
+        let said = format!("{:?}", fields.finish().expect_err("two faults"));
+        assert!(said.contains("is for others") && said.contains("has no effect beside"), "{said}");
+        assert!(!said.contains("no such field"), "{said}");
     }
 
     #[test]

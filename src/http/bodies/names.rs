@@ -12,6 +12,9 @@ use url::Url;
 use super::problem::{Kind, Problem};
 use crate::http::front::Front;
 
+/// The fault of a `repository_id` that the app has not.
+pub(crate) const NOT_WATCHED: &str = "names no repository of this app (GET /api/repositories lists them)";
+
 /// The facts that lists show of an app. An app that was erased meanwhile has no name.
 #[derive(Clone, Default)]
 pub(crate) struct AppFacts {

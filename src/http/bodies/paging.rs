@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::Serialize;
+use tidings_actors::ports::Searched;
 use tidings_entity::id::Sha256Hash;
 use url::form_urlencoded;
 use utoipa::ToSchema;
@@ -139,6 +140,16 @@ pub(crate) fn page<Row, T: Serialize>(
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| cursor_at(list, &id(row)));
     Page { items: rows.iter().map(show).collect(), next_cursor }
+}
+
+/// The page of a search of the list `list`.
+pub(crate) fn searched<Row, Place: ToString, T: Serialize>(
+    search: &Searched<Row, Place>,
+    list: &str,
+    show: impl FnMut(&Row) -> T,
+) -> Page<T> {
+    let next_cursor = search.next.as_ref().map(|place| cursor_at(list, &place.to_string()));
+    Page { items: search.found.iter().map(show).collect(), next_cursor }
 }
 
 /// The cursor of the list `list` behind the item `id`.

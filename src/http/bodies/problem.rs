@@ -3,6 +3,8 @@
 //! a text of its own for a fault, `error` is that text. Nothing internal is ever shown: the chain behind a
 //! 500 or 503 goes to the log, under the request id that the problem names.
 
+mod usual;
+
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -19,6 +21,9 @@ const NAMED_MAX: usize = 5;
 const VERBS: [&str; 9] = ["is", "must", "cannot", "holds", "stands", "says", "names", "goes", "has"];
 /// The seconds that a client should wait if the database does not answer.
 const STORE_RETRY_AFTER_SECONDS: u64 = 5;
+/// The detail where the database fails; its own text goes to the log alone.
+const STORE_FAILED: &str = "the database does not answer or takes no writes (its disk may be full): the log \
+    of the server says why, and `tidings doctor` there names the remedy";
 
 /// A kind of problem: a `type` with its status and title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,8 @@ kinds! {
     PERMISSION_REQUIRED = "permission-required", FORBIDDEN, "This needs a permission";
     /// The cookie of a session came with a request that no page of this server made.
     CROSS_SITE = "cross-site-request", FORBIDDEN, "The request was not made by a page of this server";
+    /// A page of the dashboard shows one person, and its cookie is another person's by now.
+    OTHER_PERSON = "other-person", CONFLICT, "Another person is signed in by now";
     /// The path leads to no route.
     NO_ROUTE = "no-route", NOT_FOUND, "Not Found";
     /// No such watch, or that of another app.
@@ -127,7 +134,7 @@ kinds! {
     CONTENT_GONE = "content-gone", GONE, "No tree that the app holds has the content";
     /// More bytes than are ever served.
     CONTENT_TOO_LARGE = "content-too-large", UNPROCESSABLE_ENTITY, "The content is too large to be served";
-    /// The mirror lacks it and the Git host does not give it, or there is no room for it just now.
+    /// The mirror lacks it and the Git host does not have it, or there is no room for it just now.
     CONTENT_UNAVAILABLE = "content-unavailable", SERVICE_UNAVAILABLE, "The content is not available now";
     /// A tree that this needs cannot be fetched any more, or does not give the same list any more.
     TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "A tree that this needs is unavailable";
@@ -137,6 +144,8 @@ kinds! {
     TIMEOUT = "request-timeout", REQUEST_TIMEOUT, "Request Timeout";
     /// The state does not allow it.
     CONFLICT = "conflict", CONFLICT, "Conflict";
+    /// The app watches the repository already, and the request may not replace that watch.
+    ALREADY_WATCHED = "already-watched", CONFLICT, "The app watches this repository already";
     /// The key of another request.
     KEY_REUSED = "idempotency-key-reused", CONFLICT, "The Idempotency-Key was used for another request";
     /// The request with this key has not been answered yet.
@@ -335,9 +344,10 @@ impl Problem {
         match error {
             StoreError::NotFound => Self::new(missing),
             StoreError::Conflict(text) => Self::new(Kind::CONFLICT).with_detail(text),
+            error @ StoreError::Exists(_) => Self::new(Kind::CONFLICT).with_detail(error.to_string()),
             StoreError::Unavailable(_) | StoreError::Fenced | StoreError::Lost => {
                 warn!(error = %error, "a request failed because the store did not answer");
-                Self::new(Kind::UNAVAILABLE).retry_after(STORE_RETRY_AFTER_SECONDS)
+                Self::new(Kind::UNAVAILABLE).with_detail(STORE_FAILED).retry_after(STORE_RETRY_AFTER_SECONDS)
             }
             StoreError::Undecodable { .. } => {
                 error!(error = %error, "a request met a row that cannot be read");
@@ -404,7 +414,7 @@ impl Problem {
             problem_type: format!("{TYPE_PREFIX}{}", self.kind.code),
             title: self.kind.title,
             status: self.status.as_u16(),
-            detail: self.detail.as_deref(),
+            detail: self.detail.as_deref().or(self.kind.usual_detail()),
             error: &error,
             request_id,
             errors: &self.faults,
@@ -467,7 +477,7 @@ mod tests {
         ] {
             let problem = Problem::of_store(error, Kind::NO_APP);
             assert!(problem.status().is_server_error());
-            assert!(problem.detail.is_none());
+            assert!(!problem.detail().unwrap_or_default().contains("planted"), "{problem:?}");
         }
         assert_eq!(Problem::of_store(StoreError::NotFound, Kind::NO_APP).code(), "app-not-found");
     }

@@ -1,5 +1,5 @@
-//! The files of the dashboard, which lie in `src/dashboard/`: in the binary, and where it was built to be
-//! debugged read from that folder at each request, so that a change of a page needs no build.
+//! The files of the dashboard, which lie in `src/dashboard/`: they are part of the binary. A debug build
+//! reads them from that folder at each request, so that a change of a page needs no build.
 
 use bytes::Bytes;
 
@@ -15,6 +15,7 @@ files! {
     "base.css",
     "core/api.js",
     "core/format.js",
+    "core/json.js",
     "core/live.js",
     "core/router.js",
     "core/session.js",
@@ -52,17 +53,19 @@ files! {
     "parts/diff.js",
     "parts/fields.js",
     "parts/forms.js",
+    "parts/hooks.js",
     "parts/plot.js",
     "parts/repository-form.js",
     "parts/request-body.js",
-    "parts/schedules.js",
     "parts/shell.js",
     "parts/states.js",
     "parts/subscriptions.js",
     "parts/table.js",
-    "parts/tasks.js",
     "parts/tries.js",
     "parts/words.js",
+    "tasks/schedules.js",
+    "tasks/tasks.js",
+    "tasks/watch-tasks.js",
     "vendor/LICENSES",
     "vendor/lit-html.js",
     "vendor/uplot.css",

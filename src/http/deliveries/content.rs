@@ -18,13 +18,13 @@ use super::single;
 use crate::git::text_diff;
 use crate::http::{
     bodies::problem::{Kind, Problem},
+    deliveries::histories::{Histories, round_failed},
     door::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route_with},
     },
     front::Front,
-    histories::{Histories, round_failed},
-    repositories::trees::{content, unavailable},
+    repositories::contents::trees::{content, unavailable},
 };
 
 /// A side with more bytes is not shown (128 KiB).
@@ -84,17 +84,19 @@ async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
     let _download = histories.downloads.begin(&app.id)?;
     let delivery = single::named(&front, &histories, app, &request).await?;
     let (old, new) = delivery.change.blobs();
-    if old.is_none() && new.is_none() {
+    if !delivery.change.is_read() {
         let detail = "the mirror no longer has the trees of the round";
         return Err(Problem::new(Kind::TREE_UNAVAILABLE).with_detail(detail));
     }
     let cursor: CursorId = delivery.cursor.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;
     let (round, _) = delivery.change.place();
     let past = front.history.past_round(&app.id, &cursor, round).await.map_err(round_failed)?;
-    let _memory = histories.downloads.memory(MEMORY_BYTES).await?;
+    let _memory = histories.downloads.memory(&app.id, MEMORY_BYTES).await?;
     let (old, before) = side(&front, &past.remote, old).await?;
     let (new, after) = side(&front, &past.remote, new).await?;
     let diff = match (before, after) {
+        // The delete of a file that the app is not known to have: there is nothing to compare.
+        (Lines::None, Lines::None) => None,
         // The app's previous content is unknown: every line would look new.
         (Lines::None, _) if delivery.change.change_type() == "file.updated" => None,
         (before, after) => lines(before, after).await?,

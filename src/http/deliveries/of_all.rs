@@ -21,12 +21,12 @@ use crate::http::{
         paging::{Query, cursor_at},
         problem::{Kind, Problem},
     },
+    deliveries::histories::{Histories, round_failed},
     door::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route_with},
     },
     front::Front,
-    histories::{Histories, round_failed},
 };
 
 /// The name of the list in its cursors.

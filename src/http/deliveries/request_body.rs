@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    model::round::DeliveryId,
+    model::{round::DeliveryId, sink::Outlet},
     ports::{Action, ParcelBody, PrepareError, Seek},
 };
 use tidings_entity::id::{CursorId, WatchId};
@@ -18,12 +18,12 @@ use utoipa::ToSchema;
 use super::single;
 use crate::http::{
     bodies::problem::{Kind, Problem},
+    deliveries::histories::{Histories, Reading, Unread, round_failed},
     door::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route_with},
     },
     front::Front,
-    histories::{Histories, Reading, Unread, round_failed},
 };
 
 /// A body that is longer is not shown (384 KiB: base64 and JSON around 256 KiB).
@@ -46,7 +46,8 @@ struct RequestShown {
     action: &'static str,
     /// Format of the bodies of the round: `docora` or `cloudevents`.
     format: &'static str,
-    /// The body, byte for byte as in each attempt. Missing: `left_out` has the reason.
+    /// The body, byte for byte as in each attempt, or as the payload of the task that the change became.
+    /// Missing: `left_out` has the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
     /// Why `body` is missing: `too_large` (the content has more than 256 KiB), `chunked` (a large binary file
@@ -75,7 +76,8 @@ async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
     let changes = reading.window(&front, &histories, &Seek::Position(position), 1).await;
     let change = changes.map_err(Unread::problem)?.into_iter().next();
     let change = change.ok_or_else(|| Problem::new(Kind::NO_DELIVERY))?;
-    let facts = front.store.watch(&app.id, &watch).await.map_err(round_failed)?.facts;
+    let watch = front.store.watch(&app.id, &watch).await.map_err(round_failed)?;
+    let outlet = watch.sink.as_ref().map(|sink| sink.address.outlet());
     let past = &reading.past;
     let mut shown = RequestShown {
         id: DeliveryId::of(&cursor, round, &change).to_string(),
@@ -84,8 +86,10 @@ async fn show(front: Arc<Front>, histories: Arc<Histories>, request: Request) ->
         body: None,
         left_out: None,
     };
-    let _memory = histories.downloads.memory(MEMORY_BYTES).await?;
-    match front.handle.body_again(&app.id, past, facts, change, position).await.map(|parcel| parcel.body) {
+    let _memory = histories.downloads.memory(&app.id, MEMORY_BYTES).await?;
+    let outlet = outlet.unwrap_or(Outlet::Attempt);
+    let parcel = front.handle.body_again(&app.id, past, (watch.facts, outlet), change, position).await;
+    match parcel.map(|parcel| parcel.body) {
         Ok(ParcelBody::Whole(body)) if body.len() <= BODY_BYTES_MAX => {
             shown.body = Some(String::from_utf8_lossy(&body).into_owned());
         }

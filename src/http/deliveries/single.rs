@@ -14,11 +14,12 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, CursorId};
 use utoipa::ToSchema;
 
-use super::super::{
-    front::Front,
+use super::super::front::Front;
+use super::{
+    DeliveryShown, Wanted, delivery_id,
     histories::{ChangeShown, Histories, Reading, Unread, round_failed},
+    open_endpoint, searched, shown_delivery,
 };
-use super::{DeliveryShown, Wanted, delivery_id, open_endpoint, searched, shown_delivery};
 use crate::http::{
     bodies::problem::{Kind, Problem},
     deliveries::attempt::AttemptShown,
@@ -43,6 +44,10 @@ pub(super) fn route(histories: &Arc<Histories>) -> Route {
 struct DeliveryDetail {
     #[serde(flatten)]
     delivery: DeliveryShown,
+    /// Id of the unfinished task that the change became, where changes become tasks. The end of the task
+    /// settles the delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_id: Option<String>,
     /// The recorded attempts, oldest first, at most 100. Only failed ones, unless `delivery.history = all`.
     tries: Vec<AttemptShown>,
 }
@@ -134,5 +139,7 @@ async fn detail(front: &Front, delivery: DeliveryShown) -> Result<DeliveryDetail
     let cursor: CursorId = delivery.cursor.parse().map_err(|_| Problem::new(Kind::INTERNAL))?;
     let (round, position) = delivery.change.place();
     let tries = front.store.attempts(&cursor, round, position, ATTEMPTS_MAX).await.map_err(round_failed)?;
-    Ok(DeliveryDetail { delivery, tries: tries.iter().map(AttemptShown::of).collect() })
+    let task = front.tasks.task_of_change(&cursor, round, position).await.map_err(round_failed)?;
+    let task_id = task.map(|task| task.to_string());
+    Ok(DeliveryDetail { delivery, task_id, tries: tries.iter().map(AttemptShown::of).collect() })
 }

@@ -63,7 +63,7 @@ impl Wanted {
             states: states(status, id.is_some(), q.as_ref()),
             from: filter.from.map(Timestamp),
             to: filter.to.map(Timestamp),
-            paths: paths.map_err(|_| Problem::malformed("path_glob must be a glob as in include"))?,
+            paths: paths.map_err(|fault| Problem::malformed(format!("path_glob: {fault}")))?,
             id,
             q,
         })

@@ -5,6 +5,8 @@
 
 use utoipa::ToSchema;
 
+use crate::sinks::EntryShown;
+
 /// A change of one file: the body of `/create`, `/update` and `/delete`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes what is sent")]
@@ -339,6 +341,70 @@ pub(in crate::http) struct TestPayload {
 struct TestedApp {
     /// Id of the app, `app_...`.
     app_id: String,
+}
+
+/// A message to the sink of a subscription or to the `webhook` of a task: an entry of the ledger, a gap in
+/// the ledger, or a test.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is sent")]
+pub(super) struct SubscriptionPayload {
+    event: SubscriptionEventPayload,
+    subscription: SubscribedPayload,
+    #[schema(nullable = false)]
+    entry: Option<EntryShown>,
+    #[schema(nullable = false)]
+    gap: Option<GapPayload>,
+    /// When the entry was written, in ISO 8601 with milliseconds, UTC. For a gap or a test: when the message
+    /// was made.
+    timestamp: String,
+}
+
+/// Id and type of the message.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is sent")]
+struct SubscriptionEventPayload {
+    /// Id of the message, the same as `webhook-id`. For an entry: `entry_id`.
+    id: String,
+    /// Type of the entry; `subscription.gap` or `test` for a message without an entry.
+    r#type: String,
+}
+
+/// The subscription that the message is for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is sent")]
+struct SubscribedPayload {
+    /// Id of the subscription, `sub_...`.
+    subscription_id: String,
+    /// Name of the subscription.
+    name: String,
+    /// Id of the app whose ledger it reads, `app_...`.
+    app_id: String,
+}
+
+/// Entries that were removed before they were sent. Only in a message of the type `subscription.gap`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is sent")]
+struct GapPayload {
+    /// Number of the first removed entry.
+    first: i64,
+    /// Number of the last removed entry.
+    last: i64,
+}
+
+/// A message to a worker subscription: a queue has work.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is sent")]
+pub(super) struct WorkPayload {
+    /// The type of the message: `work.available`.
+    r#type: String,
+    /// Command of the tasks.
+    command: String,
+    /// Number of tasks of the command that can be claimed.
+    ready: u64,
+    /// When the message was made, in ISO 8601 with milliseconds, UTC.
+    sent_at: String,
+    /// Id of the worker subscription.
+    subscription_id: String,
 }
 
 /// A CloudEvents 1.0 event in structured mode, for an app with `delivery.format: cloudevents`.

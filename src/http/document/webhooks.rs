@@ -1,6 +1,8 @@
-//! The `webhooks` of the OpenAPI document: the requests that the server sends to an app's `base_url`.
+//! The `webhooks` of the OpenAPI document: the requests that the server sends to an app's `base_url`, to the
+//! sinks of its subscriptions, and to its workers.
 //!
-//! The functions describe requests and are never called; the name of each is the path that is appended.
+//! The functions describe requests and are never called. The name of each is the path that is appended; the
+//! last two go to an address as it is.
 
 use utoipa::{
     __dev::SchemaReferences,
@@ -9,8 +11,8 @@ use utoipa::{
 };
 
 use super::payloads::{
-    BatchAnswer, BatchPayload, ChangePayload, CloudEventPayload, RoundPayload, SyncFailedPayload,
-    SyncRecoveredPayload, TestPayload,
+    BatchAnswer, BatchPayload, ChangePayload, CloudEventPayload, RoundPayload, SubscriptionPayload,
+    SyncFailedPayload, SyncRecoveredPayload, TestPayload, WorkPayload,
 };
 
 /// The headers of every request.
@@ -56,6 +58,8 @@ pub(super) fn webhooks() -> (Paths, Vec<(String, RefOr<Schema>)>) {
         described::<__path_sync_failed>(&mut schemas),
         described::<__path_sync_recovered>(&mut schemas),
         described::<__path_test>(&mut schemas),
+        described::<__path_subscription_message>(&mut schemas),
+        described::<__path_work_available>(&mut schemas),
     ];
     for (name, item) in described {
         paths = paths.path(name, item);
@@ -172,3 +176,29 @@ fn sync_recovered() {}
     responses((status = "2XX", description = "The test delivery has arrived, and its signature is valid.")))]
 #[expect(dead_code, reason = "it stands for a request")]
 fn test() {}
+
+/// A message of a subscription, or the end of a task with a `webhook`. Goes to the address itself, in the
+/// order of the entries.
+///
+/// With `format: cloudevents` the body is a CloudEvent (`application/cloudevents+json`) with this object as
+/// its `data`.
+#[utoipa::path(post, path = "subscription_message", tag = "subscriptions", params(Headers),
+    request_body(content((SubscriptionPayload = "application/json"))),
+    responses(
+        (status = "2XX", description = "The entry has arrived. The next one is sent."),
+        (status = 410, description = "Nothing more is sent to this sink until the subscription is resumed or \
+            its sink is set again."),
+        (status = "4XX", description = "The entry is refused and skipped. After 401, 403, 404, 405, 408, 425 \
+            or 429 the message is sent again."),
+        (status = "5XX", description = "The message is sent again."),
+    ))]
+#[expect(dead_code, reason = "it stands for a request")]
+fn subscription_message() {}
+
+/// A queue has work for a worker subscription. Sent once, to its address itself; the answer has no effect on
+/// the tasks.
+#[utoipa::path(post, path = "work_available", tag = "workers", params(Headers),
+    request_body(content((WorkPayload = "application/json"))),
+    responses((status = "2XX", description = "The message has arrived.")))]
+#[expect(dead_code, reason = "it stands for a request")]
+fn work_available() {}

@@ -11,6 +11,9 @@ pub enum Access {
     Public,
     /// An app with this permission, for its own resources.
     App(Permission),
+    /// An app with this permission, or with `tasks:claim`: then the handler checks that the caller has a
+    /// claim on what it asks for.
+    Holder(Permission),
     /// An app or the staff, with any valid token: the route is about the caller alone.
     Anybody,
     /// The staff with this permission, for all apps.
@@ -28,7 +31,7 @@ impl Access {
     #[must_use]
     pub fn permission(self) -> Option<Permission> {
         match self {
-            Self::App(permission) | Self::Staff(permission) => Some(permission),
+            Self::App(permission) | Self::Holder(permission) | Self::Staff(permission) => Some(permission),
             Self::Onboarding => Some(Permission::AppsRegister),
             Self::Public | Self::Anybody | Self::Hook(_) | Self::AppHook(_) => None,
         }
@@ -46,7 +49,7 @@ impl Access {
     /// Whether the route is for apps, with their own tokens.
     #[must_use]
     pub fn is_of_apps(self) -> bool {
-        matches!(self, Self::App(_))
+        matches!(self, Self::App(_) | Self::Holder(_))
     }
 
     /// Whether the route is for hooks, which have their own delivery ids and receipts.

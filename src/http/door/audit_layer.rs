@@ -39,6 +39,8 @@ const REFUSED: &str = "sign_in.refused";
 const STARTED: &str = "server.start";
 /// Longest id or name that is written.
 const NAME_CHARACTERS_MAX: usize = 128;
+/// The end of the path of an artifact.
+const ARTIFACT: &str = "/artifacts/{name}";
 /// The prefix of the target of a row that stands for several acts.
 const TIMES: &str = "times:";
 
@@ -85,7 +87,7 @@ impl AuditLayer {
             actor: known.actor.clone(),
             app: app.map_or_else(String::new, |app| app.to_string()),
             action: document::operation_id(&route.method, &route.template),
-            target: parameters.last().filter(|name| is_plain(name)).cloned().unwrap_or_default(),
+            target: target(&route.template, parameters),
             result: OK.to_owned(),
             request: request_id.to_owned(),
             address: Some(client.to_string()),
@@ -99,7 +101,7 @@ impl AuditLayer {
         is_staff: bool,
         work: impl Future<Output = Answer>,
     ) -> Answer {
-        if !is_staff && !self.identity.is_deed_written(&entry.app, &entry.action, entry.at) {
+        if !is_staff && !self.identity.is_action_written(&entry.app, &entry.action, entry.at) {
             let answer = work.await;
             if answer.as_ref().is_ok_and(|response| response.status().is_success()) {
                 let whose = entry.app.clone();
@@ -165,7 +167,7 @@ impl AuditLayer {
             request: request_id.to_owned(),
             address: Some(client.to_string()),
         };
-        if !self.identity.is_deed_written(&whose, REFUSED, now) {
+        if !self.identity.is_action_written(&whose, REFUSED, now) {
             return self.clone().count(whose, entry);
         }
         let front = self.front.clone();
@@ -180,6 +182,20 @@ impl AuditLayer {
 /// The actor of an entry, by the id of an app or token; empty: a caller without a token.
 fn named(whose: &str) -> String {
     if whose.is_empty() { ANYONE.to_owned() } else { whose.to_owned() }
+}
+
+/// The target of an entry, by the parameters of its path: the last one. An artifact is named with its task,
+/// because every task may have an artifact of that name.
+fn target(template: &str, parameters: &[String]) -> String {
+    let named: Vec<&String> = match parameters {
+        [.., task, name] if template.ends_with(ARTIFACT) => vec![task, name],
+        [.., last] => vec![last],
+        [] => Vec::new(),
+    };
+    if !named.iter().all(|part| is_plain(part)) {
+        return String::new();
+    }
+    named.into_iter().map(String::as_str).collect::<Vec<_>>().join("/")
 }
 
 /// Whether a part of a path looks like an id, or the name of a queue, a schedule or an artifact; other parts

@@ -3,6 +3,9 @@
 //! logged. A token of an app opens no route of the staff, and the other way round. The cookie of a session
 //! stands for the token that a person signed in with, and is checked like that token.
 
+pub mod admin_token;
+pub(crate) mod session;
+
 use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
@@ -19,12 +22,11 @@ use tidings_entity::{
 use tracing::{Span, debug, info};
 use ulid::Ulid;
 
+use self::admin_token::AdminToken;
 use super::{
-    admin_token::AdminToken,
     audit_layer::AuditLayer,
     request::{ANYONE, Caller, Known, Recheck, Staff},
     route::Access,
-    session,
 };
 use crate::http::{
     bodies::problem::{Kind, Problem},
@@ -43,6 +45,12 @@ use crate::{
 
 /// The actor for the admin token of the server itself.
 pub(crate) const BOOTSTRAP: &str = "admin";
+/// The detail of a refusal at a route of the staff, for the valid token of an app.
+pub(crate) const TOKEN_OF_APP: &str =
+    "the token is valid, but it is the token of an app; this route needs a token of the staff";
+/// The detail of a refusal at a route of apps, for a valid token of the staff.
+pub(crate) const TOKEN_OF_STAFF: &str = "the token is valid, but it is a token of the staff; this route \
+     needs the token of an app (the staff has the routes of an app below /api/admin/apps/{app_id})";
 /// Longest `Authorization` that is looked at, in bytes.
 const HEADER_BYTES_MAX: usize = "Bearer ".len() + TOKEN_BYTES_MAX;
 
@@ -79,8 +87,23 @@ impl Authentication {
     ///
     /// # Errors
     /// 401, 400 for two `Authorization` headers, 403 for the cookie of a session with a request of another
-    /// site, 503 if the store does not answer.
+    /// site, 409 for that of another person than the page shows, 503 if the store does not answer.
     pub async fn caller(
+        &self,
+        access: Access,
+        method: &Method,
+        headers: &HeaderMap,
+        request_id: &str,
+        client: IpAddr,
+    ) -> Result<Known, Problem> {
+        let known = self.found(access, method, headers, request_id, client).await?;
+        if matches!(known.caller, Caller::App(_) | Caller::Staff(_)) {
+            session::check_person(headers, &known.actor)?;
+        }
+        Ok(known)
+    }
+
+    async fn found(
         &self,
         access: Access,
         method: &Method,
@@ -92,11 +115,13 @@ impl Authentication {
             |caller| Known { caller, actor: ANYONE.to_owned(), powers: Powers::default(), ends_at: None };
         match access {
             Access::Public => Ok(anyone(Caller::Anyone)),
-            Access::App(permission) => {
+            Access::App(permission) | Access::Holder(permission) => {
                 let mut of = RefusedCaller::default();
                 let known = self.app(&self.sent(method, headers).await?, &mut of).await;
                 let known = known.inspect_err(|_| self.note(&of))?;
-                if known.powers.may(permission) { Ok(known) } else { Err(lacking(permission)) }
+                let may_hold =
+                    matches!(access, Access::Holder(_)) && known.powers.may(Permission::TasksClaim);
+                if may_hold || known.powers.may(permission) { Ok(known) } else { Err(lacking(permission)) }
             }
             Access::Anybody => self.anybody(&self.sent(method, headers).await?).await,
             Access::Hook(provider) => {
@@ -136,7 +161,7 @@ impl Authentication {
             return bearer(headers).map(Sent::of_token);
         }
         let missing = || Problem::new(Kind::MISSING_AUTHORIZATION);
-        let hash = session::of_cookie(headers).ok_or_else(missing)?;
+        let hash = session::of_cookie(&self.front.session_cookie, headers).ok_or_else(missing)?;
         session::check_page(method, headers)?;
         let found = self.front.administration.find_session(&hash, self.front.clock.now()).await;
         let found = found.map_err(|error| Problem::of_store(error, Kind::INVALID_TOKEN))?;
@@ -150,8 +175,13 @@ impl Authentication {
         if let Some(text) = sent.text.filter(|text| Issuers::is_token(text)) {
             return self.app_of_issuer(text, of).await;
         }
+        if self.admin.has_hash(&sent.hash) {
+            return Err(refused().with_detail(TOKEN_OF_STAFF));
+        }
         let found = self.token(sent).await?.filter(|found| found.is_live);
-        let Found { token, app: Some(app), .. } = found.ok_or_else(refused)? else { return Err(refused()) };
+        let Found { token, app: Some(app), .. } = found.ok_or_else(refused)? else {
+            return Err(refused().with_detail(TOKEN_OF_STAFF));
+        };
         let mut powers = Powers::of(PermissionSet::of_apps());
         if let Some(narrowing) = &token.narrowing {
             let narrowed = Powers::of_narrowed(narrowing, &self.roles);
@@ -242,6 +272,7 @@ impl Authentication {
                     let own = narrowing.as_ref().and_then(|narrowing| narrowing.role.clone());
                     role.map(|role| role.to_string()).or(own).into_iter().collect()
                 }
+                (TokenOwner::App(_), _) if is_live => return Err(refused().with_detail(TOKEN_OF_APP)),
                 _ => return Err(refused()),
             };
             let rest = found.id.as_str().trim_start_matches(TokenId::PREFIX);
@@ -263,7 +294,7 @@ impl Authentication {
     /// fault, because anyone can send such tokens. The line has no part of the token.
     fn note(&self, of: &RefusedCaller) {
         let Some(reason) = of.fault.map(TokenFault::as_str) else { return };
-        if self.identity.is_deed_written("", reason, self.front.clock.now()) {
+        if self.identity.is_action_written("", reason, self.front.clock.now()) {
             info!(token.fault = reason, "the token of an issuer was refused: {reason}");
         }
     }
@@ -333,7 +364,7 @@ struct Found {
 }
 
 /// The refusal of a caller that is known and lacks a permission.
-fn lacking(permission: Permission) -> Problem {
+pub(crate) fn lacking(permission: Permission) -> Problem {
     Problem::new(Kind::PERMISSION_REQUIRED)
         .with_detail(format!("this token lacks the permission {permission}"))
 }

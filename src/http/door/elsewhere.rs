@@ -60,7 +60,9 @@ async fn hand_on(front: &Front, request: &Request, repository: &RepositoryId, wi
         return Err(ask_again("this watch goes from one replica to another: ask again"));
     };
     let Some(mut url) = owner.address.as_deref().and_then(|address| Url::parse(address).ok()) else {
-        return Err(ask_again("another replica works on this watch, and says not where it is: ask again"));
+        return Err(ask_again(
+            "another replica works on this watch, and its address is not known: ask again",
+        ));
     };
     url.set_path(&request.path);
     url.set_query(Some(request.query.as_str()).filter(|query| !query.is_empty()));

@@ -97,7 +97,7 @@ pub(crate) fn key(
         Caller::Anyone => {
             return Err(Problem::malformed(format!(
                 "without a token, Idempotency-Key has at least {UNGUESSABLE_CHARACTERS} random characters: \
-                 whoever knows it may read the answer"
+                 a caller who knows the key can read the answer"
             )));
         }
         Caller::Hook(_) => return Ok(None),

@@ -5,11 +5,11 @@ use crate::http::bodies::problem::{Kind, Problem};
 /// Longest id or name that is repeated, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
-/// Kinds of things, each with the part of a path that comes before its id or name. Repositories of an app are
-/// left out, because clients of Docora compare that body.
-const PLACES: [(Kind, &str); 16] = [
+/// Kinds of things, each with the part of a path that comes before its id or name.
+const PLACES: [(Kind, &str); 18] = [
     (Kind::NO_APP, "apps"),
     (Kind::NO_ARTIFACT, "artifacts"),
+    (Kind::NO_BREAKER, "{kind}"),
     (Kind::NO_DEAD_LETTER, "dead-letters"),
     (Kind::NO_DELIVERY, "deliveries"),
     (Kind::NO_HOOK, "hooks"),
@@ -24,6 +24,7 @@ const PLACES: [(Kind, &str); 16] = [
     (Kind::NO_TASK, "tasks"),
     (Kind::NO_TOKEN, "tokens"),
     (Kind::NO_WORKER_SUBSCRIPTION, "subscriptions"),
+    (Kind::NOT_REGISTERED, "repositories"),
 ];
 
 /// The ids and names in the path of a request, each with the part of the path before it.
@@ -46,6 +47,9 @@ impl Missing {
         let found = self.0.iter().find(|(before, name)| before == place && is_plain(name));
         let noun = kind.title.split(" not found").next().unwrap_or_default().to_lowercase();
         match found {
+            Some((_, name)) if *kind == Kind::NOT_REGISTERED => {
+                problem.with_detail(format!("this app has no repository {name}"))
+            }
             Some((_, name)) => problem.with_detail(format!("there is no {noun} {name}")),
             None => problem,
         }
@@ -74,14 +78,25 @@ mod tests {
             (FILE, &["tsk_1", "x"], Kind::NO_ARTIFACT, Some("there is no artifact x")),
             (OF_APP, &["app_1", "q"], Kind::NO_APP, Some("there is no app app_1")),
             ("/api/admin/apps/{app_id}/dead-letters/dismiss", &["app_1"], Kind::NO_DEAD_LETTER, None),
-            ("/api/repositories/{id}", &["repo_1"], Kind::NOT_REGISTERED, None),
+            (
+                "/api/repositories/{id}/rounds",
+                &["repo_1"],
+                Kind::NOT_REGISTERED,
+                Some("this app has no repository repo_1"),
+            ),
+            (
+                "/api/admin/breakers/{kind}/{id}/reset",
+                &["endpoint", "snk_1"],
+                Kind::NO_BREAKER,
+                Some("there is no breaker snk_1"),
+            ),
             ("/api/tasks/{id}", &["with space"], Kind::NO_TASK, None),
             ("/api/tasks/{id}", &["tsk_1"], Kind::CLAIM_LOST, None),
         ] {
             assert_eq!(detail(template, parameters, kind), serde_json::Value::from(expected), "{template}");
         }
         let explained = Problem::new(Kind::NO_TASK).with_detail("why");
-        let parameters = ["tsk_1".to_owned()];
-        assert_eq!(Missing::of("/api/tasks/{id}", &parameters).named(explained).detail(), Some("why"));
+        let missing = Missing::of("/api/tasks/{id}", &["tsk_1".to_owned()]);
+        assert_eq!(missing.named(explained).detail(), Some("why"));
     }
 }

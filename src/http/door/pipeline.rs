@@ -20,9 +20,8 @@ use tracing::{Instrument, Span, debug, error, field, info, info_span};
 use warp::{Filter, filters::BoxedFilter, path::FullPath, reply::Response};
 
 use super::{
-    admin_token::AdminToken,
     audit_layer::AuditLayer,
-    auth::Authentication,
+    auth::{Authentication, admin_token::AdminToken},
     edge::{self, Edge, Peer},
     idempotency,
     incoming::Incoming,
@@ -43,6 +42,8 @@ use crate::{
     telemetry::{self, Metrics},
 };
 
+/// The address of the pages that show the API, and the same with a slash, as people type it.
+const PAGES: [&str; 2] = ["/docs", "/docs/"];
 /// Longest path and query together, in bytes.
 const URI_BYTES_MAX: usize = 8 << 10;
 /// The id of a request, in requests and answers.
@@ -65,6 +66,11 @@ pub struct Pipeline {
     audit: AuditLayer,
     metrics: Metrics,
     lines: RequestLines,
+}
+
+/// The path as the table of routes has it.
+fn spelt(path: &str) -> &str {
+    if path == PAGES[1] { PAGES[0] } else { path }
 }
 
 impl Pipeline {
@@ -128,7 +134,7 @@ impl Pipeline {
                         let request_id = request_id(&headers)
                             .unwrap_or_else(|| format!("req_{}", front.random.ulid(front.clock.now())));
                         let (method, headers) = (&method, &headers);
-                        let (path, request_id) = (path.as_str(), request_id.as_str());
+                        let (path, request_id) = (spelt(path.as_str()), request_id.as_str());
                         let is_secure = is_tls || edge.is_tls_before(peer, headers);
                         let head = Head {
                             method,
@@ -421,7 +427,9 @@ async fn apart(work: impl Future<Output = Answer> + Send + 'static) -> Answer {
         Ok(answer) => answer,
         Err(ended) => match ended.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_cancelled) => Err(Problem::new(Kind::UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS)),
+            Err(_cancelled) => Err(Problem::new(Kind::UNAVAILABLE)
+                .with_detail("the server stopped meanwhile: the request may have taken effect")
+                .retry_after(RETRY_AFTER_SECONDS)),
         },
     }
 }

@@ -26,13 +26,13 @@ const TAILS_PER_CALLER: usize = 8;
 const CONNECTIONS_PER_WAIT: usize = 4;
 /// Uploads and downloads of artifacts of one app at once. Those of all apps have the connections of a wait.
 const TRANSFERS_PER_APP: usize = 16;
-/// The most requests of producers and workers at once, waiting claims among them ...
+/// The most requests of producers and workers at once, waiting claims among them.
 const WORK_MAX: usize = 4_096;
-/// ... and of one app.
+/// The most such requests of one app at once.
 const WORK_PER_OWNER: usize = 2_048;
-/// How many seconds a client should wait that has too many requests under way ...
+/// How many seconds a client should wait that has too many requests under way.
 const RETRY_AFTER_SECONDS: u64 = 1;
-/// ... or too many tails.
+/// How many seconds a client should wait that has too many tails open.
 const RETRY_TAIL_AFTER_SECONDS: u64 = 10;
 
 /// The bounds of one process.

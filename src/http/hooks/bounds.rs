@@ -31,13 +31,13 @@ const FREE_BYTES: usize = 256 << 10;
 const SHARED_KIB: usize = 64 << 10;
 /// Refused and repeated hooks that are stored: one per second, after this burst.
 const NOTES: (f64, f64) = (1.0, 50.0);
-/// Genuine hooks of one address with one secret that are accepted: one in each interval (200 a second) ...
+/// Genuine hooks of one address with one secret that are accepted: one in each interval (200 a second).
 const RECEIPT_EVERY: Duration = Duration::from_millis(5);
-/// ... after this number at once.
+/// Genuine hooks that are accepted at once, before that interval applies.
 const RECEIPTS_AT_ONCE: NonZeroU32 = NonZeroU32::new(1_000).expect("it is not zero");
-/// Genuine hooks of one app that are accepted: one in each interval (50 a second) ...
+/// Genuine hooks of one app that are accepted: one in each interval (50 a second).
 const OF_APP_EVERY: Duration = Duration::from_millis(20);
-/// ... after so many at once.
+/// Genuine hooks of one app that are accepted at once, before that interval applies.
 const OF_APP_AT_ONCE: NonZeroU32 = NonZeroU32::new(500).expect("it is not zero");
 /// For how long a body that was taken in is not taken in again.
 const SAME_BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -156,7 +156,9 @@ impl Room {
             return Ok(());
         }
         let Ok(permit) = self.bodies.clone().try_acquire_many_owned(more) else {
-            return Err(Problem::new(Kind::UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS));
+            return Err(Problem::new(Kind::UNAVAILABLE)
+                .with_detail("other hooks take all memory for hooks just now")
+                .retry_after(RETRY_AFTER_SECONDS));
         };
         match &mut self.held {
             Some(held) => held.merge(permit),

@@ -25,6 +25,7 @@ use crate::{
             body::body,
             fields::Fields,
             moment::iso,
+            names::NOT_WATCHED,
             paging::{Page, Query, page},
             problem::{Kind, Problem},
         },
@@ -33,7 +34,7 @@ use crate::{
             route::{Access, Answer, Permission, Route, route},
         },
         front::Front,
-        subscriptions::no_such,
+        ledger::subscriptions::no_such,
     },
     secrets::{KEY_CHARACTERS, generate_signing_key},
 };
@@ -223,10 +224,16 @@ async fn create(front: Arc<Front>, request: Request) -> Answer {
 
 fn no_repository(error: StoreError) -> Problem {
     match error {
-        StoreError::NotFound => Problem::invalid_field("repository_id", "is no repository of this app"),
+        StoreError::NotFound => Problem::invalid_field("repository_id", NOT_WATCHED),
         other => store_failed(other),
     }
 }
+
+/// The fields of a hook that a change cannot have, each with the reason.
+const FIXED: [(&str, &str); 2] = [
+    ("provider", "the address of the hook is for this kind of Git host; create another hook"),
+    ("secret", "POST /api/hooks/{id}/rotate-secret replaces the secret"),
+];
 
 /// Changes the name of a hook, or the repositories whose scans it may cause. To pause a hook, disable the
 /// webhook at the Git host.
@@ -238,6 +245,7 @@ fn no_repository(error: StoreError) -> Problem {
     ))]
 async fn change(front: Arc<Front>, request: Request) -> Answer {
     let mut fields = Fields::of_body::<HookChange>(&request.body)?;
+    fields.refuse_fixed(&FIXED);
     let name = read_name(&mut fields);
     let watch = if fields.null("repository_id") { Some(None) } else { read_watch(&mut fields).map(Some) };
     fields.finish()?;
@@ -272,7 +280,7 @@ fn read_watch(fields: &mut Fields) -> Option<WatchId> {
     let text = fields.text("repository_id", 1..=64)?;
     let watch = text.parse().ok();
     if watch.is_none() {
-        fields.refuse("repository_id", "is no repository of this app");
+        fields.refuse("repository_id", NOT_WATCHED);
     }
     watch
 }

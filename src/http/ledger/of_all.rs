@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tidings_actors::{
-    ports::{EntryPlace, LedgerEntry, LedgerFilter},
+    ports::{EntryPlace, LedgerEntry, LedgerFilter, Searched},
     time::Timestamp,
 };
 use tracing::warn;
@@ -87,14 +87,11 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let query = Query::of(&request.query, &[&["limit", "cursor"], &FILTERS[..]].concat())?;
     let (limit, filter) = (query.limit()?, filter(&front, &query)?);
     let before: Option<EntryPlace> = query.after(LEDGER)?;
-    let mut entries = entries(&front, &filter, before.as_ref(), limit + 1).await?;
-    let is_more = entries.len() as u64 > limit;
-    entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let last = entries.last().filter(|_| is_more);
-    let next_cursor = last.map(|entry| cursor_at(LEDGER, &EntryPlace::of(entry).to_string()));
+    let Searched { found, next } = entries(&front, &filter, before.as_ref(), limit).await?;
+    let next_cursor = next.map(|place| cursor_at(LEDGER, &place.to_string()));
     let mut names = Names::of(&front);
-    let mut items = Vec::with_capacity(entries.len());
-    for entry in &entries {
+    let mut items = Vec::with_capacity(found.len());
+    for entry in &found {
         items.push(EntryOfApp::of(entry, &mut names).await?);
     }
     Ok(json(StatusCode::OK, &Page { items, next_cursor }))
@@ -105,7 +102,7 @@ async fn entries(
     filter: &LedgerFilter,
     before: Option<&EntryPlace>,
     limit: u64,
-) -> Result<Vec<LedgerEntry>, Problem> {
+) -> Result<Searched<LedgerEntry, EntryPlace>, Problem> {
     let entries = front.ledgers.entries_of_all(filter, before, limit).await;
     entries.map_err(|error| Problem::of_store(error, Kind::NO_ROUTE))
 }
@@ -141,7 +138,9 @@ async fn follow(front: Arc<Front>, state: TailState, request: Request) -> Answer
     if seen.is_none() {
         // Entries from just before the beginning are not new.
         let back = LedgerFilter { since: Some(before(now)), ..filter.clone() };
-        told.extend(entries(&front, &back, None, PIECE).await?.iter().map(|entry| entry.id.to_string()));
+        told.extend(
+            entries(&front, &back, None, PIECE).await?.found.iter().map(|entry| entry.id.to_string()),
+        );
     }
     let at = seen.as_ref().map_or(now, |place| place.at);
     let news = EntriesOfAll { front, filter, seen, at, told, is_placed: false };
@@ -181,7 +180,7 @@ impl EntriesOfAll {
     async fn fresh(&mut self) -> Result<(Vec<LedgerEntry>, bool), Problem> {
         let since = if self.seen.is_some() { self.at } else { before(self.at) };
         let filter = LedgerFilter { since: Some(since), ..self.filter.clone() };
-        let mut found = entries(&self.front, &filter, None, PIECE).await?;
+        let mut found = entries(&self.front, &filter, None, PIECE).await?.found;
         let is_cut = found.len() as u64 == PIECE;
         if let Some(seen) = self.seen.take() {
             // Another entry of the same moment may have been sent before it.

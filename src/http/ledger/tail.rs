@@ -125,7 +125,7 @@ impl<N: News> Tail<N> {
             return Some(Bytes::from_static(b": tail\n\n"));
         }
         loop {
-            if self.lifecycle.is_draining() || self.is_refused().await {
+            if self.lifecycle.is_draining() || self.is_refused(CHECK_EVERY).await {
                 return None;
             }
             if Instant::now() >= self.look_after {
@@ -134,8 +134,9 @@ impl<N: News> Tail<N> {
                         if self.failures.are_over() {
                             info!("a tail of {} goes on", self.news.subject());
                         }
+                        // A token that was revoked gets no entry any more.
                         if piece.is_some() {
-                            return piece;
+                            return if self.is_refused(Duration::ZERO).await { None } else { piece };
                         }
                     }
                     Err(problem) => {
@@ -153,10 +154,10 @@ impl<N: News> Tail<N> {
         }
     }
 
-    /// Whether the caller may no longer read the tail. While that cannot be checked the tail continues: then
-    /// nothing can be read either.
-    async fn is_refused(&mut self) -> bool {
-        if self.checked_at.elapsed() < CHECK_EVERY {
+    /// Whether the caller may no longer read the tail; checked if the last check is at least `age` old. While
+    /// that cannot be checked the tail continues: then nothing can be read either.
+    async fn is_refused(&mut self, age: Duration) -> bool {
+        if self.checked_at.elapsed() < age {
             return false;
         }
         self.checked_at = Instant::now();

@@ -1,33 +1,37 @@
 //! Changing a watch: settings, credential, pause and resume, scans and resyncs, and the end of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
     limits::turns::Turns,
-    ports::{OwnSink, Watch, WatchPatch},
+    model::{sink::Outlet, task::TaskMove},
+    ports::{OwnSink, Rotation, StoreError, TaskWord, Watch, WatchPatch},
 };
 use tidings_entity::{
-    id::{CursorId, WatchId},
+    id::{AppId, CursorId, TaskId, WatchId},
     kind::{HistoryMode, WatchState},
 };
 use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::super::{
-    apps::watch_sink::{SinkRequest, new_secret, read_sink, refuse_beside_older},
+    apps::{
+        OVERLAP_SECONDS, OVERLAP_SECONDS_MAX,
+        watch_sink::{SinkRequest, new_secret, read_sink, refuse_beside_older},
+    },
     front::Front,
 };
 use super::{
-    Repository, STATES, announce,
-    credential::{self, GithubApp},
-    named, proof, reason_of,
-    register::read_on_branch_gone,
-    selector, shown, status, store_failed,
+    Repository, STATES, announce, named, reason_of,
+    register::{
+        credential::{self, GithubApp},
+        proof, read_on_branch_gone, selector,
+    },
+    shown, status, store_failed,
     views::ViewFields,
 };
-use crate::git::address::Address;
 use crate::http::{
     bodies::{
         body::body,
@@ -35,10 +39,15 @@ use crate::http::{
         problem::{Kind, Problem},
     },
     door::{
+        auth::lacking,
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route, route_with},
     },
-    standing::kept::{kept_from_being_asked, kept_until},
+    repositories::standing::kept::{kept_from_being_asked, kept_until},
+};
+use crate::{
+    git::address::Address,
+    secrets::{generate_signing_key, shown_signing_secret},
 };
 
 /// The routes of this file.
@@ -54,6 +63,24 @@ pub(super) fn routes(compiling: &Turns) -> Vec<Route> {
         route::<__path_resume, _, _>(Access::App(Permission::WatchesPause), resume),
     ]
 }
+
+/// Why the refs and the repository of a watch stay as they are.
+const OF_REGISTRATION: &str = "remove the watch, and add one with the other value";
+/// Why PATCH of a watch takes no credential.
+const OF_CREDENTIAL: &str = "PATCH /api/repositories/{id}/token replaces the credential";
+/// The fields of a registration that a change cannot have, each with the reason.
+const FIXED: [(&str, &str); 10] = [
+    ("url", OF_REGISTRATION),
+    ("github_url", OF_REGISTRATION),
+    ("branch", OF_REGISTRATION),
+    ("tags", OF_REGISTRATION),
+    ("watch_name", OF_REGISTRATION),
+    ("start", "it says what was sent first; POST /api/repositories/{id}/resync sends every file again"),
+    ("github_token", OF_CREDENTIAL),
+    ("token", OF_CREDENTIAL),
+    ("token_type", OF_CREDENTIAL),
+    ("github_app", OF_CREDENTIAL),
+];
 
 body! {
     /// Changes to a watch. A field that is missing keeps its value.
@@ -73,7 +100,7 @@ body! {
         mode: Option<String>,
         /// Effect of a vanished branch of a pattern on the files of the app: `delete` or `keep`.
         on_branch_gone: Option<String>,
-        /// `active`, or `paused` (no changes are delivered).
+        /// `active`, or `paused` (no changes are delivered). `active` also enables a sink that is disabled.
         state: Option<String>,
         /// How the watch shows its state on commits at the Git host: `off`, `github`, `gitlab`, `gitea` (also
         /// Forgejo), or `auto`.
@@ -81,6 +108,11 @@ body! {
         /// The watch's own sink, used from the next attempt on. Null: changes go to the endpoint of the app.
         /// A field of the sink that is missing keeps its value.
         sink: Option<SinkRequest>,
+        /// Whether the watch's own sink signs with a new key from now on. The answer shows the key once, as
+        /// `sink.signing_secret`. Also needs the permission `watches:credential`.
+        rotate_signing_key: Option<bool>,
+        /// Seconds for which the previous key signs beside the new key, 0 to 2,592,000. Default 86,400.
+        overlap_seconds: Option<u64>,
     }
 }
 
@@ -121,7 +153,7 @@ body! {
     }
 }
 
-/// The change that is parked when its attempt in flight ends.
+/// The change that is parked when its attempt in flight, or the claim of its task, ends.
 #[derive(Serialize, ToSchema)]
 struct Skipping {
     cursor: String,
@@ -147,6 +179,7 @@ struct Done {
 async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer {
     let watch = named(&front, &request).await?;
     let mut fields = Fields::of_body::<Patch>(&request.body)?;
+    fields.refuse_fixed(&FIXED);
     let view = ViewFields::read(&mut fields);
     let view = if view.is_empty() {
         None
@@ -157,8 +190,21 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
     let on_branch_gone = read_on_branch_gone(&mut fields, &watch.selector);
     let state: Option<WatchState> = fields.word("state", STATES);
     let sink = read_sink(&front, &mut fields, own_sink(&front, &watch).await?.as_ref());
+    let rotation = read_rotation(&front, &mut fields);
+    let goes_to = match &sink {
+        Some(given) => given.as_ref().map(|given| given.address.outlet()),
+        None => watch.sink.as_ref().map(|sink| sink.address.outlet()),
+    };
+    if rotation.is_some() && goes_to != Some(Outlet::Attempt) {
+        let fault = "needs a sink of the repository that changes are sent to; PATCH /api/app rotates the key \
+                     of the app";
+        fields.refuse("rotate_signing_key", fault);
+    }
     let status = status::read(&mut fields);
     fields.finish()?;
+    if rotation.is_some() && !request.powers.may(Permission::WatchesCredential) {
+        return Err(lacking(Permission::WatchesCredential));
+    }
     let status = match status {
         Some(wanted) => Some(status::settled_of(&front, &watch, wanted).await?),
         None => None,
@@ -171,10 +217,13 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
     }
     let given = sink.clone().flatten();
     let state = state.map(|state| (state, reason_of(state, &request)));
-    let patch = WatchPatch { view, mode, on_branch_gone, state, sink, status };
+    let patch = WatchPatch { view, mode, on_branch_gone, state, sink, rotation, status };
     let watch = front.store.patch_watch(&watch.app, &watch.id, &patch).await.map_err(store_failed)?;
     announce(&front, &watch).await;
-    let secret = new_secret(&front, request.app()?, &watch, given.as_ref()).await?;
+    let secret = match &patch.rotation {
+        Some(rotation) => Some(shown_signing_secret(&rotation.key).expose().to_owned()),
+        None => new_secret(&front, request.app()?, &watch, given.as_ref()).await?,
+    };
     Ok(json(StatusCode::OK, &shown(&front, &watch).await?.with_secret(secret)))
 }
 
@@ -184,6 +233,23 @@ async fn own_sink(front: &Front, watch: &Watch) -> Result<Option<OwnSink>, Probl
         Some(sink) => front.store.sink(&watch.app, &sink.id).await.map_err(store_failed),
         None => Ok(None),
     }
+}
+
+/// A request for a new key of the watch's own sink.
+fn read_rotation(front: &Front, fields: &mut Fields) -> Option<Rotation> {
+    let rotate = fields.boolean("rotate_signing_key").unwrap_or(false);
+    let overlap = fields.number_within("overlap_seconds", 0..=OVERLAP_SECONDS_MAX);
+    if !rotate {
+        if overlap.is_some() {
+            fields.refuse("rotate_signing_key", "must be true for a new key");
+        }
+        return None;
+    }
+    let overlap = Duration::from_secs(overlap.unwrap_or(OVERLAP_SECONDS));
+    Some(Rotation {
+        key: generate_signing_key(front.random.as_ref()),
+        overlap_until: front.clock.now().after(overlap),
+    })
 }
 
 async fn patched(front: &Front, watch: &Watch, patch: &WatchPatch) -> Answer {
@@ -212,7 +278,7 @@ async fn replace_token(front: Arc<Front>, request: Request) -> Answer {
     fields.finish()?;
 
     let patterns = selector::patterns(&watch.selector);
-    let proof = proof::access(&front, address, credential.clone(), &patterns)
+    let proof = proof::access(&front, &watch.app, address, credential.clone(), &patterns)
         .await
         .map_err(|error| proof::failure(&error, field, true, StatusCode::UNPROCESSABLE_ENTITY))?;
     let now = front.clock.now();
@@ -255,7 +321,8 @@ async fn scan(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &Done { message: "Scan requested" }))
 }
 
-/// Requests a resync: deletes of files that are gone, then creates of all other files.
+/// Requests a resync: deletes of files that are gone, then creates of all other files. A paused watch stays
+/// paused; its resync begins when it is resumed.
 #[utoipa::path(post, path = "/api/repositories/{id}/resync", tag = "repositories",
     params(("id" = String, Path)),
     request_body = Option<Resync>,
@@ -275,7 +342,8 @@ async fn resync(front: Arc<Front>, request: Request) -> Answer {
     Ok(json(StatusCode::ACCEPTED, &Done { message }))
 }
 
-/// Skips the change at the head of a branch: the change becomes a dead letter, and the next change follows.
+/// Skips the change at the head of a branch: the change becomes a dead letter, and the next change follows. A
+/// task that a worker has may still be ended by its worker, for at most 60 seconds.
 #[utoipa::path(post, path = "/api/repositories/{id}/skip", tag = "repositories",
     params(("id" = String, Path)),
     request_body = Option<Skip>,
@@ -289,14 +357,52 @@ async fn skip(front: Arc<Front>, request: Request) -> Answer {
         fields.refuse("position", "goes with round");
     }
     fields.finish()?;
-    let cursor: Option<CursorId> =
-        cursor.map(|text| text.parse()).transpose().map_err(|_| Problem::new(Kind::NOT_REGISTERED))?;
+    let cursor = read_cursor(cursor)?;
     let expected = round.map(|round| i64::try_from(round).unwrap_or(i64::MAX)).zip(position);
     let app = &request.app()?.id;
-    let head = front.store.request_skip(app, &id, cursor.as_ref(), expected).await.map_err(store_failed)?;
-    front.handle.refresh(app).await;
+    let head = front.store.request_skip(app, &id, cursor.as_ref(), expected).await;
+    let head = head.map_err(|error| no_branch(error, cursor.as_ref()))?;
+    match &head.task {
+        Some(task) => cancel_head(&front, app, task).await?,
+        None => front.handle.refresh(app).await,
+    }
     let skipping = Skipping { cursor: head.cursor.to_string(), round: head.round, position: head.position };
     Ok(json(StatusCode::ACCEPTED, &skipping))
+}
+
+/// The branch that a body names by its `cursor`.
+pub(super) fn read_cursor(text: Option<String>) -> Result<Option<CursorId>, Problem> {
+    text.map(|text| text.parse()).transpose().map_err(|_| {
+        Problem::new(Kind::NOT_REGISTERED)
+            .with_detail("cursor is no id of a branch (cur_...); GET /api/repositories/{id} shows them")
+    })
+}
+
+/// The failure of a call about one branch of a watch.
+pub(super) fn no_branch(error: StoreError, cursor: Option<&CursorId>) -> Problem {
+    match (error, cursor) {
+        (StoreError::NotFound, Some(cursor)) => Problem::new(Kind::NOT_REGISTERED)
+            .with_detail(format!("this app has no such repository with the branch {cursor}")),
+        (error, _) => store_failed(error),
+    }
+}
+
+/// Skips a change that is a task.
+async fn cancel_head(front: &Front, app: &AppId, task: &TaskId) -> Result<(), Problem> {
+    let word = TaskWord {
+        id: task.clone(),
+        app: app.clone(),
+        proof: None,
+        step: TaskMove::Cancel,
+        body: None,
+        then: Vec::new(),
+    };
+    let answers = front.tasks.move_tasks(vec![word]).await.map_err(store_failed)?;
+    match answers.first() {
+        Some(Ok(_)) => Ok(()),
+        // Its worker ended it meanwhile.
+        _ => Err(Problem::new(Kind::CONFLICT).with_detail("the change at the head was settled meanwhile")),
+    }
 }
 
 /// Pauses the watch until it is resumed.
@@ -307,7 +413,8 @@ async fn pause(front: Arc<Front>, request: Request) -> Answer {
     set_state(&front, &request, WatchState::Paused).await
 }
 
-/// Resumes the watch after a pause.
+/// Resumes the watch after a pause. Enables the own sink of the watch, if the sink is disabled because it
+/// answered 410.
 #[utoipa::path(post, path = "/api/repositories/{id}/resume", tag = "repositories",
     params(("id" = String, Path)),
     responses((status = 200, body = Repository)))]

@@ -16,11 +16,13 @@ use tidings_entity::{id::CursorId, kind::Operation};
 use utoipa::ToSchema;
 
 use super::super::{
-    dead_letters::search,
+    deliveries::{
+        dead_letters::search,
+        histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
+    },
     front::Front,
-    histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
 };
-use super::named;
+use super::{contents::check_claim, named};
 use crate::http::{
     bodies::{
         moment::iso,
@@ -43,7 +45,7 @@ const WORDS: [&str; 5] = ["path", "path_base64", "path_prefix", "path_glob", "ki
 /// The routes of this file.
 pub(super) fn routes(histories: &Arc<Histories>) -> Vec<Route> {
     vec![
-        route_with::<__path_changes, _, _, _>(Access::App(Permission::ChangesRead), histories, changes),
+        route_with::<__path_changes, _, _, _>(Access::Holder(Permission::ChangesRead), histories, changes),
         route::<__path_rounds, _, _>(Access::App(Permission::ChangesRead), rounds),
     ]
 }
@@ -107,7 +109,8 @@ impl FromStr for ChangeMark {
     }
 }
 
-/// Lists the changes of the open round, or of an earlier round, in the order of their delivery.
+/// Lists the changes of the open round, or of an earlier round, in the order of their delivery. A token with
+/// `tasks:claim` reads them while it has a claim on a task of the watch.
 #[utoipa::path(get, path = "/api/repositories/{id}/changes", tag = "repositories",
     params(
         ("id" = String, Path),
@@ -140,6 +143,7 @@ async fn changes(front: Arc<Front>, histories: Arc<Histories>, request: Request)
     let filter = search::of_query(&query)?;
     let asked = query.get("round").map(str::parse::<i64>).transpose();
     let asked = asked.map_err(|_| Problem::malformed("round is the number of a round"))?;
+    check_claim(&front, &request, &request.id(Kind::NOT_REGISTERED)?, Permission::ChangesRead).await?;
     let watch = named(&front, &request).await?;
     let cursor = followed(&watch, query.get("branch"))?;
     let name = format!("changes of {} {asked:?} {:?} {:?}", cursor.id, filter.path, filter.operation);

@@ -1,7 +1,12 @@
 //! Contents by blob id: the target of `content_url` in a delivery.
 //!
 //! Mirrors are shared by all apps that watch a repository, so a blob in a mirror proves nothing: a content is
-//! sent only while a tree of the caller's own watch has it, as filtered by its view.
+//! sent only while a tree of the caller's own watch has it, as filtered by its view. A worker without the
+//! permission to read contents reads those of a watch while it has a claim on a task of that watch; any other
+//! watch is answered to it like one that is not there.
+
+pub mod downloads;
+pub(crate) mod trees;
 
 use std::sync::Arc;
 
@@ -16,15 +21,17 @@ use tidings_actors::{
 use tidings_entity::id::{AppId, ObjectId, WatchId};
 use warp::reply::Response;
 
-use super::super::{downloads::Downloads, front::Front};
+use self::downloads::Downloads;
+use super::super::front::Front;
 use super::store_failed;
 use crate::http::{
     bodies::problem::{Kind, Problem},
     door::{
+        auth::lacking,
         request::Request,
         route::{Access, Answer, Permission, Route, route_with},
     },
-    repositories::trees::{RETRY_AFTER_SECONDS, bring_trees, content, unavailable},
+    repositories::contents::trees::{RETRY_AFTER_SECONDS, bring_trees, content, unavailable},
 };
 
 /// Content of at most this many bytes (1 MiB) is read at once; larger content only after its size is known.
@@ -32,11 +39,12 @@ const SMALL_BYTES: u64 = 1 << 20;
 
 /// The routes of this file.
 pub(super) fn routes(downloads: &Arc<Downloads>) -> Vec<Route> {
-    vec![route_with::<__path_blob, _, _, _>(Access::App(Permission::ContentsRead), downloads, blob)]
+    vec![route_with::<__path_blob, _, _, _>(Access::Holder(Permission::ContentsRead), downloads, blob)]
 }
 
 /// Returns the content of a blob. The blob must be in a tree that the app holds, or in the target tree of an
-/// open round.
+/// open round. A token with `tasks:claim` reads contents of a watch while it has a claim on a task of the
+/// watch.
 #[utoipa::path(get, path = "/api/repositories/{id}/blobs/{blob}", tag = "repositories",
     params(
         ("id" = String, Path),
@@ -54,6 +62,7 @@ async fn blob(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
     let app = request.app()?;
     let blob = blob_id(&request)?;
     let watch: WatchId = request.id(Kind::NOT_REGISTERED)?;
+    check_claim(&front, &request, &watch, Permission::ContentsRead).await?;
     let download = downloads.begin(&app.id)?;
     let pinned = front.store.pinned_trees(&app.id, &watch).await.map_err(store_failed)?;
     if !is_held(&front, &downloads, &app.id, &pinned, blob).await? {
@@ -65,7 +74,7 @@ async fn blob(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let (content, held) = read(&front, &downloads, &pinned.remote, blob).await?;
+        let (content, held) = read(&front, &downloads, &app.id, &pinned.remote, blob).await?;
         download.answer(content, held)
     };
     response.headers_mut().insert(header::ETAG, tag);
@@ -73,6 +82,21 @@ async fn blob(front: Arc<Front>, downloads: Arc<Downloads>, request: Request) ->
     let caching = HeaderValue::from_static("private, no-cache");
     response.headers_mut().insert(header::CACHE_CONTROL, caching);
     Ok(response)
+}
+
+/// Checks that a caller without this permission has a claim on a task of the watch.
+pub(super) async fn check_claim(
+    front: &Front,
+    request: &Request,
+    watch: &WatchId,
+    permission: Permission,
+) -> Result<(), Problem> {
+    if request.powers.may(permission) {
+        return Ok(());
+    }
+    let app = &request.app()?.id;
+    let has_claim = front.tasks.has_claim(app, watch, &request.actor).await.map_err(store_failed)?;
+    if has_claim { Ok(()) } else { Err(lacking(permission)) }
 }
 
 fn blob_id(request: &Request) -> Result<ObjectId, Problem> {
@@ -117,13 +141,14 @@ async fn is_held(
 async fn read(
     front: &Front,
     downloads: &Downloads,
+    app: &AppId,
     remote: &Remote,
     blob: ObjectId,
 ) -> Result<(Bytes, MemoryPermit), Problem> {
     let mut limit = SMALL_BYTES;
     for _ in 0..2 {
         // While it is read there are two copies of it.
-        let mut held = downloads.memory(limit.saturating_mul(2)).await?;
+        let mut held = downloads.memory(app, limit.saturating_mul(2)).await?;
         match content(front, remote, blob, limit).await.map_err(|error| unavailable(&error))? {
             Content::Whole(bytes) => {
                 held.shrink(bytes.len() as u64);

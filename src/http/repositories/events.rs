@@ -19,8 +19,8 @@ use tidings_entity::id::{AppId, CursorId, WatchId};
 use tracing::warn;
 
 use super::super::{
+    deliveries::histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
     front::Front,
-    histories::{ChangeShown, Histories, Reading, Unread, followed, round_failed},
 };
 use super::named;
 use crate::http::{

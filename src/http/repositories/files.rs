@@ -19,8 +19,8 @@ use tidings_entity::{
 };
 use utoipa::ToSchema;
 
-use super::super::{downloads::Downloads, front::Front};
-use super::store_failed;
+use super::super::front::Front;
+use super::{contents::downloads::Downloads, store_failed};
 use crate::http::{
     bodies::{
         paging::{Query, page},
@@ -30,7 +30,7 @@ use crate::http::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route_with},
     },
-    repositories::trees::{bring_trees, unavailable},
+    repositories::contents::trees::{bring_trees, unavailable},
 };
 
 /// The routes of this file.

@@ -4,6 +4,8 @@
 //! Access is proved each time, as in a registration. The trees of a commit are fetched once, without
 //! contents, into a mirror that no app shares and that is removed at once.
 
+pub(crate) mod previews;
+
 use std::{slice::from_ref, sync::Arc, time::Duration};
 
 use http::StatusCode;
@@ -25,11 +27,10 @@ use tokio::time::timeout;
 use tracing::warn;
 use utoipa::ToSchema;
 
+use self::previews::{FILES_MAX, Listing, Previews};
 use super::super::front::Front;
 use super::{
-    credential::GithubApp,
-    previews::{FILES_MAX, Listing, Previews},
-    proof, register, selector,
+    register::{self, credential::GithubApp, proof, selector},
     views::ViewFields,
 };
 use crate::http::{
@@ -42,7 +43,7 @@ use crate::http::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route_with},
     },
-    repositories::trees::unavailable,
+    repositories::contents::trees::unavailable,
 };
 
 /// How often the preview creates its mirror again, if upkeep removes the mirror meanwhile.
@@ -141,11 +142,11 @@ async fn preview(front: Arc<Front>, state: PreviewState, request: Request) -> An
     let _turn = state.previews.begin(&app.id)?;
 
     let (patterns, has_credential) = (selector::patterns(&place.selector), place.credential.is_some());
-    let proof = proof::access(&front, address.clone(), place.credential.clone(), &patterns).await;
+    let proof = proof::access(&front, &app.id, address.clone(), place.credential.clone(), &patterns).await;
     let proof = proof.map_err(|error| register::unproved(&error, &address, place.field, has_credential))?;
     let location = proof.address.location.clone();
     if !selector::exists(&place.selector, &proof.listing) {
-        return Err(register::absent(&front, &place.selector, location, place.credential).await);
+        return Err(register::absent(&front, &app.id, &place.selector, location, place.credential).await);
     }
     let mut shown = PreviewShown {
         is_private: proof.is_private,

@@ -4,7 +4,8 @@
 //! A lease (in code: a claim) names changes that are handed out and not yet settled. While it lasts no other
 //! consumer gets them. A lease that has ended (by its time, another process, another sink) is refused with
 //! 409, and the next request gets the same changes under the same ids. Leases are in the memory of the
-//! replica that works on the watch: other replicas forward the request.
+//! replica that works on the watch: other replicas forward the request. An answer holds the memory of its
+//! changes until it is sent, within the time of a download; a lane keeps nothing of what it has handed out.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -12,16 +13,17 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tidings_actors::{
-    deliverer::pulling::{Acknowledgement, ClaimedChanges, PullRequest, Refusal},
+    deliverer::outlets::pulling::{Acknowledgement, ClaimedChanges, PullRequest, Pulled, Refusal},
     model::sink::Outlet,
-    ports::{Action, App, GONE, Notice, Parcel, ParcelBody, Watch},
+    ports::{Action, App, GONE, Notice, ParcelBody, Watch},
 };
 use tidings_entity::id::CursorId;
+use tracing::debug;
 use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::super::{document::PulledPayload, front::Front};
-use super::named;
+use super::{contents::downloads::in_pieces, named};
 use crate::http::{
     bodies::{
         body::body,
@@ -37,7 +39,7 @@ use crate::http::{
         route::{Access, Answer, Permission, Route, route, route_with},
     },
 };
-use crate::sinks::{body::unchunked, notice_body};
+use crate::sinks::{body::END_OF_BASE64, notice_body};
 
 /// The most changes of one answer, which is the server's limit of unsettled changes.
 const CHANGES_MAX: usize = 64;
@@ -51,6 +53,9 @@ const OPENING_WAIT: Duration = Duration::from_secs(1);
 const RETRY_AFTER_SECONDS: u64 = 5;
 /// How long a request beyond the limit of waiting requests is held before its empty answer.
 const CROWDED_WAIT: Duration = Duration::from_secs(1);
+/// Bodies of at least this many bytes are parts of their own of an answer, and are not copied (64 KiB). An
+/// answer of fewer bytes holds no memory of the pool.
+const PART_BYTES: usize = 64 << 10;
 /// The most characters of a reason for refusing a change.
 const REASON_CHARACTERS_MAX: usize = 1_024;
 
@@ -145,7 +150,8 @@ struct SettledShown {
 
 /// Hands out the next changes of a watch whose sink is pull; 204 if there are none now. One app may have one
 /// waiting request per 16 connections of the server, all apps together one per 4. A request beyond these
-/// limits does not wait: its 204 comes after 1 second, with `Retry-After`.
+/// limits does not wait: its 204 comes after 1 second, with `Retry-After`. An answer must be read within 30
+/// seconds, and 1 second more for each 256 KiB.
 #[utoipa::path(get, path = "/api/repositories/{id}/pending", tag = "pull",
     params(
         ("id" = String, Path),
@@ -163,7 +169,9 @@ struct SettledShown {
             holds them. Has `Retry-After` if too many requests wait already."),
         (status = 409, description = "The changes of the watch are sent to an endpoint or stream, or the app \
             is disabled."),
-        (status = 503, description = "The watch is moving from one replica to another. Repeat the request.")
+        (status = 503, description = "Changes are pending, and their contents are still being read or wait \
+            for memory (`content-unavailable`); or the watch is moving from one replica to another. Repeat \
+            the request.")
     ))]
 async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -> Answer {
     let query = Query::of(&request.query, &["branch", "limit", "lease_seconds", "wait_seconds"])?;
@@ -195,18 +203,52 @@ async fn pending(front: Arc<Front>, places: Arc<Places>, mut request: Request) -
         Some(answer) => answer?,
         None => {
             let pull = |reply| PullRequest { watch: watch.id.clone(), cursors, most, lease, wait, reply };
-            front.handle.pull(&watch.sink_key(), pull).await.map_or_else(nothing, |lease| handed_out(&lease))
+            match front.handle.pull(&watch.sink_key(), pull).await {
+                Pulled::Claimed(changes) => {
+                    if !wait.is_zero()
+                        && let Err(ended) = request.check_after_wait().await
+                    {
+                        give_back(&front, &watch, changes.id).await;
+                        return Err(ended);
+                    }
+                    handed_out(*changes)
+                }
+                Pulled::Nothing => nothing(),
+                Pulled::NotReady => return Err(not_ready()),
+            }
         }
     };
-    if !wait.is_zero() && answer.status() == StatusCode::OK {
-        request.check_after_wait().await?;
-    }
     if may_not_wait && answer.status() == StatusCode::NO_CONTENT {
         // A client that asks again at once must not cost more than a client that waits.
         tokio::time::sleep(CROWDED_WAIT).await;
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     }
     Ok(answer)
+}
+
+/// Ends a lease whose caller may not have the changes any more: the next request gets them.
+async fn give_back(front: &Front, watch: &Watch, lease: String) {
+    let given = front
+        .handle
+        .acknowledge(&watch.sink_key(), |reply| Acknowledgement {
+            id: lease,
+            watch: watch.id.clone(),
+            accepted_through: None,
+            refused: Vec::new(),
+            reply,
+        })
+        .await;
+    if !matches!(given, Some(Ok(_))) {
+        debug!(watch.id = %watch.id, "a lease of {} that nobody got ends by its time", watch.id);
+    }
+}
+
+/// Changes are pending whose contents are not in memory yet. The lane goes on with reading them, so a
+/// repeated request gets the changes.
+fn not_ready() -> Problem {
+    Problem::new(Kind::CONTENT_UNAVAILABLE)
+        .with_detail("the contents of the next changes are being read, or wait for memory")
+        .retry_after(RETRY_AFTER_SECONDS)
 }
 
 fn nothing() -> Response {
@@ -261,7 +303,8 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
         }
         Some(Err(refusal)) => Err(Problem::new(Kind::INVALID).with_detail(refusal.to_string())),
         // The settlement may or may not be on disk; unsettled changes are handed out again.
-        None => Err(Problem::new(Kind::UNAVAILABLE)),
+        None => Err(Problem::new(Kind::UNAVAILABLE)
+            .with_detail("the changes may or may not be settled: those that are not are handed out again")),
     }
 }
 
@@ -315,12 +358,12 @@ fn read_refused(fields: &mut Fields) -> Vec<(u64, String)> {
 /// The answer with the changes, as the bytes that would have been sent. Notices are in the same places as
 /// when sent: before the first change of a resync and after the last change of a round. If no change is left,
 /// an answer has only notices.
-fn handed_out(lease: &ClaimedChanges) -> Response {
-    let round = &lease.lane.round;
-    let Range { start, end } = lease.positions;
+fn handed_out(claimed: ClaimedChanges) -> Response {
+    let round = &claimed.lane.round;
+    let Range { start, end } = claimed.positions;
     let pending = Pending {
-        lease_id: lease.id.clone(),
-        expires_at: iso(lease.expires_at),
+        lease_id: claimed.id,
+        expires_at: iso(claimed.expires_at),
         cursor: round.cursor.to_string(),
         branch: round.branch.clone(),
         round: round.number,
@@ -333,34 +376,63 @@ fn handed_out(lease: &ClaimedChanges) -> Response {
         changes: Vec::new(),
     };
     let notice = |action| {
-        let (round, repository) = (round.clone(), lease.lane.repository.clone());
+        let (round, repository) = (round.clone(), claimed.lane.repository.clone());
         let format = round.format;
-        (action, notice_body(&Notice::OfRound { action, round, repository }, format))
+        (action, ParcelBody::Whole(notice_body(&Notice::OfRound { action, round, repository }, format)))
     };
-    let before = lease.announces.then(|| notice(Action::Resync));
-    let after = lease.tells_end.then(|| notice(Action::Synced));
-    let changes = lease.parcels.iter().map(|parcel| (parcel.action, body(parcel)));
-    let mut bytes = serde_json::to_vec(&pending).expect("an answer is plain data");
-    bytes.pop();
-    bytes.extend_from_slice(b",\"changes\":[");
+    let before = claimed.announces.then(|| notice(Action::Resync));
+    let after = claimed.tells_end.then(|| notice(Action::Synced));
+    let held = claimed.parcels.iter().filter_map(|parcel| parcel.held.clone()).collect();
+    let changes = claimed.parcels.into_iter().map(|parcel| (parcel.action, parcel.body));
+    let beginning = serde_json::to_vec(&pending).expect("an answer is plain data");
+    let mut parts = Parts { whole: Vec::new(), open: beginning };
+    parts.open.pop();
+    parts.open.extend_from_slice(b",\"changes\":[");
     for (index, (action, body)) in before.into_iter().chain(changes).chain(after).enumerate() {
         let comma = if index > 0 { "," } else { "" };
         let action = action.as_str();
-        bytes.extend_from_slice(format!("{comma}{{\"action\":\"{action}\",\"body\":").as_bytes());
-        bytes.extend_from_slice(&body);
-        bytes.push(b'}');
+        parts.open.extend_from_slice(format!("{comma}{{\"action\":\"{action}\",\"body\":").as_bytes());
+        parts.add_body(body);
+        parts.open.push(b'}');
     }
-    bytes.extend_from_slice(b"]}");
-    let mut response = Response::new(bytes.into());
+    parts.open.extend_from_slice(b"]}");
+    parts.whole.push(parts.open.into());
+    let mut response = match parts.whole.as_slice() {
+        // An ordinary answer costs about as much as its connection.
+        [small] if small.len() < PART_BYTES => Response::new(small.clone().into()),
+        _ => in_pieces(parts.whole, held, None),
+    };
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
 }
 
-/// A body in one piece: pulled bodies need no chunks.
-fn body(parcel: &Parcel) -> Bytes {
-    match &parcel.body {
-        ParcelBody::Whole(bytes) => bytes.clone(),
-        ParcelBody::Chunked { before, content, after } => unchunked(before, content, after),
+/// The parts of an answer that follow each other: large bodies as they are, and the bytes between them.
+struct Parts {
+    whole: Vec<Bytes>,
+    /// The end of the answer so far.
+    open: Vec<u8>,
+}
+
+impl Parts {
+    /// Adds a body in one piece: pulled bodies need no chunks.
+    fn add_body(&mut self, body: ParcelBody) {
+        match body {
+            ParcelBody::Whole(body) => self.add(body),
+            ParcelBody::Chunked { before, content, after } => {
+                self.add(before);
+                self.add(content);
+                self.open.extend_from_slice(END_OF_BASE64);
+                self.add(after);
+            }
+        }
+    }
+
+    fn add(&mut self, bytes: Bytes) {
+        if bytes.len() < PART_BYTES {
+            self.open.extend_from_slice(&bytes);
+        } else {
+            self.whole.extend([Bytes::from(std::mem::take(&mut self.open)), bytes]);
+        }
     }
 }

@@ -1,36 +1,43 @@
 //! `POST /api/repositories`: an app begins to watch a repository. Access is proved before anything
-//! is written; the same app, repository and refs again replaces settings and resyncs.
+//! is written; the same app, repository, refs and name again replaces settings and resyncs.
+
+pub(super) mod credential;
+pub(super) mod proof;
+pub(crate) mod selector;
 
 use std::{slice::from_ref, sync::Arc};
 
 use http::StatusCode;
+use serde::Deserialize;
 use tidings_actors::{
     limits::turns::Turns,
     model::secret::Secret,
     model::view::View,
-    ports::{App, GitError, Location, NewSink, NewWatch, RepositoryFacts, Selector, Start},
+    ports::{App, GitError, Location, NewSink, NewWatch, RepositoryFacts, Selector, Start, StoreError},
 };
 use tidings_entity::{
-    id::{ObjectId, WatchId},
+    id::{AppId, ObjectId, WatchId},
     kind::{BranchGone, HistoryMode, SelectorKind},
 };
 use utoipa::ToSchema;
 
+use self::credential::GithubApp;
 use super::super::{
     apps::watch_sink::{SinkRequest, new_secret, read_alias, read_sink, refuse_beside_older},
     front::Front,
 };
 use super::{
-    Repository, announce,
-    credential::{self, GithubApp},
-    proof, selector, shown,
+    Repository, announce, shown,
     status::{self, StatusRequest},
     store_failed,
     views::ViewFields,
 };
 use crate::git::{address::Address, branches};
 use crate::http::{
-    bodies::{fields::Fields, problem::Problem},
+    bodies::{
+        fields::Fields,
+        problem::{Kind, Problem},
+    },
     door::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route_with},
@@ -60,6 +67,7 @@ const OURS: &[&str] = &[
     "watch_name",
     "sink",
     "status",
+    "if_watched",
 ];
 
 /// The routes of this file.
@@ -119,6 +127,10 @@ struct Registration {
     /// How the watch shows its state on commits at the Git host: `off`, `github`, `gitlab`, `gitea` (also
     /// Forgejo), or `auto` (the credential or the name of the host decides). Default `off`.
     status: Option<String>,
+    /// What to do if the app watches the repository already, with the same refs and `watch_name`: `replace`
+    /// all settings of that watch and send every file again, which needs the permission `watches:update` as
+    /// well, or `refuse` with 409. Default `replace`.
+    if_watched: Option<String>,
     /// Where deliveries begin: `all` (every file), `now` (changes after the present head) or a commit
     /// (changes after that commit). Default `all`.
     start: Option<String>,
@@ -129,6 +141,14 @@ enum Begin {
     All,
     Now,
     After(ObjectId),
+}
+
+/// What to do with a watch of the same repository, refs and name.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum IfWatched {
+    Replace,
+    Refuse,
 }
 
 /// A registration that was read.
@@ -144,14 +164,18 @@ struct WatchRequest {
     mode: HistoryMode,
     on_branch_gone: BranchGone,
     begin: Begin,
+    if_watched: IfWatched,
 }
 
 /// Creates a watch of a repository for the app.
 #[utoipa::path(post, path = "/api/repositories", tag = "repositories", request_body = Registration, responses(
-    (status = 201, body = Repository)
+    (status = 201, body = Repository),
+    (status = 409, description = "The app watches the repository already, with the same refs and \
+        `watch_name`; `if_watched` is `refuse`.")
 ))]
 async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answer {
     let app = request.app()?;
+    let may_update = request.powers.may(Permission::WatchesUpdate);
     let mut fields = Fields::of(&request.body)?;
     fields.ignore_unknown_unless(OURS);
     let wanted = read(&front, &compiling, app, &mut fields).await?;
@@ -167,12 +191,12 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
 
     let patterns = selector::patterns(&wanted.selector);
     let has_credential = wanted.credential.is_some();
-    let proof = proof::access(&front, address.clone(), wanted.credential.clone(), &patterns)
+    let proof = proof::access(&front, &app.id, address.clone(), wanted.credential.clone(), &patterns)
         .await
         .map_err(|error| unproved(&error, &address, wanted.field, has_credential))?;
     let (address, location) = (proof.address.clone(), proof.address.location);
     if !selector::exists(&wanted.selector, &proof.listing) {
-        return Err(absent(&front, &wanted.selector, location, wanted.credential).await);
+        return Err(absent(&front, &app.id, &wanted.selector, location, wanted.credential).await);
     }
     let start = match wanted.begin {
         Begin::All => Start::All,
@@ -201,6 +225,7 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         credential: wanted.credential,
         selector: wanted.selector,
         alias: wanted.alias,
+        may_replace: may_update && wanted.if_watched == IfWatched::Replace,
         sink: wanted.sink,
         status,
         view: wanted.view,
@@ -211,7 +236,17 @@ async fn register(front: Arc<Front>, compiling: Turns, request: Request) -> Answ
         deliver_after: now.after(first_delay),
         created_at: now,
     };
-    registered(&front, app, &watch).await
+    registered(&front, app, &watch).await.map_err(|refused| match wanted.if_watched {
+        IfWatched::Replace if refused.code() == Kind::ALREADY_WATCHED.code => unpermitted(&refused),
+        _ => refused,
+    })
+}
+
+/// The refusal of a replacement by a caller that may only make watches.
+fn unpermitted(refused: &Problem) -> Problem {
+    let detail = refused.detail().unwrap_or_default();
+    Problem::new(Kind::PERMISSION_REQUIRED)
+        .with_detail(format!("{detail}; replacing its settings needs the permission watches:update"))
 }
 
 /// The refusal of a commit to start after.
@@ -228,6 +263,7 @@ fn no_start(error: &GitError, has_credential: bool) -> Problem {
 /// The refusal of an unknown ref or branch; for a branch it names the existing ones.
 pub(super) async fn absent(
     front: &Front,
+    app: &AppId,
     selector: &Selector,
     location: Location,
     credential: Option<Secret>,
@@ -236,14 +272,18 @@ pub(super) async fn absent(
         let text = format!("the repository has no ref `{}`", selector.value);
         return Problem::invalid_field("branch", text);
     }
-    let listing = proof::branches(front, location, credential).await;
+    let listing = proof::branches(front, app, location, credential).await;
     let there = listing.map_or_else(String::new, |all| format!("; {}", branches::named(&all)));
     Problem::invalid_field("branch", format!("the repository has no such branch{there}"))
 }
 
 /// Writes the watch, tells the tree, and answers with the watch.
 async fn registered(front: &Front, app: &App, new: &NewWatch) -> Answer {
-    let watch = front.store.register_watch(new).await.map_err(store_failed)?;
+    let watch = front.store.register_watch(new).await.map_err(|error| match error {
+        StoreError::Exists(id) => Problem::new(Kind::ALREADY_WATCHED)
+            .with_detail(format!("the app watches this repository already, as {id}")),
+        error => store_failed(error),
+    })?;
     let shown = shown(front, &watch).await;
     announce(front, &watch).await;
     let secret = new_secret(front, app, &watch, new.sink.as_ref()).await?;
@@ -261,6 +301,7 @@ async fn read(
     let mode = fields.word("mode", "net, every").unwrap_or(HistoryMode::Net);
     let gone = read_on_branch_gone(fields, &selector);
     let begin = read_start(fields, &selector);
+    let if_watched = fields.word("if_watched", "replace, refuse").unwrap_or(IfWatched::Replace);
     let (alias, sink) = (read_alias(fields), read_sink(front, fields, None).flatten());
     let status = status::read(fields).unwrap_or(StatusRequest::Off);
     let on_branch_gone = gone.unwrap_or(on_branch_gone_of(&selector));
@@ -276,6 +317,7 @@ async fn read(
         mode,
         on_branch_gone,
         begin,
+        if_watched,
     })
 }
 
@@ -327,12 +369,26 @@ pub(super) fn unproved(error: &GitError, address: &Address, field: &str, has_cre
 fn read_address(front: &Front, fields: &mut Fields, field: &str, url: &str) -> Option<Address> {
     let settings = &front.settings;
     match Address::parse(url, settings.git.allow_local, settings.egress.allow_http) {
+        // Clients of Docora know `github_url` and the answer that nothing is there.
+        Ok(address) if field != "github_url" && is_relative(url, &address) => {
+            fields.refuse(
+                field,
+                "must be an absolute path, such as /srv/git/site, or an https:// address: the server does \
+                 not know in which folder a relative path begins",
+            );
+            None
+        }
         Ok(address) => Some(address),
         Err(fault) => {
             fields.refuse(field, fault.to_string());
             None
         }
     }
+}
+
+/// Whether a text is a path that begins in the folder of the process, which is the server's here.
+fn is_relative(text: &str, address: &Address) -> bool {
+    matches!(address.location, Location::Local(_)) && !text.contains("://") && !text.trim().starts_with('/')
 }
 
 /// The named branch, or the branch of a web link; two different ones are a fault.

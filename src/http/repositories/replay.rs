@@ -6,11 +6,15 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::ports::{GitError, Remote};
-use tidings_entity::id::{CursorId, ObjectId, WatchId};
+use tidings_entity::id::{ObjectId, WatchId};
 use utoipa::ToSchema;
 
 use super::super::front::Front;
-use super::{proof, store_failed};
+use super::{
+    change::{no_branch, read_cursor},
+    register::proof,
+    store_failed,
+};
 use crate::http::{
     bodies::{
         body::body,
@@ -21,7 +25,7 @@ use crate::http::{
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route},
     },
-    repositories::trees::unavailable,
+    repositories::contents::trees::unavailable,
 };
 
 /// The routes of this file.
@@ -70,14 +74,13 @@ async fn replay(front: Arc<Front>, request: Request) -> Answer {
     }
     let cursor = fields.text("cursor", 1..=64);
     fields.finish()?;
-    let cursor: Option<CursorId> =
-        cursor.map(|text| text.parse()).transpose().map_err(|_| Problem::new(Kind::NOT_REGISTERED))?;
+    let cursor = read_cursor(cursor)?;
     let commit = parsed.ok_or_else(|| Problem::invalid_field("commit", "must be 40 hexadecimal digits"))?;
 
     // Checked first: the mirror is shared, so a caller whose watch never held the commit must not learn
     // whether the mirror has it.
     let held = front.store.was_held(app, &id, cursor.as_ref(), commit).await;
-    let (cursor, from) = held.map_err(store_failed)?;
+    let (cursor, from) = held.map_err(|error| no_branch(error, cursor.as_ref()))?;
     let pinned = front.store.pinned_trees(app, &id).await.map_err(store_failed)?;
     obtainable(&front, &pinned.remote, commit).await?;
     front.store.request_replay(&cursor, &from).await.map_err(store_failed)?;

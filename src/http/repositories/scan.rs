@@ -43,13 +43,13 @@ pub(super) struct Scan {
     unseen: Option<Unseen>,
 }
 
-/// Refs that a scan did not list, because the app follows more refs of this repository than one listing can
-/// hold. Branches of these refs keep their state until a scan lists them again.
+/// Refs that a scan did not learn: the app follows more refs of this repository than one listing can hold, or
+/// the files of these refs cannot be read. Branches of these refs keep their state until a scan lists them.
 #[derive(Serialize, ToSchema)]
 struct Unseen {
     /// Full names of refs, or prefixes of names (`refs/tags/`).
     refs: Vec<String>,
-    /// Why the refs were left out.
+    /// Why nothing is known of the refs.
     reason: String,
 }
 

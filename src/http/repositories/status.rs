@@ -158,12 +158,12 @@ pub(super) fn read(fields: &mut Fields) -> Option<StatusRequest> {
 /// # Errors
 /// If the host cannot be told: for a local repository, one without a credential, or a host of unknown kind.
 pub(super) fn settled(
-    wish: StatusRequest,
+    requested: StatusRequest,
     location: &Location,
     credential: Option<&Secret>,
 ) -> Result<Option<StatusHost>, Problem> {
     let refused = |text: String| Err(Problem::invalid_field("status", text));
-    if wish == StatusRequest::Off {
+    if requested == StatusRequest::Off {
         return Ok(None);
     }
     let Location::Http(url) = location else {
@@ -176,7 +176,7 @@ pub(super) fn settled(
                 .to_owned(),
         );
     };
-    Ok(Some(match wish {
+    Ok(Some(match requested {
         StatusRequest::Github => StatusHost::Github,
         StatusRequest::Gitlab => StatusHost::Gitlab,
         StatusRequest::Gitea => StatusHost::Gitea,
@@ -200,9 +200,9 @@ pub(super) fn settled(
 pub(super) async fn settled_of(
     front: &Front,
     watch: &Watch,
-    wish: StatusRequest,
+    requested: StatusRequest,
 ) -> Result<Option<StatusHost>, Problem> {
     let pinned = front.store.pinned_trees(&watch.app, &watch.id).await.map_err(store_failed)?;
     let Remote { location, credential, .. } = pinned.remote;
-    settled(wish, &location, credential.as_ref())
+    settled(requested, &location, credential.as_ref())
 }

@@ -1,4 +1,4 @@
-//! Claiming tasks. Whoever asks stands in line, and waits if the request says so. A client that leaves gives
+//! Claiming tasks. Callers are served in order, and wait if the request says so. A client that leaves gives
 //! its place up; tasks whose answer does not reach the client go back, and no attempt is counted.
 
 use std::{
@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
-    claims::GivenTasks,
+    housekeeping::claims::GivenTasks,
     ports::{CLAIM_COMMANDS_MAX, CLAIM_DEFAULT, CLAIM_MAX, ClaimRequest, ClaimedTask, TASK_BATCH_MAX},
     time::Timestamp,
 };
@@ -169,7 +169,7 @@ pub(in crate::http) async fn given(
     let limit = if is_patient { Duration::from_secs(wait) } else { LOOK_MAX };
     let given = tokio::select! {
         given = timeout(limit, front.handle.claim(wanted, is_patient)) => given,
-        // Whoever waits would hold the server up, which starts nothing new.
+        // A waiting request would delay the end of the server, which starts nothing new.
         () = lifecycle.drained() => return Ok(None),
     };
     match given {
@@ -182,7 +182,9 @@ pub(in crate::http) async fn given(
             Ok(Some(given))
         }
         Err(_late) if is_patient => Ok(None),
-        Ok(None) | Err(_) => Err(Problem::new(Kind::UNAVAILABLE).retry_after(RETRY_AFTER_SECONDS)),
+        Ok(None) | Err(_) => Err(Problem::new(Kind::UNAVAILABLE)
+            .with_detail("no answer came from the queue in time: claim again")
+            .retry_after(RETRY_AFTER_SECONDS)),
     }
 }
 
@@ -190,6 +192,7 @@ pub(in crate::http) async fn given(
 pub(super) fn commands(fields: &mut Fields) -> Vec<String> {
     if !fields.has("commands") {
         fields.refuse("commands", "is required");
+        return Vec::new();
     }
     let mut commands = fields.texts("commands").unwrap_or_default();
     commands.sort();
@@ -226,7 +229,9 @@ pub(in crate::http) async fn answer(
     Ok(response)
 }
 
-/// A response body that gives its claims back, unless the body is read to its end.
+/// A response body that gives its claims back, unless the body is read to its end. hyper reads a small body
+/// to its end just before the bytes go to the socket. A later sign would tell little more: the bytes then lie
+/// in the buffers of the system, and nobody knows whether the worker reads them.
 struct GuardedBody {
     bytes: Option<Bytes>,
     given: Option<GivenTasks>,

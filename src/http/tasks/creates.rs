@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use tidings_actors::ports::{
-    COMMAND_MAX, COMMAND_RESERVED, CreatedTask, NewTask, Origin, TASK_BATCH_MAX, TaskRequestKey,
+use tidings_actors::{
+    model::codeq,
+    ports::{COMMAND_MAX, COMMAND_RESERVED, CreatedTask, NewTask, Origin, TASK_BATCH_MAX, TaskRequestKey},
 };
 use tidings_entity::{
     id::{Sha256Hash, TaskId},
@@ -251,7 +252,7 @@ impl Draft {
         let Self { command, payload, priority, max_attempts, run_at, .. } = self;
         let delay = self.delay.unwrap_or_default();
         let rest = (command, payload, priority, max_attempts, delay, run_at);
-        let webhook = self.webhook.iter().map(|webhook| format!(" {webhook:?}"));
+        let webhook = self.webhook.iter().map(|webhook| format!(" {:?}", codeq::address(webhook)));
         Sha256Hash::of(format!("{rest:?}{}", webhook.collect::<String>()).as_bytes()).to_string()
     }
 }

@@ -1,13 +1,13 @@
 //! Tasks for people and producers: lists, one task, its result, cancelling and sending again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
     model::{filter::sets, task::TaskMove},
-    ports::{Task, TaskFilter, TaskWord},
+    ports::{Task, TaskChange, TaskFilter, TaskWord},
 };
 use tidings_entity::{
     id::{AppId, TaskId},
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::{
     artifacts,
     creates::check_command,
-    may_use, owner, seen,
+    may_read_payload, may_use, owner, seen,
     shown::{TaskShown, WholeTask, raw},
     words::{WordedShown, not_moved},
 };
@@ -28,7 +28,7 @@ use crate::http::{
         body::body,
         fields::Fields,
         filters,
-        paging::{Page, Query, page},
+        paging::{Page, Query, searched},
         problem::{Kind, Problem},
     },
     door::{
@@ -86,9 +86,20 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     may_use(&request, filter.command.as_deref())?;
     let (limit, list) = (query.limit()?, format!("{TASKS} {app}"));
     let before: Option<TaskId> = query.after(&list)?;
-    let tasks = front.tasks.list_tasks(&app, &filter, before.as_ref(), limit + 1).await;
+    let tasks = front.tasks.list_tasks(&app, &filter, before.as_ref(), limit).await;
     let tasks = tasks.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-    Ok(json(StatusCode::OK, &page(tasks, limit, &list, |task| task.id.to_string(), TaskShown::of)))
+    let mut changes = changes(&front, &app, &tasks.found).await?;
+    let shown = |task: &Task| TaskShown::of(task, changes.remove(&task.id));
+    Ok(json(StatusCode::OK, &searched(&tasks, &list, shown)))
+}
+
+/// The changes of tasks that watches made.
+async fn changes(front: &Front, app: &AppId, tasks: &[Task]) -> Result<HashMap<TaskId, TaskChange>, Problem> {
+    let of_watches = tasks.iter().filter(|task| task.is_of_watch);
+    let ids: Vec<TaskId> = of_watches.map(|task| task.id.clone()).collect();
+    let found = front.tasks.changes_of_tasks(app, &ids).await;
+    let found = found.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    Ok(found.into_iter().map(|change| (change.task.clone(), change)).collect())
 }
 
 fn states() -> String {
@@ -103,11 +114,17 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let id: TaskId = request.id(Kind::NO_TASK)?;
     let task = seen(&front, &request, &id).await?;
     let bodies = front.tasks.task_bodies(&app.id, &id).await;
-    let bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    let mut bodies = bodies.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
+    let is_withheld = !may_read_payload(&request, &task);
+    if is_withheld {
+        bodies.payload.clear();
+    }
     let artifacts = artifacts::of_task(&front, &app.id, &id).await?;
     let claims = front.tasks.task_claims(&task).await;
     let claims = claims.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?;
-    Ok(json(StatusCode::OK, &WholeTask::of(&task, bodies, artifacts, claims)))
+    let change = changes(&front, &app.id, std::slice::from_ref(&task)).await?.remove(&id);
+    let shown = TaskShown::of(&task, change);
+    Ok(json(StatusCode::OK, &WholeTask::of(shown, bodies, is_withheld, artifacts, claims)))
 }
 
 /// Result of a task.
@@ -181,13 +198,10 @@ pub(in crate::http) async fn until_ended(
         let mut ended = Box::pin(front.handle.task_ended(id));
         let _begun = futures_util::poll!(&mut ended);
         let task = seen(front, request, id).await?;
-        if task.state.has_ended() {
+        if task.state.has_ended() || Instant::now() >= until || lifecycle.is_draining() {
             if wait > 0 {
                 request.check_after_wait().await?;
             }
-            return Ok(task);
-        }
-        if Instant::now() >= until || lifecycle.is_draining() {
             return Ok(task);
         }
         let look = until.min(Instant::now() + LOOK_EVERY);
@@ -286,29 +300,34 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     let query = filters::of_fields(&mut fields, &sets::TASKS, front.clock.now());
     let is_all = fields.boolean("all").unwrap_or(false);
     let is_dry = fields.boolean("dry_run").unwrap_or(false);
-    if command.is_none() && state.is_none() && query.is_none() && !is_all {
-        fields.refuse("all", "must be true where no command, state or q says which tasks are meant");
+    // A field that cannot be read is a fault already, and is no request for all tasks.
+    if command.is_none() && state.is_none() && query.is_none() && !is_all && !fields.has_faults() {
+        fields.refuse(
+            "all",
+            "must be true to redrive every failed, dead and cancelled task; or give command, state or q",
+        );
     }
     fields.finish()?;
     may_use(&request, command.as_deref())?;
     let filter = TaskFilter { command, state, query };
-    let count = if is_dry {
-        let count = front.tasks.redrivable(&app, &filter, REDRIVE_MAX).await;
-        count.map_err(|error| Problem::of_store(error, Kind::NO_TASK))?
-    } else {
-        redriven(&front, &app, &filter).await?
-    };
+    let count = redriven(&front, &app, &filter, is_dry).await?;
     Ok(json(StatusCode::OK, &RedriveShown { count, more: count >= REDRIVE_MAX, dry_run: is_dry }))
 }
 
-/// Sends tasks again in steps, so that other work runs in between.
-async fn redriven(front: &Front, app: &AppId, filter: &TaskFilter) -> Result<u64, Problem> {
-    let mut count = 0;
+/// Sends tasks again, or counts them if `is_dry`: in steps, so that other work runs in between.
+async fn redriven(front: &Front, app: &AppId, filter: &TaskFilter, is_dry: bool) -> Result<u64, Problem> {
+    let failed = |error| Problem::of_store(error, Kind::NO_TASK);
+    let (mut count, mut after) = (0, None);
     while count < REDRIVE_MAX {
-        let step = front.tasks.redrive_tasks(app, filter, REDRIVE_STEP.min(REDRIVE_MAX - count)).await;
-        match step.map_err(|error| Problem::of_store(error, Kind::NO_TASK))? {
-            0 => break,
-            step => count += step,
+        let limit = REDRIVE_STEP.min(REDRIVE_MAX - count);
+        let step = front.tasks.redrivable(app, filter, after.as_ref(), limit).await.map_err(failed)?;
+        count += match is_dry {
+            true => step.found.len() as u64,
+            false => front.tasks.redrive_tasks(app, step.found).await.map_err(failed)?,
+        };
+        after = step.next;
+        if after.is_none() {
+            break;
         }
     }
     Ok(count)

@@ -6,9 +6,12 @@ use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
     model::filter::sets,
-    ports::{PAYLOAD_MAX, Queue, QueueFilter, QueueSettings, TIMEOUT_MAX},
+    ports::{PAYLOAD_MAX, QUEUES_MAX, Queue, QueueFilter, QueueSettings, TIMEOUT_MAX},
 };
-use tidings_entity::{id::AppId, kind::RetryPolicy};
+use tidings_entity::{
+    id::AppId,
+    kind::{RetryPolicy, TaskState},
+};
 use tokio::time::{Duration, Instant};
 use utoipa::ToSchema;
 
@@ -108,9 +111,13 @@ struct PurgeShown {
     removed: u64,
     /// Whether more tasks may be left. The same request continues with them.
     more: bool,
+    /// Number of tasks that wait, are ready or are set aside and stay, because they are changes of a watch.
+    /// Missing while there may be more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of_watches: Option<u64>,
 }
 
-/// Lists the queues of the app, in the order of their commands.
+/// Lists the queues of the app, in the order of their commands. A token for some commands sees their queues.
 #[utoipa::path(get, path = "/api/queues", tag = "tasks",
     params(
         ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
@@ -121,7 +128,6 @@ struct PurgeShown {
     responses((status = 200, body = Page<QueueShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?.id.clone();
-    may_use(&request, None)?;
     let query = Query::of(&request.query, &["limit", "cursor", "q"])?;
     let (limit, list) = (query.limit()?, format!("{QUEUES} {app}"));
     let after: Option<String> = query.after(&list)?;
@@ -129,8 +135,12 @@ async fn list(front: Arc<Front>, request: Request) -> Answer {
     let filter =
         QueueFilter { app: Some(app.clone()), query: filters::of_query(&query, &sets::QUEUES, now)? };
     let after = after.as_deref().map(|command| (&app, command));
-    let queues = front.tasks.queues(&filter, after, limit + 1).await;
-    let queues = queues.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?;
+    // Of the queues of an app, which are few, a token for some commands may see any part.
+    let most = if request.may_use("") { limit + 1 } else { QUEUES_MAX };
+    let queues = front.tasks.queues(&filter, after, most).await;
+    let mut queues = queues.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?;
+    queues.retain(|queue| request.may_use(&queue.command));
+    queues.truncate(usize::try_from(limit + 1).unwrap_or(usize::MAX));
     let shown = |queue: &_| QueueShown::of(queue, now);
     Ok(json(StatusCode::OK, &page(queues, limit, &list, |queue| queue.command.clone(), shown)))
 }
@@ -191,14 +201,14 @@ impl FromStr for PlaceOfApp {
     }
 }
 
-/// Shows one queue with its counts and settings.
+/// Shows one queue with its counts, its settings and its rates of the last hour.
 #[utoipa::path(get, path = "/api/queues/{command}", tag = "tasks", params(("command" = String, Path)),
     responses((status = 200, body = QueueShown)))]
 async fn show(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?;
     let queue = front.tasks.queue(&app.id, command(&request)?).await;
     let queue = queue.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?;
-    Ok(json(StatusCode::OK, &QueueShown::with_defaults(&queue, front.clock.now())))
+    Ok(json(StatusCode::OK, &QueueShown::of_one(&queue, front.clock.now())))
 }
 
 /// Creates a queue, or replaces its settings.
@@ -239,6 +249,7 @@ fn settings(fields: &mut Fields) -> QueueSettings {
         retention_ms: milliseconds(at_most(fields, "retention_seconds", 0, KEPT_MAX)),
         dead_retention_ms: milliseconds(at_most(fields, "dead_retention_seconds", 0, KEPT_MAX)),
         payload_bytes: at_most(fields, "payload_bytes", 1, PAYLOAD_MAX),
+        topic: None,
     }
 }
 
@@ -284,9 +295,18 @@ async fn purge(front: Arc<Front>, request: Request) -> Answer {
         removed += step;
         let is_done = step < PURGE_STEP;
         if is_done || Instant::now() >= until {
-            return Ok(json(StatusCode::OK, &PurgeShown { removed, more: !is_done }));
+            let of_watches = if is_done { Some(unclaimed(&front, &app.id, command).await?) } else { None };
+            return Ok(json(StatusCode::OK, &PurgeShown { removed, more: !is_done, of_watches }));
         }
     }
+}
+
+/// The number of tasks of a queue that wait, are ready or are set aside.
+async fn unclaimed(front: &Front, app: &AppId, command: &str) -> Result<u64, Problem> {
+    let queue = front.tasks.queue(app, command).await;
+    let counts = queue.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?.counts;
+    let unclaimed = [TaskState::Waiting, TaskState::Ready, TaskState::Aside];
+    Ok(counts.iter().filter(|(state, _)| unclaimed.contains(state)).map(|(_, count)| count).sum())
 }
 
 /// The command in the path.

@@ -1,4 +1,4 @@
-//! Schedules: when tasks are created, and which.
+//! Schedules: when tasks are created, and which; or when a watch is resynced.
 
 use std::sync::Arc;
 
@@ -10,11 +10,14 @@ use tidings_actors::{
         filter::sets,
         schedule::{CRON_MAX, Calendar, CalendarFault},
     },
-    ports::{COMMAND_MAX, PAYLOAD_DEFAULT, SCHEDULE_NAME_MAX, Schedule, ScheduleFilter, ScheduleSettings},
+    ports::{
+        COMMAND_MAX, PAYLOAD_DEFAULT, SCHEDULE_NAME_MAX, SCHEDULES_MAX, Schedule, ScheduleFilter,
+        ScheduleSettings, StoreError,
+    },
     time::Timestamp,
 };
 use tidings_entity::{
-    id::TaskId,
+    id::{TaskId, WatchId},
     kind::{MissedTicks, TickOverlap},
 };
 use ulid::Ulid;
@@ -28,18 +31,19 @@ use super::{
     shown::raw,
 };
 use crate::http::{
-    apps::receiver::read_web_address,
+    apps::{receiver::read_web_address, watch_sink::refuse_beside_older},
     bodies::{
         body::body,
         fields::Fields,
         filters,
         moment::iso,
-        names::Names,
+        names::{NOT_WATCHED, Names},
         paging::{Page, Query, cursor_at, page},
         problem::{Kind, Problem},
         raw::RawFields,
     },
     door::{
+        auth::lacking,
         request::{Request, json},
         route::{Access, Answer, Permission, Route, route},
     },
@@ -73,16 +77,20 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 body! {
-    /// When a schedule creates tasks, and which. Each request sets all fields: one that is missing gets its
-    /// default.
+    /// When a schedule creates tasks, and which, or which repository it resyncs. Each request sets all
+    /// fields: one that is missing gets its default.
     struct ScheduleToSet {
         /// Cron line: minute, hour, day of the month, month and day of the week; or `@hourly`, `@daily`,
         /// `@weekly`, `@monthly` or `@yearly`.
         cron: String,
         /// IANA name of the time zone of the cron line, such as `Europe/Rome`. Default `UTC`.
         zone: Option<String>,
-        /// Command of the tasks.
-        command: String,
+        /// Command of the tasks. Required unless `repository_id` is given.
+        command: Option<String>,
+        /// Id of a watched repository (`repo_...`). At each tick the repository is resynced, as by a resync
+        /// by hand; no task is created, so the fields of tasks are refused. Requires the permission
+        /// `watches:resync` as well.
+        repository_id: Option<String>,
         /// Payload of the tasks: any JSON, kept byte for byte, at most 256 KiB. Default `null`.
         payload: Option<Value>,
         /// Priority of the tasks, 0 to 9. Default 0.
@@ -95,8 +103,8 @@ body! {
         /// Handling of ticks that passed while no server ran: `one` task for all of them, or one task for
         /// `each` of the newest 100. Default `one`.
         missed: Option<String>,
-        /// Handling of a tick while the task of the previous tick has not ended: `allow` the next task,
-        /// `skip` the tick, or `wait` for the end of that task. Default `allow`.
+        /// Handling of a tick while the task (or resync) of the previous tick has not ended: `allow` the next
+        /// one, `skip` the tick, or `wait` for that end. Default `allow`.
         overlap: Option<String>,
     }
 }
@@ -110,8 +118,12 @@ struct ScheduleShown {
     cron: String,
     /// Time zone of the cron line.
     zone: String,
-    /// Command of the tasks.
-    command: String,
+    /// Command of the tasks. Missing: the schedule resyncs a repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+    /// Id of the repository that is resynced at each tick. Missing: the schedule creates tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_id: Option<String>,
     /// Payload of the tasks, byte for byte.
     #[schema(value_type = serde_json::Value)]
     payload: Option<Box<RawValue>>,
@@ -125,7 +137,7 @@ struct ScheduleShown {
     webhook: Option<String>,
     /// Handling of missed ticks: `one` task for all, or one for `each`.
     missed: &'static str,
-    /// Handling of a tick while the last task has not ended: `allow`, `skip` or `wait`.
+    /// Handling of a tick while the last task or resync has not ended: `allow`, `skip` or `wait`.
     overlap: &'static str,
     /// Whether the schedule is paused and creates no tasks.
     paused: bool,
@@ -139,7 +151,8 @@ struct ScheduleShown {
     last_task_at: Option<String>,
     /// Number of ticks without a task because no server ran.
     missed_ticks: u64,
-    /// Number of ticks without a task because the previous task had not ended.
+    /// Number of ticks without a task because the previous task had not ended; or without a resync, because
+    /// the previous one had not ended or the watch was paused.
     skipped_ticks: u64,
     /// Why the last attempt to create a task failed. The server tries again every minute.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,7 +175,8 @@ impl ScheduleShown {
             name: schedule.name.clone(),
             cron: settings.cron.clone(),
             zone: settings.zone.clone(),
-            command: settings.command.clone(),
+            command: settings.watch.is_none().then(|| settings.command.clone()),
+            repository_id: settings.watch.as_ref().map(ToString::to_string),
             payload: raw(Some(settings.payload.clone())),
             priority: settings.priority,
             max_attempts: settings.max_attempts,
@@ -182,7 +196,8 @@ impl ScheduleShown {
     }
 }
 
-/// Lists the schedules of the app, in the order of their names.
+/// Lists the schedules of the app, in the order of their names. A token for some commands sees those that
+/// create tasks of these commands.
 #[utoipa::path(get, path = "/api/schedules", tag = "tasks",
     params(
         ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
@@ -192,15 +207,18 @@ impl ScheduleShown {
     responses((status = 200, body = Page<ScheduleShown>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?.id.clone();
-    may_use(&request, None)?;
     let query = Query::of(&request.query, &["limit", "cursor", "q"])?;
     let (limit, list, now) = (query.limit()?, format!("{SCHEDULES} {app}"), front.clock.now());
     let after: Option<String> = query.after(&list)?;
     let filter =
         ScheduleFilter { app: Some(app.clone()), query: filters::of_query(&query, &sets::SCHEDULES, now)? };
     let after = after.as_deref().map(|name| (&app, name));
-    let schedules = front.tasks.schedules(&filter, after, limit + 1).await;
-    let schedules = schedules.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    // Of the schedules of an app, which are few, a token for some commands may see any part.
+    let most = if request.may_use("") { limit + 1 } else { SCHEDULES_MAX };
+    let schedules = front.tasks.schedules(&filter, after, most).await;
+    let mut schedules = schedules.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    schedules.retain(|schedule| request.may_use(&schedule.settings.command));
+    schedules.truncate(usize::try_from(limit + 1).unwrap_or(usize::MAX));
     let shown = |schedule: &_| ScheduleShown::of(schedule, 1, now);
     Ok(json(StatusCode::OK, &page(schedules, limit, &list, |schedule| schedule.name.clone(), shown)))
 }
@@ -266,7 +284,7 @@ async fn seen(front: &Front, request: &Request) -> Result<Schedule, Problem> {
 }
 
 /// Creates a schedule, or replaces its settings. If `cron` or `zone` changes, ticks before now create no
-/// tasks any more.
+/// tasks any more. A schedule is removed together with the repository that it resyncs.
 #[utoipa::path(put, path = "/api/schedules/{name}", tag = "tasks", params(("name" = String, Path)),
     request_body = ScheduleToSet, responses(
         (status = 200, body = ScheduleShown),
@@ -284,25 +302,54 @@ async fn set(front: Arc<Front>, request: Request) -> Answer {
         return Err(Problem::invalid_field("name", OF_DOTS));
     }
     let settings = settings(&front, &request.body)?;
-    may_use(&request, Some(&settings.command))?;
-    // What is there under this name may be of a command that the token is not for.
-    if let Ok(there) = front.tasks.schedule(&app.id, name).await
-        && !request.may_use(&there.settings.command)
-    {
-        return Err(Problem::new(Kind::NO_SCHEDULE));
+    match &settings.watch {
+        Some(watch) => check_watch(&front, &request, watch).await?,
+        None => may_use(&request, Some(&settings.command))?,
+    }
+    match front.tasks.schedule(&app.id, name).await {
+        // What is there under this name is of a command that the token is not for.
+        Ok(there) if !request.may_use(&there.settings.command) => {
+            return Err(Problem::new(Kind::NO_SCHEDULE));
+        }
+        Ok(_) | Err(StoreError::NotFound) => {}
+        Err(failure) => return Err(Problem::of_store(failure, Kind::NO_SCHEDULE)),
     }
     let schedule = front.tasks.set_schedule(&app.id, name, &settings).await;
     let schedule = schedule.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
     Ok(json(StatusCode::OK, &ScheduleShown::of(&schedule, TICKS_SHOWN, front.clock.now())))
 }
 
-fn settings(front: &Front, body: &[u8]) -> Result<ScheduleSettings, Problem> {
-    let mut raw = RawFields::of(body)?;
-    let payload = raw.take("payload")?.map_or("null", RawValue::get).to_owned();
-    let mut fields = Fields::of_body::<ScheduleToSet>(&raw.rest())?;
-    fields.is_kept_raw("payload");
-    if payload.len() as u64 > PAYLOAD_DEFAULT {
-        fields.refuse("payload", format!("must have at most {PAYLOAD_DEFAULT} bytes"));
+/// Checks that the caller may resync this watch.
+async fn check_watch(front: &Front, request: &Request, watch: &WatchId) -> Result<(), Problem> {
+    if !request.powers.may(Permission::WatchesResync) {
+        return Err(lacking(Permission::WatchesResync));
+    }
+    // The name that no command has: only a token for all commands matches it.
+    if !request.may_use("") {
+        let detail = "the token is for some commands only, and a schedule that resyncs is of no command";
+        return Err(Problem::new(Kind::PERMISSION_REQUIRED).with_detail(detail));
+    }
+    match front.store.watch(&owner(request)?.id, watch).await {
+        Ok(_) => refuse_beside_older(front, "no schedules that resync").await,
+        Err(StoreError::NotFound) => Err(Problem::invalid_field("repository_id", NOT_WATCHED)),
+        Err(failure) => Err(Problem::of_store(failure, Kind::NO_SCHEDULE)),
+    }
+}
+
+/// Reads what a schedule does at its ticks: the watch that it resyncs, or the command of its tasks.
+fn read_work(fields: &mut Fields, has_payload: bool) -> (Option<WatchId>, String) {
+    if let Some(id) = fields.text("repository_id", 1..=64) {
+        let watch = id.parse::<WatchId>();
+        if watch.is_err() {
+            fields.refuse("repository_id", NOT_WATCHED);
+        }
+        let of_tasks = ["command", "priority", "max_attempts", "webhook"];
+        let said = of_tasks.into_iter().filter(|name| fields.has(name));
+        let said: Vec<&str> = said.chain(has_payload.then_some("payload")).collect();
+        for name in said {
+            fields.refuse(name, "is for schedules that create tasks: leave it out beside repository_id");
+        }
+        return (watch.ok(), String::new());
     }
     let command = fields.required_text("command", 1..=COMMAND_MAX);
     if let Err(reason) = check_command(&command)
@@ -310,6 +357,19 @@ fn settings(front: &Front, body: &[u8]) -> Result<ScheduleSettings, Problem> {
     {
         fields.refuse("command", reason);
     }
+    (None, command)
+}
+
+fn settings(front: &Front, body: &[u8]) -> Result<ScheduleSettings, Problem> {
+    let mut raw = RawFields::of(body)?;
+    let payload = raw.take("payload")?;
+    let (has_payload, payload) = (payload.is_some(), payload.map_or("null", RawValue::get).to_owned());
+    let mut fields = Fields::of_body::<ScheduleToSet>(&raw.rest())?;
+    fields.is_kept_raw("payload");
+    if payload.len() as u64 > PAYLOAD_DEFAULT {
+        fields.refuse("payload", format!("must have at most {PAYLOAD_DEFAULT} bytes"));
+    }
+    let (watch, command) = read_work(&mut fields, has_payload);
     let cron = fields.required_text("cron", 1..=CRON_MAX);
     let zone = fields.text("zone", 1..=ZONE_MAX).unwrap_or_else(|| "UTC".to_owned());
     match Calendar::of(&cron, &zone) {
@@ -321,6 +381,7 @@ fn settings(front: &Front, body: &[u8]) -> Result<ScheduleSettings, Problem> {
     let missed = words(MissedTicks::ALL.iter().map(|word| word.as_str()).collect());
     let overlap = words(TickOverlap::ALL.iter().map(|word| word.as_str()).collect());
     let settings = ScheduleSettings {
+        watch,
         command,
         cron,
         zone,
@@ -334,6 +395,9 @@ fn settings(front: &Front, body: &[u8]) -> Result<ScheduleSettings, Problem> {
             .and_then(|most| u32::try_from(most).ok()),
         callback: read_web_address(front, &mut fields, "webhook"),
     };
+    if settings.watch.is_some() && settings.missed == MissedTicks::Each {
+        fields.refuse("missed", "must be one: several resyncs do no more than one");
+    }
     fields.finish()?;
     Ok(settings)
 }

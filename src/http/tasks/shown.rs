@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
-    ports::{Artifact, PastClaim, Queue, QueueSettings, Task, TaskBodies},
+    model::codeq,
+    ports::{Artifact, PastClaim, Queue, QueueSettings, Task, TaskBodies, TaskChange},
     time::Timestamp,
 };
 use tidings_entity::kind::TaskState;
 use utoipa::ToSchema;
 
-use crate::http::bodies::moment::iso;
+use super::rates::QueueRatesShown;
+use crate::http::bodies::{moment::iso, operation::operation};
 
 /// A task, without its payload and result.
 #[derive(Serialize, ToSchema)]
@@ -49,6 +52,9 @@ pub(super) struct TaskShown {
     error: Option<String>,
     /// Cause of the task: a kind and a name, such as `person` and the id of a token.
     origin: String,
+    /// The change that the task is about. Only of a task that a watch made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<ChangeOfTask>,
     /// Id of the task whose completion created this task.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
@@ -67,8 +73,54 @@ pub(super) struct TaskShown {
     ended_at: Option<String>,
 }
 
+/// The change of a watch that a task is about. The end of the task settles this change and removes the task;
+/// the delivery stays.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChangeOfTask {
+    /// Id of the watch, `repo_...`.
+    repository_id: String,
+    /// Id of the branch, `cur_...`.
+    cursor: String,
+    /// Full name of the branch.
+    branch: String,
+    /// Number of the round.
+    round: i64,
+    /// Position of the change in the round, from 0.
+    position: u64,
+    /// Commit that the round leads to. Null: the branch is gone.
+    commit: Option<String>,
+    /// Id of the delivery, as `event.id` in the payload.
+    delivery_id: String,
+    /// Path of the file. Bytes that are not UTF-8 are replaced.
+    path: String,
+    /// Bytes of the path in base64. Only if the path is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    /// Operation of the change: `create`, `update`, `delete`, or `round` for a whole round that is one task
+    /// and has an empty path.
+    operation: &'static str,
+}
+
+impl ChangeOfTask {
+    fn of(change: TaskChange) -> Self {
+        Self {
+            repository_id: change.watch.to_string(),
+            cursor: change.cursor.to_string(),
+            branch: change.branch,
+            round: change.round,
+            position: change.position,
+            commit: change.commit.map(|commit| commit.to_string()),
+            delivery_id: change.delivery.to_string(),
+            path: String::from_utf8_lossy(&change.path).into_owned(),
+            path_base64: str::from_utf8(&change.path).is_err().then(|| BASE64.encode(&change.path)),
+            operation: operation(change.operation, &change.path),
+        }
+    }
+}
+
 impl TaskShown {
-    pub(super) fn of(task: &Task) -> Self {
+    /// A task, with its change where a watch made it.
+    pub(super) fn of(task: &Task, change: Option<TaskChange>) -> Self {
         let is_over = task.state.has_ended();
         let at = |state| task.wake_at.filter(|_| task.state == state).map(iso);
         Self {
@@ -85,7 +137,8 @@ impl TaskShown {
             cancelling: task.is_flagged,
             error: task.error.clone(),
             origin: format!("{} {}", task.origin.kind, task.origin.name),
-            webhook: task.callback.clone(),
+            change: change.map(ChangeOfTask::of),
+            webhook: task.callback.as_deref().map(codeq::address).map(str::to_owned),
             parent: task.parent.as_ref().map(ToString::to_string),
             created_at: iso(task.created_at),
             updated_at: iso(task.updated_at),
@@ -100,9 +153,13 @@ impl TaskShown {
 pub(super) struct WholeTask {
     #[serde(flatten)]
     task: TaskShown,
-    /// Payload of the task, byte for byte as it was created.
+    /// Payload of the task, byte for byte as it was created. Null with `payload_left_out`.
     #[schema(value_type = serde_json::Value)]
     payload: Option<Box<RawValue>>,
+    /// Why the payload is missing: `permission` (the task is a change of a watch, and the caller lacks
+    /// `contents:read` and `tasks:claim`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_left_out: Option<&'static str>,
     /// Result that the worker reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
@@ -150,15 +207,17 @@ impl ClaimOfTask {
 
 impl WholeTask {
     pub(super) fn of(
-        task: &Task,
+        task: TaskShown,
         bodies: TaskBodies,
+        is_withheld: bool,
         artifacts: Vec<ArtifactShown>,
         claims: Vec<PastClaim>,
     ) -> Self {
         Self {
             claims: claims.into_iter().map(ClaimOfTask::of).collect(),
-            task: TaskShown::of(task),
+            task,
             payload: raw(Some(bodies.payload)),
+            payload_left_out: is_withheld.then_some("permission"),
             result: raw(bodies.result),
             progress: raw(bodies.progress),
             artifacts,
@@ -220,6 +279,9 @@ pub(super) struct QueueShown {
     /// asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_effect: Option<QueueSettingsShown>,
+    /// Rates of the last hour. Only of one queue that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rates: Option<QueueRatesShown>,
 }
 
 /// Settings of a queue.
@@ -261,13 +323,14 @@ impl QueueShown {
             created_at: iso(queue.created_at),
             settings: QueueSettingsShown::of(&queue.settings),
             in_effect: None,
+            rates: None,
         }
     }
 
-    /// With the defaults of its settings.
-    pub(super) fn with_defaults(queue: &Queue, now: Timestamp) -> Self {
+    /// With the defaults of its settings and its rates.
+    pub(super) fn of_one(queue: &Queue, now: Timestamp) -> Self {
         let in_effect = Some(QueueSettingsShown::of(&queue.settings.in_effect()));
-        Self { in_effect, ..Self::of(queue, now) }
+        Self { in_effect, rates: Some(QueueRatesShown::of(queue)), ..Self::of(queue, now) }
     }
 }
 

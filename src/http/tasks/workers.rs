@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::Serialize;
-use tidings_actors::ports::{
-    WORKER_INTERVAL_DEFAULT, WORKER_SUBSCRIPTIONS_MAX, WORKER_TTL_DEFAULT, WorkerSubscription,
+use tidings_actors::{
+    model::codeq,
+    ports::{WORKER_INTERVAL_DEFAULT, WORKER_SUBSCRIPTIONS_MAX, WORKER_TTL_DEFAULT, WorkerSubscription},
 };
 use tidings_entity::id::WorkerSubscriptionId;
 use utoipa::ToSchema;
@@ -107,7 +108,7 @@ struct WorkerSubscriptionShown {
     ttl_seconds: u64,
     /// When it ends, unless it is extended.
     expires_at: String,
-    /// When it was made.
+    /// When the subscription was created.
     created_at: String,
 }
 
@@ -115,7 +116,7 @@ impl WorkerSubscriptionShown {
     fn of(one: &WorkerSubscription) -> Self {
         Self {
             subscription_id: one.id.to_string(),
-            url: one.url.clone(),
+            url: codeq::address(&one.url).to_owned(),
             commands: one.commands.clone(),
             mode: if one.group.is_some() { GROUP } else { FANOUT },
             group: one.group.clone(),

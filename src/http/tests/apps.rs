@@ -96,6 +96,8 @@ async fn an_app_changes_itself_and_a_new_key_is_shown_once() {
 
 #[tokio::test]
 async fn every_field_of_an_onboarding_is_checked() {
+    const NO_RECEIVER: &str =
+        "must be a web address (https://HOST/PATH), or nats://HOST/SUBJECT for a stream";
     let house = House::open().await;
     for (field, value, detail) in [
         ("app_name", json!("ab"), "must have 3 to 100 characters"),
@@ -114,8 +116,8 @@ async fn every_field_of_an_onboarding_is_checked() {
             json!("https://app.example:22"),
             "port 22 is never reached: only 80, 443 and those from 1024 on are",
         ),
-        ("base_url", json!("ftp://app.example"), "must be a web address"),
-        ("base_url", json!("app.example"), "must be a web address"),
+        ("base_url", json!("ftp://app.example"), NO_RECEIVER),
+        ("base_url", json!("app.example"), NO_RECEIVER),
         ("base_url", json!("https://user:pw@app.example"), "must not hold a user or a password"),
         (
             "base_url",
@@ -142,7 +144,7 @@ async fn every_field_of_an_onboarding_is_checked() {
             json!("https://169.254.169.254/"),
             "169.254.169.254 is a link-local or metadata address and egress.allow does not list it (add 169.254.169.254 to allow it)",
         ),
-        ("website", json!("javascript:alert(1)"), "must be a web address"),
+        ("website", json!("javascript:alert(1)"), "must be a web address (https://HOST/PATH)"),
         ("description", json!("x".repeat(501)), "must have 0 to 500 characters"),
         ("client_auth_key", json!("short"), "must have 16 to 500 characters"),
     ] {
@@ -151,11 +153,8 @@ async fn every_field_of_an_onboarding_is_checked() {
         let answered = house.call("POST", "/api/apps/onboard", None, Some(&body)).await;
         let problem = answered.problem();
         assert_eq!(answered.status, 422, "{field} {value}: {answered:?}");
-        assert_eq!(
-            problem["errors"],
-            json!([{ "pointer": format!("/{field}"), "detail": detail }]),
-            "{value}"
-        );
+        let errors = json!([{ "pointer": format!("/{field}"), "detail": detail }]);
+        assert_eq!(problem["errors"], errors, "{value}");
         let error = match detail {
             detail if detail.contains("egress.allow_http") => "URL must use HTTPS".to_owned(),
             detail if detail.contains("egress.allow ") => "Private IP addresses are not allowed".to_owned(),

@@ -1,6 +1,8 @@
 //! Whatever a client sends, it gets a 4xx and a reason, soon; never a 5xx, never silence, never its
 //! own secrets back.
 
+use serde_json::json;
+
 use super::House;
 
 /// A POST with this body, as JSON unless `headers` say something else.
@@ -148,4 +150,60 @@ async fn requests_that_are_no_http_are_answered_with_4xx() {
         assert!(answered.status == 0 || (400..500).contains(&answered.status), "{case:.40}: {answered:?}");
     }
     assert_eq!(house.call("GET", "/livez", None, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_field_that_cannot_be_changed_is_refused_with_the_reason() {
+    let house = House::open().await;
+    let token = house.app().await;
+    let id = house.repository(&token, "https://github.com/o/r").await;
+    let watch = format!("/api/repositories/{id}");
+    for (path, field, reason) in [
+        (watch.as_str(), "branch", "cannot be changed: remove the watch, and add one"),
+        (&watch, "url", "cannot be changed: remove the watch, and add one"),
+        (&watch, "token", "cannot be changed: PATCH /api/repositories/{id}/token"),
+        ("/api/app", "app_name", "cannot be changed: it was given when the app was registered"),
+        ("/api/hooks/any", "provider", "cannot be changed: the address of the hook"),
+    ] {
+        let answered = house.call("PATCH", path, Some(&token), Some(&json!({ field: "x" }))).await;
+        let problem = answered.problem();
+        assert_eq!((answered.status, &problem["errors"][0]["pointer"]), (422, &json!(format!("/{field}"))));
+        let detail = problem["errors"][0]["detail"].as_str().unwrap_or_default();
+        assert!(detail.starts_with(reason), "{path}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_found_is_named_with_its_id_and_no_word_about_other_apps() {
+    let house = House::open().await;
+    let (token, other) = (house.app().await, house.app().await);
+    let foreign = house.repository(&other, "https://github.com/o/r").await;
+    let nothing = "repo_00000000000000000000000000";
+    for id in [foreign.as_str(), nothing] {
+        let path = format!("/api/repositories/{id}/rounds");
+        let answered = house.call("GET", &path, Some(&token), None).await;
+        let expected = format!("this app has no repository {id}");
+        assert_eq!((answered.status, &answered.problem()["detail"]), (404, &json!(expected)));
+        let body = json!({ "repository_id": id });
+        let answered = house.call("POST", "/api/dead-letters/redrive", Some(&token), Some(&body)).await;
+        assert_eq!((answered.status, &answered.problem()["detail"]), (404, &json!(expected)));
+    }
+    let nobody = "dead_00000000000000000000000000";
+    for verb in ["redrive", "dismiss"] {
+        let path = format!("/api/dead-letters/{verb}");
+        for (ids, expected) in [
+            (json!([nobody]), Some(format!("there is no dead letter {nobody}"))),
+            (json!([nobody, "nope"]), Some("there is no dead letter nope".to_owned())),
+            (json!(["with space"]), None),
+        ] {
+            let answered = house.call("POST", &path, Some(&token), Some(&json!({ "ids": ids }))).await;
+            let problem = answered.problem();
+            assert_eq!((answered.status, problem["detail"].as_str()), (404, expected.as_deref()));
+        }
+    }
+    let claim = house.call("POST", "/api/tasks/claim", Some(&token), Some(&json!({}))).await;
+    assert_eq!(claim.problem()["error"], "commands is required", "a fault is named once");
+    let redrive = house.call("POST", "/api/tasks/redrive", Some(&token), Some(&json!({}))).await;
+    let error = redrive.problem()["error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.starts_with("all must be true") && error.ends_with("give command, state or q"), "{error}");
 }

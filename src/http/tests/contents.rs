@@ -61,7 +61,7 @@ async fn what_the_client_has_already_is_not_sent_again() {
     }
     let gone = format!("/api/repositories/{id}/blobs/{}", blob(0));
     let answered = get(&house, &token, &gone, &format!("if-none-match: \"{}\"\r\n", blob(0))).await;
-    assert_eq!(answered.status, 410, "whoever has it already is told as well that it is gone");
+    assert_eq!(answered.status, 410, "an app that has the blob is told as well that it is gone");
 }
 
 #[tokio::test]

@@ -74,3 +74,21 @@ async fn letters_are_dismissed_by_id_by_filter_or_all_of_them() {
     let listed = house.call("GET", "/api/dead-letters?status=dismissed", Some(&mine), None).await.json();
     assert_eq!(listed["items"].as_array().expect("items").len(), 3);
 }
+
+#[tokio::test]
+async fn a_filter_that_cannot_be_read_is_not_taken_for_a_request_for_all() {
+    let house = House::open().await;
+    let token = house.app().await;
+    for verb in ["dead-letters/dismiss", "dead-letters/redrive", "tasks/redrive"] {
+        let (path, wrong) = (format!("/api/{verb}"), json!({ "q": "colour:red" }));
+        let problem = house.call("POST", &path, Some(&token), Some(&wrong)).await.problem();
+        let faults = problem["errors"].as_array().expect("faults");
+        let pointers: Vec<&Value> = faults.iter().map(|fault| &fault["pointer"]).collect();
+        assert_eq!(pointers, [&json!("/q")], "{verb}: {problem}");
+    }
+    for verb in ["dead-letters/dismiss", "tasks/redrive"] {
+        let path = format!("/api/{verb}");
+        let problem = house.call("POST", &path, Some(&token), Some(&json!({}))).await.problem();
+        assert_eq!(problem["errors"][0]["pointer"], "/all", "{verb}: {problem}");
+    }
+}

@@ -9,7 +9,7 @@ use crate::http::{document, table};
 fn page(document: &Value) -> String {
     let mut page = String::from(
         "# API\n\nMade from the OpenAPI document (`GET /openapi.json`, `tidings openapi`); \
-         `UPDATE_EXPECT=1 cargo test --lib guide` makes it anew.\n\n\
+         `UPDATE_EXPECT=1 cargo test --lib guide` makes it again.\n\n\
          Errors are RFC 9457 problems (`application/problem+json`). Lists come in pages: `next_cursor` of one \
          is `cursor` of the next. `Idempotency-Key` works on every POST but those of workers and batches of tasks. A request may bring an `X-Request-Id` of 8 to 128 letters, digits and \
          `-_.:/+=`; the answer and the log name it. Fields of a body in bold are required; numbers \

@@ -1,4 +1,4 @@
-//! Rounds of before as the front door reads them: how often, and what it says of those that went.
+//! Ended rounds as the API reads them: how often, and what it says of removed ones.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -44,7 +44,7 @@ struct PastRows {
     went: HashSet<i64>,
     /// The trees of these are gone.
     broken: HashSet<i64>,
-    /// So many letters are bound to each round.
+    /// This many letters are bound to each round.
     bound: usize,
     places: HashMap<DeliveryId, (CursorId, i64, u64)>,
     /// How often rounds were listed.
@@ -180,7 +180,7 @@ impl PastRows {
     }
 }
 
-/// Of a list of so many creates.
+/// Of a list of this many creates.
 pub(crate) fn summary(creates: u64) -> Summary {
     Summary { deletes: 0, creates, updates: 0, digest: Sha256Hash::of(b"list") }
 }

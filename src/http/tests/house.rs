@@ -35,7 +35,7 @@ use tokio::{
 use super::super::{Served, front::Front, handler_state::HandlerState, hooks::Bounds, routes};
 use super::{git::GitDouble, histories::Past};
 use crate::http::door::{
-    admin_token::AdminToken,
+    auth::{admin_token::AdminToken, session},
     lifecycle::Lifecycle,
     listener::{self, Door},
     pipeline::Pipeline,
@@ -103,9 +103,8 @@ fn handle(store: Arc<dyn Store>) -> Handle {
     Handle::new(Context {
         in_flight: InFlightLimits::default(),
         paces: Paces::new(store.clone(), Arc::new(MachineClock)),
-        desks: Turns::new(1),
+        read_turns: Turns::new(1),
         rows: Turns::new(1),
-        heavy: Turns::new(1),
         outbound: Turns::new(1),
         scan_slots: ScanSlots::new(1),
         store,
@@ -142,7 +141,7 @@ impl House {
         Self { _folder: Some(folder), ..house }
     }
 
-    /// A front door over the real store, but for the rounds of before.
+    /// A front door over the real store, but without ended rounds.
     pub(crate) async fn with_past(past: &Arc<Past>, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = super::sqlite::store(folder.path()).await;
@@ -198,6 +197,7 @@ impl House {
             git: git.clone(),
             handle: handle(store.clone()),
             egress: Egress::new(&settings.egress).expect("valid"),
+            session_cookie: session::cookie_name(store.identity()),
             to_replicas: ToReplicas::new(&settings.egress).expect("valid"),
             settings: settings.clone(),
             clock: Arc::new(MachineClock),

@@ -1,4 +1,4 @@
-//! `/metrics` and `/api/admin/lag`.
+//! The texts of `/metrics` and the rows of `/api/admin/lag`.
 
 use super::{House, house::ADMIN};
 

@@ -53,7 +53,7 @@ impl House {
             .await;
     }
 
-    /// Begins a round of `total` changes on the first branch of a watch, of which so many are settled.
+    /// Begins a round of `total` changes on the first branch of a watch, of which this many are settled.
     pub(crate) async fn begin_round(&self, watch: &Watch, number: i64, settled: u64, total: u64) {
         let cursor = watch.cursors[0].id.clone();
         let round = Round {

@@ -5,7 +5,13 @@ use tidings_entity::id::Sha256Hash;
 
 use super::{super::document::document, House, house::ADMIN, sqlite};
 use crate::{
-    http::{door::route::Route, table},
+    http::{
+        door::{
+            auth::{TOKEN_OF_APP, TOKEN_OF_STAFF},
+            route::Route,
+        },
+        table,
+    },
     machine::MachineRandom,
     secrets::Token,
     settings::OnboardingMode,
@@ -112,7 +118,16 @@ async fn tokens_are_told_apart() {
     assert_eq!(answered.status, 201, "{answered:?}");
     let token = answered.json()["token"].as_str().expect("a token").to_owned();
     assert_eq!(house.call("GET", "/api/app", Some(&token), None).await.status, 200);
-    assert_eq!(house.call("GET", "/api/admin/overview", Some(&token), None).await.status, 401);
+    let of_app = house.call("GET", "/api/admin/overview", Some(&token), None).await;
+    assert_eq!(of_app.status, 401);
+    assert_eq!(of_app.problem()["detail"], TOKEN_OF_APP);
+    let of_staff = house.call("GET", "/api/app", Some(ADMIN), None).await;
+    assert_eq!((of_staff.status, &of_staff.problem()["detail"]), (401, &json!(TOKEN_OF_STAFF)));
+    for path in ["/api/app", "/api/admin/overview"] {
+        let dead = house.call("GET", path, Some("wrong"), None).await;
+        let detail = dead.problem()["detail"].as_str().expect("a detail").to_owned();
+        assert!(detail.ends_with("mistyped, revoked or expired"), "{path}: {detail}");
+    }
     assert_eq!(house.call("GET", "/api/app", Some(ADMIN), None).await.status, 401);
     for path in ["/api/admin/overview", "/api/admin/tree", "/api/admin/apps", "/api/admin/mirrors"] {
         assert_eq!(house.call("GET", path, Some(ADMIN), None).await.status, 200, "{path}");
@@ -329,5 +344,10 @@ fn every_request_to_an_app_is_documented() {
         let body = &webhooks[action.as_str()]["post"]["requestBody"]["content"];
         assert!(body["application/json"].is_object(), "{}", action.as_str());
     }
-    assert_eq!(webhooks.len(), actions.len());
+    let to_addresses = ["subscription_message", "work_available"];
+    for name in to_addresses {
+        let body = &webhooks[name]["post"]["requestBody"]["content"];
+        assert!(body["application/json"].is_object(), "{name}");
+    }
+    assert_eq!(webhooks.len(), actions.len() + to_addresses.len());
 }

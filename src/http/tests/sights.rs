@@ -128,6 +128,11 @@ async fn the_breaker_of_a_subscription_names_the_app_and_the_subscription() {
     let app = house.call("GET", "/api/app", Some(&token), None).await.json();
     assert_eq!(listed["items"][0]["app_name"], app["app_name"], "{listed}");
     assert_eq!(listed["items"][0]["subscription"], "ops", "{listed}");
+    let id = house.repository(&token, "https://github.com/o/r").await;
+    let source = house.watch(&id).await.source;
+    house.sqlite().record_breaker(&breaker(BreakerKind::Source, source.as_str())).await.expect("recorded");
+    let listed = house.call("GET", "/api/admin/breakers", Some(ADMIN), None).await.json();
+    assert_eq!(listed["items"][1]["repository"], "https://github.com/o/r", "{listed}");
 }
 
 #[tokio::test]
@@ -170,10 +175,7 @@ async fn a_skip_with_nothing_to_skip_says_what_is_in_the_way() {
     let refused = house.call("POST", &path, Some(&token), None).await;
     assert_eq!(refused.status, 409);
     let detail = refused.json()["detail"].as_str().expect("a detail").to_owned();
-    assert!(
-        detail.ends_with(&format!("what is in the way of {}: its tree cannot be read", cursor.branch)),
-        "{detail}"
-    );
+    assert!(detail.ends_with(&format!("{} is blocked: its tree cannot be read", cursor.branch)), "{detail}");
 }
 
 #[tokio::test]

@@ -1,14 +1,20 @@
 //! Repositories with a sink of their own and with names, over the real store.
 
+use std::sync::Arc;
+
 use http::Method;
 use serde_json::{Value, json};
+use tidings_actors::ports::AppStore;
+use tidings_entity::id::{AppId, SinkId};
 
-use super::{House, sqlite};
+use super::{ADMIN, House, sqlite};
+use crate::store::SqlStore;
 
 const REPOSITORIES: &str = "/api/repositories";
 
 struct World {
     house: House,
+    store: Arc<SqlStore>,
     token: String,
     _folder: tempfile::TempDir,
 }
@@ -16,9 +22,10 @@ struct World {
 impl World {
     async fn open() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let house = sqlite::house(folder.path()).await;
+        let store = sqlite::store(folder.path()).await;
+        let house = House::real(store.clone(), |_| {}).await;
         let token = house.app().await;
-        Self { house, token, _folder: folder }
+        Self { house, store, token, _folder: folder }
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
@@ -99,8 +106,9 @@ async fn the_sink_of_a_repository_is_changed_part_by_part() {
     let pending = format!("{path}/pending");
     assert_eq!(world.call(Method::GET, &pending, None).await.0, 409, "its changes are sent");
     let shown = patch(json!({ "kind": "pull" })).await;
-    assert!(shown["sink"].get("url").is_none() && shown["sink"].get("endpoint").is_none());
-    assert_eq!(shown["sink"]["order"], "strict", "another kind begins with its own settings");
+    for name in ["url", "endpoint", "order", "max_in_flight", "batch"] {
+        assert!(shown["sink"].get(name).is_none(), "nothing is sent, so {name} means nothing: {shown}");
+    }
     assert_eq!(world.call(Method::GET, &pending, None).await.0, 204, "they are claimed now");
     assert_eq!(world.call(Method::POST, &format!("{path}/test"), None).await.0, 409, "nothing is sent there");
     let shown = patch(Value::Null).await;
@@ -124,10 +132,19 @@ async fn what_is_wrong_with_a_sink_is_said_at_its_field() {
         (json!({ "sink": { "kind": "endpoint", "url": "nats://broker.example/a" } }), "/sink/url"),
         (json!({ "sink": { "kind": "stream", "url": "https://one.example" } }), "/sink/url"),
         (json!({ "sink": { "kind": "pull", "url": "https://one.example" } }), "/sink/url"),
+        (json!({ "sink": { "kind": "pull", "order": "phased" } }), "/sink/order"),
+        (json!({ "sink": { "kind": "pull", "batch": {} } }), "/sink/batch"),
+        (json!({ "sink": { "kind": "pull", "retry_window_ms": 60000 } }), "/sink/retry_window_ms"),
+        (endpoint(json!({ "window": 3 })), "/sink/window"),
+        (endpoint(json!({ "command": "index" })), "/sink/command"),
         (endpoint(json!({ "rate": 5 })), "/sink/rate"),
         (endpoint(json!({ "max_in_flight": 0 })), "/sink/max_in_flight"),
         (endpoint(json!({ "headers": { "content-type": "x" } })), "/sink/headers/content-type"),
         (endpoint(json!({ "auth": 7 })), "/sink/auth"),
+        (endpoint(json!({ "auth": { "bearer": { "token": "t", "tokn": "t" } } })), "/sink/auth/bearer/tokn"),
+        (endpoint(json!({ "auth": { "basic": { "username": "u" } } })), "/sink/auth/basic/password"),
+        (endpoint(json!({ "tls": { "ca_file": "x" } })), "/sink/tls/ca_file"),
+        (endpoint(json!({ "batch": { "cnt": 7 } })), "/sink/batch"),
         (endpoint(json!({ "nonsense": 7 })), "/sink/nonsense"),
         (json!({ "watch_name": "Deploy" }), "/watch_name"),
         (json!({ "watch_name": "a".repeat(41) }), "/watch_name"),
@@ -136,7 +153,97 @@ async fn what_is_wrong_with_a_sink_is_said_at_its_field() {
         let faults = problem["errors"].as_array().expect("faults");
         assert_eq!(status, 422, "{body} {problem}");
         assert!(faults.iter().all(|fault| fault["pointer"] == pointer), "{body} {problem}");
+        let said = problem.to_string();
+        for word in ["struct ", "variant", "invalid type", "expected ", "u32", " at line "] {
+            assert!(!said.contains(word), "{word:?} is a word of the decoder: {body} {said}");
+        }
     }
     let (_, list) = world.call(Method::GET, REPOSITORIES, None).await;
     assert_eq!(list["items"], json!([]), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_sink_shows_each_setting_that_was_chosen_for_it() {
+    let world = World::open().await;
+    let chosen = json!({ "retry_policy": "linear", "retry_base_ms": 2000, "retry_cap_ms": 60000,
+        "retry_window_ms": 3_600_000, "synced": true, "resync": true, "sync_recovered": true });
+    let mut sink = json!({ "url": "https://one.example/in" });
+    let (_, plain) = world.add(&json!({ "watch_name": "plain", "sink": sink })).await;
+    sink.as_object_mut().expect("an object").extend(chosen.as_object().expect("an object").clone());
+    let (status, added) = world.add(&json!({ "watch_name": "chosen", "sink": sink })).await;
+    assert_eq!(status, 201, "{added}");
+    for (name, value) in chosen.as_object().expect("an object") {
+        assert_eq!(&added["sink"][name], value, "{name}");
+        assert!(plain["sink"].get(name).is_none(), "{name} has its default");
+    }
+    let pulled = json!({ "watch_name": "pulled", "sink": { "kind": "pull", "synced": true } });
+    assert_eq!(world.add(&pulled).await.1["sink"]["synced"], true, "pull hands notices out as well");
+}
+
+#[tokio::test]
+async fn a_sink_that_answered_410_is_told_and_enabled_when_its_watch_is_resumed() {
+    let world = World::open().await;
+    let (_, added) = world.add(&json!({ "sink": { "url": "https://one.example/in" } })).await;
+    let path = added_path(&added);
+    let seen = path.clone();
+    for (method, path, body) in [
+        (Method::POST, format!("{path}/resume"), None),
+        (Method::PATCH, path.clone(), Some(json!({ "state": "active" }))),
+    ] {
+        world.store.tamper("update sink set disabled = 'the endpoint answered 410 Gone'").await;
+        let shown = world.call(Method::GET, &seen, None).await.1;
+        assert_eq!(shown["effective_state"], "sink_disabled", "{shown}");
+        let reason = shown["effective_reason"].as_str().expect("a reason");
+        assert!(reason.contains("answered 410") && reason.contains("repository resume"), "{reason}");
+        let (status, shown) = world.call(method, &path, body.as_ref()).await;
+        assert_eq!(status, 200, "{shown}");
+        assert!(shown["sink"].get("disabled").is_none(), "{shown}");
+        assert_ne!(shown["effective_state"], "sink_disabled");
+    }
+}
+
+fn added_path(added: &Value) -> String {
+    format!("{REPOSITORIES}/{}", added["repository_id"].as_str().expect("an id"))
+}
+
+#[tokio::test]
+async fn the_key_of_a_sink_is_rotated_and_the_previous_one_signs_beside_it() {
+    let world = World::open().await;
+    let (_, added) = world.add(&json!({ "sink": { "url": "https://one.example/in" } })).await;
+    let path = added_path(&added);
+    let sink: SinkId = added["sink"]["sink_id"].as_str().expect("an id").parse().expect("an id");
+    let (_, own) = world.call(Method::GET, "/api/app", None).await;
+    let app: AppId = own["app_id"].as_str().expect("an id").parse().expect("an id");
+    let keys = async || {
+        let sink = world.store.sink(&app, &sink).await.expect("read").expect("a sink");
+        (sink.signing_key.expect("a key"), sink.former_key)
+    };
+    let (before, _) = keys().await;
+    let (status, shown) =
+        world.call(Method::PATCH, &path, Some(&json!({ "rotate_signing_key": true }))).await;
+    assert_eq!(status, 200, "{shown}");
+    let secret = shown["sink"]["signing_secret"].as_str().expect("shown once");
+    assert_ne!(secret, added["sink"]["signing_secret"].as_str().expect("shown once"));
+    let (after, former) = keys().await;
+    assert_ne!(after.expose(), before.expose());
+    assert_eq!(former.expect("it signs for a day").expose(), before.expose());
+    assert_eq!(crate::secrets::shown_signing_secret(&after).expose(), secret);
+    let (_, shown) = world.call(Method::GET, &path, None).await;
+    assert!(shown["sink"].get("signing_secret").is_none());
+
+    let wish = json!({ "name": "operator", "role": "operator" });
+    let operator = world.house.call("POST", "/api/admin/tokens", Some(ADMIN), Some(&wish)).await.json();
+    let operator = operator["token"].as_str().expect("a token");
+    let of_staff = path.replacen("/api", &format!("/api/admin/apps/{app}"), 1);
+    for (token, status) in [(operator, 403), (ADMIN, 200)] {
+        let body = json!({ "rotate_signing_key": true });
+        let answered = world.house.call("PATCH", &of_staff, Some(token), Some(&body)).await;
+        assert_eq!(answered.status, status, "{}", answered.json());
+    }
+
+    let refused = async |body: Value| world.call(Method::PATCH, &path, Some(&body)).await.0;
+    assert_eq!(refused(json!({ "overlap_seconds": 5 })).await, 422);
+    let pulls = json!({ "rotate_signing_key": true, "sink": { "kind": "pull" } });
+    assert_eq!(refused(pulls).await, 422, "a sink that pulls signs nothing");
+    assert_eq!(refused(json!({ "rotate_signing_key": true, "sink": null })).await, 422);
 }

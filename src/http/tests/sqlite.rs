@@ -27,20 +27,42 @@ pub(super) async fn store(folder: &Path) -> Arc<SqlStore> {
     Arc::new(store)
 }
 
+/// Whether the server gets ready, or stops being ready, within ten seconds.
+async fn becomes(house: &House, status: u16) -> bool {
+    for _ in 0..200 {
+        if house.call("GET", "/readyz", None, None).await.status == status {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_server_whose_disk_has_room_for_one_changed_row_alone_is_not_ready() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store(folder.path()).await;
+    let house = House::real(store.clone(), |_| {}).await;
+    // As on a full disk, no app can be added and no byte written beside the database, but rows can be changed.
+    let text = "create trigger full_app before insert on app begin select raise(abort, 'full'); end";
+    store.tamper(text).await;
+    let beside = folder.path().join("tidings.db-trial");
+    std::fs::create_dir(&beside).expect("made");
+    let onboarding = json!({ "app_name": "an app", "email": "a@b.c", "base_url": "https://app.example" });
+    let answer = house.call("POST", "/api/apps/onboard", None, Some(&onboarding)).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(becomes(&house, 503).await, "the next large write would fail too");
+    std::fs::remove_dir(&beside).expect("removed");
+    assert!(becomes(&house, 200).await);
+    assert!(!beside.exists(), "a trial leaves nothing");
+}
+
 #[tokio::test]
 async fn a_server_whose_database_takes_no_writes_is_not_ready_until_it_does_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = store(folder.path()).await;
     let house = House::real(store.clone(), |_| {}).await;
-    let becomes = async |status: u16| {
-        for _ in 0..200 {
-            if house.call("GET", "/readyz", None, None).await.status == status {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        false
-    };
+    let becomes = async |status: u16| becomes(&house, status).await;
     // As a full disk does, these take no row.
     for (name, table) in [("full_app", "insert on app"), ("full_lease", "update on lease")] {
         let text = format!("create trigger {name} before {table} begin select raise(abort, 'full'); end");

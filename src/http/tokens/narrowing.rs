@@ -143,7 +143,7 @@ fn commands(fields: &mut Fields) -> Option<(Option<Vec<String>>, Commands)> {
 
 impl Wanted {
     /// The same token, if it may do no more than its creator. If the creator does not have all permissions,
-    /// wildcards are replaced by the permissions of now: the token must not gain a permission of a later
+    /// wildcards are replaced by the permissions of today: the token must not gain a permission of a later
     /// version that its creator lacks.
     ///
     /// # Errors

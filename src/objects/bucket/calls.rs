@@ -107,7 +107,7 @@ impl Bucket {
         Err((self.failed(name, &format!("it says {status} {code}{remedy}")), may_help))
     }
 
-    /// The text of an answer of at most so many bytes.
+    /// The text of an answer, at most `most` bytes of it.
     pub(super) async fn text(
         &self,
         name: &'static str,

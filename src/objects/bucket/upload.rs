@@ -153,7 +153,7 @@ impl Upload {
     }
 }
 
-/// Sends one request with so many bytes; the tag of what the server kept.
+/// Sends one request with these bytes and returns the tag of the stored part.
 async fn put(
     bucket: Bucket,
     url: Url,

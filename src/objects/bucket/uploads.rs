@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unfinished_uploads_are_read_whatever_else_the_answer_says() {
+    fn unfinished_uploads_are_read_beside_unknown_fields_of_the_answer() {
         let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
             <ListMultipartUploadsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
             <Bucket>b</Bucket><KeyMarker></KeyMarker><MaxUploads>1000</MaxUploads>\

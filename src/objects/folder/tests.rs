@@ -1,6 +1,8 @@
 //! What a folder of objects promises: whole objects or nothing, parts of them, lists in pages, and an end of
 //! what was never finished.
 
+use std::os::unix::fs::PermissionsExt;
+
 use futures_util::TryStreamExt;
 use tempfile::TempDir;
 use ulid::Ulid;
@@ -44,6 +46,18 @@ async fn an_object_is_there_as_a_whole_or_not_at_all() {
     let left = fs::read_dir(home.path().join("artifacts/unfinished")).expect("a folder").count();
     assert_eq!(left, 0, "a writer that goes leaves nothing");
     assert_eq!(folder.list(None, 10).await.expect("listed"), [whole]);
+}
+
+#[tokio::test]
+async fn objects_and_their_folders_are_for_their_user_alone() {
+    let (folder, home) = folder();
+    let object = id(1, 1);
+    put(&folder, &object, &[b"private"]).await;
+    let (root, file) = (home.path().join("artifacts"), folder.path(&object));
+    for path in [&root, &root.join(UNFINISHED), &folder.shard(&object), &file] {
+        let mode = fs::metadata(path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+    }
 }
 
 #[tokio::test]

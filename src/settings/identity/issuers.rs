@@ -99,8 +99,8 @@ pub struct IssuerSettings {
     pub redirect_url: Option<Url>,
     /// The scopes that the sign-in asks the issuer for.
     pub scopes: Vec<String>,
-    /// How long a session lasts that begins with a sign-in: so long its roles stand, whatever the issuer
-    /// takes away meanwhile.
+    /// How long a session lasts that begins with a sign-in. The roles stay until its end, even if the issuer
+    /// takes them away meanwhile.
     #[serde(with = "duration")]
     pub session: Duration,
     /// What the button of the sign-in page says; not set: the name of the issuer.

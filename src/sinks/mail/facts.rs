@@ -174,7 +174,7 @@ impl Data {
 
     /// The text of the entry, in one line.
     fn what(&self) -> String {
-        let others = ["reason", "path", "count", "round", "kind"];
+        let others = ["command", "reason", "error", "path", "count", "round", "kind"];
         let words = others.iter().filter_map(|key| Some(format!("{key}: {}", self.text(key)?)));
         one_line(&words.collect::<Vec<_>>().join(", "), WHAT_CHARACTERS_MAX)
     }

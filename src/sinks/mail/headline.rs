@@ -52,6 +52,9 @@ pub(super) fn of(entry_type: EntryType, place: &str, data: &Data) -> String {
             };
             format!("the schedule {place} missed {ticks}")
         }
+        E::LedgerRestored if data.text("backup_taken_ms").is_none() => {
+            format!("the database of {place} may have lost entries: its ledger has another name")
+        }
         E::LedgerRestored => format!("the database of {place} was restored from a backup"),
         E::SubscriptionBlocked
         | E::SubscriptionRecovered

@@ -159,7 +159,15 @@ impl Conversation<'_> {
 
     async fn encrypt(&self, line: MailLine) -> Result<MailLine, Trouble> {
         let encrypted = self.egress.encrypt_mail(line, &self.server.host).await;
-        let line = encrypted.map_err(|error| trouble(MailStep::Tls, error.to_string()))?;
+        let line = encrypted.map_err(|error| {
+            let said = error.to_string();
+            // The words of rustls for an answer in clear text.
+            if said.contains("InvalidContentType") {
+                let text = "the port answers in clear text: set mail.tls to \"starttls\", or to \"none\"";
+                return trouble(MailStep::Tls, text.to_owned());
+            }
+            trouble(MailStep::Tls, said)
+        })?;
         (self.on_step)(MailStep::Tls, &format!("the certificate is that of {}", self.server.host));
         Ok(line)
     }

@@ -1,6 +1,7 @@
 //! Templates of mails: a text and an HTML page each, rendered by minijinja from JSON. In HTML every value is
-//! escaped; a missing value that a template needs is an error, before anything is sent. A template can
-//! neither loop for ever nor read anything but its data.
+//! escaped; a missing value that a template needs is an error, before anything is sent. Each text in the data
+//! is made one line, so no value begins a line of a body. A template can neither loop for ever nor read
+//! anything but its data.
 //!
 //! The first line of each text is the subject.
 
@@ -9,6 +10,8 @@ use std::collections::BTreeSet;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, syntax::SyntaxConfig};
 use serde_json::Value;
 use thiserror::Error;
+
+use super::compose::one_line;
 
 /// The most steps of one template: a digest of 1,000 entries needs some 60,000.
 const STEPS_MAX: u64 = 1_000_000;
@@ -111,6 +114,7 @@ impl Templates {
     /// [`TemplateFault`] names the missing value.
     pub fn render(&self, template: Template, data: &Value) -> Result<Rendered, TemplateFault> {
         let name = template.as_str();
+        let data = &in_lines(data);
         let filled = |kind: &str, data: &Value| {
             let file = self.0.get_template(&format!("{name}.{kind}"))?;
             file.render(minijinja::value::Serde(data))
@@ -147,6 +151,18 @@ impl Templates {
             [] => format!("an item of a list in the data lacks a value that {place} shows"),
             _ => format!("the data lacks {} ({place})", lacking.join(", ")),
         }
+    }
+}
+
+/// The data with each text in one line.
+fn in_lines(data: &Value) -> Value {
+    match data {
+        Value::String(text) => Value::String(one_line(text, usize::MAX)),
+        Value::Array(items) => Value::Array(items.iter().map(in_lines).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(name, value)| (name.clone(), in_lines(value))).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => data.clone(),
     }
 }
 

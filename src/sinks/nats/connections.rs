@@ -54,7 +54,7 @@ impl Connection {
         &self.client
     }
 
-    /// Returns when it has broken.
+    /// Waits until the connection breaks.
     pub(super) async fn broken(&self) {
         drop(self.broken.subscribe().wait_for(|is_broken| *is_broken).await);
     }

@@ -189,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_answered_there_is_one_word_for_each_that_was_sent(
+        fn every_answer_to_a_batch_gives_one_word_for_each_change_that_was_sent(
             answer in proptest::collection::vec(any::<u8>(), 0..200), is_whole in any::<bool>()
         ) {
             prop_assert_eq!(words(&answer, is_whole, &ids()).len(), 3);

@@ -29,6 +29,8 @@ use super::cloud_event;
 
 /// Binary files with more bytes than this go in chunks, where the settings say nothing else.
 pub const CHUNK_THRESHOLD: usize = 1_048_576;
+/// The most bytes that a byte of content becomes in a body: a control character is written as `\u001f`.
+pub(crate) const ESCAPED_BYTES_MAX: usize = 6;
 /// Characters of base64 text in one chunk; a multiple of four, so that each decodes alone.
 pub const CHUNK_SIZE: usize = 524_288;
 /// Bytes of the file in one chunk.
@@ -64,6 +66,11 @@ pub struct Material {
 
 /// The typical size of a body without its content, in bytes.
 const BESIDE_CONTENT: usize = 1 << 10;
+/// The buffer of a body with a content of at least this many bytes (1 MiB) has its full size from the
+/// beginning: a buffer that grows is in memory twice while it is copied.
+const EXACT_FROM: usize = 1 << 20;
+/// More than a body without its content ever has, in bytes.
+const BESIDE_CONTENT_MAX: usize = 64 << 10;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -159,9 +166,9 @@ fn is_false(flag: &bool) -> bool {
 
 /// The parts that all bodies of a lane share, rendered once.
 pub struct Shared {
-    repository: Box<RawValue>,
-    began_at: String,
-    commit: Option<Box<RawValue>>,
+    pub(super) repository: Box<RawValue>,
+    pub(super) began_at: String,
+    pub(super) commit: Option<Box<RawValue>>,
 }
 
 impl Shared {
@@ -237,19 +244,14 @@ pub fn render(
         timestamp: &shared.began_at,
         event: event(order, shared),
     };
-    let body = match order.lane.round.format {
-        PayloadFormat::Docora => {
-            // The buffer has its full size from the beginning, except for escapes.
-            let content = body.file.content.as_deref().map_or(0, str::len);
-            let mut json = Vec::with_capacity(content + content / 16 + BESIDE_CONTENT);
-            serde_json::to_writer(&mut json, &body).expect("a body is plain data");
-            json
-        }
-        PayloadFormat::Cloudevents => cloud_event::of_change(order, body.event.r#type, &body),
-    };
+    let mut json = Vec::with_capacity(buffer_bytes(body.file.content.as_deref().unwrap_or_default()));
+    match order.lane.round.format {
+        PayloadFormat::Docora => serde_json::to_writer(&mut json, &body).expect("a body is plain data"),
+        PayloadFormat::Cloudevents => cloud_event::of_change(&mut json, order, body.event.r#type, &body),
+    }
     match chunked {
-        None => ParcelBody::Whole(body.into()),
-        Some(content) => split(&body.into(), content),
+        None => ParcelBody::Whole(json.into()),
+        Some(content) => split(&json.into(), content),
     }
 }
 
@@ -265,10 +267,13 @@ pub fn chunk_body(before: &[u8], slice: &[u8], after: &[u8], id: &str, index: us
     [before, slice, &middle, after].concat().into()
 }
 
+/// The JSON between the base64 text of a chunked file and the rest, where the file goes as one body.
+pub const END_OF_BASE64: &[u8] = br#"","content_encoding":"base64""#;
+
 /// The JSON of a chunked file as one body, for sinks that need no chunks.
 #[must_use]
 pub fn unchunked(before: &[u8], content: &[u8], after: &[u8]) -> Bytes {
-    [before, content, br#"","content_encoding":"base64""#, after].concat().into()
+    [before, content, END_OF_BASE64, after].concat().into()
 }
 
 /// The pieces of a chunked file's base64 text.
@@ -281,9 +286,8 @@ fn split(body: &Bytes, content: Bytes) -> ParcelBody {
     // A raw quote after a comma opens a key or ends a text, and a text is not followed by a
     // letter: this can only be the key itself.
     let key = br#","content":""#;
-    let rest = br#"","content_encoding":"base64""#;
     let at = body.windows(key.len()).position(|window| window == key).expect("the body has content");
-    let (before, after) = (at + key.len(), at + key.len() + rest.len());
+    let (before, after) = (at + key.len(), at + key.len() + END_OF_BASE64.len());
     ParcelBody::Chunked { before: body.slice(..before), content, after: body.slice(after..) }
 }
 
@@ -303,12 +307,12 @@ fn file_without_content(order: &DeliveryOrder) -> File<'_> {
 }
 
 /// A path that no text can hold.
-fn in_base64(path: &[u8]) -> Option<String> {
+pub(super) fn in_base64(path: &[u8]) -> Option<String> {
     std::str::from_utf8(path).is_err().then(|| BASE64_STANDARD.encode(path))
 }
 
 /// A mode as Git writes it.
-fn mode(mode: u32) -> Cow<'static, str> {
+pub(super) fn mode(mode: u32) -> Cow<'static, str> {
     match mode {
         0o100_644 => Cow::Borrowed("100644"),
         0o100_755 => Cow::Borrowed("100755"),
@@ -336,6 +340,44 @@ fn event<'a>(order: &'a DeliveryOrder, shared: &'a Shared) -> Event<'a> {
         history_rewritten: round.history_rewritten,
         skipped_commits: round.skipped_commits,
         replay_of: order.change.replay_of.as_ref().map(DeliveryId::as_str),
+    }
+}
+
+/// The bytes that rendering takes beside a content: the text with its escapes, or base64, which is copied
+/// into a body that is not chunked.
+#[must_use]
+pub(crate) fn rendered_bytes(content: &[u8], chunk_threshold: usize) -> u64 {
+    let encoded = content.len().div_ceil(3) * 4;
+    let rendered = match as_text(content) {
+        Some(text) => text_bytes(text),
+        None if content.len() > chunk_threshold => encoded,
+        None => 2 * encoded,
+    };
+    rendered as u64
+}
+
+/// The bytes of a buffer for a body with this content.
+fn buffer_bytes(content: &str) -> usize {
+    if content.len() < EXACT_FROM {
+        content.len() + content.len() / 16 + BESIDE_CONTENT
+    } else {
+        text_bytes(content) + BESIDE_CONTENT_MAX
+    }
+}
+
+/// The bytes of a text in JSON.
+fn text_bytes(text: &str) -> usize {
+    text.bytes().map(escaped_bytes).sum()
+}
+
+/// The bytes of one byte of text in JSON.
+fn escaped_bytes(byte: u8) -> usize {
+    if matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0C) {
+        2
+    } else if byte < b' ' {
+        ESCAPED_BYTES_MAX
+    } else {
+        1
     }
 }
 

@@ -50,10 +50,10 @@ pub(crate) fn content_type(format: PayloadFormat, together: bool) -> &'static st
     }
 }
 
-/// A change as an event.
-pub(crate) fn of_change(order: &DeliveryOrder, kind: &str, data: impl Serialize) -> Vec<u8> {
+/// Writes a change as an event.
+pub(crate) fn of_change(to: &mut Vec<u8>, order: &DeliveryOrder, kind: &str, data: impl Serialize) {
     let round: &Round = &order.lane.round;
-    json(&CloudEvent {
+    let event = CloudEvent {
         specversion: "1.0",
         r#type: format!("{TYPE_PREFIX}{kind}"),
         source: source(&order.lane.repository),
@@ -64,7 +64,8 @@ pub(crate) fn of_change(order: &DeliveryOrder, kind: &str, data: impl Serialize)
         sequence: Some(format!("{:020}.{:020}", round.number, order.position)),
         data,
         id: order.id.as_str(),
-    })
+    };
+    serde_json::to_writer(to, &event).expect("an event is plain data");
 }
 
 /// A notice as an event; `round` is set for notices of a round.

@@ -99,9 +99,9 @@ impl Hashes {
 
     /// Reads the facts about all of these blobs at once. A failure is ignored: the facts are read again when
     /// they are needed.
-    pub(crate) async fn foresee(&self, blobs: impl Iterator<Item = ObjectId>) {
+    pub(crate) async fn prefetch(&self, blobs: impl Iterator<Item = ObjectId>) {
         if let Err(error) = self.of(blobs).await {
-            debug!("facts of blobs were not foreseen: {error}");
+            debug!("facts of blobs were not read ahead: {error}");
         }
     }
 

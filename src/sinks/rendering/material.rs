@@ -3,6 +3,10 @@
 //! The data depends only on the round, never on the cache, so that a body has the same bytes at every
 //! attempt: a file above the view's maximum is neither read nor hashed, and is shown without `sha`, even if
 //! its hash is known.
+//!
+//! Memory: a budget of `n` bytes bounds what is read, and bodies to `2 n`, so preparing takes at most `3 n`:
+//! while the second content of a delivery is read, there are two copies of that content beside the first one.
+//! A content whose body would be longer, because of its escapes, asks for a larger budget like a larger one.
 
 use bytes::Bytes;
 use tidings_actors::{
@@ -16,12 +20,14 @@ use tidings_entity::{
 };
 
 use super::{
-    body::{Material, NewContent, as_text},
+    body::{ESCAPED_BYTES_MAX, Material, NewContent, as_text, rendered_bytes},
     hashes::Hashes,
 };
 
 /// Contents of more bytes than this are hashed on a blocking thread.
 pub(crate) const BLOCKING_FROM: usize = 256 * 1024;
+/// Bodies take at most this many times the bytes of the budget.
+const BODIES: u64 = 2;
 
 /// The parts of one delivery's body, and the blobs to read for them.
 struct Needs {
@@ -116,7 +122,7 @@ fn shows_old(spec: &RoundSpec, change: &Change) -> bool {
     before && (change.operation == Operation::Delete || inline(target_view(spec)))
 }
 
-/// Whether a round's views admit so few files that contents are fetched by id, not with their commits.
+/// Whether a round's views leave out so much that contents are fetched by id, not with their commits.
 pub(crate) fn is_narrow(spec: &RoundSpec) -> bool {
     target_view(spec).or(held_view(spec)).is_some_and(View::is_narrow)
 }
@@ -195,6 +201,34 @@ pub(crate) async fn gather(
     Ok(gathered)
 }
 
+/// The deliveries whose bodies the budget admits: the first, and as many more as there is room for.
+///
+/// # Errors
+/// [`PrepareError::OverBudget`] if the body of the first is too long.
+pub(crate) fn within(
+    mut gathered: Vec<Gathered>,
+    budget: u64,
+    chunk_threshold: usize,
+) -> Result<Vec<Gathered>, PrepareError> {
+    let mut left = budget.saturating_mul(BODIES);
+    let read: usize = gathered.iter().map(Gathered::size).sum();
+    if read.saturating_mul(ESCAPED_BYTES_MAX) as u64 <= left {
+        return Ok(gathered);
+    }
+    let mut admitted = 0;
+    for one in &gathered {
+        let rendered = one.rendered_bytes(chunk_threshold);
+        match left.checked_sub(rendered) {
+            Some(rest) => left = rest,
+            None if admitted == 0 => return Err(PrepareError::OverBudget(rendered.div_ceil(BODIES))),
+            None => break,
+        }
+        admitted += 1;
+    }
+    gathered.truncate(admitted);
+    Ok(gathered)
+}
+
 /// Reads blobs, the first only if it has at most `budget` bytes.
 async fn read(
     git: &dyn GitSource,
@@ -242,6 +276,14 @@ impl Gathered {
             _ => 0,
         };
         of(&self.new_read) + of(&self.old_read)
+    }
+
+    /// The bytes that rendering takes beside the contents.
+    fn rendered_bytes(&self, chunk_threshold: usize) -> u64 {
+        match &self.new_read {
+            Some(Content::Whole(bytes)) => rendered_bytes(bytes, chunk_threshold),
+            _ => 0,
+        }
     }
 
     /// Hashes contents without a known hash, and adds the computed facts to `learned`.

@@ -18,7 +18,7 @@ use tidings_entity::{
     kind::PayloadFormat,
 };
 
-use super::{body::iso, cloud_event, entry};
+use super::{body::iso, cloud_event, codeq, entry};
 
 /// The deadline of `sync_failed` and `sync_recovered`, regardless of the endpoint's settings.
 const OUTSIDE_LANES: Duration = Duration::from_secs(10);
@@ -111,8 +111,11 @@ struct CircuitBreaker {
     cooldown_until: String,
 }
 
-/// The message to a worker subscription, which has one format.
+/// The message to a worker subscription, which has one format, or codeQ's form.
 fn of_work(call: &WorkCall) -> Letter {
+    if call.is_codeq {
+        return of_codeq(&call.id, codeq::of_work(call));
+    }
     let body = WorkBody {
         r#type: "work.available",
         command: &call.command,
@@ -128,6 +131,12 @@ fn of_work(call: &WorkCall) -> Letter {
         format: PayloadFormat::Docora,
         timeout: None,
     }
+}
+
+/// A message in codeQ's form.
+fn of_codeq(id: &DeliveryId, body: Bytes) -> Letter {
+    let (id, format) = (id.clone(), PayloadFormat::Docora);
+    Letter { id, action: Action::Codeq, watch: None, body, format, timeout: None }
 }
 
 /// Renders a notice; `format` is used for a notice outside of rounds.
@@ -152,6 +161,9 @@ pub(crate) fn render(notice: &Notice, format: PayloadFormat) -> Letter {
             Letter { id: id.clone(), action: Action::SyncRecovered, watch, body, format, timeout }
         }
         Notice::OfSubscription(message) => {
+            if let Some(entry) = message.end_for_codeq() {
+                return of_codeq(&message.id, codeq::of_end(entry));
+            }
             let (id, body) = entry::render(message, format);
             Letter { id, action: Action::Entry, watch: None, body, format, timeout: None }
         }

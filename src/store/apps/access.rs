@@ -12,7 +12,7 @@ use tidings_actors::{
 use tidings_entity::id::AppId;
 use tidings_secrets::SealedField;
 
-use crate::{Context, error::undecodable};
+use crate::{Context, database::error::undecodable};
 
 /// The sealed value. The names are those of the API.
 #[derive(Serialize, Deserialize)]

@@ -18,10 +18,11 @@ use tidings_entity::id::{AppId, DeadLetterId, RepositoryId, Sha256Hash, SourceId
 use super::{sessions, sign_ins, tokens};
 use crate::{
     SqlStore, apps, audit,
-    letters::{attempts, letters_of_all},
+    database::rows::{self, filter},
+    lanes::letters::{attempts, letters_of_all},
+    ledger,
     port::transact,
-    rows::{self, filter},
-    watches::{self, watch_search},
+    watching::watches::{self, watch_search},
 };
 
 #[async_trait]
@@ -129,6 +130,19 @@ impl Administration for SqlStore {
 
     async fn audit_chain(&self, after: i64, limit: u64) -> Result<Vec<AuditRow>, StoreError> {
         audit::chain(&self.readers, after, limit).await
+    }
+
+    async fn rename_ledgers(&self, of: Option<&AppId>) -> Result<(), StoreError> {
+        let mut after: Option<AppId> = None;
+        loop {
+            let (of, behind) = (of.cloned(), after.take());
+            after = transact!(self, |transaction, context| {
+                ledger::rename(transaction, context, of.as_ref(), behind.as_ref()).await
+            })?;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     async fn all_watches(

@@ -20,7 +20,10 @@ use tidings_entity::{
 };
 use tidings_secrets::SealedField;
 
-use crate::{Context, error::undecodable, rows};
+use crate::{
+    Context,
+    database::{error::undecodable, rows},
+};
 
 /// How long a request of a version that named no process counts as running.
 const UNNAMED_RUNS: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use tidings_entity::{
     session,
 };
 
-use crate::rows;
+use crate::database::rows;
 
 /// The sessions of a token: a condition over the first value.
 fn of_token(token: Option<&TokenId>) -> (&'static str, sea_orm::Value) {

@@ -7,7 +7,7 @@ use tidings_actors::{
 };
 use tidings_entity::{id::Sha256Hash, sign_in};
 
-use crate::rows;
+use crate::database::rows;
 
 /// Stores a sign-in, and removes those that have ended.
 pub(super) async fn begin(

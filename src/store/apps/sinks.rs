@@ -6,23 +6,39 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
     model::secret::Secret,
     model::sink::SinkAddress,
-    ports::{GONE, NewSink, OwnSink, SinkKey, StoreError},
+    ports::{DeliverySettings, GONE, NewSink, OwnSink, SinkKey, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{
+    app,
     id::{AppId, SinkId},
-    kind::{EntryType, SinkKind},
+    kind::{EntryType, PayloadFormat, SinkKind},
     sink, watch,
 };
 use tidings_secrets::SealedField;
 
 use super::access;
-use crate::{Context, apps, error::undecodable, ledger::told, rows, statuses};
+use crate::{
+    Context, apps,
+    database::{error::undecodable, rows},
+    ledger::told,
+    watching::statuses,
+};
 
 /// Whether the sink of a watch is served: an app that is disabled because its own endpoint is gone
 /// ([`GONE`](tidings_actors::ports::GONE)) does not disable the own sink of a watch.
 pub(crate) const SERVED: &str = "(case when w.sink_id is null then a.disabled is null
      else k.disabled is null and (a.disabled is null or a.disabled = 'the endpoint answered 410 Gone') end)";
+
+/// Counts the disabled sinks of watches and subscriptions. A callback is not counted: its subscription ends
+/// by itself.
+pub(crate) const SINKS_DISABLED: &str =
+    "select count(*) from sink k where k.disabled is not null and not exists
+     (select 1 from subscription s where s.sink_id = k.id and s.callback is not null)";
+/// Whether nothing is handed out to the workers of an app: it is disabled, and not only because its own
+/// endpoint is gone.
+pub(crate) const STOPPED: &str =
+    "(a.disabled is not null and a.disabled <> 'the endpoint answered 410 Gone')";
 
 /// Gives a watch another sink than it has, as [`give`] does. Whether changes become tasks is decided when a
 /// watch is made: rows of an open round could not follow.
@@ -38,10 +54,21 @@ pub(crate) async fn set(
         None => None,
     };
     let makes_tasks = new.is_some_and(|new| new.address.kind() == SinkKind::Tasks);
+    let old_delivery = old.as_ref().map(|old| old.delivery.clone());
     if makes_tasks != old.is_some_and(|old| old.kind == SinkKind::Tasks) {
         return Err(StoreError::Conflict(
             "a watch whose changes become tasks cannot get another kind of sink, and no other watch can get \
              the sink tasks: add another watch of the repository, with a watch_name"
+                .to_owned(),
+        ));
+    }
+    let per_round = |delivery: &DeliverySettings| makes_tasks && delivery.per_round;
+    if let (Some(new), Some(delivery)) = (new, old_delivery)
+        && per_round(&new.delivery) != per_round(&apps::settings("sink", &delivery)?)
+    {
+        return Err(StoreError::Conflict(
+            "whether each change or each round becomes a task is decided when the repository is added: add \
+             another watch of it, with a watch_name"
                 .to_owned(),
         ));
     }
@@ -58,16 +85,49 @@ pub(crate) async fn give(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let Some(new) = new else {
+        if watch.sink_id.is_none() {
+            return Ok(());
+        }
         point(connection, watch, None).await?;
+        let text = "select * from app where id = $1";
+        let app: Option<app::Model> =
+            rows::one(connection, "app", text, vec![watch.app_id.clone().into()]).await?;
+        let app = app.ok_or(StoreError::NotFound)?;
+        let format = apps::settings("app", &app.delivery)?.format_at(&SinkAddress::of(app.base_url));
+        reformat(connection, "w.id = $2", watch.id.as_str(), format).await?;
         return remove(connection, watch.sink_id.as_ref()).await;
     };
     let old = match &watch.sink_id {
         Some(id) => Some(row(connection, &watch.app_id, id).await?.ok_or(StoreError::NotFound)?),
         None => None,
     };
-    let is_new = old.is_none();
+    let was = old.as_ref().map(|old| old.kind);
     let id = put(connection, context, &watch.app_id, old, new, at).await?;
-    if is_new { point(connection, watch, Some(&id)).await } else { Ok(()) }
+    if was.is_none() {
+        point(connection, watch, Some(&id)).await?;
+    }
+    if was != Some(new.address.kind()) {
+        let format = new.delivery.format_at(&new.address);
+        reformat(connection, "w.id = $2", watch.id.as_str(), format).await?;
+    }
+    Ok(())
+}
+
+/// Gives the open rounds of the watches for which `condition` (over `w` and `$2`) holds the format of the
+/// sink that their changes go to from now on: their ids stay, and a stream never carries another format than
+/// CloudEvents.
+pub(crate) async fn reformat(
+    connection: &impl ConnectionTrait,
+    condition: &str,
+    id: &str,
+    format: PayloadFormat,
+) -> Result<(), StoreError> {
+    let text = format!(
+        "update round set format = $1 where (cursor_id, number) in
+           (select c.id, c.open_round from cursor c join watch w on w.id = c.watch_id
+            where c.open_round is not null and {condition})"
+    );
+    rows::execute(connection, "round", &text, vec![format.into(), id.into()]).await.map(drop)
 }
 
 /// Replaces a sink, which keeps its id and signing key. Returns its id.
@@ -109,7 +169,7 @@ pub(crate) async fn put(
         return Ok(id);
     }
     if old.is_some_and(|old| old.disabled.is_some()) {
-        let note = told::sink_used(app, Some(&next.id), EntryType::SinkEnabled, None);
+        let note = told::sink_used(connection, app, Some(&next.id), EntryType::SinkEnabled, None).await?;
         told::now(connection, context, note).await?;
     }
     let id = next.id.clone();
@@ -141,7 +201,8 @@ pub(crate) async fn enable(
     if rows::execute(connection, "sink", text, vec![id.clone().into(), at.0.into()]).await? == 0 {
         return Ok(());
     }
-    told::now(connection, context, told::sink_used(app, Some(id), EntryType::SinkEnabled, None)).await
+    let note = told::sink_used(connection, app, Some(id), EntryType::SinkEnabled, None).await?;
+    told::now(connection, context, note).await
 }
 
 /// Gives a sink a new signing key; the previous key signs beside it until `until`. A key older than that
@@ -217,7 +278,9 @@ pub(crate) async fn find(
     }))
 }
 
-/// Disables a sink that answered 410, if it still has the address that was asked.
+/// Disables a sink that answered 410, if it still has the address that was asked. An app that a person
+/// disabled keeps that reason: an answer to an earlier attempt must not let its other sinks and its workers
+/// go on.
 pub(crate) async fn disable_gone(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -225,13 +288,14 @@ pub(crate) async fn disable_gone(
     since: Timestamp,
 ) -> Result<bool, StoreError> {
     let text = match key.sink {
-        Some(_) => "update sink set disabled = $1 where id = $2 and since = $3",
-        None => "update app set disabled = $1 where id = $2 and endpoint_since = $3",
+        Some(_) => "update sink set disabled = $1 where id = $2 and since = $3 and disabled is null",
+        None => "update app set disabled = $1 where id = $2 and endpoint_since = $3 and disabled is null",
     };
     let values = vec![GONE.into(), key.id().into(), since.0.into()];
     let is_disabled = rows::execute(connection, "sink", text, values).await? > 0;
     if is_disabled {
-        told::now(connection, context, told::gone(key, GONE)).await?;
+        let note = told::gone(connection, key, GONE).await?;
+        told::now(connection, context, note).await?;
         statuses::refresh_app(connection, context, &key.app).await?;
     }
     Ok(is_disabled)

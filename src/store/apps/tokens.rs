@@ -19,13 +19,15 @@ use tidings_entity::{
 use super::narrowed;
 use crate::{
     Context, apps,
-    error::{OfTable, undecodable},
-    rows,
+    database::{
+        error::{OfTable, undecodable},
+        rows,
+    },
 };
 
-/// The table of tokens that may do all that their owner may ...
+/// The table of tokens that may do all that their owner may.
 const WHOLE: &str = "access_token";
-/// ... and the table of narrowed tokens.
+/// The table of narrowed tokens.
 const NARROWED: &str = "narrowed_token";
 /// The name of the token of a registration.
 const ONBOARDING: &str = "onboarding";

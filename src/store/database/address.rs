@@ -35,6 +35,14 @@ const POOLER: &str = "pgbouncer";
 /// The application name that the server is told, if the address names none.
 const APPLICATION: &str = "tidings";
 
+/// What to do about an error of SQLite with one of these codes: `SQLITE_FULL`, `SQLITE_CORRUPT` and
+/// `SQLITE_NOTADB`.
+const SQLITE_REMEDIES: [(&str, &str); 3] =
+    [("(code: 13)", "make room on the disk of this file"), ("(code: 11)", RESTORE), ("(code: 26)", RESTORE)];
+/// What to do about a file that is no whole database.
+const RESTORE: &str = "restore the last backup into an empty data directory (`tidings restore`); \
+    `tidings doctor` examines the file";
+
 /// The address of a database.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
@@ -139,6 +147,21 @@ impl Server {
 }
 
 /// Prints the address without the password.
+impl Address {
+    /// The error, with the name of the database file and the remedy of its usual causes. An error of a server
+    /// is unchanged.
+    pub(crate) fn naming(&self, error: OpenError) -> OpenError {
+        let (Self::File(file), OpenError::Database(text)) = (self, &error) else { return error };
+        let name = file.display().to_string();
+        let named = if text.contains(&name) { text.clone() } else { format!("{name}: {text}") };
+        let remedy = match SQLITE_REMEDIES.iter().find(|(code, _)| text.contains(*code)) {
+            Some((_, remedy)) => format!("; {remedy}"),
+            None => String::new(),
+        };
+        OpenError::Database(format!("{named}{remedy}"))
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -199,5 +222,20 @@ mod tests {
             let Err(refused) = Address::parse(url) else { panic!("{url} is refused") };
             assert!(refused.to_string().contains("? is written %3F"), "{refused}");
         }
+    }
+
+    #[test]
+    fn an_error_of_a_file_names_the_file_and_the_remedy() {
+        let file = Address::File("/data/tidings.db".into());
+        let named = |text: &str| file.naming(OpenError::Database(text.into())).to_string();
+        let full = named("error returned from database: (code: 13) database or disk is full");
+        assert!(
+            full.contains("cannot be opened: /data/tidings.db: ") && full.contains("make room"),
+            "{full}"
+        );
+        let other = named("error returned from database: (code: 26) file is not a database");
+        assert!(other.contains("/data/tidings.db: ") && other.contains("tidings restore"), "{other}");
+        let twice = named("/data/tidings.db: permission denied");
+        assert_eq!(twice, "the database cannot be opened: /data/tidings.db: permission denied");
     }
 }

@@ -12,10 +12,12 @@ use super::{
 };
 use crate::{
     Context, OpenError,
-    error::{of_first_use, of_start},
+    database::{
+        error::{of_first_use, of_start},
+        rows,
+    },
     keys::key_shares,
     leases::fences::{self, ALL},
-    rows,
 };
 
 const PLACE: SealedField<'static> = SealedField { table: "canary", column: "sealed", row: "1" };
@@ -74,8 +76,8 @@ async fn keep(connection: &impl ConnectionTrait, keyring: &Keyring) -> Result<()
     if keyring.is_kept() {
         return Ok(());
     }
-    let proved = match key_shares::foreseen(connection, keyring).await {
-        Ok(foreseen) => prove(connection, &foreseen).await,
+    let proved = match key_shares::keyring_after_start(connection, keyring).await {
+        Ok(after_start) => prove(connection, &after_start).await,
         Err(error) => Err(error),
     };
     match proved {

@@ -23,7 +23,7 @@ pub(crate) use self::{
     postgres::{advice, refuse_unfit},
 };
 use super::address::{Address, Server};
-use crate::{OpenError, error::code};
+use crate::{OpenError, database::error::code};
 
 /// A statement that takes longer is logged at `warn`: its text, without the values bound to it.
 const SLOW: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ impl Connection {
         if self.backend == DbBackend::Sqlite {
             return sqlite::begin(&pool).await;
         }
-        let transaction = pool.begin().await?;
+        let transaction = begun(pool).await?;
         transaction.execute_unprepared(&postgres::entry(share, self.is_pooled)).await?;
         Ok(transaction)
     }
@@ -134,7 +134,7 @@ impl Connection {
         if self.backend == DbBackend::Sqlite {
             return sqlite::begin(&pool).await;
         }
-        let transaction = pool.begin().await?;
+        let transaction = begun(pool).await?;
         transaction.execute_unprepared(&postgres::hold(self.is_pooled)).await?;
         Ok(transaction)
     }
@@ -143,14 +143,15 @@ impl Connection {
     pub(crate) async fn look(&self) -> Result<Look, DbErr> {
         let pool = self.pool();
         let number = pool.number;
-        let begun = async {
-            let transaction = pool.connections.begin().await?;
-            if self.backend == DbBackend::Postgres {
-                transaction.execute_unprepared(&postgres::look(self.is_pooled)).await?;
+        let beginning = async {
+            if self.backend == DbBackend::Sqlite {
+                return pool.connections.begin().await;
             }
+            let transaction = begun(pool.connections).await?;
+            transaction.execute_unprepared(&postgres::look(self.is_pooled)).await?;
             Ok(transaction)
         };
-        let transaction = self.answered(SILENCE_MAX, number, begun).await?;
+        let transaction = self.answered(SILENCE_MAX, number, beginning).await?;
         Ok(Look { transaction, of: self.clone(), number })
     }
 
@@ -173,7 +174,7 @@ impl Connection {
         if is_useless && let Some(server) = &self.server {
             let mut pool = self.pool.write();
             if pool.number == number {
-                warn!("the connections that read the database are made anew");
+                warn!("the connections that read the database are opened again");
                 *pool = Pool { connections: postgres::fresh(server), number: number + 1 };
             }
         }
@@ -188,6 +189,17 @@ impl Connection {
         }
         timeout(FAREWELL_MAX, pool.close_by_ref()).await.unwrap_or(Ok(()))
     }
+}
+
+/// Begins a transaction on a server, in a task of its own: a caller that leaves meanwhile must not stop it
+/// between the statement and its answer. sqlx counts a transaction only once the server has answered. Before
+/// that it rolls nothing back, and the connection goes back to the pool inside the open transaction: later
+/// statements run in it, and after one that fails all fail. A transaction that nobody waits for any more is
+/// rolled back as soon as it has begun.
+#[expect(clippy::disallowed_methods, reason = "the task ends with the answer, or with its connection")]
+async fn begun(pool: DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let beginning = tokio::spawn(async move { pool.begin().await }).await;
+    beginning.unwrap_or_else(|ended| Err(DbErr::Custom(format!("no transaction began: {ended}"))))
 }
 
 /// Makes connections log only slow statements.

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sea_orm::ConnectionTrait;
 use tidings_actors::{
     ports::{Random, StoreError},
     time::Timestamp,
@@ -18,7 +19,7 @@ use super::{
     connect::{self, Connection, Share},
     schema,
 };
-use crate::{OpenError, keys::sealed, rows, upkeep::restored};
+use crate::{OpenError, database::rows, keys::sealed, upkeep::restored};
 
 /// The contents of a copy of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +46,18 @@ pub async fn take(url: &str, to: &Path) -> Result<(), OpenError> {
     if !address.may_exist() {
         return Err(OpenError::Address(format!("{address} does not exist")));
     }
+    let target = Address::File(to.to_owned());
     let to = to.to_str().ok_or_else(|| OpenError::Address("the path of the copy is no text".into()))?;
-    let connection = connect::writer(&address).await?;
+    let connection = connect::writer(&address).await.map_err(|error| address.naming(error))?;
+    // The copy of a file that an older version made can give unused room back.
+    let mode = "select auto_vacuum from pragma_auto_vacuum()";
+    if rows::number(&connection, "sqlite_schema", mode, vec![]).await.map_err(refused)? == 0 {
+        let set = connection.execute_unprepared("pragma auto_vacuum = incremental").await;
+        set.map_err(|error| OpenError::Database(error.to_string()))?;
+    }
     let copied = rows::execute(&connection, "sqlite_schema", "vacuum into $1", vec![to.into()]).await;
     close(connection).await?;
-    copied.map(drop).map_err(refused)
+    copied.map(drop).map_err(|error| target.naming(refused(error)))
 }
 
 /// Examines a copy that no process has open: whether it is undamaged, whether `keyring` opens it, and its

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     OpenError,
+    apps::sinks::SINKS_DISABLED,
+    database::rows,
     keys::{key_shares, sealed},
-    rows,
 };
 
 /// The result of an examination.
@@ -66,6 +67,8 @@ pub struct InTheWay {
     pub subscriptions_blocked: u64,
     /// Apps that are disabled because their endpoint answered 410 Gone.
     pub apps_gone: u64,
+    /// Sinks of watches and subscriptions that are disabled because they answered 410 Gone.
+    pub sinks_gone: u64,
     /// Statuses of commits that hosts do not show correctly, and that are not told again.
     pub statuses_ended: u64,
     /// Statuses of commits that hosts did not accept in several attempts.
@@ -120,7 +123,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
     }
     if let Some(keyring) = keyring {
         // A start first takes the keys that other replicas handed on.
-        found.key = Some(match key_shares::foreseen(connection, keyring).await {
+        found.key = Some(match key_shares::keyring_after_start(connection, keyring).await {
             Ok(keyring) => canary::prove(connection, &keyring).await.map(drop),
             Err(error) => Err(error),
         });
@@ -141,7 +144,7 @@ async fn look(connection: &Connection, keyring: Option<&Keyring>) -> Result<Exam
     let text = "select id, base_url from app where base_url is not null and base_url <> 'print:'
                    and disabled is null
                 union all select app_id, address from sink where address is not null and disabled is null
-                   and kind <> 'mail'
+                   and kind in ('endpoint', 'stream')
                 order by 1";
     found.endpoints = texts("app", text).await?;
     let text = "select s.id, s.last_error from source s where s.last_error is not null
@@ -165,6 +168,7 @@ async fn in_the_way(connection: &Connection, failing: &[(String, String)]) -> Re
         breakers_open: count("breaker", "select count(*) from breaker where opened_at is not null").await?,
         subscriptions_blocked: count("subscription", SUBSCRIPTIONS_BLOCKED).await?,
         apps_gone: count("app", &format!("select count(*) from app where disabled = '{GONE}'")).await?,
+        sinks_gone: count("sink", SINKS_DISABLED).await?,
         statuses_ended: count("commit_status", STATUSES_ENDED).await?,
         statuses_waiting: count("commit_status", STATUSES_WAITING).await?,
     })

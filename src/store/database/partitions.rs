@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, 
 use tidings_actors::{ports::StoreError, time::Timestamp};
 use tracing::warn;
 
-use crate::{error::OfTable, rows};
+use crate::database::{error::OfTable, rows};
 
 /// A part's length, in milliseconds.
 const WEEK: i64 = 7 * 24 * 3600 * 1000;
@@ -56,7 +56,7 @@ fn week_of(now: Timestamp) -> i64 {
 async fn make_all(transaction: &DatabaseTransaction, weeks: impl IntoIterator<Item = i64, IntoIter: Send>) {
     for week in weeks {
         if let Err(error) = make(transaction, week).await {
-            warn!(%error, "the part of attempts for the week {week} was not made; it is tried again");
+            warn!(%error, "the partition of attempts for the week {week} was not created; it is tried again");
             return;
         }
     }
@@ -118,7 +118,7 @@ pub(crate) async fn drop_empty(transaction: &DatabaseTransaction, now: Timestamp
         let savepoint = transaction.begin().await.of("attempt")?;
         let dropped = drop_within(&savepoint, &name).await;
         if let Err(error) = end(savepoint, dropped).await {
-            warn!(%error, "the part {name} was not dropped; it is tried again");
+            warn!(%error, "the partition {name} was not dropped; it is tried again");
             return Ok(());
         }
     }

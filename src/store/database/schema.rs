@@ -12,7 +12,11 @@ use super::{
     address::Address,
     connect::{self, Connection, Share},
 };
-use crate::{OpenError, error::of_start, leases, rows};
+use crate::{
+    OpenError,
+    database::{error::of_start, rows},
+    leases,
+};
 
 /// One step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -177,7 +181,7 @@ async fn refuse_servers(connection: &Connection) -> Result<(), OpenError> {
 
 async fn refuse_dangling(transaction: &DatabaseTransaction) -> Result<(), OpenError> {
     match dangling(transaction).await?.first() {
-        Some(fault) => Err(OpenError::Database(format!("the steps were not taken: {fault}"))),
+        Some(fault) => Err(OpenError::Database(format!("the steps were not applied: {fault}"))),
         None => Ok(()),
     }
 }

@@ -30,9 +30,11 @@ use super::{
 };
 use crate::{
     OpenError,
-    error::{code, of_start},
+    database::{
+        error::{code, of_start},
+        rows,
+    },
     leases::{self, fences::ALL},
-    rows,
 };
 pub use reading::Digest;
 use tables::Table;

@@ -34,9 +34,11 @@ use tracing::{error, info, warn};
 use super::sealed::LOOK_MAX;
 use crate::{
     OpenError, SqlStore,
-    error::{of_first_use, of_keyring},
+    database::{
+        error::{of_first_use, of_keyring},
+        rows,
+    },
     leases::notifications::NOW,
-    rows,
 };
 
 /// How long a key that seals is still handed to replicas that were away, in milliseconds.
@@ -131,7 +133,7 @@ pub(crate) async fn take_at_start(
 }
 
 /// The keyring as a start would have it, in memory, for checks that change nothing.
-pub(crate) async fn foreseen(
+pub(crate) async fn keyring_after_start(
     connection: &impl ConnectionTrait,
     keyring: &Keyring,
 ) -> Result<Keyring, OpenError> {

@@ -15,7 +15,10 @@ use super::{
     key_shares,
     sealed::{self, COLUMNS, SealedColumn},
 };
-use crate::{Context, SqlStore, error::undecodable, rows};
+use crate::{
+    Context, SqlStore,
+    database::{error::undecodable, rows},
+};
 
 /// The most values in one transaction, which others wait for.
 const TRANSACTION_MAX: u64 = 100;
@@ -140,7 +143,7 @@ impl SealedColumn {
         let secret = match context.keyring.open_sealed(&place, &row.sealed) {
             Ok(secret) => secret,
             Err(error) => {
-                warn!("a value of {table} ({name}) cannot be sealed anew: {error}");
+                warn!("a value of {table} ({name}) cannot be sealed again: {error}");
                 return Ok(None);
             }
         };

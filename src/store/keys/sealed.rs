@@ -6,7 +6,10 @@ use data_encoding::HEXLOWER;
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::ports::StoreError;
 
-use crate::{SqlStore, error::undecodable, rows};
+use crate::{
+    SqlStore,
+    database::{error::undecodable, rows},
+};
 
 /// The rows that one statement reads when a key is retired: other readers wait at most that long.
 pub(crate) const LOOK_MAX: u64 = 2_000;
@@ -162,7 +165,7 @@ impl SqlStore {
         match self.sealed_with(id, LOOK_MAX).await? {
             0 => Ok(()),
             count => Err(StoreError::Conflict(format!(
-                "the key {id} still seals {count} values: seal them anew first (tidings key reencrypt)"
+                "the key {id} still seals {count} values: seal them again first (tidings key reencrypt)"
             ))),
         }
     }

@@ -5,7 +5,9 @@ use std::ops::Range;
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     model::round::DeliveryId,
-    ports::{Fates, PastRound, RoundFacts, RoundFilter, RoundPlace, SettledRange, StoreError, Tries},
+    ports::{
+        DeadLetter, Fates, PastRound, RoundFacts, RoundFilter, RoundPlace, SettledRange, StoreError, Tries,
+    },
     time::Timestamp,
 };
 use tidings_entity::{
@@ -16,9 +18,10 @@ use tidings_entity::{
 };
 
 use crate::{
-    Context, lanes, letters,
-    rows::{self, signed, unsigned},
-    sources,
+    Context,
+    database::rows::{self, signed, unsigned},
+    lanes::{self, letters},
+    watching::sources,
 };
 
 #[derive(FromQueryResult)]
@@ -267,9 +270,15 @@ pub(crate) async fn fates(
                   where s.cursor_id = $1 and s.round = $2 and s.from_position <= $3), 0)
                 order by from_position";
     let ranges: Vec<settled::Model> = rows::all(connection, "settled", text, of_range()).await?;
-    let text = "select * from dead_letter where cursor_id = $1 and round = $2 and position >= $3
-                and position < $4 order by position";
+    let text = "select * from dead_letter where cursor_id = $1 and round = $2
+                and (length(path) = 0 or (position >= $3 and position < $4)) order by position";
     let found: Vec<dead_letter::Model> = rows::readable(connection, "dead_letter", text, of_range()).await?;
+    let mut letters: Vec<DeadLetter> =
+        found.into_iter().map(letters::shown).filter_map(rows::readable_or_logged).collect();
+    // The letter of a round that became one task is about each of its changes.
+    if let Some(whole) = letters.iter().find(|letter| letter.path.is_empty()).cloned() {
+        letters = range.clone().map(|position| DeadLetter { position, ..whole.clone() }).collect();
+    }
     let text = "select position, status, ended_at, next_at from attempt where owner_kind = 'cursor' and \
         owner_id = $1
                 and round = $2 and position >= $3 and position < $4 order by position, number";
@@ -285,7 +294,7 @@ pub(crate) async fn fates(
         position: unsigned("round", row.position)?,
         is_open: row.ended_at.is_none(),
         settled: ranges.into_iter().map(range).collect::<Result<_, StoreError>>()?,
-        letters: found.into_iter().map(letters::shown).filter_map(rows::readable_or_logged).collect(),
+        letters,
         tries: counted(attempts)?,
     })
 }

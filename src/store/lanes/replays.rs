@@ -2,7 +2,7 @@
 //! change here: the lane begins the round when it reads its rows again.
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
-use tidings_actors::{model::round::TreeEnd, ports::StoreError};
+use tidings_actors::{model::round::TreeEnd, ports::StoreError, time::Timestamp};
 use tidings_entity::{
     cursor,
     id::{CursorId, ObjectId, ViewId, WatchId},
@@ -10,8 +10,9 @@ use tidings_entity::{
 
 use super::rounds;
 use crate::{
-    rows,
-    watches::{resync, views},
+    database::rows,
+    lanes::letters,
+    watching::watches::{resync, views},
 };
 
 #[derive(FromQueryResult)]
@@ -77,7 +78,9 @@ pub(crate) async fn forget(
     connection: &impl ConnectionTrait,
     id: &CursorId,
     from: ObjectId,
+    at: Timestamp,
 ) -> Result<(), StoreError> {
+    letters::close_round(connection, id, at).await?;
     let text = "update cursor set replay = null, replay_view = null where id = $1 and replay = $2";
     rows::execute(connection, "cursor", text, vec![id.clone().into(), from.into()]).await?;
     Ok(())

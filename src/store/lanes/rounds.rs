@@ -19,9 +19,14 @@ use tidings_entity::{
 use super::replays;
 use crate::{
     Context,
+    database::rows,
+    lanes::letters,
     ledger::{self, Note, told},
-    rows, statuses, tasks,
-    watches::{resync, views},
+    tasks,
+    watching::{
+        statuses,
+        watches::{resync, views},
+    },
 };
 
 #[derive(FromQueryResult)]
@@ -68,6 +73,9 @@ pub(crate) async fn begin(
     });
     rows::insert(connection, "round_base", bases.collect()).await?;
     bind(connection, round).await?;
+    if matches!(round.spec.kind, RoundKind::Replay | RoundKind::Resync) {
+        letters::bind_round(connection, round).await?;
+    }
     let resync = cursor.resync.filter(|_| round.spec.kind != RoundKind::Resync);
     let text = "update cursor set last_round = $1, open_round = $1, last_was_redrive = $2,
                 behind_since = coalesce(behind_since, $7),
@@ -129,7 +137,9 @@ async fn check(
         let from = end(spec.held.as_ref());
         let goes_on = match spec.kind {
             RoundKind::Replay => {
-                replays::is_asked_for(cursor, from) && held.is_some() && end(spec.target.as_ref()) == held
+                let is_meant = replays::is_asked_for(cursor, from)
+                    || letters::round_to_redrive(connection, &cursor.id).await? == Some(from);
+                is_meant && held.is_some() && end(spec.target.as_ref()) == held
             }
             _ => from == held,
         };
@@ -222,7 +232,8 @@ pub(crate) async fn finish(
         rows::execute(connection, "cursor", text, values).await?;
         LetterStatus::Superseded
     };
-    let text = "update dead_letter set status = $1, closed_at = $2
+    let text = "update dead_letter set closed_at = $2, status = case
+                  when length(path) = 0 and redrive_id is not null then 'redriven' else $1 end
                 where cursor_id = $3 and bound_round = $4 and status in ('open', 'redrive_requested')";
     let values = vec![closed.into(), at.0.into(), id.clone().into(), number.into()];
     rows::execute(connection, "dead_letter", text, values).await?;

@@ -9,15 +9,19 @@ use tidings_actors::{
     ports::{Park, Settlement, Standing, StoreError, Streak},
     time::Timestamp,
 };
-use tidings_entity::{dead_letter, id::CursorId, kind::LetterStatus};
+use tidings_entity::{
+    dead_letter,
+    id::{CursorId, TaskId},
+    kind::LetterStatus,
+};
 
 use super::rounds;
 use crate::{
     Context,
+    database::rows::{self, list, signed},
+    lanes::letters::redrive,
     ledger::{self, told},
-    letters::redrive,
-    rows::{self, list, signed},
-    statuses,
+    watching::statuses,
 };
 
 #[derive(FromQueryResult)]
@@ -100,7 +104,7 @@ pub(crate) async fn settle(
     for settlement in recorded {
         let mut buried = Vec::new();
         for park in &settlement.parked {
-            if bury(connection, settlement, park).await? {
+            if bury(connection, settlement, park, None).await? {
                 buried.push(park);
             }
         }
@@ -264,13 +268,25 @@ pub(crate) async fn write_streaks(
     Ok(())
 }
 
+/// Whether the round of a settlement names every file.
+async fn names_every_file(
+    connection: &impl ConnectionTrait,
+    settlement: &Settlement,
+) -> Result<bool, StoreError> {
+    let text = "select count(*) from round where cursor_id = $1 and number = $2 and kind = 'resync'";
+    let values = vec![settlement.cursor.clone().into(), settlement.round.into()];
+    Ok(rows::number(connection, "round", text, values).await? > 0)
+}
+
 /// Writes a dead letter, if it is not written already: a lane that ends may write the same outcomes again. An
 /// older open letter of the path is superseded, and its `before` is taken over; a round that binds the older
-/// letter keeps it in its list. Returns whether the letter was written now.
+/// letter keeps it in its list. `task` is the task that the change was. Returns whether the letter was
+/// written now.
 pub(crate) async fn bury(
     connection: &impl ConnectionTrait,
     settlement: &Settlement,
     park: &Park,
+    task: Option<&TaskId>,
 ) -> Result<bool, StoreError> {
     let text = "select count(*) from dead_letter where id = $1";
     if rows::number(connection, "dead_letter", text, vec![park.id.clone().into()]).await? > 0 {
@@ -284,18 +300,28 @@ pub(crate) async fn bury(
     let mut before_mode = old.and_then(|entry| i32::try_from(entry.mode).ok());
     let mut before_blob = old.map(|entry| entry.blob);
     let mut self_redriven = false;
-    if let Some(older) = older {
+    let mut is_covered = false;
+    if let Some(older) = &older
+        && park.change.path.is_empty()
+        && !names_every_file(connection, settlement).await?
+    {
+        // The redrive of the older letter of a round does the work of this round as well.
+        is_covered = true;
+        let text = "update dead_letter set bound_round = null where id = $1";
+        rows::execute(connection, "dead_letter", text, vec![older.id.clone().into()]).await?;
+    } else if let Some(older) = older {
         (before_mode, before_blob) = (older.before_mode, older.before_blob);
         self_redriven = older.self_redriven;
         let text = "update dead_letter set status = $1, closed_at = $2 where id = $3";
         let values = vec![LetterStatus::Superseded.into(), settlement.at.0.into(), older.id.into()];
         rows::execute(connection, "dead_letter", text, values).await?;
     }
+    let status = if is_covered { LetterStatus::Superseded } else { LetterStatus::Open };
     let text = "insert into dead_letter (id, app_id, watch_id, cursor_id, round, position, path, operation,
                 delivery_id, reason, status, before_mode, before_blob, http_status, excerpt, created_at,
-                counted, self_redriven)
-                select $1, w.app_id, w.id, c.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
-                from cursor c join watch w on w.id = c.watch_id where c.id = $16";
+                counted, self_redriven, task_id, closed_at)
+                select $1, w.app_id, w.id, c.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+                $16, $17 from cursor c join watch w on w.id = c.watch_id where c.id = $18";
     let values = vec![
         park.id.clone().into(),
         settlement.round.into(),
@@ -304,7 +330,7 @@ pub(crate) async fn bury(
         park.change.operation.into(),
         park.delivery.as_str().into(),
         park.reason.into(),
-        LetterStatus::Open.into(),
+        status.into(),
         before_mode.into(),
         before_blob.into(),
         park.status.map(i32::from).into(),
@@ -312,6 +338,8 @@ pub(crate) async fn bury(
         settlement.at.0.into(),
         park.counted.into(),
         self_redriven.into(),
+        task.cloned().into(),
+        is_covered.then_some(settlement.at.0).into(),
         settlement.cursor.clone().into(),
     ];
     rows::execute(connection, "dead_letter", text, values).await?;

@@ -7,7 +7,7 @@ use tidings_entity::{
     kind::WatchState,
 };
 
-use crate::rows;
+use crate::database::rows;
 
 #[derive(FromQueryResult)]
 struct TermsRow {

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::ports::{Fence, Shard, StoreError};
 use tidings_entity::id::ReplicaId;
 
-use crate::rows;
+use crate::database::rows;
 
 /// The lease of the whole database: its epoch fences off every process at once.
 pub(crate) const ALL: &str = "all";

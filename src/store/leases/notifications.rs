@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidings_actors::ports::{Signal, StoreError};
 use tidings_entity::id::ReplicaId;
 
-use crate::rows;
+use crate::database::rows;
 
 /// The database's clock in unix milliseconds: not of when a transaction began, which may have waited.
 pub(crate) const NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)";

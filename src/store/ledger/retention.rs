@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{ports::StoreError, time::Timestamp};
 use tidings_entity::id::AppId;
 
-use crate::rows::{self, signed};
+use crate::database::rows::{self, signed};
 
 /// The newest entry of an app that is removed.
 #[derive(FromQueryResult)]

@@ -10,7 +10,7 @@ use tidings_entity::{
 };
 
 use super::{Note, caller, commit, outside, write};
-use crate::{Context, rows};
+use crate::{Context, database::rows};
 
 /// The app and the name of a watch, for texts of entries.
 #[derive(FromQueryResult)]
@@ -160,20 +160,34 @@ pub(crate) async fn round(
     Ok(Some(note))
 }
 
-/// A sink was disabled, or is used again.
-pub(crate) fn sink_used(
+/// A sink was disabled, or is used again. The sink of a subscription is named by that subscription as well.
+pub(crate) async fn sink_used(
+    connection: &impl ConnectionTrait,
     app: &AppId,
     sink: Option<&SinkId>,
     entry_type: EntryType,
     reason: Option<&str>,
-) -> Note {
+) -> Result<Note, StoreError> {
+    #[derive(FromQueryResult)]
+    struct Reader {
+        name: String,
+    }
     let subject = sink.map_or(app.as_str(), SinkId::as_str);
-    Note::new(app.clone(), subject, entry_type, caller("endpoint")).with("reason", reason)
+    let note = Note::new(app.clone(), subject, entry_type, caller("endpoint")).with("reason", reason);
+    let Some(sink) = sink else { return Ok(note) };
+    let text = "select name from subscription where sink_id = $1";
+    let reader: Option<Reader> =
+        rows::one(connection, "subscription", text, vec![sink.clone().into()]).await?;
+    Ok(note.with("subscription", reader.map(|reader| reader.name)))
 }
 
 /// Notes that the sink of a delivery key was disabled because its receiver is gone.
-pub(crate) fn gone(key: &SinkKey, reason: &str) -> Note {
-    sink_used(&key.app, key.sink.as_ref(), EntryType::SinkDisabled, Some(reason))
+pub(crate) async fn gone(
+    connection: &impl ConnectionTrait,
+    key: &SinkKey,
+    reason: &str,
+) -> Result<Note, StoreError> {
+    sink_used(connection, &key.app, key.sink.as_ref(), EntryType::SinkDisabled, Some(reason)).await
 }
 
 #[derive(FromQueryResult)]

@@ -13,7 +13,7 @@ use super::transact;
 use crate::{
     SqlStore,
     apps::{self, sinks},
-    upkeep,
+    tasks, upkeep,
 };
 
 #[async_trait]
@@ -45,8 +45,27 @@ impl AppStore for SqlStore {
     }
 
     async fn patch_app(&self, id: &AppId, patch: &AppPatch, at: Timestamp) -> Result<App, StoreError> {
+        let is_enabled = patch.disabled == Some(None);
+        if is_enabled {
+            // A cut-off leaves the app disabled, with fewer tasks aside.
+            let mut last = None;
+            loop {
+                let (app, after) = (id.clone(), last);
+                last = transact!(self, |transaction, context| {
+                    tasks::go_on(transaction, context, &app, after.as_ref()).await
+                })?;
+                if last.is_none() {
+                    break;
+                }
+            }
+        }
         let (id, patch) = (id.clone(), patch.clone());
-        transact!(self, |transaction, context| apps::patch(transaction, context, id, patch, at).await)
+        transact!(self, |transaction, context| {
+            if is_enabled {
+                tasks::all_go_on(transaction, context, &id).await?;
+            }
+            apps::patch(transaction, context, id, patch, at).await
+        })
     }
 
     async fn take_permits(

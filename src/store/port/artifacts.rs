@@ -7,7 +7,6 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, ArtifactId, TaskId};
 
-use super::transact;
 use crate::{SqlStore, tasks};
 
 #[async_trait]
@@ -27,9 +26,11 @@ impl ArtifactStore for SqlStore {
         app_bytes_max: u64,
     ) -> Result<Result<Option<ArtifactId>, ArtifactRefusal>, StoreError> {
         let (artifact, proof) = (artifact.clone(), proof.cloned());
-        transact!(self, |transaction, context| {
-            tasks::put_artifact(transaction, artifact, proof, app_bytes_max, context.clock.now()).await
-        })
+        let put = self.writer.decision(move |transaction, context| {
+            let at = context.clock.now();
+            Box::pin(tasks::put_artifact(transaction, artifact, proof, app_bytes_max, at))
+        });
+        put.await
     }
 
     async fn remove_artifact(
@@ -37,9 +38,10 @@ impl ArtifactStore for SqlStore {
         change: &ArtifactChange,
     ) -> Result<Result<ArtifactId, ArtifactRefusal>, StoreError> {
         let change = change.clone();
-        transact!(self, |transaction, context| {
-            tasks::remove_artifact(transaction, change, context.clock.now()).await
-        })
+        let remove = self.writer.decision(move |transaction, context| {
+            Box::pin(tasks::remove_artifact(transaction, change, context.clock.now()))
+        });
+        remove.await
     }
 
     async fn artifacts(&self, app: &AppId, task: &TaskId) -> Result<Vec<Artifact>, StoreError> {

@@ -9,7 +9,7 @@ use tidings_actors::{
 };
 use tidings_entity::id::{AppId, CursorId, WatchId};
 
-use crate::{SqlStore, lanes::history, statuses};
+use crate::{SqlStore, lanes::history, watching::statuses};
 
 #[async_trait]
 impl HistoryStore for SqlStore {

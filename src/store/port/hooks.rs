@@ -16,8 +16,11 @@ use tidings_entity::{
 
 use super::transact;
 use crate::{
-    SqlStore, hooks,
-    sources::{receipt_bodies, receipts},
+    SqlStore,
+    watching::{
+        hooks,
+        sources::{receipt_bodies, receipts},
+    },
 };
 
 #[async_trait]

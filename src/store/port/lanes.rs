@@ -13,10 +13,9 @@ use tidings_entity::id::{AppId, CursorId, ObjectId, ViewId, WatchId};
 use super::transact;
 use crate::{
     SqlStore,
-    lanes::{self, refusals, replays, rounds, terms},
-    letters::attempts,
+    lanes::{self, letters::attempts, refusals, replays, rounds, terms},
     tasks,
-    watches::registration,
+    watching::watches::registration,
 };
 
 #[async_trait]
@@ -96,7 +95,13 @@ impl LaneStore for SqlStore {
     async fn hand_over(&self, next: HandOver) -> Result<bool, StoreError> {
         let news =
             transact!(self, |transaction, context| tasks::hand_over(transaction, context, &next).await)?;
-        Ok(news.map(|news| self.context.tasks.tell(news)).is_some())
+        let Some(mut news) = news else { return Ok(false) };
+        let tally = std::mem::take(&mut news.tally);
+        if let Some(meter) = self.writer.meter() {
+            meter.tasks_moved(&tally);
+        }
+        self.context.tasks.tell(news);
+        Ok(true)
     }
 
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError> {
@@ -133,6 +138,8 @@ impl LaneStore for SqlStore {
 
     async fn drop_replay(&self, cursor: &CursorId, from: ObjectId) -> Result<(), StoreError> {
         let cursor = cursor.clone();
-        transact!(self, |transaction, _context| replays::forget(transaction, &cursor, from).await)
+        transact!(self, |transaction, context| {
+            replays::forget(transaction, &cursor, from, context.clock.now()).await
+        })
     }
 }

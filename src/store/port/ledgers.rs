@@ -1,7 +1,9 @@
 //! Ledgers, for people and for readers that follow them.
 
 use async_trait::async_trait;
-use tidings_actors::ports::{EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter, Ledgers, StoreError};
+use tidings_actors::ports::{
+    EntryPlace, LedgerEnds, LedgerEntry, LedgerFilter, Ledgers, Searched, StoreError,
+};
 use tidings_entity::id::AppId;
 
 use crate::{SqlStore, ledger};
@@ -18,7 +20,8 @@ impl Ledgers for SqlStore {
         filter: &LedgerFilter,
         before: Option<i64>,
         limit: u64,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
+    ) -> Result<Searched<LedgerEntry, i64>, StoreError> {
+        let _turn = self.searches.turn(Some(app)).await;
         ledger::list(&self.readers, app, filter, before, limit).await
     }
 
@@ -29,8 +32,9 @@ impl Ledgers for SqlStore {
         after: i64,
         to: i64,
         limit: u64,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
-        ledger::between(&self.readers, app, filter, (after, to), limit).await
+    ) -> Result<Searched<LedgerEntry, i64>, StoreError> {
+        let _turn = self.searches.turn(Some(app)).await;
+        ledger::between(&self.readers, app, filter, (after, to), 0, limit).await
     }
 
     async fn entries_of_all(
@@ -38,7 +42,8 @@ impl Ledgers for SqlStore {
         filter: &LedgerFilter,
         before: Option<&EntryPlace>,
         limit: u64,
-    ) -> Result<Vec<LedgerEntry>, StoreError> {
+    ) -> Result<Searched<LedgerEntry, EntryPlace>, StoreError> {
+        let _turn = self.searches.turn(None).await;
         ledger::of_all(&self.readers, filter, before, limit).await
     }
 }

@@ -17,8 +17,8 @@ use tidings_entity::{
 use super::transact;
 use crate::{
     SqlStore,
-    letters::{self, attempts, dismiss, redrive},
-    statuses, watches,
+    lanes::letters::{self, attempts, dismiss, redrive},
+    watching::{statuses, watches},
 };
 
 #[async_trait]

@@ -8,7 +8,7 @@ use tidings_actors::{
 use tidings_entity::{id::ReceiptId, kind::ReceiptVerdict};
 
 use super::transact;
-use crate::{SqlStore, sources::receipts};
+use crate::{SqlStore, watching::sources::receipts};
 
 #[async_trait]
 impl ReceiptStore for SqlStore {

@@ -11,8 +11,10 @@ use tidings_entity::id::{RepositoryId, SourceId};
 use super::transact;
 use crate::{
     SqlStore,
-    sources::{self, heads, known},
-    watches,
+    watching::{
+        sources::{self, heads, known},
+        watches,
+    },
 };
 
 #[async_trait]

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use tidings_actors::{
-    ports::{Reach, StatusKey, StatusRoom, StatusStore, StatusTask, StatusVerdict, StoreError},
+    ports::{Reach, StatusClaims, StatusKey, StatusRoom, StatusStore, StatusVerdict, StoreError},
     time::Timestamp,
 };
 use tokio::sync::watch;
 
 use super::transact;
-use crate::{SqlStore, statuses};
+use crate::{SqlStore, watching::statuses};
 
 #[async_trait]
 impl StatusStore for SqlStore {
@@ -22,15 +22,17 @@ impl StatusStore for SqlStore {
         room: &StatusRoom,
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<StatusTask>, StoreError> {
+    ) -> Result<StatusClaims, StoreError> {
         // Where nothing is due nothing is written.
         let due = statuses::due(&self.readers, reach, room, now).await?;
+        let next = statuses::next(&self.readers, reach, now).await?;
         if due.is_empty() {
-            return Ok(Vec::new());
+            return Ok(StatusClaims { tasks: Vec::new(), next });
         }
-        transact!(self, |transaction, context| {
+        let tasks = transact!(self, |transaction, context| {
             statuses::claim(transaction, context, due, now, until).await
-        })
+        })?;
+        Ok(StatusClaims { tasks, next })
     }
 
     async fn release_statuses(&self, now: Timestamp) -> Result<(), StoreError> {

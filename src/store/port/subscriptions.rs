@@ -15,8 +15,11 @@ use tokio::sync::watch;
 
 use super::transact;
 use crate::{
-    SqlStore, ledger,
-    subscriptions::{self, attempts, mails, work},
+    SqlStore,
+    ledger::{
+        self,
+        subscriptions::{self, attempts, mails, work},
+    },
 };
 
 #[async_trait]
@@ -70,8 +73,8 @@ impl Subscriptions for SqlStore {
 
     async fn sendable_entry(&self, app: &AppId, number: i64) -> Result<Option<LedgerEntry>, StoreError> {
         let filter = LedgerFilter { is_for_sending: true, ..LedgerFilter::default() };
-        let found = ledger::between(&self.readers, app, &filter, (number - 1, number), 1).await?;
-        Ok(found.into_iter().next())
+        let found = ledger::between(&self.readers, app, &filter, (number - 1, number), 0, 1).await?;
+        Ok(found.found.into_iter().next())
     }
 
     async fn record_subscription_attempt(
@@ -106,6 +109,8 @@ impl SubscriberStore for SqlStore {
         now: Timestamp,
         limit: u64,
     ) -> Result<Option<SubscriptionWork>, StoreError> {
+        let Some(app) = subscriptions::app_of(&self.readers, id).await? else { return Ok(None) };
+        let _turn = self.followers.turn(Some(&app)).await;
         work::read(&self.snapshot().await?, &self.context, id, now, limit).await
     }
 

@@ -1,24 +1,27 @@
 //! Tasks and queues, for actors and for the front door.
 
+use std::collections::{BTreeSet, HashMap};
+
 use async_trait::async_trait;
 use tidings_actors::{
     model::task::TaskMove,
     ports::{
-        Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, PastClaim, Queue, QueueFilter,
-        QueueSettings, QueueWork, Schedule, ScheduleFilter, ScheduleSettings, ScheduleStore, StoreError,
-        Task, TaskBodies, TaskFilter, TaskNews, TaskStore, TaskWord, Woken, WordRefusal, Worded, WorkWords,
+        BranchTasks, Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, PastClaim, Queue,
+        QueueFilter, QueueSettings, QueueWork, Schedule, ScheduleFilter, ScheduleSettings, ScheduleStore,
+        Searched, StoreError, Task, TaskBodies, TaskChange, TaskFilter, TaskNews, TaskStore, TaskWord,
+        TopicPolicy, WatchTasks, Woken, WordRefusal, Worded, WorkWords,
     },
     time::Timestamp,
 };
-use tidings_entity::id::{AppId, TaskId};
+use tidings_entity::id::{AppId, CursorId, TaskId, WatchId};
+use tracing::error;
 
 use super::transact;
 use crate::{
     SqlStore,
-    error::undecodable,
-    subscriptions::callbacks,
-    tasks::{self, Operation, Outcome},
-    worker_subscriptions,
+    database::error::undecodable,
+    ledger::subscriptions::callbacks,
+    tasks::{self, DueResync, Operation, Outcome, worker_subscriptions},
 };
 
 /// An outcome of another kind than the operation's: a defect of ours, not of the database.
@@ -47,10 +50,35 @@ impl ClaimStore for SqlStore {
     }
 
     async fn wake_tasks(&self) -> Result<Woken, StoreError> {
-        match self.writer.tasks(Operation::Wake).await? {
-            Outcome::Woken(woken) => Ok(woken),
-            _ => Err(other()),
+        // Tasks first: a resync that fails, or that waits for a lock, holds up no task.
+        let Outcome::Woken(woken) = self.writer.tasks(Operation::Wake).await? else { return Err(other()) };
+        let due = tasks::due_resyncs(&self.readers, self.context.clock.now()).await?;
+        if due.is_empty() {
+            return Ok(woken);
         }
+        let mut resynced = BTreeSet::new();
+        for one in due {
+            let fired = one.clone();
+            let fired =
+                transact!(self, |transaction, context| tasks::fire_resync(transaction, context, &fired)
+                    .await);
+            match fired {
+                Ok(app) => resynced.extend(app),
+                Err(reason @ (StoreError::Fenced | StoreError::Lost)) => return Err(reason),
+                Err(reason) => {
+                    let DueResync { app_id, name } = &one;
+                    error!(
+                        app.id = app_id,
+                        schedule.name = name,
+                        "the resync of schedule {name} failed: {reason}"
+                    );
+                    let at = self.context.clock.now();
+                    transact!(self, |transaction| tasks::put_off_resync(transaction, &one, at).await)?;
+                }
+            }
+        }
+        // What comes next is known only now, so the clock looks again at once.
+        Ok(Woken { resynced, next: Some(self.context.clock.now()), ..woken })
     }
 
     async fn forget_tasks(&self, limit: u64) -> Result<u64, StoreError> {
@@ -72,6 +100,30 @@ impl ClaimStore for SqlStore {
 }
 
 #[async_trait]
+impl WatchTasks for SqlStore {
+    async fn tasks_of_branches(&self, cursors: &[CursorId]) -> Result<Vec<BranchTasks>, StoreError> {
+        tasks::of_branches(&self.readers, cursors).await
+    }
+
+    async fn changes_of_tasks(&self, app: &AppId, tasks: &[TaskId]) -> Result<Vec<TaskChange>, StoreError> {
+        tasks::changes_of(&self.readers, app, tasks).await
+    }
+
+    async fn queues_of_watches(&self, watches: &[WatchId]) -> Result<HashMap<WatchId, String>, StoreError> {
+        tasks::queues_of_watches(&self.readers, watches).await
+    }
+
+    async fn task_of_change(
+        &self,
+        cursor: &CursorId,
+        round: i64,
+        position: u64,
+    ) -> Result<Option<TaskId>, StoreError> {
+        tasks::of_change(&self.readers, cursor, round, position).await
+    }
+}
+
+#[async_trait]
 impl TaskStore for SqlStore {
     async fn create_tasks(&self, app: &AppId, tasks: Vec<NewTask>) -> Result<Creation, StoreError> {
         match self.writer.tasks(Operation::Create(app.clone(), tasks)).await? {
@@ -88,6 +140,10 @@ impl TaskStore for SqlStore {
         tasks::claims(&self.readers, task).await
     }
 
+    async fn has_claim(&self, app: &AppId, watch: &WatchId, worker: &str) -> Result<bool, StoreError> {
+        tasks::has_claim(&self.readers, app, watch, (worker, self.context.clock.now())).await
+    }
+
     async fn task_bodies(&self, app: &AppId, id: &TaskId) -> Result<TaskBodies, StoreError> {
         tasks::bodies(&self.readers, app, id).await
     }
@@ -98,16 +154,23 @@ impl TaskStore for SqlStore {
         filter: &TaskFilter,
         before: Option<&TaskId>,
         limit: u64,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Searched<Task, TaskId>, StoreError> {
+        let _turn = self.searches.turn(Some(app)).await;
         tasks::list(&self.readers, app, filter, before, limit).await
     }
 
-    async fn redrivable(&self, app: &AppId, filter: &TaskFilter, most: u64) -> Result<u64, StoreError> {
-        tasks::count_redrivable(&self.readers, app, filter, most).await
+    async fn redrivable(
+        &self,
+        app: &AppId,
+        filter: &TaskFilter,
+        after: Option<&TaskId>,
+        limit: u64,
+    ) -> Result<Searched<TaskId, TaskId>, StoreError> {
+        let _turn = self.searches.turn(Some(app)).await;
+        tasks::redrivable(&self.readers, app, filter, after, limit).await
     }
 
-    async fn redrive_tasks(&self, app: &AppId, filter: &TaskFilter, limit: u64) -> Result<u64, StoreError> {
-        let ids = tasks::redrivable(&self.readers, app, filter, limit).await?;
+    async fn redrive_tasks(&self, app: &AppId, tasks: Vec<TaskId>) -> Result<u64, StoreError> {
         let word = |id| TaskWord {
             id,
             app: app.clone(),
@@ -116,10 +179,10 @@ impl TaskStore for SqlStore {
             body: None,
             then: Vec::new(),
         };
-        if ids.is_empty() {
+        if tasks.is_empty() {
             return Ok(0);
         }
-        let answers = self.move_tasks(ids.into_iter().map(word).collect()).await?;
+        let answers = self.move_tasks(tasks.into_iter().map(word).collect()).await?;
         Ok(answers.iter().filter(|answer| answer.is_ok()).count() as u64)
     }
 
@@ -152,6 +215,22 @@ impl TaskStore for SqlStore {
         Ok(set)
     }
 
+    async fn set_topic(
+        &self,
+        app: &AppId,
+        command: &str,
+        policy: Option<&TopicPolicy>,
+        at: Timestamp,
+    ) -> Result<Queue, StoreError> {
+        let (id, name, policy) = (app.clone(), command.to_owned(), policy.cloned());
+        let set = transact!(self, |transaction| {
+            tasks::set_topic(transaction, &id, &name, policy.as_ref(), at).await
+        })?;
+        let ready = [(set.app.clone(), set.id.clone())].into();
+        self.context.tasks.tell(TaskNews { ready, ..TaskNews::default() });
+        Ok(set)
+    }
+
     async fn pause_queue(&self, app: &AppId, command: &str, is_paused: bool) -> Result<Queue, StoreError> {
         let (id, name) = (app.clone(), command.to_owned());
         let set = transact!(self, |transaction| tasks::pause(transaction, &id, &name, is_paused).await)?;
@@ -169,9 +248,13 @@ impl TaskStore for SqlStore {
 
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError> {
         let (id, name) = (app.clone(), command.to_owned());
-        transact!(self, |transaction, context| {
+        let gone = transact!(self, |transaction, context| {
             tasks::purge(transaction, context, &id, &name, limit).await
-        })
+        })?;
+        let count = gone.len() as u64;
+        // Requests that wait for the results of these tasks read only now that the tasks are gone.
+        self.context.tasks.tell(TaskNews { ended: gone.into_iter().collect(), ..TaskNews::default() });
+        Ok(count)
     }
 }
 
@@ -220,7 +303,7 @@ impl ScheduleStore for SqlStore {
 }
 
 impl SqlStore {
-    /// Has whoever keeps the clock look now: a schedule may be the next thing to be done.
+    /// Wakes the clock keeper: a schedule may be the next thing to be done.
     fn look_at_clock(&self) {
         let wake_at = Some(self.context.clock.now());
         self.context.tasks.tell(TaskNews { wake_at, ..TaskNews::default() });

@@ -1,25 +1,29 @@
 //! Blobs, breakers, pins, and the numbers of the whole store.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
+    model::queue_name::QueueName,
     ports::{Backlog, BlobFacts, BreakerRow, Laggard, StoreError, Totals, UpkeepStore},
     time::Timestamp,
 };
 use tidings_entity::{
     id::{ArtifactId, ObjectId, RepositoryId},
-    kind::BreakerKind,
+    kind::{BreakerKind, TaskState},
 };
 
 use super::transact;
 use crate::{
     SqlStore,
-    database::partitions,
-    error::OfTable,
+    database::{error::OfTable, partitions},
     ledger, tasks,
-    upkeep::{self, backlog, blobs, breakers},
+    upkeep::{self, backlog, blobs, breakers, space},
 };
 
 #[async_trait]
@@ -131,12 +135,31 @@ impl UpkeepStore for SqlStore {
         Ok(limit - left)
     }
 
+    async fn release_space(&self, kept: u64, limit: u64) -> Result<u64, StoreError> {
+        let mut released = 0;
+        while released < limit {
+            let step = transact!(self, |transaction, _context| space::give_back(transaction, kept).await)?;
+            if step == 0 {
+                break;
+            }
+            released += step;
+        }
+        Ok(released)
+    }
+
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
         upkeep::totals(&self.readers, now).await
     }
 
     async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
         backlog::backlog(&self.readers, now).await
+    }
+
+    async fn depths(
+        &self,
+        queues: &[QueueName],
+    ) -> Result<BTreeMap<QueueName, BTreeMap<TaskState, u64>>, StoreError> {
+        tasks::depths_of(&self.readers, queues).await
     }
 
     async fn laggards(&self, limit: u64) -> Result<Vec<Laggard>, StoreError> {

@@ -14,7 +14,7 @@ use crate::{
     SqlStore,
     audit::Pending,
     lanes::replays,
-    watches::{self, pinned, registration, resync, skip},
+    watching::watches::{self, pinned, registration, resync, skip},
 };
 
 #[async_trait]

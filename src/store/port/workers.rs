@@ -7,7 +7,7 @@ use tidings_actors::ports::{StoreError, WorkerSubscription, WorkerSubscriptions}
 use tidings_entity::id::{AppId, WorkerSubscriptionId};
 
 use super::transact;
-use crate::{SqlStore, worker_subscriptions};
+use crate::{SqlStore, tasks::worker_subscriptions};
 
 #[async_trait]
 impl WorkerSubscriptions for SqlStore {

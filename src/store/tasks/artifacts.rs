@@ -16,7 +16,7 @@ use tidings_entity::{
 };
 
 use super::for_update;
-use crate::rows::{self, LISTED_MAX, list, signed, unsigned};
+use crate::database::rows::{self, LISTED_MAX, list, signed, unsigned};
 
 /// What decides whether the artifacts of a task may change.
 #[derive(FromQueryResult)]

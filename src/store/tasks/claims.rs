@@ -6,20 +6,19 @@ use std::collections::{BTreeMap, VecDeque};
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     model::task::{ClaimToken, TaskPlace},
-    ports::{Claim, ClaimRequest, ClaimedTask, StoreError},
+    ports::{CLAIM_BYTES_MAX, CLAIM_QUEUE_MAX, Claim, ClaimRequest, ClaimedTask, StoreError},
     time::Timestamp,
 };
 use tidings_entity::{id::QueueId, task};
 
-use super::{for_update, queues::Queues, shown};
+use super::{for_update, queues::Queues, shown, watch_tasks::aside};
 use crate::{
     Context,
-    error::undecodable,
-    rows::{self, LISTED_MAX, list},
+    database::{
+        error::undecodable,
+        rows::{self, LISTED_MAX, list},
+    },
 };
-
-/// Most tasks that one turn takes from one queue.
-const HEADS_MAX: i64 = 1_000;
 
 /// What may be claimed of a queue in this turn.
 struct Heads {
@@ -42,8 +41,11 @@ pub(super) async fn hand_out(
         let mut claim = Claim::default();
         let asked: Vec<QueueId> =
             request.commands.iter().map(|command| QueueId::of(&request.app, command)).collect();
+        // The first task is handed out whatever its size.
+        let mut room = i64::MAX;
         while claim.tasks.len() < request.count {
-            let Some((queue, row)) = first(&mut heads, &asked) else { break };
+            let Some((queue, row)) = first(&mut heads, &asked, room) else { break };
+            room = room.min(CLAIM_BYTES_MAX) - row.bytes;
             let taken = take(context, request, row, &queue, queues, at)?;
             written.push(vec![
                 taken.task.id.clone().into(),
@@ -72,17 +74,18 @@ pub(super) async fn hand_out(
     Ok(claims)
 }
 
-/// Reads and locks the heads of the queues that are asked for. Who bounds none of them reads none.
+/// Reads and locks the heads of the queues that are asked for. Who bounds none of them reads none. Of a
+/// disabled app nothing is handed out, and the tasks of watches that are met are set aside.
 async fn heads(
     connection: &impl ConnectionTrait,
     requests: &[&ClaimRequest],
-    queues: &Queues,
+    queues: &mut Queues,
     at: Timestamp,
 ) -> Result<BTreeMap<QueueId, Heads>, StoreError> {
     let mut wanted: BTreeMap<QueueId, i64> = BTreeMap::new();
     for request in requests {
         for command in &request.commands {
-            let count = i64::try_from(request.count).unwrap_or(HEADS_MAX);
+            let count = i64::try_from(request.count).unwrap_or(CLAIM_QUEUE_MAX);
             *wanted.entry(QueueId::of(&request.app, command)).or_default() += count;
         }
     }
@@ -93,8 +96,12 @@ async fn heads(
     let mut heads = BTreeMap::new();
     for (id, wanted) in wanted {
         let Some(queue) = queues.get(&id) else { continue };
+        if queue.is_stopped {
+            aside::of_disabled(connection, queues, &id, wanted.min(CLAIM_QUEUE_MAX), at).await?;
+            continue;
+        }
         let (room, again_at) = queue.room(at);
-        let most = room.min(wanted).min(HEADS_MAX);
+        let most = room.min(wanted).min(CLAIM_QUEUE_MAX);
         let mut tasks: VecDeque<task::Model> = VecDeque::new();
         if most > 0 {
             let values = vec![id.clone().into(), most.into()];
@@ -105,14 +112,19 @@ async fn heads(
     Ok(heads)
 }
 
-/// The first task in line over all of these queues.
-fn first(heads: &mut BTreeMap<QueueId, Heads>, asked: &[QueueId]) -> Option<(QueueId, task::Model)> {
+/// The first task in line over all of these queues; `None`: there is none, or its payload has more than
+/// `room` bytes.
+fn first(
+    heads: &mut BTreeMap<QueueId, Heads>,
+    asked: &[QueueId],
+    room: i64,
+) -> Option<(QueueId, task::Model)> {
     let place = |queue: &&QueueId| {
         let task = heads.get(*queue)?.tasks.front()?;
         Some((task.rank, task.id.clone(), (*queue).clone()))
     };
     let (_, _, queue) = asked.iter().filter_map(|queue| place(&queue)).min()?;
-    let row = heads.get_mut(&queue)?.tasks.pop_front()?;
+    let row = heads.get_mut(&queue)?.tasks.pop_front_if(|row| row.bytes <= room)?;
     Some((queue, row))
 }
 
@@ -125,17 +137,14 @@ fn take(
     queues: &mut Queues,
     at: Timestamp,
 ) -> Result<ClaimedTask, StoreError> {
-    if row.cursor_id.is_some() {
-        queues.has_room(&row.app_id);
-    }
     let held = queues.get_mut(queue).ok_or_else(|| undecodable("queue", "a queue with heads is not held"))?;
     let rules = held.settings.rules();
     let until = at.after(request.claim.min(rules.claim_max).min(rules.timeout));
     held.claimed(1, at);
     let command = held.command.clone();
     // A ready task was changed last when it became ready.
-    queues.was_queued(at.since(Timestamp(row.updated_at)));
-    queues.claim_ends(Some(until));
+    held.tally.queued.push(at.since(Timestamp(row.updated_at)));
+    queues.wake(Some(until));
     let mut token = ClaimToken { task: row.id.clone(), bits: [0; 16], place: place(&row)? };
     context.random.fill(&mut token.bits);
     row.state = tidings_entity::kind::TaskState::Claimed;

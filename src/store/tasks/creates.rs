@@ -17,20 +17,28 @@ use tidings_actors::{
 use tidings_entity::{
     id::{AppId, QueueId, TaskId},
     kind::TaskState,
+    task,
 };
 
-use super::{Operation, moment, news::TaskChanges, queues::Queues, text};
+use super::{Operation, endings::origin, moment, news::TaskChanges, queues::Queues, text};
 use crate::{
     Context,
-    rows::{self, LISTED_MAX, list, signed, sized},
-    subscriptions::callbacks::Callbacks,
+    database::rows::{self, LISTED_MAX, list, signed, sized},
+    ledger::subscriptions::callbacks::Callbacks,
 };
 
-/// The task that others follow up.
+/// The task that others follow up, and which ends with their creation.
 pub(super) struct Parent {
-    pub(super) id: TaskId,
-    pub(super) depth: i64,
-    pub(super) origin: Origin,
+    id: TaskId,
+    depth: i64,
+    origin: Origin,
+    bytes: i64,
+}
+
+impl Parent {
+    pub(super) fn of(row: &task::Model) -> Self {
+        Self { id: row.id.clone(), depth: row.depth, origin: origin(row), bytes: row.bytes }
+    }
 }
 
 #[derive(FromQueryResult)]
@@ -135,8 +143,13 @@ impl Creates {
         let mut used = self.uses.get(app).cloned().unwrap_or_default();
         let (mut keys, mut fresh): (Keys, BTreeSet<QueueId>) = Default::default();
         let mut created = Vec::with_capacity(tasks.len());
-        if parent.is_some_and(|parent| parent.depth >= DEPTH_MAX) {
-            return Err(CreateRefusal::Depth);
+        if let Some(parent) = parent {
+            if parent.depth >= DEPTH_MAX {
+                return Err(CreateRefusal::Depth);
+            }
+            // Its end gives its place back: an app at a bound could end no task that another one follows up.
+            used.open -= 1;
+            used.bytes -= parent.bytes;
         }
         for (index, task) in tasks.iter().enumerate() {
             let queue = QueueId::of(app, &task.command);
@@ -189,6 +202,7 @@ impl Creates {
         let state = if run_at.is_some() { TaskState::Waiting } else { TaskState::Ready };
         let bytes = i64::try_from(task.payload.len()).unwrap_or(i64::MAX);
         queue.moved(None, state, bytes);
+        queue.tally.created += 1;
         self.wake_at = self.wake_at.into_iter().chain(run_at).min();
         let ageing = queue.settings.ageing_ms.map(std::time::Duration::from_millis);
         let max_attempts = task.max_attempts.unwrap_or_else(|| queue.settings.attempts());
@@ -216,11 +230,6 @@ impl Creates {
             self.at.0.into(),
         ]);
         self.payloads.push(vec![task.id.clone().into(), task.payload.clone().into()]);
-    }
-
-    /// How many there are.
-    pub(super) fn count(&self) -> u64 {
-        self.rows.len() as u64
     }
 
     /// When the first of them is due that is not yet.

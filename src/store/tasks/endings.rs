@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use sea_orm::{ConnectionTrait, FromQueryResult};
-use serde_json::Value as Json;
 use tidings_actors::{
-    ports::{Origin, Random, StoreError},
+    model::task::TaskStanding,
+    ports::{Origin, Random, StoreError, WatchTaskEnd},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -15,11 +15,10 @@ use tidings_entity::{
     task,
 };
 
-use super::{NewTask, Operation};
+use super::{NewTask, Operation, watch_tasks::aside};
 use crate::{
-    ledger::{self, Note},
-    rows,
-    subscriptions::callbacks::Callbacks,
+    database::rows,
+    ledger::{self, Note, subscriptions::callbacks::Callbacks},
 };
 
 /// Most bytes of a result in an entry. Of a larger one the entry says where it is read.
@@ -42,6 +41,30 @@ pub(super) fn origin(row: &task::Model) -> Origin {
     Origin { kind: row.origin_kind, name: row.origin.clone() }
 }
 
+/// How a task of a watch ended, in a word; `None`: no watch made it.
+pub(super) fn of_watch(row: &task::Model, standing: &TaskStanding) -> Option<WatchTaskEnd> {
+    row.cursor_id.as_ref()?;
+    Some(match standing.state {
+        _ if row.flag.as_deref() == Some(aside::OVERTAKEN) => WatchTaskEnd::Overtaken,
+        TaskState::Succeeded => WatchTaskEnd::Succeeded,
+        TaskState::Failed => WatchTaskEnd::Failed,
+        TaskState::Dead => WatchTaskEnd::Dead,
+        _ => WatchTaskEnd::Cancelled,
+    })
+}
+
+/// The entry about a task that died. The entry of a task of a watch leads to the round of its change, which
+/// is a dead letter now.
+pub(super) fn dead(row: &task::Model, standing: &TaskStanding, command: Option<&str>) -> Note {
+    let note = Note::new(row.app_id.clone(), row.id.as_str(), EntryType::TaskDead, origin(row));
+    let note = note.with("command", command).with("attempts", standing.attempts);
+    let note = note.with("error", standing.error.clone());
+    match &row.watch_id {
+        Some(watch) => note.of_watch(watch.clone()),
+        None => note,
+    }
+}
+
 /// The entry about the end of a task; `None`: nobody is called back.
 pub(super) fn note(task: &task::Model, ending: &Ending<'_>) -> Option<Note> {
     let callback = SubscriptionId::of_callback(&task.app_id, task.callback.as_deref()?);
@@ -57,7 +80,7 @@ pub(super) fn note(task: &task::Model, ending: &Ending<'_>) -> Option<Note> {
         note = note
             .with("result_bytes", result.len())
             .with("result_url", format!("/api/tasks/{}/result", task.id));
-        let small = (result.len() <= RESULT_MAX).then(|| serde_json::from_str::<Json>(result).ok());
+        let small = (result.len() <= RESULT_MAX).then(|| ledger::value_of(result));
         note = note.whole("result", small.flatten());
     }
     Some(note)
@@ -78,7 +101,7 @@ pub(super) fn addresses(operation: &Operation) -> Vec<(AppId, String)> {
 /// An open task that a purge removed.
 #[derive(FromQueryResult)]
 pub(super) struct Purged {
-    id: TaskId,
+    pub(super) id: TaskId,
     app_id: AppId,
     pub(super) state: TaskState,
     pub(super) bytes: i64,

@@ -11,10 +11,11 @@ use tidings_entity::{
 };
 
 use super::{
-    aside, endings,
+    endings,
     queues::{Queues, is_open},
+    watch_tasks::aside,
 };
-use crate::rows::{self, signed};
+use crate::database::rows::{self, signed};
 
 /// Why the watches of a restored database are paused whose changes become tasks.
 const RESTORED: &str =

@@ -9,13 +9,13 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_entity::{
-    id::TaskId,
+    id::{AppId, TaskId, WatchId},
     kind::{ClaimEnd, TaskState},
     task_claim,
 };
 
 use super::text;
-use crate::rows::{self, LISTED_MAX, list, signed};
+use crate::database::rows::{self, LISTED_MAX, list, signed};
 
 /// The claim that ends with this move from `before`; `None`: none does, or the row of the task still shows
 /// it.
@@ -97,6 +97,20 @@ pub(crate) async fn claims(
         reason: row.reason,
     });
     Ok(past.chain(last(task)).collect())
+}
+
+/// Whether a worker has a claim now on a task of this watch of this app.
+pub(crate) async fn has_claim(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    watch: &WatchId,
+    (worker, now): (&str, Timestamp),
+) -> Result<bool, StoreError> {
+    let text = "select count(*) from cursor c join watch w on w.id = c.watch_id
+                where w.app_id = $1 and w.id = $2 and exists (select 1 from task t where t.cursor_id = c.id
+                  and t.state = 'claimed' and t.worker = $3 and t.wake_at > $4)";
+    let values = vec![app.clone().into(), watch.clone().into(), worker.into(), now.0.into()];
+    Ok(rows::number(connection, "task", text, values).await? > 0)
 }
 
 /// The claim that the row of a task shows.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
-use tidings_actors::ports::{ClaimedTask, StoreError, Task, TaskBodies, TaskFilter};
+use tidings_actors::ports::{ClaimedTask, Searched, StoreError, Task, TaskBodies, TaskFilter};
 use tidings_entity::{
     id::{AppId, TaskId},
     kind::TaskState,
@@ -11,17 +11,19 @@ use tidings_entity::{
 };
 
 use super::shown;
-use crate::{
+use crate::database::{
     error::OfTable,
     rows::{
         self, LISTED_MAX, columns,
-        filter::{self, Column},
+        filter::{self, Column, bounded},
         list as listed, signed,
     },
 };
 
 /// Behind the ids of all tasks, whatever the order of a database's texts is.
 const BEHIND_ALL: &str = "tsk_ZZZZZZZZZZZZZZZZZZZZZZZZZZZZ";
+/// Tasks that one list looks at, with a filter of few terms.
+const LOOKED_AT_MAX: u64 = 10_000;
 /// The states that a redrive leads out of, as the index of faults has them.
 const FAULTS: &str = "t.state in ('failed', 'dead', 'cancelled')";
 
@@ -97,19 +99,24 @@ pub(crate) async fn payloads(
 
 /// The conditions of a filter over `t`.
 fn conditions(connection: &impl ConnectionTrait, filter: &TaskFilter, values: &mut Vec<Value>) -> String {
-    let mut text = String::new();
-    if let Some(state) = filter.state {
-        text.push_str(&format!(" and t.state = '{state}'"));
-        if matches!(state, TaskState::Failed | TaskState::Dead | TaskState::Cancelled) {
-            text.push_str(&format!(" and {FAULTS}"));
-        }
-    }
+    let mut text = of_state(filter);
     if let Some(query) = &filter.query {
         let backend = connection.get_database_backend();
         let meant = filter::condition(backend, query, column, values);
         text.push_str(&format!(" and ({meant})"));
     }
     text
+}
+
+/// The condition of the one state that a filter is about.
+fn of_state(filter: &TaskFilter) -> String {
+    let Some(state) = filter.state else { return String::new() };
+    match state {
+        TaskState::Failed | TaskState::Dead | TaskState::Cancelled => {
+            format!(" and t.state = '{state}' and {FAULTS}")
+        }
+        _ => format!(" and t.state = '{state}'"),
+    }
 }
 
 /// The condition of the queues that a filter is about.
@@ -123,31 +130,63 @@ fn of_queues(app: &AppId, filter: &TaskFilter, values: &mut Vec<Value>) -> Strin
     text
 }
 
-/// Tasks of an app, newest first. Of each queue only as many are read as the list has, so that a short list
-/// costs no more than one look into each.
+/// Tasks of an app, newest first. Of each queue only as many are read as the list has; with a query the list
+/// looks at [`LOOKED_AT_MAX`] tasks at most.
 pub(crate) async fn list(
     connection: &impl ConnectionTrait,
     app: &AppId,
     filter: &TaskFilter,
     before: Option<&TaskId>,
     limit: u64,
-) -> Result<Vec<Task>, StoreError> {
+) -> Result<Searched<Task, TaskId>, StoreError> {
+    let end = end(connection, app, filter, before, limit).await?;
     let mut values = Vec::new();
     let queues = of_queues(app, filter, &mut values);
     values.push(before.map_or(BEHIND_ALL, TaskId::as_str).into());
     let before = values.len();
-    values.push(signed(limit).into());
-    let limit = values.len();
+    values.push(end.as_ref().map_or("", TaskId::as_str).into());
+    let from = values.len();
+    values.push(signed(limit + 1).into());
+    let most = values.len();
     let conditions = conditions(connection, filter, &mut values);
+    // A cross join, so that SQLite reads the queues first, and of each of them only this range.
     let text = format!(
-        "select {}, q.command from queue q join task t on t.id in (
-           select t.id from task t where t.queue_id = q.id and t.id < ${before}{conditions}
-           order by t.id desc limit ${limit})
-         where {queues} order by t.id desc limit ${limit}",
+        "select {}, q.command from queue q cross join task t
+         where {queues} and t.queue_id = q.id and t.id < ${before} and t.id >= ${from}{conditions}
+         order by t.id desc limit ${most}",
         columns::<task::Entity>("t")
     );
     let found = rows::mixed(connection, "task", &text, values).await?;
-    Ok(found.iter().map(read).filter_map(rows::readable_or_logged).collect())
+    let mut found: Vec<Task> = found.iter().map(read).filter_map(rows::readable_or_logged).collect();
+    let is_more = found.len() as u64 > limit;
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let next = if is_more { found.last().map(|task| task.id.clone()) } else { end };
+    Ok(Searched { found, next })
+}
+
+/// The last task that a list looks at; `None`: the list looks at all of them. Each queue has a share: with a
+/// query an equal part of [`LOOKED_AT_MAX`], without one the tasks of a page and one more. The list ends with
+/// the newest of the tasks at which a queue used up its share: so no task between two pages is left out.
+async fn end(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    filter: &TaskFilter,
+    before: Option<&TaskId>,
+    limit: u64,
+) -> Result<Option<TaskId>, StoreError> {
+    let last = share(connection, app, filter, limit + 1).await? - 1;
+    let mut values = Vec::new();
+    let queues = of_queues(app, filter, &mut values);
+    values.push(before.map_or(BEHIND_ALL, TaskId::as_str).into());
+    let before = values.len();
+    let text = format!(
+        "select x.id from (select (select t.id from task t where t.queue_id = q.id and t.id < ${before}{}
+           order by t.id desc limit 1 offset {last}) as id from queue q where {queues}) x
+         where x.id is not null order by x.id desc limit 1",
+        of_state(filter)
+    );
+    let end: Option<Found> = rows::one(connection, "task", &text, values).await?;
+    Ok(end.map(|end| end.id))
 }
 
 #[derive(FromQueryResult)]
@@ -155,43 +194,61 @@ struct Found {
     id: TaskId,
 }
 
-/// The oldest tasks of an app that a redrive by a filter sends again.
-pub(crate) async fn redrivable(
-    connection: &impl ConnectionTrait,
-    app: &AppId,
-    filter: &TaskFilter,
-    limit: u64,
-) -> Result<Vec<TaskId>, StoreError> {
-    let mut values = Vec::new();
-    let queues = of_queues(app, filter, &mut values);
-    values.push(signed(limit).into());
-    let limit = values.len();
-    let conditions = conditions(connection, filter, &mut values);
-    let text = format!(
-        "select t.id from queue q join task t on t.queue_id = q.id
-         where {queues} and {FAULTS}{conditions} order by t.id limit ${limit}"
-    );
-    let found: Vec<Found> = rows::all(connection, "task", &text, values).await?;
-    Ok(found.into_iter().map(|found| found.id).collect())
-}
-
-/// How many a redrive by a filter would send again, up to `most`.
-pub(crate) async fn count_redrivable(
+/// How many tasks of each queue one search looks at, at least one: with a query an equal part of
+/// [`LOOKED_AT_MAX`], without one `most`.
+async fn share(
     connection: &impl ConnectionTrait,
     app: &AppId,
     filter: &TaskFilter,
     most: u64,
 ) -> Result<u64, StoreError> {
+    let Some(query) = &filter.query else { return Ok(most.max(1)) };
     let mut values = Vec::new();
     let queues = of_queues(app, filter, &mut values);
-    values.push(signed(most).into());
-    let limit = values.len();
-    let conditions = conditions(connection, filter, &mut values);
+    let text = format!("select count(*) from queue q where {queues}");
+    let count = rows::unsigned("queue", rows::number(connection, "queue", &text, values).await?)?;
+    Ok((bounded(LOOKED_AT_MAX, Some(query)) / count.max(1)).max(1))
+}
+
+/// The oldest tasks of an app that a redrive by a filter sends again, after `after`. Each queue has a share
+/// of the tasks that a search looks at: the search ends with the oldest task at which a queue used up its
+/// share.
+pub(crate) async fn redrivable(
+    connection: &impl ConnectionTrait,
+    app: &AppId,
+    filter: &TaskFilter,
+    after: Option<&TaskId>,
+    limit: u64,
+) -> Result<Searched<TaskId, TaskId>, StoreError> {
+    let last = share(connection, app, filter, limit).await? - 1;
+    let mut values = Vec::new();
+    let queues = of_queues(app, filter, &mut values);
+    values.push(after.map_or("", TaskId::as_str).into());
+    let from = values.len();
     let text = format!(
-        "select count(*) from (select t.id from queue q join task t on t.queue_id = q.id
-           where {queues} and {FAULTS}{conditions} limit ${limit}) found"
+        "select x.id from (select (select t.id from task t
+             where t.queue_id = q.id and {FAULTS} and t.id > ${from}
+             order by t.id limit 1 offset {last}) as id from queue q where {queues}) x
+         where x.id is not null order by x.id limit 1"
     );
-    rows::unsigned("task", rows::number(connection, "task", &text, values).await?)
+    let end: Option<Found> = rows::one(connection, "task", &text, values.clone()).await?;
+    let end = end.map(|end| end.id);
+    values.push(end.as_ref().map_or(BEHIND_ALL, TaskId::as_str).into());
+    let to = values.len();
+    values.push(signed(limit).into());
+    let most = values.len();
+    let conditions = conditions(connection, filter, &mut values);
+    // A cross join, as in a list.
+    let text = format!(
+        "select t.id from queue q cross join task t
+         where {queues} and t.queue_id = q.id and {FAULTS} and t.id > ${from} and t.id <= ${to}{conditions}
+         order by t.id limit ${most}"
+    );
+    let found: Vec<Found> = rows::all(connection, "task", &text, values).await?;
+    let found: Vec<TaskId> = found.into_iter().map(|found| found.id).collect();
+    let is_cut = found.len() as u64 >= limit;
+    let next = found.last().filter(|_| is_cut).cloned().or(end);
+    Ok(Searched { found, next })
 }
 
 fn read(row: &QueryResult) -> Result<Task, StoreError> {

@@ -8,29 +8,30 @@ use std::{
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     deliverer::retry::RetryRules,
-    model::task::{ClaimProof, MoveRefusal, Moved, TaskMove, TaskStanding},
+    model::task::{ClaimProof, MoveRefusal, Moved, TaskMove, TaskPlace, TaskStanding},
     ports::{PastClaim, QueueSettings, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{AppId, QueueId, TaskId},
-    kind::{EntryType, OriginKind, TaskState},
+    id::{AppId, CursorId, QueueId, TaskId},
+    kind::{OriginKind, TaskState},
     task,
 };
 
 use super::{
-    Operation, aside, claims_grace,
+    Operation, claims_grace,
     creates::{Creates, Parent},
-    endings::{self, Ending, origin},
-    for_update, history, late, moment,
+    endings::{self, Ending},
+    for_update, history, moment,
     queues::{Queues, is_open},
-    settles::{End, Ended},
     text,
+    watch_tasks::settles::{End, Ended},
+    watch_tasks::{aside, late},
 };
 use crate::{
     Context,
+    database::rows::{self, LISTED_MAX, list, signed, sized},
     ledger::Note,
-    rows::{self, LISTED_MAX, list, signed, sized},
 };
 
 /// The word in `flag` of a task that is cancelled once its claim ends.
@@ -88,8 +89,8 @@ pub(super) struct Moves {
     held: BTreeMap<TaskId, HeldTask>,
     due: Vec<TaskId>,
     expired: Vec<TaskId>,
-    /// Tasks of watches that are gone and whose change is settled.
-    settled: BTreeSet<TaskId>,
+    /// How changes of watches ended whose tasks are gone and that words are about.
+    ended_before: BTreeMap<(AppId, TaskPlace), TaskState>,
     /// Tasks of watches in the order of their ends.
     ended: Vec<TaskId>,
     at: Timestamp,
@@ -114,7 +115,7 @@ impl Moves {
             held: BTreeMap::new(),
             due: Vec::new(),
             expired: Vec::new(),
-            settled: BTreeSet::new(),
+            ended_before: BTreeMap::new(),
             ended: Vec::new(),
             at,
         };
@@ -132,9 +133,8 @@ impl Moves {
             Operation::Move(words) => Some(words),
             _ => None,
         });
-        let gone: Vec<&TaskWord> =
-            words.flatten().filter(|word| !moves.held.contains_key(&word.id)).collect();
-        moves.settled = late::completions(connection, &gone).await?;
+        let gone: Vec<&TaskWord> = words.flatten().filter(|word| moves.held_of(word).is_none()).collect();
+        moves.ended_before = late::ends(connection, &gone).await?;
         if operations.iter().any(|operation| matches!(operation, Operation::Wake)) {
             moves.due = moves.find_over(connection, TaskState::Waiting).await?;
             moves.expired = moves.find_over(connection, TaskState::Claimed).await?;
@@ -171,6 +171,15 @@ impl Moves {
         self.held.values().map(|task| task.row.queue_id.clone()).collect()
     }
 
+    /// The task that a word is about. A dead letter that is sent again is the same task at another place, and
+    /// a token of a watch is about the place that it names.
+    fn held_of(&self, word: &TaskWord) -> Option<&HeldTask> {
+        let task = self.held.get(&word.id).filter(|task| task.row.app_id == word.app)?;
+        let Some(ClaimProof::OfWatch(_, place)) = &word.proof else { return Some(task) };
+        let named = (Some(&place.cursor), Some(place.round), Some(signed(place.position)));
+        (named == (task.row.cursor_id.as_ref(), task.row.round, task.row.position)).then_some(task)
+    }
+
     /// Does what words say; an answer to each.
     pub(super) fn say(
         &mut self,
@@ -189,8 +198,7 @@ impl Moves {
         queues: &mut Queues,
         creates: &mut Creates,
     ) -> Result<Worded, WordRefusal> {
-        let held = self.held.get(&word.id).filter(|task| task.row.app_id == word.app);
-        let Some(task) = held else { return self.say_late(word) };
+        let Some(task) = self.held_of(word) else { return self.say_late(word) };
         if task.row.cursor_id.is_some() && word.step == TaskMove::Redrive {
             // The dead letter of its change is sent again, not the task.
             return Err(WordRefusal::Move(MoveRefusal::State(task.standing.state)));
@@ -210,7 +218,7 @@ impl Moves {
             .map_err(WordRefusal::Move)?;
         let mut then = Vec::new();
         if moved == Moved::Now && !word.then.is_empty() && !is_overtaken {
-            let parent = Parent { id: task.row.id.clone(), depth: task.row.depth, origin: origin(&task.row) };
+            let parent = Parent::of(&task.row);
             then = creates.create(&word.app, &word.then, Some(&parent), queues).map_err(WordRefusal::Then)?;
         }
         let shown = Worded {
@@ -236,20 +244,33 @@ impl Moves {
         if is_overtaken && is_end { Err(WordRefusal::Move(MoveRefusal::ClaimLost)) } else { Ok(shown) }
     }
 
-    /// The answer to a word about a task that is gone: a completion of a task of a watch whose change is
-    /// settled was heard before.
+    /// The answer to a word about a task that is gone, or that is at another place now: the word that ended a
+    /// task of a watch was heard before.
     fn say_late(&self, word: &TaskWord) -> Result<Worded, WordRefusal> {
-        match &word.proof {
-            Some(ClaimProof::OfWatch(..)) if self.settled.contains(&word.id) => Ok(Worded {
-                moved: Moved::Before,
-                state: TaskState::Succeeded,
-                wake_at: None,
-                attempts: 0,
-                then: Vec::new(),
-            }),
-            Some(ClaimProof::OfWatch(..)) => Err(WordRefusal::Move(MoveRefusal::ClaimLost)),
-            _ => Err(WordRefusal::Move(MoveRefusal::NotFound)),
+        let Some(ClaimProof::OfWatch(_, place)) = &word.proof else {
+            return Err(WordRefusal::Move(MoveRefusal::NotFound));
+        };
+        let said = match word.step {
+            TaskMove::Complete => Some(TaskState::Succeeded),
+            TaskMove::Fail(_) => Some(TaskState::Failed),
+            _ => None,
+        };
+        let ended = self.ended_before.get(&(word.app.clone(), place.clone())).copied();
+        match ended.filter(|_| ended == said) {
+            Some(state) => {
+                Ok(Worded { moved: Moved::Before, state, wake_at: None, attempts: 0, then: Vec::new() })
+            }
+            None => Err(WordRefusal::Move(MoveRefusal::ClaimLost)),
         }
+    }
+
+    /// The cursors of tasks of watches whose claim ended in this turn without an end of the task.
+    pub(super) fn given_back(&self) -> BTreeSet<CursorId> {
+        let is_back = |task: &&HeldTask| {
+            task.row.state == TaskState::Claimed
+                && matches!(task.standing.state, TaskState::Waiting | TaskState::Ready)
+        };
+        self.held.values().filter(is_back).filter_map(|task| task.row.cursor_id.clone()).collect()
     }
 
     /// Takes the tasks of watches that ended, in the order of their ends.
@@ -277,6 +298,11 @@ impl Moves {
             let mut after = task.standing.clone();
             if apply(context, &settings, &mut after, step, None, self.at).is_ok() {
                 task.claims.extend(history::ended(&task.standing, step, self.at));
+                if *step == TaskMove::Expire
+                    && let Some(queue) = queues.get_mut(&task.row.queue_id)
+                {
+                    queue.tally.run_out += 1;
+                }
                 self.ended.extend(move_to(task, after, queues));
                 count += 1;
             }
@@ -345,7 +371,7 @@ impl Moves {
     }
 
     /// What others are told of the moves, and what ledgers are.
-    pub(super) fn told(&mut self, queues: &Queues) -> (TaskNews, Vec<Note>) {
+    pub(super) fn told(&mut self, queues: &mut Queues) -> (TaskNews, Vec<Note>) {
         let (mut news, mut notes) = (TaskNews::default(), Vec::new());
         for task in self.held.values_mut() {
             notes.append(&mut task.ends);
@@ -357,14 +383,14 @@ impl Moves {
             }
             news.ended.insert(task.row.id.clone());
             let lived = self.at.since(Timestamp(task.row.created_at));
-            news.tally.ended.push((task.standing.state, lived));
-            // Of the change of a watch the dead letter tells.
-            if task.standing.state == TaskState::Dead && task.row.cursor_id.is_none() {
-                let command = queues.get(&task.row.queue_id).map(|queue| queue.command.clone());
-                let (row, standing) = (&task.row, &task.standing);
-                let note = Note::new(row.app_id.clone(), row.id.as_str(), EntryType::TaskDead, origin(row));
-                let note = note.with("command", command).with("attempts", standing.attempts);
-                notes.push(note.with("error", standing.error.clone()));
+            if let Some(queue) = queues.get_mut(&task.row.queue_id) {
+                queue.tally.ended.push((task.standing.state, lived));
+            }
+            let end = endings::of_watch(&task.row, &task.standing);
+            news.tally.of_watches.extend(end.map(|end| (task.row.app_id.clone(), end)));
+            if task.standing.state == TaskState::Dead {
+                let queue = queues.get(&task.row.queue_id);
+                notes.push(endings::dead(&task.row, &task.standing, queue.map(|queue| &*queue.command)));
             }
         }
         (news, notes)
@@ -417,7 +443,6 @@ fn move_to(task: &mut HeldTask, after: TaskStanding, queues: &mut Queues) -> Opt
     if let Some(queue) = queues.get_mut(&task.row.queue_id) {
         queue.left(to, task.row.bytes);
     }
-    queues.has_room(&task.row.app_id);
     Some(task.row.id.clone())
 }
 

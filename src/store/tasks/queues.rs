@@ -1,14 +1,14 @@
 //! Queues: their settings and numbers, and the queues of a turn, whose rows it holds.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+pub(super) mod queue_changes;
+pub(super) mod queue_lists;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
-    model::task::ClaimRate,
-    ports::{QueueSettings, StoreError, TaskNews},
+    model::{queue_name::QueueName, task::ClaimRate},
+    ports::{QueueSettings, QueueTally, StoreError, TaskNews},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -18,8 +18,11 @@ use tidings_entity::{
 
 use super::for_update;
 use crate::{
-    error::{OfTable, undecodable},
-    rows::{self, LISTED_MAX, list, signed},
+    apps::sinks::STOPPED,
+    database::{
+        error::{OfTable, undecodable},
+        rows::{self, LISTED_MAX, list, signed},
+    },
 };
 
 /// The states that count in columns of `queue`, in the order of [`TaskState::ALL`].
@@ -53,8 +56,10 @@ pub(super) struct HeldQueue {
     pub(super) app: AppId,
     pub(super) command: String,
     pub(super) settings: QueueSettings,
-    /// Whether nothing of it is handed out: it is paused, or its app is disabled.
+    /// Whether nothing of it is handed out until a person resumes it.
     pub(super) is_paused: bool,
+    /// Whether nothing of it is handed out because its app is disabled.
+    pub(super) is_stopped: bool,
     pub(super) permits_until: i64,
     counts: [i64; STATES],
     pub(super) bytes: i64,
@@ -63,6 +68,10 @@ pub(super) struct HeldQueue {
     paid: bool,
     /// Whether a task of it may be claimed now that could not before.
     is_ready: bool,
+    /// Whether a task of it was claimed, ended, set aside or removed, so that watches may hand over more.
+    has_room: bool,
+    /// What the turn did with its tasks, for the meter.
+    pub(super) tally: QueueTally,
     pub(super) created_at: i64,
     is_new: bool,
 }
@@ -75,6 +84,7 @@ impl HeldQueue {
             command: command.to_owned(),
             settings: QueueSettings::default(),
             is_paused: false,
+            is_stopped: false,
             permits_until: 0,
             counts: [0; STATES],
             bytes: 0,
@@ -82,9 +92,15 @@ impl HeldQueue {
             bytes_change: 0,
             paid: false,
             is_ready: false,
+            has_room: false,
+            tally: QueueTally::default(),
             created_at: at.0,
             is_new: true,
         }
+    }
+
+    fn name(&self) -> QueueName {
+        QueueName { app: self.app.clone(), command: self.command.clone() }
     }
 
     /// How many tasks it has in a state.
@@ -103,15 +119,15 @@ impl HeldQueue {
             (true, false) => -bytes,
             _ => 0,
         };
-        // A claim that ends makes room where the queue bounds them.
-        let makes_room = from == Some(TaskState::Claimed) && self.settings.max_claimed.is_some();
-        self.is_ready |= to == TaskState::Ready || makes_room;
+        self.is_ready |= to == TaskState::Ready || self.makes_room(from);
+        let was_free = from == Some(TaskState::Ready) && to == TaskState::Aside;
+        self.has_room |= was_free || from.is_some_and(is_open) && !is_open(to);
     }
 
     /// How many of its tasks may be claimed by its bounds, and when more may be, where its rate is what
     /// bounds them.
     pub(super) fn room(&self, at: Timestamp) -> (i64, Option<Timestamp>) {
-        if self.is_paused {
+        if self.is_paused || self.is_stopped {
             return (0, None);
         }
         let ready = self.count(TaskState::Ready);
@@ -133,6 +149,7 @@ impl HeldQueue {
 
     /// Notes that tasks of it were claimed.
     pub(super) fn claimed(&mut self, count: i64, at: Timestamp) {
+        self.has_room |= count > 0;
         self.changes[index(TaskState::Ready)] -= count;
         self.changes[index(TaskState::Claimed)] += count;
         if let Some(rate) = self.rate() {
@@ -149,16 +166,12 @@ impl HeldQueue {
 /// The queues of a turn, whose rows it holds to its end.
 pub(super) struct Queues {
     held: BTreeMap<QueueId, HeldQueue>,
-    claims_end: Option<Timestamp>,
-    /// How long the tasks were ready that this turn handed out.
-    queued: Vec<Duration>,
-    /// Apps of which tasks of watches were claimed or ended.
-    rooms: BTreeSet<AppId>,
+    /// When the clock has to look at a task of this turn, at the latest.
+    wake_at: Option<Timestamp>,
 }
 
 const COLUMNS: &str = "q.id, q.app_id, q.command, q.settings, q.is_paused, q.permits_until, q.bytes,
-    q.created_at, a.disabled is not null as is_stopped, q.waiting, q.ready, q.claimed, q.succeeded, q.failed,
-    q.dead, q.aside, q.cancelled";
+    q.created_at, q.waiting, q.ready, q.claimed, q.succeeded, q.failed, q.dead, q.aside, q.cancelled";
 
 impl Queues {
     pub(super) async fn load(
@@ -172,7 +185,7 @@ impl Queues {
 
     /// A turn that holds no queue yet.
     pub(super) fn none() -> Self {
-        Self { held: BTreeMap::new(), claims_end: None, queued: Vec::new(), rooms: BTreeSet::new() }
+        Self { held: BTreeMap::new(), wake_at: None }
     }
 
     /// Reads and locks those of these queues that are not held yet.
@@ -185,19 +198,15 @@ impl Queues {
         if more.is_empty() { Ok(()) } else { self.lock(connection, &more).await }
     }
 
-    /// A task of a watch of this app was claimed or ended.
-    pub(super) fn has_room(&mut self, app: &AppId) {
-        self.rooms.insert(app.clone());
-    }
-
-    /// Takes the apps of which tasks of watches were claimed or ended.
-    pub(super) fn take_rooms(&mut self) -> BTreeSet<AppId> {
-        std::mem::take(&mut self.rooms)
+    /// Apps whose watches may hand over more. Bounds of a queue and of an app count the tasks of producers
+    /// too, so it does not matter who made the tasks that were claimed or went.
+    pub(super) fn rooms(&self) -> BTreeSet<AppId> {
+        self.held.values().filter(|queue| queue.has_room).map(|queue| queue.app.clone()).collect()
     }
 
     /// What others are told where only queues changed.
     pub(super) fn news(&self) -> TaskNews {
-        TaskNews { ready: self.ready(), ..TaskNews::default() }
+        TaskNews { ready: self.ready(), room: self.rooms(), wake_at: self.wake_at, ..TaskNews::default() }
     }
 
     async fn lock(
@@ -210,7 +219,8 @@ impl Queues {
         for some in ids.chunks(LISTED_MAX) {
             let (values, bound) = list(connection, &["text"], some);
             let text = format!(
-                "with v(id) as ({values}) select {COLUMNS} from queue q join app a on a.id = q.app_id
+                "with v(id) as ({values}) select {COLUMNS}, {STOPPED} as is_stopped
+                 from queue q join app a on a.id = q.app_id
                  where q.id in (select id from v) order by q.id{lock}"
             );
             for row in rows::mixed(connection, "queue", &text, bound).await? {
@@ -254,30 +264,27 @@ impl Queues {
             if let Some(queue) = self.held.get_mut(&id) {
                 (queue.counts, queue.bytes) = (found.counts, found.bytes);
                 (queue.settings, queue.is_paused) = (found.settings, found.is_paused);
+                queue.is_stopped = found.is_stopped;
                 queue.permits_until = found.permits_until;
             }
         }
         Ok(())
     }
 
-    /// A claim was given that ends then.
-    pub(super) fn claim_ends(&mut self, at: Option<Timestamp>) {
-        self.claims_end = self.claims_end.into_iter().chain(at).min();
+    /// A claim ends then, or a task is due.
+    pub(super) fn wake(&mut self, at: Option<Timestamp>) {
+        self.wake_at = self.wake_at.into_iter().chain(at).min();
     }
 
-    /// A task was handed out that was ready for so long.
-    pub(super) fn was_queued(&mut self, ready: Duration) {
-        self.queued.push(ready);
+    /// Takes what the turn did with the tasks of each queue.
+    pub(super) fn take_tallies(&mut self) -> BTreeMap<QueueName, QueueTally> {
+        let moved = self.held.values_mut().filter(|queue| queue.tally != QueueTally::default());
+        moved.map(|queue| (queue.name(), std::mem::take(&mut queue.tally))).collect()
     }
 
-    /// How long each of the tasks was ready that this turn handed out.
-    pub(super) fn take_queued(&mut self) -> Vec<Duration> {
-        std::mem::take(&mut self.queued)
-    }
-
-    /// When the first of the claims of this turn runs out.
-    pub(super) fn claims_end(&self) -> Option<Timestamp> {
-        self.claims_end
+    /// When the first claim ends or the first task is due of those that [`Self::wake`] was told of.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.wake_at
     }
 
     /// Queues of which tasks may be claimed now that could not before.
@@ -325,7 +332,8 @@ pub(super) fn held(row: &QueryResult) -> Result<(QueueId, HeldQueue), StoreError
         serde_json::from_str(&queue.settings).map_err(|error| undecodable("queue", error.to_string()))?;
     let held = HeldQueue {
         settings,
-        is_paused: queue.is_paused || queue.is_stopped,
+        is_paused: queue.is_paused,
+        is_stopped: queue.is_stopped,
         permits_until: queue.permits_until,
         counts,
         bytes: queue.bytes,
@@ -374,6 +382,30 @@ pub(crate) async fn depths(
     Ok(depths)
 }
 
+/// How many tasks each of these queues has in each state.
+pub(crate) async fn depths_of(
+    connection: &impl ConnectionTrait,
+    names: &[QueueName],
+) -> Result<BTreeMap<QueueName, BTreeMap<TaskState, u64>>, StoreError> {
+    let ids: Vec<Vec<Value>> =
+        names.iter().map(|name| vec![QueueId::of(&name.app, &name.command).into()]).collect();
+    let mut depths = BTreeMap::new();
+    for some in ids.chunks(LISTED_MAX) {
+        let (values, bound) = list(connection, &["text"], some);
+        let text = format!(
+            "with v(id) as ({values}) select {COLUMNS}, false as is_stopped from queue q
+             where q.id in (select id from v)"
+        );
+        for row in rows::mixed(connection, "queue", &text, bound).await? {
+            let (_, queue) = held(&row)?;
+            let count = |state: &TaskState| Ok((*state, rows::unsigned("queue", queue.count(*state))?));
+            let counts: Result<_, StoreError> = TaskState::ALL.iter().map(count).collect();
+            depths.insert(queue.name(), counts?);
+        }
+    }
+    Ok(depths)
+}
+
 /// When the task was created that is next in line in its queue: the oldest such task of all queues that are
 /// not paused.
 pub(crate) async fn ready_since(connection: &impl ConnectionTrait) -> Result<Option<Timestamp>, StoreError> {
@@ -389,25 +421,38 @@ pub(crate) async fn ready_since(connection: &impl ConnectionTrait) -> Result<Opt
     Ok(found.and_then(|oldest| oldest.since).map(Timestamp))
 }
 
-/// Those of these queues of which tasks may be claimed now: their apps and commands, and how many are ready.
+/// A queue of which tasks may be claimed.
+pub(crate) struct QueueToClaim {
+    pub(crate) app: AppId,
+    pub(crate) id: QueueId,
+    pub(crate) command: String,
+    pub(crate) ready: u64,
+    /// When its rate allows a claim again; `None`: now.
+    pub(crate) free_at: Option<Timestamp>,
+}
+
+/// Those of these queues of which tasks may be claimed now, or once their rate allows that.
 pub(crate) async fn with_work(
     connection: &impl ConnectionTrait,
     ids: &BTreeSet<QueueId>,
     at: Timestamp,
-) -> Result<Vec<(AppId, QueueId, String, u64)>, StoreError> {
+) -> Result<Vec<QueueToClaim>, StoreError> {
     let ids: Vec<Vec<Value>> = ids.iter().map(|id| vec![id.clone().into()]).collect();
     let mut work = Vec::new();
     for some in ids.chunks(LISTED_MAX) {
         let (values, bound) = list(connection, &["text"], some);
         let text = format!(
-            "with v(id) as ({values}) select {COLUMNS} from queue q join app a on a.id = q.app_id
+            "with v(id) as ({values}) select {COLUMNS}, {STOPPED} as is_stopped
+             from queue q join app a on a.id = q.app_id
              where q.id in (select id from v) and q.ready > 0 order by q.id"
         );
         for row in rows::mixed(connection, "queue", &text, bound).await? {
             let (id, queue) = held(&row)?;
-            if queue.room(at).0 > 0 {
+            let (room, again_at) = queue.room(at);
+            if room > 0 || again_at.is_some() {
                 let ready = rows::unsigned("queue", queue.count(TaskState::Ready))?;
-                work.push((queue.app, id, queue.command, ready));
+                let free_at = again_at.filter(|_| room <= 0);
+                work.push(QueueToClaim { app: queue.app, id, command: queue.command, ready, free_at });
             }
         }
     }
@@ -418,8 +463,16 @@ impl HeldQueue {
     /// A task of this size was removed in this state.
     pub(super) fn left(&mut self, state: TaskState, bytes: i64) {
         self.changes[index(state)] -= 1;
+        self.is_ready |= self.makes_room(Some(state));
         if is_open(state) {
             self.bytes_change -= bytes;
+            self.has_room = true;
         }
+    }
+
+    /// Whether others may be claimed once a task leaves this state: a claim that ends makes room where the
+    /// queue bounds them.
+    fn makes_room(&self, from: Option<TaskState>) -> bool {
+        from == Some(TaskState::Claimed) && self.settings.max_claimed.is_some()
     }
 }

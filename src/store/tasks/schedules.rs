@@ -1,14 +1,20 @@
 //! Schedules as rows: what people make and change of them.
 
+pub(super) mod resyncs;
+pub(super) mod ticks;
+
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     model::schedule::{Calendar, begins_anew},
     ports::{SCHEDULES_MAX, Schedule, ScheduleFilter, ScheduleSettings, StoreError},
     time::Timestamp,
 };
-use tidings_entity::{id::AppId, schedule};
+use tidings_entity::{
+    id::{AppId, WatchId},
+    schedule,
+};
 
-use crate::{
+use crate::database::{
     error::undecodable,
     rows::{
         self,
@@ -82,7 +88,7 @@ async fn row(
     rows::one(connection, "schedule", text, vec![app.clone().into(), name.into()]).await
 }
 
-/// Makes a schedule, or changes it. With other times it begins anew.
+/// Makes a schedule, or changes it. With other times it starts from now.
 pub(crate) async fn set(
     connection: &impl ConnectionTrait,
     app: &AppId,
@@ -110,14 +116,15 @@ pub(crate) async fn set(
         i64::from(settings.priority).into(),
         settings.max_attempts.map(i64::from).into(),
         settings.callback.clone().into(),
+        settings.watch.clone().into(),
         last_tick.0.into(),
         wake_at.map(|wake_at| wake_at.0).into(),
         at.0.into(),
     ];
     let text = if before.is_some() {
         "update schedule set cron = $3, zone = $4, missed = $5, overlap = $6, command = $7, payload = $8,
-           priority = $9, max_attempts = $10, callback = $11, last_tick = $12, wake_at = $13,
-           updated_at = $14, error = null
+           priority = $9, max_attempts = $10, callback = $11, watch_id = $12, last_tick = $13,
+           wake_at = $14, updated_at = $15, error = null
          where app_id = $1 and name = $2"
     } else {
         let text = "select count(*) from schedule where app_id = $1";
@@ -127,9 +134,9 @@ pub(crate) async fn set(
         }
         values.push(at.0.into());
         "insert into schedule (app_id, name, cron, zone, missed, overlap, command, payload, priority,
-           max_attempts, callback, is_paused, last_tick, wake_at, missed_ticks, skipped_ticks, updated_at,
-           created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, false, $12, $13, 0, 0, $14, $15)"
+           max_attempts, callback, watch_id, is_paused, last_tick, wake_at, missed_ticks, skipped_ticks,
+           updated_at, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, false, $13, $14, 0, 0, $15, $16)"
     };
     rows::execute(connection, "schedule", text, values).await?;
     schedule(connection, app, name).await
@@ -179,6 +186,15 @@ pub(crate) async fn remove(
     if gone == 0 { Err(StoreError::NotFound) } else { Ok(()) }
 }
 
+/// Removes the schedules that resync a watch, which is removed.
+pub(crate) async fn remove_of_watch(
+    connection: &impl ConnectionTrait,
+    watch: &WatchId,
+) -> Result<(), StoreError> {
+    let text = "delete from schedule where watch_id = $1";
+    rows::execute(connection, "schedule", text, vec![watch.clone().into()]).await.map(drop)
+}
+
 /// Schedules of a restored database owe no tick from before now: nobody knows which of them had their tasks.
 pub(crate) async fn of_restored(connection: &impl ConnectionTrait, at: Timestamp) -> Result<(), StoreError> {
     let text = "update schedule set last_tick = $1, wake_at = case when wake_at is null then null else $1 end
@@ -207,6 +223,7 @@ fn shown(row: schedule::Model) -> Result<Schedule, StoreError> {
                 .transpose()
                 .map_err(|error| undecodable("schedule", error))?,
             callback: row.callback,
+            watch: row.watch_id,
         },
         app: row.app_id,
         name: row.name,

@@ -6,7 +6,7 @@ use tidings_actors::{
 };
 use tidings_entity::task;
 
-use crate::{error::undecodable, rows::unsigned};
+use crate::database::{error::undecodable, rows::unsigned};
 
 /// A task of this command.
 pub(super) fn task(row: task::Model, command: String) -> Result<Task, StoreError> {
@@ -22,6 +22,7 @@ pub(super) fn task(row: task::Model, command: String) -> Result<Task, StoreError
         wake_at: row.wake_at.map(Timestamp),
         worker: row.worker,
         is_flagged: row.flag.is_some(),
+        is_of_watch: row.cursor_id.is_some(),
         error: row.error,
         parent: row.parent_id,
         callback: row.callback,

@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
-use tidings_actors::ports::{Administration, AppStore, AuditEntry, AuditKept, Session, TokenOwner, TokensOf};
+use tidings_actors::ports::{
+    Administration, AppStore, AuditEntry, AuditKept, Session, SessionSubject, TokenOwner, TokensOf,
+};
 use tidings_entity::{id::TokenId, kind::Role};
 
 use super::*;
 use crate::{
     apps::tokens,
     audit::{Chain, OK, PRUNED, Pending},
-    rows,
+    database::rows,
 };
 
 const KEPT: AuditKept = AuditKept { since: Timestamp(0), rows: 1_000 };
@@ -194,7 +196,43 @@ async fn sessions_end_by_themselves_with_their_token_and_beyond_a_hundred(home: 
     assert_eq!(find(&again, 5_001).await, None, "it goes with its app");
 }
 
+async fn the_sessions_of_a_person_are_that_persons_alone(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    let session = |number: u32, subject: Option<(&str, &str)>| Session {
+        hash: Sha256Hash::of(&number.to_be_bytes()),
+        token: None,
+        subject: subject.map(|(id, issuer)| SessionSubject {
+            id: id.into(),
+            issuer: issuer.into(),
+            roles: vec!["viewer".into(), "support".into()],
+        }),
+        token_hash: Sha256Hash::of(b"token"),
+        created_at: Timestamp(i64::from(number)),
+        expires_at: Timestamp(1_000),
+    };
+    let find = async |one: &Session| store.find_session(&one.hash, Timestamp(500)).await.expect("read");
+    let (ann, bob) = (Some(("jwt:ann", "here")), Some(("jwt:bob", "here")));
+    let (of_ann, of_bob, of_server) = (session(1, ann), session(2, bob), session(3, None));
+    for one in [&of_ann, &of_bob, &of_server] {
+        store.begin_session(one).await.expect("begun");
+        assert_eq!(find(one).await, Some((one.clone(), None)), "with its issuer and its roles");
+    }
+    for number in 11..111 {
+        store.begin_session(&session(number, ann)).await.expect("begun");
+    }
+    assert_eq!(find(&of_ann).await, None, "with a hundred newer ones the oldest ends");
+    assert!(find(&of_bob).await.is_some() && find(&of_server).await.is_some(), "and no other's");
+    assert_eq!(store.end_sessions(None).await.expect("ended"), 1, "that of the server's own token");
+    assert_eq!(store.end_sessions_of("jwt:ann").await.expect("ended"), 100);
+    assert!(find(&of_bob).await.is_some(), "another person is signed in still");
+    let elsewhere = session(200, Some(("jwt:eve", "elsewhere")));
+    store.begin_session(&elsewhere).await.expect("begun");
+    assert_eq!(store.end_sessions_of_others(&["here".to_owned()]).await.expect("ended"), 1);
+    assert!(find(&of_bob).await.is_some() && find(&elsewhere).await.is_none());
+}
+
 on_both! {
+    the_sessions_of_a_person_are_that_persons_alone
     sessions_end_by_themselves_with_their_token_and_beyond_a_hundred
     tokens_of_before_they_were_rows_open_what_they_opened_and_back
     what_is_done_and_its_row_are_one_and_what_fails_leaves_none

@@ -8,7 +8,7 @@ use tidings_actors::{
 use super::{new_app, store, watch};
 
 #[tokio::test]
-async fn who_holds_the_head_of_now_is_not_behind_whatever_was_noted_before() {
+async fn a_cursor_that_holds_the_head_of_now_is_not_behind_although_it_was_noted_as_behind() {
     let (store, _folder) = store().await;
     store.create_app(&new_app(1)).await.expect("created");
     watch(&store, &new_app(1).id, 1, None).await;

@@ -92,7 +92,7 @@ async fn shown(store: &SqlStore) -> Vec<Subscription> {
 async fn ends(store: &SqlStore, address: Option<&str>) -> Vec<(u64, Value)> {
     let types = vec![EntryType::TaskEnded];
     let filter = LedgerFilter { types, recipient: address.map(callback), ..LedgerFilter::default() };
-    let entries = store.entries_between(&app(), &filter, 0, i64::MAX, 1_000).await.expect("read");
+    let entries = store.entries_between(&app(), &filter, 0, i64::MAX, 1_000).await.expect("read").found;
     let of = |subject: &str| subject.parse::<TaskId>().expect("a task").ulid().timestamp_ms();
     let data = |data: &str| serde_json::from_str(data).expect("an object");
     entries.iter().map(|entry| (of(&entry.subject), data(&entry.data))).collect()
@@ -139,6 +139,22 @@ async fn each_end_makes_one_entry_and_no_other_move_makes_one(home: Home) {
     say(&store, &token, TaskMove::Complete, None).await;
     let found = ends(&store, None).await;
     assert_eq!((found.len(), found[6].0, &found[6].1["state"]), (7, 2, &json!("succeeded")));
+}
+
+async fn a_result_that_is_nested_deeply_keeps_its_entry_readable(home: Home) {
+    let (store, _clock) = open(&home).await;
+    create(&store, vec![new(1, Some(HERE)), new(2, Some(HERE))]).await.expect("created");
+    // A reader of JSON takes 127 arrays within each other, and no more.
+    for depth in [127, 60] {
+        let token = claim(&store, 60 * SECOND).await;
+        let result = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        say(&store, &token, TaskMove::Complete, Some(result)).await;
+    }
+    let found = ends(&store, Some(HERE)).await;
+    let [(1, deep), (2, shallow)] = &found[..] else { panic!("two ends: {found:?}") };
+    assert!(deep.get("result").is_none() && deep["result_url"].is_string(), "{deep}");
+    assert_eq!(deep["result_bytes"], 254);
+    assert!(shallow["result"].is_array(), "{shallow}");
 }
 
 async fn an_end_and_its_redrive_in_one_turn_are_an_end(home: Home) {
@@ -297,6 +313,7 @@ async fn a_restore_tells_the_ends_that_it_makes(home: Home) {
 
 on_both! {
     each_end_makes_one_entry_and_no_other_move_makes_one
+    a_result_that_is_nested_deeply_keeps_its_entry_readable
     an_end_and_its_redrive_in_one_turn_are_an_end
     a_task_without_an_address_makes_neither_entry_nor_callback
     an_entry_is_for_the_callback_of_its_address_alone

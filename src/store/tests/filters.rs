@@ -21,13 +21,14 @@ use tidings_entity::{
 
 use super::*;
 use crate::{
-    apps, ledger,
-    letters::letter_search::{self, LetterRange},
-    rows::{
+    apps,
+    database::rows::{
         self,
-        filter::{Columns, condition},
+        filter::{Columns, bounded, condition},
     },
-    watches::watch_search,
+    lanes::letters::letter_search::{self, LetterRange},
+    ledger,
+    watching::watches::watch_search,
 };
 
 /// When the filters of these tests are read.
@@ -162,6 +163,7 @@ fn letter(number: usize, watch: &Watch, random: &SeededRandom) -> dead_letter::M
         self_redriven: false,
         bound_round: None,
         redrive_id: None,
+        task_id: None,
         created_at: NOW.0 - 1000 * place,
         closed_at: None,
     }
@@ -394,11 +396,12 @@ on_both! {
 
 #[test]
 fn every_field_has_a_column() {
-    let lists: [(&FieldSet, Columns); 4] = [
+    let lists: [(&FieldSet, Columns); 5] = [
         (&LETTERS, letter_search::column),
         (&REPOSITORIES, watch_search::column),
         (&APPS, apps::column),
-        (&LEDGER, ledger::column),
+        (&LEDGER, ledger::columns_of(DbBackend::Sqlite)),
+        (&LEDGER, ledger::columns_of(DbBackend::Postgres)),
     ];
     for (set, columns) in lists {
         for field in set.fields {
@@ -411,9 +414,9 @@ fn every_field_has_a_column() {
 fn a_filter_of_many_terms_looks_at_fewer_letters() {
     for (terms, expected) in [(0, 2_000), (1, 2_000), (4, 2_000), (5, 1_000), (16, 500), (32, 250)] {
         let text = vec!["a"; terms].join(" ");
-        assert_eq!(letter_search::bounded(2_000, Some(&read(&text, &LETTERS))), expected, "{terms}");
+        assert_eq!(bounded(2_000, Some(&read(&text, &LETTERS))), expected, "{terms}");
     }
-    assert_eq!(letter_search::bounded(2_000, None), 2_000);
+    assert_eq!(bounded(2_000, None), 2_000);
 }
 
 /// Whatever a caller writes is a value: the text of the statement holds words of ours alone.

@@ -69,12 +69,12 @@ impl Home {
         Some(Self { folder, url, _database: None, _cluster: Some(cluster) })
     }
 
-    /// The folder.
+    /// The temporary folder of the database.
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The address.
+    /// The address of the database, as in `database.url`.
     pub(super) fn url(&self) -> &str {
         &self.url
     }

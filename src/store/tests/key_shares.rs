@@ -127,7 +127,7 @@ async fn a_key_seals_once_every_replica_that_lives_has_it_and_not_before() {
     assert_eq!(count(&home, "select count(*) from credential").await, 2, "one of each app");
 
     // While one still seals with a key, it stays.
-    while one.store.reseal(500).await.expect("sealed anew").left > 0 {}
+    while one.store.reseal(500).await.expect("sealed again").left > 0 {}
     let refused = one.store.retire_key(&old).await;
     assert!(
         matches!(&refused, Err(StoreError::Conflict(why)) if why.contains(two.replica.id.as_str())),
@@ -164,7 +164,7 @@ async fn who_does_not_take_a_key_is_named_and_asking_again_goes_on_with_it() {
         "{refused:?}"
     );
 
-    // Whoever is asked goes on.
+    // The replica that is asked goes on.
     two.take().await;
     let new = two.rotate().await.expect("rotated");
     assert!(why.contains(&new), "{why}");
@@ -205,7 +205,7 @@ async fn a_crash_at_any_step_leaves_every_value_readable_and_a_start_takes_what_
     one.store.app(&new_app(1).id).await.expect("opens").expect("there");
     // What the other one needs to prove itself was sealed with a key that it never saw.
     one.store.create_app(&new_app(2)).await.expect("created");
-    while one.store.reseal(500).await.expect("sealed anew").left > 0 {}
+    while one.store.reseal(500).await.expect("sealed again").left > 0 {}
     fs::copy(home.path().join("keyring"), home.path().join("two")).expect("as before");
     let two = House::open(&home, "two", 5).await.expect("opened");
     assert_eq!(two.primary(), id);
@@ -237,13 +237,13 @@ async fn a_replica_that_was_away_writes_nothing_with_a_closed_key_and_gets_no_le
     let old = one.primary();
     one.store.tamper(&format!("update replica set seen_at = 0 where id = '{}'", two.replica.id)).await;
     let new = one.rotate().await.expect("rotated: its word does not count");
-    while one.store.reseal(500).await.expect("sealed anew").left > 0 {}
+    while one.store.reseal(500).await.expect("sealed again").left > 0 {}
     two.store.create_app(&new_app(1)).await.expect("the old key seals as long as it is there");
     let refused = one.store.retire_key(&old).await;
     assert!(matches!(&refused, Err(StoreError::Conflict(why)) if why.contains("still seals 1 values")));
     let refused = two.store.create_app(&new_app(2)).await;
     assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains(&old)), "{refused:?}");
-    while one.store.reseal(500).await.expect("sealed anew").left > 0 {}
+    while one.store.reseal(500).await.expect("sealed again").left > 0 {}
     one.store.retire_key(&old).await.expect("retired");
 
     let refused = two.leases.renew(&two.replica, LIFE).await;
@@ -325,7 +325,7 @@ async fn who_has_a_file_to_itself_hands_nothing_on() {
     let store = home.open(1).await.expect("opened");
     let first = store.context.keyring.status().primary;
     store.rotate_key().await.expect("rotated");
-    while store.reseal(500).await.expect("sealed anew").left > 0 {}
+    while store.reseal(500).await.expect("sealed again").left > 0 {}
     store.retire_key(&first).await.expect("retired");
     assert_eq!(count(&home, "select count(*) from key_share").await, 0);
 }
@@ -390,7 +390,7 @@ async fn what_is_sealed_anew_with_a_key_that_seals_no_more_is_not_written() {
         held.commit().await.expect("released");
     };
     let (step, ()) = tokio::join!(one.store.reseal(500), rotate);
-    assert_eq!(step.expect("sealed anew").left, 0);
+    assert_eq!(step.expect("sealed again").left, 0);
     assert_eq!(one.store.sealed_with(&new, 500).await.expect("counted"), 0, "it may be retired by now");
     assert_eq!(one.store.sealed_with(&one.primary(), 500).await.expect("counted"), 2);
 }
@@ -423,7 +423,7 @@ async fn a_key_that_opens_one_which_is_offered_is_not_retired() {
     let one = House::open(&home, "one", 1).await.expect("opened");
     let first = one.primary();
     one.rotate().await.expect("rotated");
-    while one.store.reseal(500).await.expect("sealed anew").left > 0 {}
+    while one.store.reseal(500).await.expect("sealed again").left > 0 {}
     // A replica that did not hear of the second one yet offered a third, and died.
     one.store
         .tamper(&format!(
@@ -453,7 +453,7 @@ async fn a_key_that_was_retired_is_in_no_row_and_stays_where_something_needs_it(
         .await;
     one.take().await;
     assert!(one.has(&first), "it seals two values");
-    while one.store.reseal(500).await.expect("sealed anew").left > 0 {}
+    while one.store.reseal(500).await.expect("sealed again").left > 0 {}
     assert_eq!(count(&home, "select count(*) from key_share where sealed is not null").await, 2);
     one.store.retire_key(&second).await.expect("retired");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Sealing anew and retiring, over the real rows.
+//! Sealing again and retiring, over the real rows.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,8 @@ async fn every_column_of_bytes_is_sealed_or_known_to_be_no_secret() {
     let connection = home.raw().await;
     let text = "select t.name as first, c.name as second from sqlite_schema t, pragma_table_info(t.name) c
                 where t.type = 'table' and lower(c.type) = 'blob' order by 1, 2";
-    let found = super::super::rows::mixed(&connection, "sqlite_schema", text, vec![]).await.expect("rows");
+    let found =
+        super::super::database::rows::mixed(&connection, "sqlite_schema", text, vec![]).await.expect("rows");
     let mut found: Vec<(String, String)> = found
         .iter()
         .map(|row| (row.try_get_by_index(0).expect("a name"), row.try_get_by_index(1).expect("a name")))
@@ -85,7 +86,7 @@ async fn a_value_that_does_not_open_holds_up_no_other_and_keeps_its_key(home: Ho
     // In another place than its own it does not open.
     let text = "update app_key set secret = (select secret from app_key order by app_id desc limit 1)
                 where app_id = (select min(app_id) from app_key)";
-    super::super::rows::execute(&connection, "app_key", text, vec![]).await.expect("damaged");
+    super::super::database::rows::execute(&connection, "app_key", text, vec![]).await.expect("damaged");
     assert_eq!(number(&connection, "select count(*) from app_key").await, 5);
     for _ in 0..2 {
         let step = store.reseal(500).await.expect("a step");

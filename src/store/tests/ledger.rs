@@ -1,13 +1,15 @@
 //! Ledgers: what is told, in which order, and what is told together.
 
+mod search;
+
 use std::sync::Arc;
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
     model::filter::{Filter, sets::LEDGER},
     ports::{
-        AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers, NewApp, Ref,
-        RefListing, SourceStore, UpkeepStore, WatchPatch, WatchStore,
+        Administration, AppPatch, AppStore, BreakerRow, LaneStore, LedgerEntry, LedgerFilter, Ledgers,
+        NewApp, Ref, RefListing, SourceStore, UpkeepStore, WatchPatch, WatchStore,
     },
     testing::{ManualClock, SeededRandom},
     time::Timestamp,
@@ -39,7 +41,7 @@ async fn clocked(home: &Home) -> (SqlStore, Arc<ManualClock>) {
 
 async fn entries(store: &SqlStore, app: &AppId) -> Vec<LedgerEntry> {
     let all = store.entries_between(app, &LedgerFilter::default(), 0, i64::MAX, 1_000).await;
-    all.expect("entries")
+    all.expect("entries").found
 }
 
 /// `number type data cause`, a line for each.
@@ -125,6 +127,24 @@ async fn a_state_that_comes_back_to_what_was_told_needs_no_entry(home: Home) {
     let all = told(&store, &app).await;
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all[1].starts_with("2 watch.recovered ") && all[1].ends_with("after 1"));
+}
+
+async fn a_state_that_comes_back_after_more_than_a_minute_needs_no_entry_either(home: Home) {
+    let (store, clock) = clocked(&home).await;
+    store.create_app(&new_app(1)).await.expect("created");
+    let app = new_app(1).id;
+    let watched = watch(&store, &app, 1, None).await;
+    let cursor = &watched.cursors[0].id;
+    for (second, reason, entries) in [(0, Some("blocked"), 1), (40, None, 1), (62, Some("again"), 1)] {
+        clock.set(Timestamp(1_000_000 + 1_000 * second));
+        blocks(&store, cursor, reason).await;
+        assert_eq!(told(&store, &app).await.len(), entries, "after {second} s");
+    }
+    store.tell_folded(Timestamp(1_000_000 + 62_000 + MINUTE), 500).await.expect("told");
+    assert_eq!(told(&store, &app).await.len(), 1, "the last entry says where the state stands");
+    clock.set(Timestamp(1_000_000 + 3 * MINUTE));
+    blocks(&store, cursor, None).await;
+    assert!(told(&store, &app).await[1].starts_with("2 watch.recovered "));
 }
 
 async fn more_states_than_one_look_tells_are_told_by_the_next_looks(home: Home) {
@@ -310,9 +330,11 @@ async fn the_list_of_all_apps_goes_back_through_time_without_a_hole(home: Home) 
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
         let page = store.entries_of_all(&LedgerFilter::default(), before.as_ref(), 4).await.expect("read");
-        let Some(last) = page.last() else { break };
-        before = Some(tidings_actors::ports::EntryPlace::of(last));
-        seen.extend(page);
+        seen.extend(page.found);
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
     }
     assert_eq!(seen.len(), 15, "five turns of three apps");
     assert!(seen.is_sorted_by(|one, other| (other.at, &other.app) < (one.at, &one.app)));
@@ -343,7 +365,7 @@ async fn a_filter_finds_entries_and_shows_no_app_those_of_another(home: Home) {
     ] {
         let query = Filter::parse(&q, &LEDGER, clock_now(&clock)).expect(&q);
         let filter = LedgerFilter { query: Some(query), ..LedgerFilter::default() };
-        let found = store.entries(&own, &filter, None, 10).await.expect(&q);
+        let found = store.entries(&own, &filter, None, 10).await.expect(&q).found;
         assert!(found.iter().all(|entry| entry.app == own), "{q}");
         let numbers: Vec<i64> = found.iter().map(|entry| entry.id.number).collect();
         assert_eq!(numbers, expected, "{q}");
@@ -389,6 +411,31 @@ async fn each_restore_is_told_and_gives_the_ledger_another_name(home: Home) {
     assert_eq!((all.len(), before), (3, vec![true, true]), "{all:?}");
 }
 
+async fn a_ledger_that_may_have_lost_entries_gets_another_name_and_says_so(home: Home) {
+    let (store, _clock) = clocked(&home).await;
+    let mut apps = Vec::new();
+    for number in 1..=2 {
+        store.create_app(&new_app(number)).await.expect("created");
+        let watched = watch(&store, &new_app(number).id, number, None).await;
+        blocks(&store, &watched.cursors[0].id, Some("blocked")).await;
+        apps.push(new_app(number).id);
+    }
+    let mut names = Vec::new();
+    for of in [None, Some(&apps[0])] {
+        for app in &apps {
+            names.push(store.ledger_ends(app).await.expect("read").expect("a ledger").name);
+        }
+        store.rename_ledgers(of).await.expect("renamed");
+    }
+    for app in &apps {
+        names.push(store.ledger_ends(app).await.expect("read").expect("a ledger").name);
+    }
+    assert!(names[0] != names[2] && names[1] != names[3], "all were renamed: {names:?}");
+    assert!(names[2] != names[4] && names[3] == names[5], "then one was: {names:?}");
+    let said = format!(r#"2 ledger.restored {{"ledger_before":"{}"}}"#, names[1]);
+    assert_eq!(told(&store, &apps[1]).await[1..], [said]);
+}
+
 async fn what_happens_to_a_source_stands_in_the_ledgers_of_those_who_watch_through_it(home: Home) {
     let (store, _clock) = clocked(&home).await;
     let mut apps = Vec::new();
@@ -419,10 +466,12 @@ on_both! {
     a_filter_finds_entries_and_shows_no_app_those_of_another
     a_blocked_branch_that_is_gone_has_recovered_and_may_be_blocked_again
     each_restore_is_told_and_gives_the_ledger_another_name
+    a_ledger_that_may_have_lost_entries_gets_another_name_and_says_so
     what_happens_to_a_source_stands_in_the_ledgers_of_those_who_watch_through_it
     a_block_and_its_end_are_told_with_what_they_are_about
     a_state_that_flaps_is_told_at_once_and_then_where_it_stands
     a_state_that_comes_back_to_what_was_told_needs_no_entry
+    a_state_that_comes_back_after_more_than_a_minute_needs_no_entry_either
     more_states_than_one_look_tells_are_told_by_the_next_looks
     a_pause_a_disabled_app_and_open_breakers_are_told_once_each
     old_entries_go_and_the_first_number_that_is_kept_is_known

@@ -8,7 +8,12 @@ use tidings_actors::{
 use tidings_entity::id::CursorId;
 
 use super::*;
-use crate::{lanes::history, ledger, rows, watches::watch_search};
+use crate::{
+    database::rows,
+    lanes::history,
+    ledger,
+    watching::{statuses, watches::watch_search},
+};
 
 /// The steps of SQLite's plan for a statement.
 async fn steps(connection: &impl ConnectionTrait, text: &str, values: Vec<Value>) -> Vec<String> {
@@ -39,11 +44,27 @@ async fn entries_of_one_type_are_found_through_an_index() {
     let query = Filter::parse("type:Task.dead", &sets::LEDGER, Timestamp(0)).expect("a filter");
     let filter = LedgerFilter { query: Some(query), ..LedgerFilter::default() };
     let backend = connection.get_database_backend();
-    let (text, values) = ledger::read::listing(backend, &new_app(1).id, &filter, Some(9), 51);
+    let (text, values) = ledger::read::listing(backend, &new_app(1).id, &filter, (Some(9), None), 51);
     let steps = steps(&connection, &text, values).await;
     let index = "SEARCH e USING INDEX entry_app_type (app_id=? AND type=? AND number<?)";
     assert!(steps.contains(&index.to_owned()), "{steps:#?}");
     assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+}
+
+/// However many states ledgers remember, and however many statuses there are, the looks that come round every
+/// few seconds read those that wait.
+#[tokio::test]
+async fn what_waits_is_found_through_an_index() {
+    let (_store, home) = store().await;
+    let connection = home.raw().await;
+    for (text, places, index) in [
+        (ledger::DUE_FOLDS.to_owned(), 3, "entry_fold_waiting"),
+        (ledger::forget_folds(), 1, "entry_fold_rest"),
+        (statuses::OVERDUE.to_owned(), 2, "commit_status_until"),
+    ] {
+        let steps = steps(&connection, &text, vec![Value::from(1_i64); places]).await;
+        assert!(steps.len() == 1 && steps[0].contains(index), "{index}: {steps:#?}");
+    }
 }
 
 /// However many rounds there are, none is read but by its key, and they are not sorted.

@@ -12,7 +12,7 @@ use super::{
     home::{Home, cluster},
     schema,
 };
-use crate::{SqlStore, rows};
+use crate::{SqlStore, database::rows};
 
 async fn store() -> Option<(SqlStore, Home)> {
     let home = Home::server().await?;
@@ -58,7 +58,7 @@ async fn readers_cannot_write() {
 }
 
 #[tokio::test]
-async fn texts_are_compared_by_their_bytes_whatever_the_language() {
+async fn texts_are_compared_by_their_bytes_in_every_language_of_the_database() {
     let Some((store, _home)) = store().await else { return };
     let text = "select count(*) from information_schema.columns where table_schema = current_schema()
                 and data_type = 'text' and collation_name is distinct from 'C'

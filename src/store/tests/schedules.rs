@@ -1,6 +1,6 @@
 //! Schedules as rows: each tick has its task once, over restarts, replicas and moved clocks.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tidings_actors::{
     model::{
@@ -8,7 +8,7 @@ use tidings_actors::{
         task::{ClaimProof, TaskMove},
     },
     ports::{
-        AppStore, Claim, ClaimRequest, ClaimStore, LedgerFilter, Ledgers, Schedule, ScheduleFilter,
+        AppStore, Claim, ClaimRequest, ClaimStore, GONE, LedgerFilter, Ledgers, Schedule, ScheduleFilter,
         ScheduleSettings, ScheduleStore, Task, TaskFilter, TaskStore, TaskWord, Woken,
     },
     testing::ManualClock,
@@ -24,6 +24,8 @@ use super::{
     new_app, number,
 };
 use crate::SqlStore;
+
+mod resyncs;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// The moment at which the tests begin; a minute begins at it.
@@ -43,6 +45,7 @@ fn every(minutes: u32) -> ScheduleSettings {
         zone: "UTC".into(),
         missed: MissedTicks::One,
         overlap: TickOverlap::Allow,
+        watch: None,
         command: "report".into(),
         payload: "{ \"a\" : 1.50 }".into(),
         priority: 3,
@@ -68,7 +71,8 @@ async fn wake(store: &SqlStore) -> Woken {
 
 /// The tasks that are there, oldest first.
 async fn tasks(store: &SqlStore) -> Vec<Task> {
-    let mut tasks = store.list_tasks(&app(), &TaskFilter::default(), None, 1_000).await.expect("listed");
+    let mut tasks =
+        store.list_tasks(&app(), &TaskFilter::default(), None, 1_000).await.expect("listed").found;
     tasks.reverse();
     tasks
 }
@@ -109,7 +113,7 @@ async fn end_one(store: &SqlStore) {
 /// How many ticks the ledger says were missed, entry by entry.
 async fn told(store: &SqlStore) -> Vec<u64> {
     let filter = LedgerFilter { types: vec![EntryType::ScheduleMissed], ..LedgerFilter::default() };
-    let entries = store.entries(&app(), &filter, None, 100).await.expect("listed");
+    let entries = store.entries(&app(), &filter, None, 100).await.expect("listed").found;
     let count = |data: &str| {
         let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
         data["count"].as_u64().expect("a count")
@@ -182,6 +186,28 @@ async fn a_tick_waits_for_the_end_of_the_task_before_or_is_skipped(home: Home) {
     assert!(told(&store).await.is_empty(), "what overlaps is not missed");
 }
 
+async fn many_missed_ticks_with_large_payloads_are_made_up_in_turns_of_bounded_size(home: Home) {
+    let (store, clock) = open(&home).await;
+    let payload = format!("\"{}\"", "x".repeat((256 << 10) - 2));
+    let large = ScheduleSettings { missed: MissedTicks::Each, payload, ..every(1) };
+    for name in ["hourly", "nightly"] {
+        store.set_schedule(&app(), name, &large).await.expect("set");
+    }
+    clock.set(minute(50));
+    let mut turns = Vec::new();
+    loop {
+        let woken = wake(&store).await;
+        turns.push(woken.ticks);
+        if woken.next > Some(minute(50)) {
+            break;
+        }
+    }
+    assert_eq!(turns, [32, 32, 32, 4], "8 MiB each");
+    let origins: BTreeSet<String> = tasks(&store).await.into_iter().map(|task| task.origin.name).collect();
+    assert_eq!(origins.len(), 100, "each tick has its task once");
+    assert!(told(&store).await.is_empty(), "each of them was made up");
+}
+
 async fn a_schedule_that_rests_owes_nothing(home: Home) {
     let (store, clock) = open(&home).await;
     set(&store, &every(10)).await;
@@ -230,6 +256,11 @@ async fn a_task_that_cannot_be_created_is_tried_again_and_a_disabled_app_rests(h
     store.tamper("update app set disabled = null").await;
     assert_eq!(wake(&store).await.ticks, 1);
     assert_eq!(minutes(&store).await, [10, 20, 30]);
+    // Only its own endpoint is gone: its workers go on, and so do their schedules.
+    store.tamper(&format!("update app set disabled = '{GONE}'")).await;
+    clock.set(minute(40));
+    let woken = wake(&store).await;
+    assert_eq!((woken.ticks, woken.next), (1, Some(minute(50))));
 }
 
 async fn a_restored_database_owes_no_tick_of_before(home: Home) {
@@ -252,7 +283,7 @@ async fn an_app_has_its_own_schedules_up_to_a_bound_and_leaves_none(home: Home) 
     let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 999)
                 insert into schedule select app_id, 'n' || i, cron, zone, missed, overlap, command, payload,
                   priority, max_attempts, is_paused, last_tick, wake_at, last_task, missed_ticks,
-                  skipped_ticks, error, created_at, updated_at, callback from schedule, n";
+                  skipped_ticks, error, created_at, updated_at, callback, watch_id from schedule, n";
     store.tamper(many).await;
     store.set_schedule(&app(), "more", &every(10)).await.expect_err("one too many");
     store.set_schedule(&app(), "n7", &every(5)).await.expect("one that is there");
@@ -308,6 +339,7 @@ on_both! {
     a_tick_has_its_task_once_over_restarts_and_replicas
     a_clock_that_moves_creates_no_task_twice
     a_tick_waits_for_the_end_of_the_task_before_or_is_skipped
+    many_missed_ticks_with_large_payloads_are_made_up_in_turns_of_bounded_size
     a_schedule_that_rests_owes_nothing
     a_task_that_cannot_be_created_is_tried_again_and_a_disabled_app_rests
     a_restored_database_owes_no_tick_of_before

@@ -1,13 +1,17 @@
-//! The step of the schema that brings sinks: what the version before wrote goes on under its ids, and the way back
-//! is closed while something needs the new columns.
+//! Sinks of watches in rows, and the step of the schema that brings them: what the version before wrote goes on
+//! under its ids, and the way back is closed while something needs the new columns.
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use tidings_actors::{
     model::round::RULES,
     model::sink::SinkAddress,
-    ports::{AppStore, LaneStore, NewApp, NewSink, Reach, SinkKey, WatchPatch, WatchStore},
+    ports::{
+        AppPatch, AppStore, DeliverySettings, EndpointAccess, LaneStore, NewApp, NewSink, Reach, SinkKey,
+        WatchPatch, WatchStore,
+    },
+    time::Timestamp,
 };
-use tidings_entity::id::SinkId;
+use tidings_entity::{id::SinkId, kind::PayloadFormat};
 use ulid::Ulid;
 
 use super::{
@@ -118,8 +122,8 @@ async fn the_way_back_is_closed_while_a_sink_is_used(home: Home) {
     let sink = NewSink {
         id: SinkId::new(Ulid::from_parts(3, 1)),
         address: SinkAddress::Pull,
-        access: tidings_actors::ports::EndpointAccess::default(),
-        delivery: tidings_actors::ports::DeliverySettings::default(),
+        access: EndpointAccess::default(),
+        delivery: DeliverySettings::default(),
         signing_key: None,
     };
     let to = |sink| WatchPatch { sink: Some(sink), ..WatchPatch::default() };
@@ -135,7 +139,56 @@ async fn the_way_back_is_closed_while_a_sink_is_used(home: Home) {
     schema::down(home.url(), steps_back(home.url()).await).await.expect("down");
 }
 
+/// A change of the format alone waits for the next round, in which the receiver of the sink expects it.
+async fn an_open_round_goes_on_in_the_format_of_the_sink_that_its_changes_go_to(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    let app = new_app(1);
+    store.create_app(&app).await.expect("created");
+    let watch = watch(&store, &app.id, 1, None).await;
+    let raw = home.raw().await;
+    begin_rounds(&raw).await;
+    let open = "select count(*) from round where format = 'cloudevents'";
+    let endpoint = || SinkAddress::Endpoint("https://one.example".into());
+    let stream = || SinkAddress::Stream("nats://broker.example/git".into());
+    let sink = |address, delivery: &DeliverySettings| {
+        Some(NewSink {
+            id: SinkId::new(Ulid::from_parts(3, 1)),
+            address,
+            access: EndpointAccess::default(),
+            delivery: delivery.clone(),
+            signing_key: None,
+        })
+    };
+    let (plain, events) = (
+        DeliverySettings::default(),
+        DeliverySettings { format: PayloadFormat::Cloudevents, ..DeliverySettings::default() },
+    );
+    for (step, (to, is_cloudevents)) in [
+        (sink(stream(), &plain), 1),
+        (sink(SinkAddress::Pull, &plain), 0),
+        (sink(SinkAddress::Pull, &events), 0),
+        (sink(endpoint(), &events), 1),
+        (sink(endpoint(), &plain), 1),
+        (None, 0),
+        (sink(endpoint(), &events), 1),
+        (None, 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let patch = WatchPatch { sink: Some(to), ..WatchPatch::default() };
+        store.patch_watch(&app.id, &watch.id, &patch).await.expect("patched");
+        assert_eq!(number(&raw, open).await, is_cloudevents, "step {step}");
+    }
+    for (address, is_cloudevents) in [(stream(), 1), (endpoint(), 0), (stream(), 1), (SinkAddress::Pull, 0)] {
+        let patch = AppPatch { receives_at: Some(address.clone()), ..AppPatch::default() };
+        store.patch_app(&app.id, &patch, Timestamp(5000)).await.expect("patched");
+        assert_eq!(number(&raw, open).await, is_cloudevents, "{address:?}");
+    }
+}
+
 on_both! {
+    an_open_round_goes_on_in_the_format_of_the_sink_that_its_changes_go_to
     what_the_version_before_wrote_goes_on_under_its_ids
     the_way_back_is_closed_while_a_sink_is_used
 }

@@ -16,7 +16,7 @@ use super::store;
 /// Tells the test that it has a process to itself.
 const ALONE: &str = "TIDINGS_TEST_IS_ALONE";
 
-/// What was logged.
+/// The log lines that were written, as bytes.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 

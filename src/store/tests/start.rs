@@ -32,7 +32,7 @@ async fn a_database_that_no_server_has_used_is_refused_where_another_one_is_expe
     let refused = start(&home, made(&path, 1), true).await;
     assert!(matches!(refused, Err(OpenError::NotTheSame { .. })), "its tables alone make it no used one");
     assert!(!path.exists(), "no keyring was made for it");
-    start(&home, made(&path, 1), false).await.expect("anew");
+    start(&home, made(&path, 1), false).await.expect("again");
     start(&home, Keyring::open(&path).expect("kept"), true).await.expect("it is the one now");
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
-    ports::{Reach, Shard, StatusKey, StatusRoom, StatusStore, StatusTask, StatusVerdict},
+    ports::{Reach, Shard, StatusClaims, StatusKey, StatusRoom, StatusStore, StatusTask, StatusVerdict},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -21,6 +21,7 @@ use crate::SqlStore;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const UNTIL: Timestamp = Timestamp(1_090_000);
+const LINE: &str = "a: 0 of 1";
 const HOST: &str = "git.example";
 
 fn key(app: u128, commit: u8) -> StatusKey {
@@ -30,11 +31,16 @@ fn key(app: u128, commit: u8) -> StatusKey {
     }
 }
 
+/// The host shows a state with the line that every row of these tests has.
+fn told(word: StatusWord) -> StatusVerdict {
+    StatusVerdict::Told(word, LINE.to_owned())
+}
+
 fn repository(app: u128) -> RepositoryId {
     RepositoryId::new(Ulid::from_parts(1, app))
 }
 
-/// Rows that are due: of each app so many commits.
+/// Rows that are due: of each app this many commits.
 async fn rows(home: &Home, of: &[(u128, u8)]) {
     let raw = home.raw().await;
     for (app, count) in of {
@@ -46,7 +52,7 @@ async fn rows(home: &Home, of: &[(u128, u8)]) {
                 "insert into commit_status (watch_id, commit_id, app_id, repository_id, cursor_id, kind, host,
                    url, context, wanted, description, tries, count, next_at, is_claimed, updated_at)
                  values ('{watch}', '{commit}', '{app_id}', '{repository}', '{cursor}', 'gitea', '{HOST}',
-                   'https://{HOST}/a/b', 'tidings/a/b', 'pending', 'a: 0 of 1', 0, 0, 5, false, 5)"
+                   'https://{HOST}/a/b', 'tidings/a/b', 'pending', '{LINE}', 0, 0, 5, false, 5)"
             ))
             .await
             .expect("a row");
@@ -55,6 +61,10 @@ async fn rows(home: &Home, of: &[(u128, u8)]) {
 }
 
 async fn claim(store: &SqlStore, reach: &Reach, most: u64, busy: u64, now: Timestamp) -> Vec<StatusTask> {
+    look(store, reach, most, busy, now).await.tasks
+}
+
+async fn look(store: &SqlStore, reach: &Reach, most: u64, busy: u64, now: Timestamp) -> StatusClaims {
     let busy = BTreeMap::from([(HOST.to_owned(), busy)]);
     let room = StatusRoom { most, per_host: 4, busy };
     store
@@ -73,7 +83,7 @@ async fn a_claim_is_one_owners_until_it_ends_and_apps_take_turns(home: Home) {
     let next = claim(&store, &Reach::All, 1, 0, NOW).await;
     assert_eq!(next.len(), 1, "no more than there is room for");
     assert!(!first.iter().any(|task| task.key == next[0].key), "nobody claims what is claimed");
-    // Whoever claimed them is gone: the claims end, or a process alone gives them back.
+    // The process that claimed them is gone: the claims end, or a process alone gives them back.
     assert_eq!(claim(&store, &Reach::All, 16, 0, UNTIL).await.len(), 4);
     store.release_statuses(UNTIL).await.expect("given back");
     assert_eq!(claim(&store, &Reach::All, 16, 0, UNTIL).await.len(), 4);
@@ -105,16 +115,36 @@ async fn an_answer_is_written_and_what_fares_the_same_waits_as_long(home: Home) 
     };
     assert_eq!(number(&raw, &waiting(1)).await, 6, "all of this app at this host");
     assert!(claimed.iter().any(|task| task.key == key(2, 1)), "{claimed:?}");
-    note(&key(2, 1), StatusVerdict::Told(StatusWord::Pending)).await;
-    let told = "select count(*) from commit_status where told = 'pending' and next_at is null and count = 1";
-    assert_eq!(number(&raw, told).await, 1);
+    note(&key(2, 1), told(StatusWord::Pending)).await;
+    let shown = "select count(*) from commit_status where told = 'pending' and next_at is null and count = 1";
+    assert_eq!(number(&raw, shown).await, 1);
     // The host is back: those that wait are told at once.
     assert_eq!(claim(&store, &Reach::All, 1, 0, later).await.len(), 1);
-    note(&key(1, 1), StatusVerdict::Told(StatusWord::Pending)).await;
+    note(&key(1, 1), told(StatusWord::Pending)).await;
     let tried = "select count(*) from commit_status where tries > 0 and next_at > 1000000";
     assert_eq!(number(&raw, tried).await, 0);
     // A row that is gone meanwhile is nobody's fault.
-    note(&key(7, 7), StatusVerdict::Told(StatusWord::Success)).await;
+    note(&key(7, 7), told(StatusWord::Success)).await;
+}
+
+async fn a_look_says_when_the_next_status_is_due(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    rows(&home, &[(1, 1), (2, 1)]).await;
+    let raw = home.raw().await;
+    let due = |app: u128, at: i64| {
+        let watch = key(app, 1).watch;
+        format!("update commit_status set next_at = {at} where watch_id = '{watch}'")
+    };
+    let (soon, later) = (Timestamp(NOW.0 + 1_000), Timestamp(NOW.0 + 30_000));
+    raw.execute_unprepared(&due(1, soon.0)).await.expect("written");
+    raw.execute_unprepared(&due(2, later.0)).await.expect("written");
+    let looked = look(&store, &Reach::All, 4, 0, NOW).await;
+    assert_eq!((looked.tasks.len(), looked.next), (0, Some(soon)));
+    let others = Reach::These([Shard::of(&repository(2))].into_iter().collect());
+    assert_eq!(look(&store, &others, 4, 0, NOW).await.next, Some(later), "each replica looks for its own");
+    let busy = look(&store, &Reach::All, 4, 4, soon).await;
+    assert_eq!((busy.tasks.len(), busy.next), (0, Some(later)), "a busy host is no moment");
+    assert_eq!(look(&store, &Reach::All, 4, 4, later).await.next, None);
 }
 
 async fn what_is_done_goes_after_a_day_and_what_nobody_decides_is_cancelled(home: Home) {
@@ -137,7 +167,76 @@ async fn what_is_done_goes_after_a_day_and_what_nobody_decides_is_cancelled(home
     assert_eq!(number(&raw, all).await, 0, "what no host took is given up");
 }
 
+/// What is to be told of the one row, and when.
+async fn next_at(raw: &sea_orm::DatabaseConnection) -> i64 {
+    number(raw, "select coalesce(max(next_at), 0) from commit_status").await
+}
+
+async fn the_word_after_a_doubtful_answer_is_told_again_when_no_old_request_is_under_way(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    rows(&home, &[(1, 1)]).await;
+    let raw = home.raw().await;
+    let note = async |verdict, at| store.note_status(&key(1, 1), &verdict, at).await.expect("noted");
+    assert_eq!(claim(&store, &Reach::All, 1, 0, NOW).await.len(), 1);
+    let soon = Timestamp(NOW.0 + 1_000);
+    note(StatusVerdict::Again { at: soon, shows: None, is_doubtful: true }, NOW).await;
+    assert_eq!(claim(&store, &Reach::All, 1, 0, soon).await.len(), 1);
+    note(told(StatusWord::Pending), soon).await;
+    // The request without an answer may overtake this word until then.
+    let over = Timestamp(NOW.0 + 60_000);
+    assert_eq!(next_at(&raw).await, over.0);
+    assert!(claim(&store, &Reach::All, 1, 0, Timestamp(over.0 - 1)).await.is_empty());
+    assert_eq!(claim(&store, &Reach::All, 1, 0, over).await.len(), 1);
+    note(told(StatusWord::Pending), over).await;
+    assert_eq!(next_at(&raw).await, 0, "the host shows the word");
+
+    // A process died during its request: the request may reach the host after the next one.
+    let write = "update commit_status set told = null, next_at = 5";
+    raw.execute_unprepared(write).await.expect("written");
+    assert_eq!(claim(&store, &Reach::All, 1, 0, over).await.len(), 1);
+    store.release_statuses(over).await.expect("given back");
+    assert_eq!(claim(&store, &Reach::All, 1, 0, over).await.len(), 1);
+    note(told(StatusWord::Pending), over).await;
+    assert_eq!(next_at(&raw).await, over.0 + 60_000);
+    // The same where another replica takes the claim over.
+    let write = "update commit_status set told = null, next_at = 5, doubt_until = null, is_claimed = true";
+    raw.execute_unprepared(write).await.expect("written");
+    assert_eq!(claim(&store, &Reach::All, 1, 0, over).await.len(), 1);
+    note(told(StatusWord::Pending), over).await;
+    assert_eq!(next_at(&raw).await, over.0 + 60_000);
+}
+
+async fn a_line_that_changed_is_told_although_the_state_has_the_same_colour(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    rows(&home, &[(1, 1)]).await;
+    let raw = home.raw().await;
+    let note = async |verdict| store.note_status(&key(1, 1), &verdict, NOW).await.expect("noted");
+    // While the host is asked the line changes: of a pending state it is no news, of another state it is.
+    for (word, is_news) in [(StatusWord::Pending, false), (StatusWord::Parked, true)] {
+        let set = format!("wanted = '{word}', description = '3 parked', next_at = 5");
+        let text = format!("update commit_status set {set}");
+        raw.execute_unprepared(&text).await.expect("written");
+        assert_eq!(claim(&store, &Reach::All, 1, 0, NOW).await.len(), 1);
+        let text = "update commit_status set description = '1 parked'";
+        raw.execute_unprepared(text).await.expect("written");
+        note(StatusVerdict::Told(word, "3 parked".to_owned())).await;
+        assert_eq!(next_at(&raw).await, if is_news { NOW.0 } else { 0 }, "{word}");
+    }
+    assert_eq!(claim(&store, &Reach::All, 1, 0, NOW).await[0].description, "1 parked");
+    // The host did not take the line, so it shows the one before.
+    let later = Timestamp(NOW.0 + 2_000);
+    let shows = Some(StatusWord::Parked);
+    note(StatusVerdict::Again { at: later, shows, is_doubtful: false }).await;
+    assert_eq!(next_at(&raw).await, later.0);
+    assert_eq!(claim(&store, &Reach::All, 1, 0, later).await.len(), 1);
+    note(StatusVerdict::Told(StatusWord::Parked, "1 parked".to_owned())).await;
+    assert_eq!(next_at(&raw).await, 0);
+}
+
 on_both! {
+    a_look_says_when_the_next_status_is_due
+    the_word_after_a_doubtful_answer_is_told_again_when_no_old_request_is_under_way
+    a_line_that_changed_is_told_although_the_state_has_the_same_colour
     a_claim_is_one_owners_until_it_ends_and_apps_take_turns
     a_replica_tells_of_its_own_repositories_alone
     an_answer_is_written_and_what_fares_the_same_waits_as_long

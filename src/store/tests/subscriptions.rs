@@ -8,8 +8,8 @@ use tidings_actors::{
     ports::{
         AppPatch, AppStore, AttemptOutcome, DeliverySettings, EndpointAccess, Fence, Gap, MailRange, NewSink,
         NewSubscription, Reach, ReadFrom, RefusedRecipient, SUBSCRIPTIONS_MAX, SendFailure, SentFrom, Shard,
-        Store, StoreError, SubscriberStore, SubscriptionAttempt, SubscriptionEvent, SubscriptionName,
-        SubscriptionPatch, Subscriptions, sink_of, subscription_of,
+        SinkKey, Store, StoreError, SubscriberStore, SubscriptionAttempt, SubscriptionEvent,
+        SubscriptionName, SubscriptionPatch, Subscriptions, sink_of, subscription_of,
     },
     time::Timestamp,
 };
@@ -111,7 +111,33 @@ async fn patched(store: &SqlStore, app: &AppId, patch: SubscriptionPatch) {
 async fn types(store: &SqlStore, app: &AppId) -> Vec<EntryType> {
     use tidings_actors::ports::{LedgerFilter, Ledgers};
     let all = store.entries_between(app, &LedgerFilter::default(), 0, i64::MAX, 100).await;
-    all.expect("entries").into_iter().map(|entry| entry.entry_type).collect()
+    all.expect("entries").found.into_iter().map(|entry| entry.entry_type).collect()
+}
+
+async fn a_filter_without_matches_is_read_in_steps(home: Home) {
+    let store = home.open(1).await.expect("opened");
+    store.create_app(&new_app(1)).await.expect("created");
+    let app = new_app(1).id;
+    let new = NewSubscription { filter: "data:~nothing".into(), ..new(&app, 1) };
+    store.create_subscription(&new).await.expect("made");
+    write_entry(&store, &app).await;
+    let raw = home.raw().await;
+    for text in [
+        "update ledger set last = 12000",
+        "insert into entry (app_id, number, at, type, subject, origin_kind, origin, data)
+         with recursive n(i) as (select 2 union all select i + 1 from n where i < 12000)
+         select e.app_id, n.i, e.at, e.type, e.subject, e.origin_kind, e.origin, e.data
+         from n cross join entry e where e.number = 1",
+    ] {
+        sea_orm::ConnectionTrait::execute_unprepared(&raw, text).await.expect("written");
+    }
+    for (to, position) in [(10_000, 0), (12_000, 10_000)] {
+        let work = store.subscription_work(&id(1), NOW, 64).await.expect("read").expect("there");
+        assert_eq!((work.entries.len(), work.to, work.subscription.position), (0, to, position));
+        let passed = SubscriptionEvent::Passed { to };
+        assert!(store.note_subscription(&id(1), sent_from(position), &passed).await.expect("noted"));
+    }
+    assert!(behind(&store, NOW).await.is_empty());
 }
 
 async fn the_position_rises_only_from_where_it_was_read(home: Home) {
@@ -309,7 +335,70 @@ async fn a_mail_is_frozen_before_it_is_sent_and_keeps_its_subscription_quiet(hom
     );
 }
 
+async fn a_failed_mail_is_told_with_its_recipients_and_the_reason_of_each(home: Home) {
+    let (store, app) = scene(&home).await;
+    let to = |name: &str| format!("{name}@example.org");
+    let mut mailed = new(&app, 2);
+    mailed.sink.address = SinkAddress::of_mail(&[to("a"), to("b"), to("c")]);
+    mailed.start = ReadFrom::Number(1);
+    store.create_subscription(&mailed).await.expect("made");
+    let refused = |name: &str, reason: &str| RefusedRecipient { to: to(name), reason: reason.into() };
+    // One recipient takes the mail, two refuse it; then the server refuses the next mail itself.
+    for (number, status, refused, taken_by) in [
+        (1, 250, vec![refused("b", "550 no"), refused("c", "450 later")], vec![to("a")]),
+        (2, 554, vec![refused("b", "550 no")], vec![]),
+    ] {
+        let mut attempt = attempt(number, Ok(status), None);
+        attempt.outcome.excerpt = "554 spam".into();
+        let range = MailRange { first: number, last: number };
+        let quiet_until = NOW;
+        let event = SubscriptionEvent::Mailed {
+            range,
+            entries: 1,
+            gap: None,
+            refused,
+            taken_by,
+            quiet_until,
+            attempt,
+        };
+        assert!(store.note_subscription(&id(2), sent_from(number - 1), &event).await.expect("noted"));
+    }
+    use tidings_actors::ports::{LedgerFilter, Ledgers};
+    let filter = LedgerFilter { types: vec![EntryType::MailFailed], ..LedgerFilter::default() };
+    let found = store.entries_between(&app, &filter, 0, i64::MAX, 100).await.expect("read").found;
+    let mut told: Vec<String> = Vec::new();
+    for entry in found {
+        let data: serde_json::Value = serde_json::from_str(&entry.data).expect("an object");
+        told.push(format!("{} {} {}", data["first"], data["to"], data["reason"]));
+    }
+    assert_eq!(
+        told,
+        [
+            r#"1 ["c@example.org"] "450 later""#,
+            r#"1 ["b@example.org"] "550 no""#,
+            r#"2 ["b@example.org"] "550 no""#,
+            r#"2 ["a@example.org","c@example.org"] "554 spam""#,
+        ]
+    );
+}
+
+async fn a_sink_that_is_gone_is_told_with_the_name_of_its_subscription(home: Home) {
+    use tidings_actors::ports::{LedgerFilter, Ledgers};
+    let (store, app) = scene(&home).await;
+    let sink = sink_of(&id(1));
+    let key = SinkKey { app: app.clone(), sink: Some(sink.clone()) };
+    assert!(store.disable_gone(&key, NOW).await.expect("written"));
+    let types = vec![EntryType::SinkDisabled];
+    let filter = LedgerFilter { types, subject: Some(sink.to_string()), ..LedgerFilter::default() };
+    let found = store.entries_between(&app, &filter, 0, i64::MAX, 100).await.expect("read").found;
+    let data: serde_json::Value = serde_json::from_str(&found[0].data).expect("an object");
+    assert_eq!((found.len(), data["subscription"].as_str()), (1, Some("s1")), "{data}");
+}
+
 on_both! {
+    a_sink_that_is_gone_is_told_with_the_name_of_its_subscription
+    a_failed_mail_is_told_with_its_recipients_and_the_reason_of_each
+    a_filter_without_matches_is_read_in_steps
     the_position_rises_only_from_where_it_was_read
     who_waits_for_an_entry_is_found_and_nobody_else
     a_block_a_skip_and_a_gap_are_told_and_none_of_them_is_sent

@@ -1,16 +1,22 @@
 //! Tasks as rows: every verb in random order against a naive model, and what a promise is about.
 
+mod bounds;
+mod filtered;
 mod model;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tidings_actors::{
-    model::task::{ClaimProof, ClaimToken, MoveRefusal, Moved, TaskMove},
+    model::{
+        filter::{Filter, sets::TASKS},
+        queue_name::QueueName,
+        task::{ClaimProof, ClaimToken, MoveRefusal, Moved, TaskMove},
+    },
     ports::{
         AppStore, Claim, ClaimRequest, ClaimStore, Clock, CreateRefusal, CreatedTask, Creation, NewTask,
-        Origin, QueueSettings, TaskFilter, TaskRequestKey, TaskStore, TaskTally, TaskWord, UpkeepStore,
-        WordRefusal, Worded,
+        Origin, QueueSettings, QueueTally, TaskFilter, TaskRequestKey, TaskStore, TaskTally, TaskWord,
+        UpkeepStore, WordRefusal, Worded,
     },
     testing::{ManualClock, MemoryMeter},
     time::Timestamp,
@@ -21,7 +27,13 @@ use tidings_entity::{
 };
 use ulid::Ulid;
 
-use self::model::every_verb_in_any_order_does_what_a_naive_queue_does;
+use self::{
+    bounds::{
+        an_app_at_its_bound_ends_a_task_that_one_other_follows_up, bounds_of_an_app_refuse_all_of_a_request,
+    },
+    filtered::a_filter_over_tasks_means_what_a_naive_filter_means,
+    model::every_verb_in_any_order_does_what_a_naive_queue_does,
+};
 use super::{
     home::{Home, on_both},
     new_app, number,
@@ -144,23 +156,6 @@ async fn what_follows_up_is_there_with_the_end_or_the_task_does_not_end(home: Ho
     assert_eq!(follow.parent, Some(token.task));
 }
 
-async fn bounds_of_an_app_refuse_all_of_a_request(home: Home) {
-    let (store, _clock) = open(&home).await;
-    for part in 0..10 {
-        let commands: Vec<NewTask> = (0..100)
-            .map(|number| new(part * 100 + number + 1, &format!("c{}", part * 100 + number)))
-            .collect();
-        create(&store, commands).await.expect("created");
-    }
-    let refused = create(&store, vec![new(5_000, "c1"), new(5_001, "one-too-many")]).await;
-    assert_eq!(refused, Err(CreateRefusal::Queues));
-    assert!(store.task(&app(), &new(5_000, "c1").id).await.is_err(), "nothing is half done");
-    store.tamper("update queue set ready = 999001 where command = 'c1'").await;
-    assert_eq!(create(&store, vec![new(6_000, "c1"), new(6_001, "c1")]).await, Err(CreateRefusal::OpenTasks));
-    store.tamper("update queue set ready = 1, bytes = 1073741824 where command = 'c1'").await;
-    assert_eq!(create(&store, vec![new(6_000, "c2")]).await, Err(CreateRefusal::OpenBytes));
-}
-
 async fn priorities_go_first_over_all_commands_and_then_the_older(home: Home) {
     let (store, _clock) = open(&home).await;
     for (number, command, priority) in [(5, "a", 0), (3, "b", 9), (4, "a", 9), (1, "b", 4), (2, "a", 0)] {
@@ -244,8 +239,84 @@ async fn a_large_turn_waits_and_loses_nothing(home: Home) {
         |number: u64| NewTask { payload: format!("\"{}\"", "x".repeat(200 << 10)), ..new(number, "a") };
     let all = join_all((1..=60).map(|number| create(&store, vec![large(number)]))).await;
     assert!(all.iter().all(Result::is_ok));
-    let listed = store.list_tasks(&app(), &TaskFilter::default(), None, 100).await.expect("listed");
+    let listed = store.list_tasks(&app(), &TaskFilter::default(), None, 100).await.expect("listed").found;
     assert_eq!(listed.len(), 60);
+}
+
+/// Two queues, the first with 9,001 tasks, the second one with 3,001 tasks that are newer.
+async fn crowd(home: &Home, store: &SqlStore) {
+    create(store, vec![new(1, "a"), new(2, "b")]).await.expect("created");
+    let raw = home.raw().await;
+    for (number, first, last) in [(1, 1_000_001, 1_009_000), (2, 1_009_001, 1_012_000)] {
+        let text = format!(
+            "insert into task (id, queue_id, app_id, state, rank, priority, attempts, abandons, max_attempts,
+               origin_kind, origin, depth, bytes, created_at, updated_at)
+             with recursive n(i) as (select {first} union all select i + 1 from n where i < {last})
+             select 'tsk_7000000000000000000' || cast(n.i as text), t.queue_id, t.app_id, t.state, t.rank,
+               t.priority, t.attempts, t.abandons, t.max_attempts, t.origin_kind, t.origin, t.depth, t.bytes,
+               t.created_at, t.updated_at
+             from n cross join task t where t.id = '{}'",
+            new(number, "a").id
+        );
+        sea_orm::ConnectionTrait::execute_unprepared(&raw, &text).await.expect("written");
+    }
+}
+
+async fn a_filtered_list_looks_at_a_bounded_number_of_tasks_and_leaves_none_out(home: Home) {
+    let (store, _clock) = open(&home).await;
+    crowd(&home, &store).await;
+    for (q, all, pages) in [("error:~nothing", 0, 2), ("attempts:0", 12_002, 2)] {
+        let query = Filter::parse(q, &TASKS, START).expect("a filter");
+        let filter = TaskFilter { query: Some(query), ..TaskFilter::default() };
+        let (mut seen, mut before, mut count) = (Vec::new(), None, 0);
+        loop {
+            let page = store.list_tasks(&app(), &filter, before.as_ref(), 20_000).await.expect("listed");
+            assert!(page.found.len() <= 10_000, "{q}: {}", page.found.len());
+            seen.extend(page.found.into_iter().map(|task| task.id));
+            (before, count) = (page.next, count + 1);
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!((seen.len(), count), (all, pages), "{q}");
+        assert!(seen.is_sorted_by(|newer, older| newer > older), "{q}");
+    }
+}
+
+async fn a_redrive_looks_at_a_bounded_number_of_tasks_and_leaves_none_out(home: Home) {
+    let (store, _clock) = open(&home).await;
+    crowd(&home, &store).await;
+    let text = "update task set state = 'dead'";
+    sea_orm::ConnectionTrait::execute_unprepared(&home.raw().await, text).await.expect("written");
+    for (q, all, steps) in [("error:~nothing", 0, 2), ("attempts:0", 12_002, 13)] {
+        let query = Filter::parse(q, &TASKS, START).expect("a filter");
+        let filter = TaskFilter { query: Some(query), ..TaskFilter::default() };
+        let (mut seen, mut after, mut count) = (Vec::new(), None, 0);
+        loop {
+            let step = store.redrivable(&app(), &filter, after.as_ref(), 1_000).await.expect("looked");
+            seen.extend(step.found);
+            (after, count) = (step.next, count + 1);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((seen.len(), count), (all, steps), "{q}");
+        assert!(seen.is_sorted_by(|older, newer| older < newer), "{q}");
+    }
+}
+
+async fn a_task_that_was_claimed_for_a_caller_that_is_gone_goes_back_and_no_attempt_is_counted(home: Home) {
+    let (store, _clock) = open(&home).await;
+    create(&store, vec![new(1, "a")]).await.expect("created");
+    let mut asked = Box::pin(store.claim_tasks(vec![asks(&["a"], 1)]));
+    assert!(asked.as_mut().now_or_never().is_none(), "the writer is asked, and has not answered");
+    drop(asked);
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        tasks.extend(claim(&store, asks(&["a"], 1)).await.tasks);
+    }
+    let [task] = &tasks[..] else { panic!("one task, once: {tasks:?}") };
+    assert_eq!(task.task.attempts, 1);
 }
 
 async fn each_task_is_measured_once(home: Home) {
@@ -271,14 +342,21 @@ async fn each_task_is_measured_once(home: Home) {
     let token = claim(&store, asks(&["a"], 9)).await.tasks.remove(0).token;
     say(&store, word(&token, TaskMove::Complete)).await.expect("completed");
     say(&store, word(&token, TaskMove::Complete)).await.expect("said again");
-    let tally = TaskTally {
+    let tally = QueueTally {
         created: 2,
         // The second task was ready again when the clock was looked at.
         queued: vec![3 * SECOND, 3 * SECOND, 2 * SECOND],
         ended: vec![(TaskState::Dead, 64 * SECOND), (TaskState::Succeeded, 66 * SECOND)],
         run_out: 1,
+        ..QueueTally::default()
     };
-    assert_eq!(meter.measured().tasks, tally);
+    let name = QueueName { app: app(), command: "a".into() };
+    let told = TaskTally { queues: [(name.clone(), tally)].into(), of_watches: vec![] };
+    assert_eq!(meter.measured().tasks, told);
+    let other = QueueName { command: "none".into(), ..name.clone() };
+    let depths = store.depths(&[name.clone(), other]).await.expect("read");
+    assert_eq!(depths.len(), 1, "one of the queues is there");
+    assert_eq!((depths[&name][&TaskState::Dead], depths[&name][&TaskState::Ready]), (1, 0));
     let looked = store.backlog(clock.now()).await.expect("looked");
     assert_eq!(looked.tasks, BTreeMap::from([(TaskState::Dead, 1), (TaskState::Succeeded, 1)]));
     assert_eq!(looked.task_ready_since, None, "nothing waits");
@@ -371,6 +449,15 @@ async fn replicas_wait_for_each_others_clocks() {
     }
 }
 
+async fn a_purge_ends_the_waits_for_the_results_of_its_tasks(home: Home) {
+    let (store, _clock) = open(&home).await;
+    create(&store, (1..=3).map(|number| new(number, "a")).collect()).await.expect("created");
+    assert_eq!(claim(&store, asks(&["a"], 1)).await.tasks.len(), 1);
+    drop(store.task_news().await);
+    assert_eq!(store.purge_queue(&app(), "a", 10).await.expect("purged"), 2);
+    assert_eq!(store.task_news().await.ended, [new(2, "a").id, new(3, "a").id].into());
+}
+
 async fn an_erased_app_leaves_no_task(home: Home) {
     let (store, _clock) = open(&home).await;
     create(&store, vec![new(1, "a"), new(2, "b")]).await.expect("created");
@@ -384,10 +471,14 @@ async fn an_erased_app_leaves_no_task(home: Home) {
 }
 
 on_both! {
+    a_task_that_was_claimed_for_a_caller_that_is_gone_goes_back_and_no_attempt_is_counted
+    a_filtered_list_looks_at_a_bounded_number_of_tasks_and_leaves_none_out
+    a_redrive_looks_at_a_bounded_number_of_tasks_and_leaves_none_out
     a_task_goes_from_its_producer_to_its_result
     a_key_names_one_task_and_one_request
     what_follows_up_is_there_with_the_end_or_the_task_does_not_end
     bounds_of_an_app_refuse_all_of_a_request
+    an_app_at_its_bound_ends_a_task_that_one_other_follows_up
     priorities_go_first_over_all_commands_and_then_the_older
     a_rate_and_a_bound_hold_over_many_claims
     a_restored_database_knows_no_claims
@@ -395,6 +486,8 @@ on_both! {
     a_large_turn_waits_and_loses_nothing
     each_task_is_measured_once
     the_claims_of_a_task_are_kept_with_their_ends
+    a_purge_ends_the_waits_for_the_results_of_its_tasks
     an_erased_app_leaves_no_task
     every_verb_in_any_order_does_what_a_naive_queue_does
+    a_filter_over_tasks_means_what_a_naive_filter_means
 }

@@ -182,7 +182,7 @@ async fn every_table_is_copied_or_left_behind_on_purpose_and_stands_behind_those
 }
 
 #[tokio::test]
-async fn whatever_a_column_holds_arrives_in_the_other_database_and_comes_back() {
+async fn every_value_that_a_column_can_hold_arrives_in_the_other_database_and_comes_back() {
     let first = filled().await;
     let before = dump(&first).await;
     assert!(before.values().all(|rows| rows.len() >= ODD));
@@ -244,7 +244,7 @@ async fn what_was_sealed_opens_in_the_copy_and_work_goes_on(home: Home) {
     store.close().await;
     let file = Home::file();
     copy(home.url(), file.url()).await.expect("copied");
-    // The keyring of before.
+    // The keyring from before the copy.
     let moved = home.open_at(file.url(), 2).await.expect("opened");
     assert_eq!(moved.app(&app.id).await.expect("read").expect("there").keys[0].expose(), "signing1");
     let lane = moved.lane(&watch.cursors[0].id).await.expect("its credential opens");
@@ -259,7 +259,7 @@ async fn who_still_lives_in_the_source_writes_nothing_after_the_copy(home: Home)
     copy(home.url(), file.url()).await.expect("copied");
     let late = older.create_app(&new_app(2)).await;
     assert!(matches!(late, Err(StoreError::Fenced)), "{late:?}");
-    home.open(3).await.expect("who starts there anew may").create_app(&new_app(2)).await.expect("created");
+    home.open(3).await.expect("who starts there again may").create_app(&new_app(2)).await.expect("created");
 }
 
 #[tokio::test]
@@ -381,7 +381,7 @@ async fn a_copy_that_is_cut_off_is_refused_by_a_start_and_made_anew(target: Home
     assert!(compared.iter().all(Compared::is_equal));
     assert!(schema::status(target.url()).await.expect("status").iter().all(|step| step.applied));
     let full = copy(source.url(), target.url()).await;
-    assert!(matches!(full, Err(TransferError::NotEmpty(_))), "a whole one is not begun anew: {full:?}");
+    assert!(matches!(full, Err(TransferError::NotEmpty(_))), "a whole one is not begun again: {full:?}");
 }
 
 async fn what_arrives_otherwise_is_found_and_never_used(target: Home) {

@@ -1,4 +1,4 @@
-//! A server in trouble as one process sees it: who writes takes turns, connections freeze or are of before,
+//! A server in trouble as one process sees it: who writes takes turns, connections freeze or come from an earlier process,
 //! others hold what is needed.
 
 use std::time::{Duration, Instant};
@@ -26,8 +26,8 @@ use crate::{
     database::{
         address::Address,
         connect::{self, Share},
+        rows,
     },
-    rows,
 };
 
 /// No test waits longer for anything.
@@ -220,7 +220,7 @@ async fn a_turn_after_one_that_was_cut_off_waits_for_its_end() {
     // It must not be ended for its silence while this looks.
     begun.execute_unprepared("set local idle_in_transaction_session_timeout = 0").await.expect("set");
     assert!(!store.settle(settlement()).await.expect("it shares with others that settle"));
-    // A connection that ends between two turns is made anew before the next one: the turn has begun here.
+    // A connection that ends between two turns is made again before the next one: the turn has begun here.
     let holder = home.raw().await;
     let held = holder.begin().await.expect("begun");
     held.execute_unprepared("lock table lease in access exclusive mode").await.expect("locked");
@@ -241,6 +241,39 @@ async fn a_turn_after_one_that_was_cut_off_waits_for_its_end() {
     assert!(timeout(CHANCE, &mut waits).await.is_err(), "it may still come to the disk");
     begun.rollback().await.expect("ended");
     assert!(!timeout(PATIENCE, waits).await.expect("its turn comes").expect("settled"));
+}
+
+#[tokio::test]
+async fn who_leaves_while_a_transaction_begins_leaves_none_open() {
+    let Some(home) = Home::server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    let address = Address::parse(home.url()).expect("an address");
+    let beside = connect::beside(&address).await.expect("connected");
+    let raw = home.raw().await;
+    let open = "select count(*) from pg_stat_activity where datname = current_database()
+                and state like 'idle in transaction%'";
+    // After the first step the server is asked, and has not answered.
+    for steps in [1, 2, 8, 32, 128] {
+        drop(store.snapshot().await.expect("a look"));
+        drop(beside.begin(Share::Aside).await.expect("begun"));
+        // Both connections are back in their pools by then.
+        sleep(CHANCE).await;
+        let mut look = Box::pin(store.snapshot().fuse());
+        let mut begins = Box::pin(beside.begin(Share::Aside).fuse());
+        for _ in 0..steps {
+            drop((look.as_mut().now_or_never(), begins.as_mut().now_or_never()));
+            tokio::task::yield_now().await;
+        }
+        drop((look, begins));
+        sleep(CHANCE).await;
+        let ends = async {
+            while number(&raw, open).await > 0 {
+                sleep(CHANCE / 30).await;
+            }
+        };
+        let ended = timeout(PATIENCE / 6, ends).await;
+        assert!(ended.is_ok(), "a transaction that nobody has stays open: left after {steps} steps");
+    }
 }
 
 #[tokio::test]

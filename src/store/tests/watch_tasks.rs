@@ -1,6 +1,12 @@
 //! Tasks of a watch as rows: the room for them, the ends that settle, pauses, blocks, and what ends a round
 //! early, with claims out.
 
+mod by_hand;
+mod faces;
+mod interruptions;
+mod origins;
+mod per_round;
+
 use std::{sync::Arc, time::Duration};
 
 use tidings_actors::{
@@ -76,10 +82,14 @@ fn change(position: u64, operation: Operation) -> Change {
 
 impl Desk {
     async fn new(home: Home, window: u32) -> Self {
+        Self::with(home, sink(window, COMMAND)).await
+    }
+
+    async fn with(home: Home, sink: NewSink) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let store = home.open_timed(clock.clone()).await.expect("opened");
         store.create_app(&new_app(1)).await.expect("an app");
-        let new = NewWatch { sink: Some(sink(window, COMMAND)), ..new_watch(&app(), 1, None) };
+        let new = NewWatch { sink: Some(sink), ..new_watch(&app(), 1, None) };
         let watch = store.register_watch(&new).await.expect("registered");
         let cursor = watch.cursors[0].id.clone();
         Self { home, store, clock, watch, cursor }
@@ -119,7 +129,7 @@ impl Desk {
         }
     }
 
-    /// Begins a round of so many changes, the first of them deletes.
+    /// Begins a round of this many changes, the first of them deletes.
     async fn begin(&self, deletes: u64, total: u64) -> Round {
         let new = self.plan(deletes, total).await;
         self.store.begin_round(&new).await.expect("begun");
@@ -180,12 +190,24 @@ impl Desk {
         self.store.move_tasks(vec![word]).await.expect("written").pop().expect("an answer")
     }
 
+    async fn cancel(&self, id: &TaskId) -> Moved {
+        let word = TaskWord {
+            id: id.clone(),
+            app: app(),
+            proof: None,
+            step: TaskMove::Cancel,
+            body: None,
+            then: Vec::new(),
+        };
+        let answers = self.store.move_tasks(vec![word]).await.expect("written");
+        answers.into_iter().next().expect("an answer").expect("heard").moved
+    }
+
     async fn complete(&self, task: &ClaimedTask) {
         let done = self.say(&task.token, TaskMove::Complete).await.expect("completed");
         assert_eq!((done.moved, done.state), (Moved::Now, TaskState::Succeeded));
     }
 
-    /// The position of the open round, and the ranges above it.
     /// The position, and the first and the end of each range above it.
     async fn settled(&self) -> (u64, Vec<(u64, u64)>) {
         let lane = self.store.lane(&self.cursor).await.expect("a lane");
@@ -318,85 +340,29 @@ async fn what_is_given_up_becomes_a_letter(home: Home) {
     desk.counts_agree().await;
 }
 
-async fn a_pause_sets_tasks_aside_and_keeps_their_attempts(home: Home) {
+async fn the_end_of_a_change_is_confirmed_to_who_reports_it_again_and_no_other_end(home: Home) {
     let desk = Desk::new(home, 10).await;
-    let round = desk.begin(0, 3).await;
-    desk.hand_over(&round).await;
-    let first = desk.claim(1).await.remove(0);
-    desk.say(&first.token, TaskMove::Nack { delay: Some(Duration::ZERO), reason: None }).await.expect("back");
-    let first = desk.claim(1).await.remove(0);
-    desk.patch(WatchState::Paused).await;
-    assert_eq!(desk.queue(TaskState::Aside).await, 2);
-    assert!(desk.claim(9).await.is_empty(), "nothing of a paused watch is claimed");
-    assert_eq!(desk.hand_over(&round).await, 0);
-    desk.complete(&first).await;
-    desk.counts_agree().await;
-    desk.patch(WatchState::Active).await;
-    let rest = desk.claim(9).await;
-    assert_eq!(rest.len(), 2);
-    assert_eq!(desk.settled().await.0, 1, "the word of a worker counts during a pause");
-}
-
-async fn a_resync_takes_what_nobody_has_and_waits_for_claims(home: Home) {
-    let desk = Desk::new(home, 10).await;
-    let round = desk.begin(0, 4).await;
-    desk.hand_over(&round).await;
-    let claimed = desk.claim(2).await;
-    desk.store.request_resync(&app(), &desk.watch.id, false).await.expect("asked");
-    assert_eq!(desk.count("select count(*) from task").await, 2, "claims stay");
-    desk.counts_agree().await;
-    let lane = desk.store.lane(&desk.cursor).await.expect("a lane");
-    assert!(lane.has_tasks && lane.open.is_none());
-    let new = desk.plan(0, 4).await;
-    assert!(matches!(desk.store.begin_round(&new).await, Err(StoreError::Conflict(_))));
-    assert_eq!(desk.say(&claimed[0].token, TaskMove::Complete).await, lost(), "a resync wins over an end");
-    let beat = desk.say(&claimed[1].token, TaskMove::Heartbeat(Duration::from_secs(600))).await;
-    assert_eq!(beat.expect("heard").moved, Moved::Flagged, "no extension any more");
-    desk.clock.advance(Duration::from_secs(61));
-    desk.store.wake_tasks().await.expect("written");
-    assert_eq!(desk.count("select count(*) from task").await, 0);
-    desk.store.begin_round(&new).await.expect("begun");
-    assert_eq!(desk.settled().await, (0, vec![]), "nothing of the old round settles the new one");
-    assert_eq!(desk.say(&claimed[0].token, TaskMove::Complete).await, lost());
-    desk.counts_agree().await;
-}
-
-async fn unwatch_removes_tasks_at_once(home: Home) {
-    let desk = Desk::new(home, 10).await;
-    let round = desk.begin(0, 4).await;
-    desk.hand_over(&round).await;
-    let claimed = desk.claim(2).await;
-    desk.store.unwatch(&app(), &desk.watch.id).await.expect("unwatched");
-    assert_eq!(desk.count("select count(*) from task").await, 0);
-    assert_eq!(desk.say(&claimed[0].token, TaskMove::Complete).await, lost());
-    assert!(!desk.store.hand_over(desk.changes(&round, 4, 1)).await.expect("written"));
-    assert!(desk.claim(9).await.is_empty());
-    desk.counts_agree().await;
-}
-
-async fn ten_dead_tasks_block_and_a_success_redrives_them_once(home: Home) {
-    let desk = Desk::new(home, 100).await;
     let settings = tidings_actors::ports::QueueSettings { max_attempts: Some(1), ..Default::default() };
     desk.store.set_queue(&app(), COMMAND, &settings, START).await.expect("set");
-    let round = desk.begin(0, 15).await;
+    let round = desk.begin(0, 4).await;
     desk.hand_over(&round).await;
-    for task in desk.claim(10).await {
-        let reason = Some("no memory".to_owned());
-        desk.say(&task.token, TaskMove::Nack { delay: None, reason }).await.expect("dead");
-    }
-    let lane = desk.store.lane(&desk.cursor).await.expect("a lane");
-    assert_eq!((lane.state, lane.streak.count), (CursorState::Blocked, 10));
-    assert_eq!(lane.open.expect("open").position, 10, "letters settle");
-    let probe = desk.claim(9).await;
-    assert_eq!(probe.iter().map(position).collect::<Vec<_>>(), [10], "only the oldest is tried");
-    desk.counts_agree().await;
-    desk.complete(&probe[0]).await;
-    let lane = desk.store.lane(&desk.cursor).await.expect("a lane");
-    assert_eq!((lane.state, lane.streak.count), (CursorState::Active, 0));
-    let redriven = "select count(*) from dead_letter where status = 'redrive_requested' and self_redriven";
-    assert_eq!(desk.count(redriven).await, 10);
-    assert_eq!(desk.claim(9).await.len(), 4, "the others go on");
-    desk.counts_agree().await;
+    let claimed = desk.claim(3).await;
+    let fail = || TaskMove::Fail("no such language".into());
+    desk.complete(&claimed[0]).await;
+    desk.say(&claimed[1].token, fail()).await.expect("given up");
+    desk.clock.advance(Duration::from_secs(301));
+    desk.store.wake_tasks().await.expect("the last one is dead");
+    let before = |state| Ok((Moved::Before, state));
+    let said = async |index: usize, step| {
+        let answer = desk.say(&claimed[index].token, step).await;
+        answer.map(|answer| (answer.moved, answer.state)).map_err(|refusal| lost() == Err(refusal))
+    };
+    assert_eq!(said(0, TaskMove::Complete).await, before(TaskState::Succeeded));
+    assert_eq!(said(0, fail()).await, Err(true), "what is done is not given up");
+    assert_eq!(said(1, fail()).await, before(TaskState::Failed));
+    assert_eq!(said(1, TaskMove::Complete).await, Err(true), "what was given up is not done");
+    assert_eq!(said(2, TaskMove::Complete).await, Err(true), "what is dead is not done");
+    assert_eq!(said(2, fail()).await, Err(true));
 }
 
 async fn a_cancelled_task_is_a_letter_and_a_worker_that_ends_it_wins(home: Home) {
@@ -404,19 +370,9 @@ async fn a_cancelled_task_is_a_letter_and_a_worker_that_ends_it_wins(home: Home)
     let round = desk.begin(0, 3).await;
     desk.hand_over(&round).await;
     let claimed = desk.claim(1).await.remove(0);
-    let cancel = |id: &TaskId| TaskWord {
-        id: id.clone(),
-        app: app(),
-        proof: None,
-        step: TaskMove::Cancel,
-        body: None,
-        then: Vec::new(),
-    };
     let free = desk.changes(&round, 1, 1).changes.remove(0).task;
-    let words = vec![cancel(&claimed.token.task), cancel(&free)];
-    let answers = desk.store.move_tasks(words).await.expect("written");
-    let moved: Vec<Moved> = answers.into_iter().map(|answer| answer.expect("heard").moved).collect();
-    assert_eq!(moved, [Moved::Flagged, Moved::Now]);
+    assert_eq!(desk.cancel(&claimed.token.task).await, Moved::Flagged);
+    assert_eq!(desk.cancel(&free).await, Moved::Now);
     desk.complete(&claimed).await;
     let skipped = "select count(*) from dead_letter where reason = 'skipped' and position = 1";
     assert_eq!(desk.count(skipped).await, 1);
@@ -468,21 +424,16 @@ async fn little_waits_while_nobody_works(home: Home) {
     desk.counts_agree().await;
 }
 
-async fn a_restore_pauses_the_watch_and_voids_tokens(home: Home) {
-    let desk = Desk::new(home, 10).await;
-    let round = desk.begin(0, 4).await;
+async fn tasks_that_wait_for_their_moment_keep_no_others_from_workers(home: Home) {
+    let desk = Desk::new(home, 1_000).await;
+    let round = desk.begin(0, 5_000).await;
     desk.hand_over(&round).await;
-    let claimed = desk.claim(2).await;
-    let random = SeededRandom::new(9);
-    restored::mark(&desk.home.raw().await, &random, Timestamp(1), START).await.expect("marked");
-    // A process that starts on the restored database.
-    let store = desk.home.open_timed(desk.clock.clone()).await.expect("opened");
-    let desk = Desk { store, ..desk };
-    let watch = desk.store.watch(&app(), &desk.watch.id).await.expect("a watch");
-    assert_eq!(watch.state, WatchState::Paused);
-    assert!(watch.reason.expect("a reason").contains("restored"), "people read why");
-    assert_eq!(desk.say(&claimed[0].token, TaskMove::Complete).await, lost());
-    assert_eq!(desk.count("select count(*) from task").await, 0);
+    let delay = Some(Duration::from_secs(600));
+    for task in desk.claim(100).await {
+        desk.say(&task.token, TaskMove::Nack { delay, reason: None }).await.expect("given back");
+    }
+    assert_eq!((desk.queue(TaskState::Waiting).await, desk.queue(TaskState::Ready).await), (100, 0));
+    assert_eq!(desk.hand_over(&round).await, 100, "workers have work meanwhile");
     desk.counts_agree().await;
 }
 
@@ -490,13 +441,10 @@ on_both! {
     ends_in_any_order_settle_and_the_round_ends
     creates_are_handed_over_when_every_delete_has_ended
     what_is_given_up_becomes_a_letter
-    a_pause_sets_tasks_aside_and_keeps_their_attempts
-    a_resync_takes_what_nobody_has_and_waits_for_claims
-    unwatch_removes_tasks_at_once
-    ten_dead_tasks_block_and_a_success_redrives_them_once
+    the_end_of_a_change_is_confirmed_to_who_reports_it_again_and_no_other_end
     a_cancelled_task_is_a_letter_and_a_worker_that_ends_it_wins
     a_batch_that_is_not_next_changes_nothing
     a_watch_of_tasks_keeps_its_kind_of_sink
     little_waits_while_nobody_works
-    a_restore_pauses_the_watch_and_voids_tokens
+    tasks_that_wait_for_their_moment_keep_no_others_from_workers
 }

@@ -122,6 +122,28 @@ async fn work_is_for_those_who_listen_to_it_in_its_app(home: Home) {
     assert!(work(&store, all()).await.is_empty());
 }
 
+async fn work_that_a_rate_holds_back_is_told_with_the_moment_of_the_next_claim(home: Home) {
+    let (store, clock) = open(&home).await;
+    assert!(store.create_worker_subscription(&listener(1, 1, &["a"])).await.expect("made"));
+    let rated = QueueSettings { rate: Some(1), ..QueueSettings::default() };
+    store.set_queue(&app(1), "a", &rated, clock.now()).await.expect("set");
+    create(&store, 1, 1, "a").await;
+    create(&store, 1, 2, "a").await;
+    let free_at = async || {
+        let work = store.work_for(&all()).await.expect("read");
+        work.first().expect("the queue has work").free_at
+    };
+    assert_eq!(free_at().await, None, "a task may be claimed");
+    let commands = vec!["a".to_owned()];
+    let request =
+        ClaimRequest { app: app(1), commands, count: 1, claim: 60 * SECOND, worker: "tok_w".into() };
+    store.claim_tasks(vec![request]).await.expect("claimed");
+    let at = free_at().await.expect("the rate is used up");
+    assert!(at > clock.now() && at <= clock.now().after(2 * SECOND), "{at:?}");
+    clock.set(at);
+    assert_eq!(free_at().await, None);
+}
+
 async fn one_that_has_ended_is_not_there_and_its_row_goes(home: Home) {
     let (store, clock) = open(&home).await;
     store.create_worker_subscription(&listener(1, 1, &["a"])).await.expect("made");
@@ -167,6 +189,7 @@ async fn an_app_has_so_many_and_another_one_cannot_touch_them(home: Home) {
 
 on_both! {
     work_is_for_those_who_listen_to_it_in_its_app
+    work_that_a_rate_holds_back_is_told_with_the_moment_of_the_next_claim
     one_that_has_ended_is_not_there_and_its_row_goes
     an_app_has_so_many_and_another_one_cannot_touch_them
 }

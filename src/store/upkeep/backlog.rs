@@ -15,7 +15,7 @@ use tidings_entity::{
 
 use crate::{
     apps::sinks::SERVED,
-    rows::{self, signed, unsigned},
+    database::rows::{self, signed, unsigned},
     tasks,
 };
 
@@ -116,7 +116,8 @@ pub(crate) async fn backlog(
     }
     let text = format!(
         "select count(distinct w.app_id) {behind} and c.behind_since < $1
-         and (case when w.sink_id is null then a.base_url is not null else k.kind <> 'pull' end)
+         and (case when w.sink_id is null then a.base_url is not null
+              else k.kind not in ('pull', 'tasks') end)
          and not exists (select 1 from cursor o where o.watch_id = w.id and o.state = 'blocked')
          and not exists (select 1 from breaker b
            where b.kind = 'endpoint' and b.id = coalesce(w.sink_id, w.app_id) and b.opened_at is not null)"
@@ -132,6 +133,8 @@ pub(crate) async fn backlog(
             unsigned("source", sources)?;
     }
     backlog.tasks = tasks::depths(connection).await?;
+    backlog.watch_tasks = tasks::unfinished_of_watches(connection).await?;
+    backlog.hand_overs_waiting = tasks::hand_overs_waiting(connection).await?;
     backlog.task_ready_since = tasks::ready_since(connection).await?;
     backlog.apps_late = apps_late(connection, now).await?;
     Ok(backlog)

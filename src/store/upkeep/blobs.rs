@@ -9,7 +9,7 @@ use tidings_actors::{
 };
 use tidings_entity::{blob, id::ObjectId};
 
-use crate::rows::{self, list};
+use crate::database::rows::{self, list};
 
 /// The blobs in one statement.
 const CHUNK: usize = 256;

@@ -9,8 +9,8 @@ use tidings_entity::{breaker, kind::BreakerKind};
 
 use crate::{
     Context,
+    database::rows,
     ledger::{self, told},
-    rows,
 };
 
 /// All breakers that have failures, by kind and id.

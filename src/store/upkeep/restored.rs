@@ -12,7 +12,11 @@ use tidings_actors::{
 };
 use tidings_entity::{cursor, id::WatchId};
 
-use crate::{ledger, rows, statuses, tasks, watches::resync};
+use crate::{
+    database::rows,
+    ledger, tasks,
+    watching::{statuses, watches::resync},
+};
 
 /// Shown at every cursor until its resync has begun.
 const REASON: &str = "the database was restored from a backup";

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tidings_actors::ports::{StoreError, TaskNews};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{TURN_MAX, Task, Work, turn::Turn, unavailable, unpanicked};
 use crate::{
     Context,
-    database::connect::Share,
-    error::OfTable,
+    database::{connect::Share, error::OfTable},
     tasks::{self, Operation, Outcome},
 };
 
@@ -68,7 +70,12 @@ impl Task {
             self.disconnect().await;
             self.is_in_doubt |= outcome.is_err();
         }
-        turn.answer_tasks(outcome);
+        let words = turn.answer_tasks(outcome);
+        if !words.is_empty() {
+            // Nobody waits for the answer.
+            let (answer, _) = oneshot::channel();
+            self.held_back.push(Work::Tasks(Box::new(Operation::Move(words)), answer));
+        }
     }
 
     async fn operate_in_time(&mut self, turn: &mut Turn) -> Result<(Outcomes, Vec<TaskNews>), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidings_actors::ports::{Fence, Settlement, StoreError};
+use tidings_actors::ports::{Fence, Settlement, StoreError, TaskWord};
 
 use super::verb::{Answer, Job};
 use crate::tasks::{Operation, Outcome};
@@ -70,14 +70,24 @@ impl Turn {
         }
     }
 
-    /// Answers the operations on tasks.
-    pub(super) fn answer_tasks(&mut self, outcomes: Result<Vec<Result<Outcome, StoreError>>, StoreError>) {
+    /// Answers the operations on tasks. Returns the words that give back what was claimed for callers that do
+    /// not wait for the answer any more.
+    #[must_use]
+    pub(super) fn answer_tasks(
+        &mut self,
+        outcomes: Result<Vec<Result<Outcome, StoreError>>, StoreError>,
+    ) -> Vec<TaskWord> {
         let answers = std::mem::take(&mut self.operated);
         let count = answers.len();
         let outcomes = outcomes.unwrap_or_else(|fault| (0..count).map(|_| Err(fault.clone())).collect());
+        let mut words = Vec::new();
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            drop(answer.send(outcome));
+            if let Err(Ok(Outcome::Claimed(claims))) = answer.send(outcome) {
+                let tasks = claims.into_iter().flat_map(|claim| claim.tasks);
+                words.extend(tasks.map(|claimed| TaskWord::give_back(claimed.task.app, claimed.token)));
+            }
         }
+        words
     }
 
     /// How many verbs it carries to the disk.

@@ -37,6 +37,8 @@ pub(super) struct Verb<T, F> {
     pub(super) fence: Option<Fence>,
     /// The audit entry of the verb's request; written with the verb.
     pub(super) pending: Option<Arc<Pending>>,
+    /// Whether an outcome is a change, whose audit entry is written with it.
+    pub(super) is_change: fn(&T) -> bool,
     pub(super) written: Option<AuditEntry>,
     /// `None` until it ran.
     pub(super) outcome: Option<Result<T, StoreError>>,
@@ -64,7 +66,7 @@ where
             {
                 outcome = Err(error);
             }
-            if outcome.is_ok()
+            if outcome.as_ref().is_ok_and(self.is_change)
                 && let Err(error) = self.write_audit(transaction, context).await
             {
                 outcome = Err(error);

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use expect_test::expect_file;
 use tidings_actors::ports::{
-    Backlog, HostsSurvey, LAG_BOUNDS, RoleSurvey, ScanTrouble, SendFailure, Storage, Totals, TreeSurvey,
+    Backlog, HandOverWait, HostsSurvey, LAG_BOUNDS, QueueTally, RoleSurvey, ScanTrouble, SendFailure,
+    Storage, Totals, TreeSurvey,
 };
 use tidings_actors::time::Timestamp;
 use tidings_entity::kind::BreakerKind;
@@ -12,8 +13,13 @@ use tidings_entity::kind::BreakerKind;
 use super::*;
 use crate::instruments::{ALL, Kind, tables};
 
+/// The queue that the settings name.
+fn named() -> QueueName {
+    "app_00000000000000000000000001/work".parse().expect("a name")
+}
+
 fn metrics() -> Metrics {
-    Metrics::new(Resource::builder_empty().build(), |builder| builder).expect("an empty registry")
+    Metrics::new(Resource::builder_empty().build(), &[named()], |builder| builder).expect("an empty registry")
 }
 
 fn outcome(result: Result<u16, SendFailure>) -> AttemptOutcome {
@@ -38,6 +44,9 @@ fn survey() -> Survey {
             apps_behind: 2,
             sources_failing: BTreeMap::from([(ScanTrouble::Credential, 3)]),
             tasks: BTreeMap::from([(TaskState::Ready, 5)]),
+            tasks_of: BTreeMap::from([(named(), BTreeMap::from([(TaskState::Ready, 2)]))]),
+            watch_tasks: BTreeMap::from([(TaskState::Claimed, 3)]),
+            hand_overs_waiting: BTreeMap::from([(HandOverWait::Window, 2)]),
             task_ready_since: None,
             apps_late: Vec::new(),
         },
@@ -67,14 +76,21 @@ fn exercised() -> Metrics {
     metrics.attempted(&app, AttemptKind::Notice, &outcome(Err(SendFailure::Timeout)));
     metrics.settled(&app, 12, &[ParkReason::ALL[0], ParkReason::ALL[0]]);
     metrics.committed(true, 3, Duration::from_millis(1));
-    metrics.tasks_moved(&TaskTally {
+    let moved = QueueTally {
         created: 4,
+        handed_over: 6,
         queued: vec![Duration::from_millis(3), Duration::from_secs(3_600)],
         ended: vec![
             (TaskState::Succeeded, Duration::from_secs(2)),
             (TaskState::Dead, Duration::from_secs(3)),
         ],
         run_out: 1,
+    };
+    let one = QueueTally { created: 1, ..QueueTally::default() };
+    let others = ["a", "b"].map(|command| QueueName { command: command.into(), ..named() });
+    metrics.tasks_moved(&TaskTally {
+        queues: others.into_iter().map(|name| (name, one.clone())).chain([(named(), moved)]).collect(),
+        of_watches: vec![(app.clone(), WatchTaskEnd::Succeeded), (app, WatchTaskEnd::Dead)],
     });
     metrics.requested("/api/app", "GET", 404, Duration::from_millis(1));
     metrics.surveyed(survey());
@@ -119,8 +135,16 @@ fn numbers_are_those_that_were_measured() {
         "tidings_fetch_duration_seconds_count{outcome=\"timeout\",what=\"contents\"} 1",
         "tidings_attempt_duration_seconds_count{kind=\"change\",outcome=\"2xx\"} 1",
         "tidings_attempt_duration_seconds_count{kind=\"notice\",outcome=\"timeout\"} 1",
-        "tidings_changes_settled_total{outcome=\"acknowledged\"} 12",
-        "tidings_changes_settled_total{outcome=\"parked\"} 2",
+        "tidings_changes_settled_total{outcome=\"acknowledged\"} 13",
+        "tidings_changes_settled_total{outcome=\"parked\"} 3",
+        "tidings_dead_letters_parked_total{reason=\"failing\"} 1",
+        "tidings_watch_tasks{state=\"claimed\"} 3",
+        "tidings_watch_tasks{state=\"aside\"} 0",
+        "tidings_watch_hand_overs_waiting{reason=\"window\"} 2",
+        "tidings_watch_hand_overs_waiting{reason=\"deletes\"} 0",
+        "tidings_watch_tasks_handed_over_total 6",
+        "tidings_watch_tasks_ended_total{outcome=\"succeeded\"} 1",
+        "tidings_watch_tasks_ended_total{outcome=\"overtaken\"} 0",
         "tidings_breakers{kind=\"endpoint\",state=\"open\"} 2",
         "tidings_sources_failing{reason=\"credential\"} 3",
         "tidings_sources_failing{reason=\"not_found\"} 0",
@@ -136,20 +160,35 @@ fn numbers_are_those_that_were_measured() {
         "tidings_actor_mailbox_max{role=\"deliverer\"} 4",
         "tidings_http_request_duration_seconds_count{method=\"GET\",route=\"/api/app\",status=\"4xx\"} 1",
         "tidings_database_verbs_total 3",
-        "tidings_tasks{state=\"ready\"} 5",
-        "tidings_tasks{state=\"dead\"} 0",
-        "tidings_tasks_created_total 4",
-        "tidings_tasks_claimed_total 2",
-        "tidings_tasks_ended_total{state=\"dead\"} 1",
-        "tidings_tasks_claims_run_out_total 1",
-        "tidings_task_queued_seconds_bucket{le=\"0.005\"} 1",
-        "tidings_task_queued_seconds_bucket{le=\"7200\"} 2",
-        "tidings_task_duration_seconds_count{state=\"succeeded\"} 1",
+        "tidings_tasks{queue=\"app_00000000000000000000000001/work\",state=\"ready\"} 2",
+        "tidings_tasks{queue=\"other\",state=\"ready\"} 3",
+        "tidings_tasks{queue=\"other\",state=\"dead\"} 0",
+        "tidings_tasks_created_total{queue=\"app_00000000000000000000000001/work\"} 4",
+        "tidings_tasks_created_total{queue=\"other\"} 2",
+        "tidings_tasks_claimed_total{queue=\"app_00000000000000000000000001/work\"} 2",
+        "tidings_tasks_ended_total{queue=\"app_00000000000000000000000001/work\",state=\"dead\"} 1",
+        "tidings_tasks_ended_total{queue=\"other\",state=\"dead\"} 0",
+        "tidings_tasks_claims_run_out_total{queue=\"app_00000000000000000000000001/work\"} 1",
+        "tidings_task_queued_seconds_bucket{queue=\"app_00000000000000000000000001/work\",le=\"0.005\"} 1",
+        "tidings_task_queued_seconds_bucket{queue=\"app_00000000000000000000000001/work\",le=\"7200\"} 2",
+        "tidings_task_duration_seconds_count{queue=\"app_00000000000000000000000001/work\",state=\"succeeded\"} 1",
         "tidings_survey_time_seconds 1.5",
         "tidings_mirror_fetches_stopped 0",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
     }
+}
+
+#[test]
+fn queues_that_no_setting_names_add_no_series() {
+    let metrics = exercised();
+    let series = |metrics: &Metrics| metrics.text().expect("text").matches("queue=").count();
+    let before = series(&metrics);
+    let one = QueueTally { created: 1, ..QueueTally::default() };
+    let many = (0..10_000).map(|number| QueueName { command: format!("made-up-{number}"), ..named() });
+    let queues = many.map(|name| (name, one.clone())).collect();
+    metrics.tasks_moved(&TaskTally { queues, of_watches: Vec::new() });
+    assert_eq!(series(&metrics), before);
 }
 
 #[test]
@@ -160,8 +199,8 @@ fn the_first_rise_of_a_rare_event_is_seen() {
         assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
     }
     assert!(text.contains("tidings_changes_settled_total{outcome=\"parked\"} 0"));
-    assert!(text.contains("tidings_tasks_ended_total{state=\"dead\"} 0"));
-    assert!(text.contains("tidings_tasks_claims_run_out_total 0"));
+    assert!(text.contains("tidings_tasks_ended_total{queue=\"other\",state=\"dead\"} 0"));
+    assert!(text.contains("tidings_tasks_claims_run_out_total{queue=\"other\"} 0"));
 }
 
 #[test]
@@ -179,6 +218,8 @@ fn the_document_lists_every_instrument() {
                 is sent: the same numbers (over OTLP their names have dots, and neither unit nor `_total` at the \
                 end). A test holds this page and the code equal.\n\nLabels have words of fixed sets. No number is \
                 of one app or one repository: ask `GET /api/admin/lag`, the admin API and the traces for those. \
+                Only `queue` is chosen by settings: it is `APP/COMMAND` of each queue in `telemetry.queues`, and \
+                `other` of all other queues together. \
                 Gauges are measured once each `telemetry.survey_interval`; counters and histograms begin at zero \
                 with the process. A histogram has `_bucket`, `_sum` and `_count` behind its name.\n\n\
                 Ready rules and dashboards lie in `deploy/prometheus` and `deploy/grafana`.\n\n";

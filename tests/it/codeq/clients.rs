@@ -76,7 +76,7 @@ fn subscriptions_are_made_told_and_extended() {
     assert!((57..=60).contains(&seconds_until(&made["expiresAt"])), "{made}");
     create(&server, &app, json!({ "command": "embed", "payload": {} }));
     let letter = eventually("a message", SOON, || inbox.letters().into_iter().next());
-    assert_eq!(letter.body["command"], "embed");
+    assert_eq!(letter.body["eventType"], "embed");
     let id = made["subscriptionId"].as_str().expect("an id");
     let renew = |id: &str, body: Value| post(&server, &app.token, &format!("{path}/{id}/heartbeat"), body);
     let (status, renewed) = renew(id, json!({ "ttlSeconds": 7_200 }));
@@ -123,6 +123,22 @@ fn a_token_for_one_command_claims_that_command_alone() {
     assert_eq!(claim(json!({ "waitSeconds": 0 })).0, 204, "and nothing of others");
     // A token for every command: what the app has.
     assert_eq!(post(&server, &app.token, &format!("{TASKS}/claim"), json!({})).1["command"], "b");
+}
+
+#[test]
+fn a_token_for_a_glob_claims_of_queues_behind_a_hundred_others() {
+    let server = Server::start();
+    let app = app(&server);
+    let others: Vec<Value> = (0..100).map(|number| json!({ "command": format!("a.{number:03}") })).collect();
+    let made = app.ask(&server, "POST", "/api/tasks/batch", Some(&json!({ "tasks": others })));
+    assert_eq!(made.status, 201, "{:?}", made.json());
+    create(&server, &app, json!({ "command": "z.last", "payload": {} }));
+    let narrowed = json!({ "name": "glob", "permissions": ["tasks:claim"], "commands": ["z.*"] });
+    let (status, made) = post(&server, &app.token, "/api/app/tokens", narrowed);
+    assert_eq!(status, 201, "{made}");
+    let token = made["token"].as_str().expect("a token");
+    let (status, given) = post(&server, token, &format!("{TASKS}/claim"), json!({}));
+    assert_eq!((status, &given["command"]), (200, &json!("z.last")));
 }
 
 #[test]

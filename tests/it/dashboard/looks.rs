@@ -1,31 +1,54 @@
 //! How each page looks: at every width, in light and dark, to a screen reader; and its pictures.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
-use super::{Scene, write_picture};
-use crate::support::{browser::Browser, setting};
+use super::{PLANTED, Scene, sign_in, wait_until_shown, write_picture};
+use crate::support::{
+    browser::Browser,
+    patience::{SOON, eventually},
+    server::Server,
+    setting,
+};
 
 /// Widths in CSS pixels: a small phone, a tablet, a laptop, a large screen.
 const WIDTHS: [u32; 4] = [360, 768, 1280, 2560];
 /// The axe-core library, for tests only.
 const AXE: &str = include_str!("../vendor/axe.min.js");
 /// Pages of which the guide shows pictures.
-const PICTURED: [&str; 14] = [
+const PICTURED: [&str; 26] = [
     "overview",
     "app",
+    "app-tokens",
+    "hooks-of-app",
+    "watches",
     "watch",
     "letters",
     "letter",
+    "deliveries",
     "deliveries-of-all",
     "delivery",
     "start-repository",
     "ledger-of-all",
+    "subscription",
     "queues",
+    "queue",
+    "task",
     "schedules",
     "schedule",
     "audit",
     "tree",
+    "breakers",
+    "tokens",
+    "watch-of-tasks",
+    "queue-of-watch",
+    "task-of-watch",
 ];
+
+/// Whether the plots of the page are drawn, or say that there is nothing to draw.
+const DRAWN: &str = "return [...document.querySelectorAll('[data-plot]')]
+    .every((one) => one.querySelector('canvas, p') !== null)";
 
 fn set_theme(browser: &Browser, theme: &str) {
     browser.run("localStorage.setItem('tidings-theme', arguments[0])", &[json!(theme)]);
@@ -40,8 +63,8 @@ const STRETCH: &str =
     }";
 
 #[test]
-fn no_page_scrolls_sideways_at_any_width_whatever_its_texts_say() {
-    let scene = Scene::start();
+fn no_page_scrolls_sideways_at_any_width_with_short_and_long_words() {
+    let scene = Scene::start().with_work(PLANTED);
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
     let mut all = Vec::new();
@@ -71,7 +94,7 @@ fn overflow(browser: &Browser) -> Option<Value> {
 
 #[test]
 fn no_page_has_a_finding_of_axe_in_light_or_dark() {
-    let scene = Scene::start();
+    let scene = Scene::start().with_work(PLANTED);
     let Some(browser) = Browser::start() else { return };
     browser.go(&scene.url(""));
     browser.wait_for("Sign in");
@@ -83,6 +106,50 @@ fn no_page_has_a_finding_of_axe_in_light_or_dark() {
         for (name, path) in scene.pages() {
             scene.visit(&browser, &path);
             all.extend(findings(&browser).into_iter().map(|finding| format!("{name}, {theme}: {finding}")));
+        }
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
+/// Pages of lists that are empty on a fresh server, and pages that are not.
+const EMPTY: [&str; 6] = ["apps", "watches", "letters", "ledger", "queues", "schedules"];
+const OTHERS: [&str; 10] = [
+    "",
+    "start",
+    "deliveries",
+    "tree",
+    "audit",
+    "system",
+    "system?tab=sources",
+    "system?tab=hooks",
+    "system?tab=storage",
+    "system?tab=tokens",
+];
+
+#[test]
+fn on_a_fresh_server_each_page_says_that_nothing_is_there_yet() {
+    let server = Server::start();
+    let Some(browser) = Browser::start() else { return };
+    let url = |path: &str| format!("http://{}/dashboard/{path}", server.address());
+    let token = fs::read_to_string(server.data().join("admin-token")).expect("a token");
+    browser.go(&url(""));
+    sign_in(&browser, token.trim());
+    let said = "return [...document.querySelectorAll('main .state strong')].map((one) => one.innerText)";
+    let mut all = Vec::new();
+    for theme in ["light", "dark"] {
+        set_theme(&browser, theme);
+        for path in EMPTY.iter().chain(&OTHERS) {
+            browser.go(&url(path));
+            wait_until_shown(&browser, path);
+            let said = browser.run(said, &[]);
+            let is_said = said.as_array().is_some_and(|texts| !texts.is_empty());
+            assert!(is_said || !EMPTY.contains(path), "{path} says nothing");
+            all.extend(findings(&browser).into_iter().map(|finding| format!("{path}, {theme}: {finding}")));
+            for width in WIDTHS {
+                browser.resize(width, 900);
+                all.extend(overflow(&browser).map(|found| format!("{path}, {width} px: {found}")));
+            }
+            all.extend(browser.complaints().into_iter().map(|text| format!("{path}: {text}")));
         }
     }
     assert!(all.is_empty(), "{}", all.join("\n"));
@@ -102,19 +169,33 @@ fn findings(browser: &Browser) -> Vec<String> {
         .collect()
 }
 
-/// The pictures of the guide: `TIDINGS_PICTURES=1` makes them anew.
+/// The pictures of the guide: `TIDINGS_PICTURES=1` makes them again.
 #[test]
 fn every_pictured_page_shows_what_its_picture_names() {
-    let scene = Scene::told("");
+    let scene = Scene::told("").with_work("");
+    for role in ["viewer", "operator"] {
+        scene.staff(role);
+    }
+    let narrow = json!({ "name": "redrives", "permissions": ["*:read", "dead-letters:redrive"] });
+    assert_eq!(scene.app.ask(&scene.server, "POST", "/api/app/tokens", Some(&narrow)).status, 201);
+    let pages = scene.pages();
+    for name in PICTURED {
+        assert!(pages.iter().any(|(known, _)| *known == name), "{name} is no page");
+    }
+    let guide = include_str!("../../../docs/dashboard.md");
+    for picture in guide.split("(pictures/").skip(1).filter_map(|rest| rest.split(".png").next()) {
+        let name = picture.trim_end_matches("-light").trim_end_matches("-dark");
+        assert!(PICTURED.contains(&name), "no story makes the picture {picture} of the guide");
+    }
     let Some(browser) = Browser::start() else { return };
     browser.resize(1280, 900);
     scene.sign_in(&browser, &scene.admin_token());
     let is_wanted = setting("TIDINGS_PICTURES").is_some();
     for theme in ["light", "dark"] {
         set_theme(&browser, theme);
-        for (name, path) in scene.pages().into_iter().filter(|(name, _)| PICTURED.contains(name)) {
-            scene.visit(&browser, &path);
-            if name == "start-repository" {
+        for (name, path) in pages.iter().filter(|(name, _)| PICTURED.contains(name)) {
+            scene.visit(&browser, path);
+            if *name == "start-repository" {
                 browser.write("#field-url", &scene.repository_url());
                 browser.wait_for("16 of 16 files match");
                 browser.write("#field-include", "docs/**");
@@ -122,6 +203,7 @@ fn every_pictured_page_shows_what_its_picture_names() {
             }
             let shown = browser.run("return document.documentElement.dataset.theme", &[]);
             assert_eq!(shown, theme, "{name}");
+            eventually("its plots", SOON, || (browser.run(DRAWN, &[]) == true).then_some(()));
             let png = browser.picture();
             assert!(png.starts_with(b"\x89PNG") && png.len() > 5_000, "{name}");
             if is_wanted {
@@ -151,7 +233,7 @@ const BROKEN_WORDS: &str = "
 
 #[test]
 fn no_table_breaks_a_word_on_a_common_screen() {
-    let scene = Scene::told("");
+    let scene = Scene::told("").with_work("");
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
     let mut tables = 0;
@@ -166,7 +248,7 @@ fn no_table_breaks_a_word_on_a_common_screen() {
 
 #[test]
 fn no_page_logs_anything_in_the_browser() {
-    let scene = Scene::told("");
+    let scene = Scene::told("").with_work("");
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
     drop(browser.logged());

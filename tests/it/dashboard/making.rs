@@ -1,5 +1,7 @@
 //! From nothing to a first delivery in the browser, by mouse and by keyboard; and what a change did to its file.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{PLANTED, REPOSITORY, Scene, walks::tab_to};
@@ -16,9 +18,11 @@ const ENTER: &str = "\u{e007}";
 const SPACE: &str = " ";
 const DOWN: &str = "\u{e015}";
 const TOKEN: &str = "reads-the-plans";
+/// From the first press to the first delivery.
+const SETUP_MAX: Duration = Duration::from_secs(120);
 
 /// The value of a secret that the page shows once.
-fn shown_secret(browser: &Browser, label: &str) -> String {
+pub(super) fn shown_secret(browser: &Browser, label: &str) -> String {
     let read = "return [...document.querySelectorAll('.secret')]
         .find((one) => one.querySelector('.label').textContent === arguments[0]).querySelector('code').textContent";
     browser.run(read, &[json!(label)]).as_str().expect("a secret").to_owned()
@@ -37,6 +41,7 @@ fn an_app_is_set_up_with_the_mouse_and_its_first_delivery_arrives() {
     let inbox = Inbox::start();
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
+    let began = Instant::now();
     browser.click_on("Apps");
     browser.click_on("Register an app");
     browser.wait_for("The app that receives");
@@ -67,6 +72,7 @@ fn an_app_is_set_up_with_the_mouse_and_its_first_delivery_arrives() {
     browser.wait_for("The app has everything");
     browser.wait_for("docs/page-2.md");
     eventually("nine files", SOON, || (arrived(&inbox).len() == 9).then_some(()));
+    assert!(began.elapsed() < SETUP_MAX, "from nothing to a first delivery took {:?}", began.elapsed());
     let letters = inbox.letters();
     assert!(letters.iter().all(|letter| letter.is_signed_with(&[&secret])), "the secret that was shown");
     // The address holds where somebody is; the secrets are gone.
@@ -90,7 +96,7 @@ fn type_into(browser: &Browser, label: &str, text: &str) {
     panic!("{label:?} cannot be reached by keyboard on {}", browser.url());
 }
 
-/// Goes to a group of choices, and down by so many.
+/// Goes to a group of choices, and down by this many.
 fn choose(browser: &Browser, name: &str, down: usize) {
     let at = "return document.activeElement.name ?? ''";
     for _ in 0..80 {
@@ -193,7 +199,7 @@ fn what_a_change_did_to_its_file_is_shown_and_runs_nothing() {
     browser.wait_for("The content after is no text (3 bytes).");
     open("docs/large.txt");
     browser.wait_for("The content after is larger than 128 KiB");
-    // Contents are for whoever may send them again.
+    // Contents are for people who may send them again.
     let (_, viewer) = scene.staff("viewer");
     let delivery = browser.run("return new URL(location.href).searchParams.get('id')", &[]);
     let path =
@@ -237,5 +243,5 @@ fn a_path_is_found_over_all_apps_and_all_ledgers_are_live() {
         };
         (rows.iter().filter(|row| is_it(row)).count() == 1).then_some(())
     });
-    assert_eq!(browser.run("return performance.timeOrigin", &[]), before, "the page was never loaded anew");
+    assert_eq!(browser.run("return performance.timeOrigin", &[]), before, "the page was never loaded again");
 }

@@ -1,20 +1,24 @@
 //! A tab that stays open for days: what it holds does not grow with refreshes and with entries that come.
 
+use std::{thread, time::Duration};
+
 use serde_json::{Value, json};
 
 use super::{Scene, walks::wait_until_live};
 use crate::support::{
     browser::Browser,
     inbox::Inbox,
+    length,
     patience::{SOON, eventually},
 };
 
-/// Refreshes of each page, as many as a tab makes in some 15 minutes.
-const REFRESHES: u32 = 200;
+/// Refreshes of each page, as many as a tab makes in some 15 minutes, unless `TIDINGS_STORY_REFRESHES` says
+/// otherwise.
+const REFRESHES: u64 = 200;
 /// Refreshes in one command to the browser, which has 30 seconds for it.
-const REFRESHES_AT_ONCE: u32 = 25;
-/// Entries that come while the page of the ledger is open.
-const ENTRIES: usize = 3_000;
+const REFRESHES_AT_ONCE: u64 = 25;
+/// Entries that come while the page of the ledger is open, unless `TIDINGS_STORY_ENTRIES` says otherwise.
+const ENTRIES: u64 = 3_000;
 /// Most entries that the page keeps of those that came.
 const ENTRIES_KEPT: u64 = 200;
 /// Most rows of the page, those of its first answer included.
@@ -23,6 +27,9 @@ const ROWS_MAX: u64 = 250;
 const NODES_GROWTH: f64 = 600.0;
 const LISTENERS_GROWTH: f64 = 60.0;
 const HEAP_GROWTH_BYTES: f64 = (4 << 20) as f64;
+/// Looks at what a tab holds before it counts as grown, and the time between two of them.
+const LOOKS: u32 = 6;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// What the tab holds after its garbage was collected.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +54,29 @@ impl Held {
         Self { heap_bytes: of("JSHeapUsedSize"), nodes: of("Nodes"), listeners: of("JSEventListeners") }
     }
 
-    fn assert_no_more_than(self, before: Self, what: &str) {
-        assert!(self.nodes - before.nodes < NODES_GROWTH, "{what}: {before:?}, then {self:?}");
-        assert!(self.listeners - before.listeners < LISTENERS_GROWTH, "{what}: {before:?}, then {self:?}");
-        assert!(self.heap_bytes - before.heap_bytes < HEAP_GROWTH_BYTES, "{what}: {before:?}, then {self:?}");
+    fn is_no_more_than(self, before: Self) -> bool {
+        self.nodes - before.nodes < NODES_GROWTH
+            && self.listeners - before.listeners < LISTENERS_GROWTH
+            && self.heap_bytes - before.heap_bytes < HEAP_GROWTH_BYTES
     }
 }
 
-/// Asks for the page's data anew and draws the page, as the tab does by itself every few seconds.
-fn refresh(browser: &Browser, times: u32) {
+/// The tab holds no more than before. On a busy machine a frame that is still to be drawn keeps nodes alive for a
+/// moment after a collection; what leaks is still there in every later look.
+fn assert_holds_no_more(browser: &Browser, before: Held, what: &str) {
+    let mut looks = Vec::new();
+    for _ in 0..LOOKS {
+        looks.push(Held::by(browser));
+        if looks.last().is_some_and(|held| held.is_no_more_than(before)) {
+            return;
+        }
+        thread::sleep(BETWEEN_LOOKS);
+    }
+    panic!("{what}: the tab held {before:?}, then {looks:?}");
+}
+
+/// Asks for the page's data again and draws the page, as the tab does by itself every few seconds.
+fn refresh(browser: &Browser, times: u64) {
     let script = "const [times, done] = arguments;
         const main = document.querySelector('script[type=module]').src;
         import(new URL('core/router.js', main)).then(async ({ refresh }) => {
@@ -73,6 +94,7 @@ fn a_page_that_is_refreshed_for_long_holds_no_more_than_before() {
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
     let (app, watch) = (&scene.app.id, &scene.watch);
+    let times = length("TIDINGS_STORY_REFRESHES", REFRESHES, REFRESHES / 2);
     for path in [
         String::new(),
         "watches".to_owned(),
@@ -84,13 +106,13 @@ fn a_page_that_is_refreshed_for_long_holds_no_more_than_before() {
         scene.visit(&browser, &path);
         refresh(&browser, REFRESHES_AT_ONCE);
         let before = Held::by(&browser);
-        refresh(&browser, REFRESHES);
-        Held::by(&browser).assert_no_more_than(before, &path);
+        refresh(&browser, times);
+        assert_holds_no_more(&browser, before, &path);
     }
 }
 
 /// Ends tasks that have a callback, each of which makes an entry of the ledger.
-fn make_entries(scene: &Scene, inbox: &Inbox, count: usize) {
+fn make_entries(scene: &Scene, inbox: &Inbox, count: u64) {
     let ask = |path: &str, body: &Value| {
         let reply = scene.app.ask(&scene.server, "POST", path, Some(body));
         assert!((200..300).contains(&reply.status), "{path}: {}", reply.json());
@@ -133,14 +155,17 @@ fn a_live_page_of_a_busy_ledger_keeps_a_bounded_number_of_entries() {
     // With fresh data the page shows the kept entries and no others, so that both looks are at equal rows.
     refresh(&browser, REFRESHES_AT_ONCE);
     let before = Held::by(&browser);
-    make_entries(&scene, &inbox, ENTRIES);
+    make_entries(&scene, &inbox, length("TIDINGS_STORY_ENTRIES", ENTRIES, ENTRIES / 3));
     wait_for_newest();
     let numbers = shown();
     assert!(numbers[0].as_u64().is_some_and(|entries| entries <= ENTRIES_KEPT), "{numbers}");
     assert!(numbers[1].as_u64().is_some_and(|rows| (100..=ROWS_MAX).contains(&rows)), "{numbers}");
-    refresh(&browser, REFRESHES_AT_ONCE);
-    assert_eq!(shown()[1], ENTRIES_KEPT);
-    Held::by(&browser).assert_no_more_than(before, "ledger");
+    // Where an entry came between the last answer and the stream, the next refresh shows as many again.
+    eventually("a page of the kept entries alone", SOON, || {
+        refresh(&browser, REFRESHES_AT_ONCE);
+        (shown()[1] == ENTRIES_KEPT).then_some(())
+    });
+    assert_holds_no_more(&browser, before, "ledger");
     // A page that is left closes its stream and holds nothing of it.
     scene.visit(&browser, "apps");
     refresh(&browser, REFRESHES_AT_ONCE);

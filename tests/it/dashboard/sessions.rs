@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Scene;
 use crate::support::{
+    api::items,
     browser::Browser,
     http::{self, Reply},
     patience::{SOON, eventually},
@@ -60,7 +61,8 @@ fn a_session_opens_what_its_token_opens_and_ends_with_it() {
     assert_eq!(status(&scene, "/api/app", &staff), 401);
     assert_eq!(status(&scene, "/api/app", &app), 200);
     assert_eq!(status(&scene, "/api/admin/overview", &app), 401);
-    assert_eq!(status(&scene, "/api/app", "cookie: tidings_session=tds_00000000_x_y\r\n"), 401);
+    let (name, _) = staff.split_once('=').expect("a pair");
+    assert_eq!(status(&scene, "/api/app", &format!("{name}=tds_00000000_x_y\r\n")), 401);
     let admin = scene.admin_token();
     let path = format!("/api/admin/tokens/{id}");
     assert_eq!(scene.server.ask("DELETE", &path, Some(&admin), None).expect("an answer").status, 204);
@@ -82,6 +84,34 @@ fn signing_out_ends_one_session_and_signing_out_everywhere_all_of_the_token() {
     assert_eq!(send(&scene, "DELETE", "/api/sessions", &format!("{two}{PAGE}"), None).status, 204);
     assert_eq!((status(&scene, "/api/app", &two), status(&scene, "/api/app", &three)), (401, 401));
     assert_eq!(status(&scene, "/api/app", &other), 200);
+}
+
+#[test]
+fn the_audit_log_names_the_person_who_signed_out() {
+    let scene = Scene::start();
+    let (id, viewer) = scene.staff("viewer");
+    let (server, app) = (scene.admin_token(), &scene.app);
+    let own = scene.server.ask("GET", "/api/session", Some(&app.token), None).expect("an answer").json();
+    let sign_out = |cookie: &str, path: &str| {
+        assert_eq!(send(&scene, "DELETE", path, &format!("{cookie}{PAGE}"), None).status, 204);
+    };
+    for token in [&viewer, &server, &app.token] {
+        let cookie = cookie(&scene, token);
+        sign_out(&cookie, "/api/session");
+        // A session that has ended is nobody's: this leaves no row.
+        sign_out(&cookie, "/api/session");
+    }
+    sign_out(&cookie(&scene, &viewer), "/api/sessions");
+    let rows = |action: &str| {
+        let path = format!("/api/admin/audit?action={action}");
+        let rows = items(&scene.server.ask_as_admin("GET", &path).json());
+        rows.iter().map(|row| (row["actor"].clone(), row["app"].clone())).collect::<Vec<_>>()
+    };
+    let of_app = (own["token_id"].clone(), json!(app.id));
+    let of_staff = |actor: &str| (json!(actor), json!(""));
+    let newest_first = [of_app, of_staff("admin"), of_staff(&id)];
+    assert_eq!(rows("delete_api_session"), newest_first);
+    assert_eq!(rows("delete_api_sessions"), [of_staff(&id)]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{PLANTED, REPOSITORY, Scene};
 use crate::support::{
+    api::App,
     browser::Browser,
     patience::{SOON, eventually},
 };
@@ -35,9 +36,38 @@ fn a_reload_and_a_shared_link_lead_to_the_same_view() {
     browser.wait_for("Behind for longest");
 }
 
+/// A branch whose name is such a text, as far as Git lets it be one.
+const PLANTED_BRANCH: &str = "<img/src=x/onerror=window.planted=1>";
+
+/// Names an app, tokens and a watched branch so, and returns further pages that show such texts.
+fn plant_names(scene: &Scene) -> Vec<(&'static str, String)> {
+    let app = App::onboard_with(&scene.server, &scene.receiver, &json!({ "app_name": PLANTED }));
+    let admin = scene.admin_token();
+    let token = json!({ "name": PLANTED, "role": "viewer" });
+    let made = scene.server.ask("POST", "/api/admin/tokens", Some(&admin), Some(&token)).expect("an answer");
+    assert_eq!(made.status, 201, "{}", made.json());
+    let made = app.ask(&scene.server, "POST", "/api/app/tokens", Some(&json!({ "name": PLANTED })));
+    assert_eq!(made.status, 201, "{}", made.json());
+    scene.project.git(["branch", PLANTED_BRANCH]);
+    scene.host.publish(&scene.project, REPOSITORY);
+    let wish = json!({ "url": scene.repository_url(), "branch": PLANTED_BRANCH });
+    let watch = app.watch_with(&scene.server, &wish);
+    app.wait_until_held(&scene.server, &watch, &scene.project.head());
+    let of_watch = |tab: &str| format!("watch?app={}&id={watch}&tab={tab}", app.id);
+    vec![
+        ("app with a planted name", format!("app?app={}", app.id)),
+        ("tokens of that app", format!("app?app={}&tab=tokens", app.id)),
+        ("watch of a planted branch", of_watch("")),
+        ("rounds of that branch", of_watch("rounds")),
+        ("changes of that branch", of_watch("changes")),
+        ("a planted filter", "letters?q=%22%3Cimg%20src%3Dx%20onerror%3Dwindow.planted%3D1%3E%22".into()),
+    ]
+}
+
 #[test]
 fn texts_of_others_are_shown_as_they_are_and_run_nothing() {
-    let scene = Scene::start();
+    let scene = Scene::start().with_work(PLANTED);
+    let planted_names = plant_names(&scene);
     // The path of a dead letter is such a text as well.
     scene.project.write("img/<img src=x onerror=window.planted=1>.png", b"planted");
     scene.project.commit("plant a letter");
@@ -48,10 +78,12 @@ fn texts_of_others_are_shown_as_they_are_and_run_nothing() {
     let mut seen = 0;
     let planted =
         "return [window.planted ?? null, document.querySelectorAll('main img, main script').length]";
-    for (name, path) in scene.pages() {
+    for (name, path) in scene.pages().into_iter().chain(planted_names) {
         scene.visit(&browser, &path);
         assert_eq!(browser.run(planted, &[]), json!([null, 0]), "{name}");
-        seen += usize::from(browser.text().contains("<img src=x onerror="));
+        let text = browser.text();
+        assert!(name != "watch of a planted branch" || text.contains(PLANTED_BRANCH), "{text}");
+        seen += usize::from(text.contains("<img src=x onerror="));
         let complaints: Vec<_> = browser.complaints();
         let is_of_test = |text: &String| name == "not-found" && text.contains("app_none");
         assert!(complaints.iter().all(is_of_test), "{name}: {complaints:?}");
@@ -61,6 +93,10 @@ fn texts_of_others_are_shown_as_they_are_and_run_nothing() {
     assert!(browser.text().contains("img/<img src=x onerror="), "the path of a letter is shown as it is");
     scene.visit(&browser, &format!("app?app={}", scene.app.id));
     assert!(browser.text().contains(PLANTED), "the description of the app is shown as it is");
+    for page in ["apps", "system?tab=tokens"] {
+        scene.visit(&browser, page);
+        assert!(browser.text().contains(PLANTED), "{page} shows a planted name as it is");
+    }
 }
 
 #[test]
@@ -195,10 +231,37 @@ fn a_queue_shows_the_settings_that_it_has_by_default() {
         ("Claims", "no limit (default)"),
         ("Wait between attempts", "exp full jitter (default)"),
         ("First wait", "5.0 s (default)"),
-        ("Longest claim", "1 h 0 min (default)"),
+        ("Longest claim", "1 h (default)"),
         ("Dead tasks are kept", "30 days (default)"),
         ("Payload", "at most 256 KiB (default)"),
     ] {
         assert_eq!(shown[name], value, "{name}: {shown}");
     }
+}
+
+#[test]
+fn the_page_of_a_queue_shows_its_rates() {
+    let scene = Scene::start();
+    for _ in 0..3 {
+        let made = scene.app.ask(&scene.server, "POST", "/api/tasks", Some(&json!({ "command": "paced" })));
+        assert_eq!(made.status, 201, "{}", made.json());
+    }
+    eventually("its rates", SOON, || {
+        let queue = scene.app.ask(&scene.server, "GET", "/api/queues/paced", None).json();
+        queue["rates"]["created_per_min"].as_f64().is_some_and(|rate| rate > 0.0).then_some(())
+    });
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    scene.visit(&browser, &format!("queue?app={}&command=paced", scene.app.id));
+    let pictures = "const plots = [...document.querySelectorAll('[data-plot]')];
+        return plots.map((one) => [one.getAttribute('aria-label'), one.querySelector('canvas') !== null])";
+    eventually("pictures with samples", SOON, || {
+        let shown = browser.run(pictures, &[]);
+        let words = shown.to_string();
+        let has_rates = words.contains("created: now") && words.contains("failed or dead: now");
+        (shown.as_array().is_some_and(|all| all.len() == 2) && has_rates && !words.contains("false"))
+            .then_some(())
+    });
+    let table = browser.run("return document.querySelector('details.numbers')?.textContent", &[]).to_string();
+    assert!(table.contains("Handed out") && table.contains("Succeeded"), "{table}");
 }

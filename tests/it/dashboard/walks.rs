@@ -141,6 +141,36 @@ fn a_letter_is_sent_again_with_the_keyboard_alone() {
 }
 
 #[test]
+fn a_queue_is_paused_and_goes_on_with_the_keyboard_alone() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.app.token);
+    let reach = |text: &str| {
+        browser.run("document.activeElement.blur()", &[]);
+        tab_to(&browser, text);
+        browser.press(ENTER);
+    };
+    reach("Queues");
+    let row = "return [...document.querySelectorAll('main tbody a')].some((one) => one.textContent.trim() === 'index')";
+    eventually("the queue", SOON, || (browser.run(row, &[]) == true).then_some(()));
+    reach("index");
+    browser.wait_for("Numbers");
+    reach("Pause");
+    browser.wait_for("Pause index?");
+    // The question holds the focus until it is answered.
+    tab_to(&browser, "Pause");
+    let is_within = "return document.activeElement.closest('dialog') !== null";
+    assert_eq!(browser.run(is_within, &[]), true, "the keyboard does not leave the question");
+    browser.press(ENTER);
+    browser.wait_for("Nothing of it is handed out.");
+    let claim = json!({ "commands": ["index"] });
+    assert_eq!(scene.app.ask(&scene.server, "POST", "/api/tasks/claim", Some(&claim)).status, 204);
+    reach("Resume");
+    browser.wait_for("Its tasks are handed out again.");
+    assert_eq!(scene.app.ask(&scene.server, "POST", "/api/tasks/claim", Some(&claim)).status, 200);
+}
+
+#[test]
 fn what_happens_is_shown_by_itself_also_after_a_restart() {
     let mut scene = Scene::start();
     scene.server = fixed(scene.server);
@@ -159,7 +189,7 @@ fn what_happens_is_shown_by_itself_also_after_a_restart() {
     wait_until_live(&browser);
     scene.app.tell(&scene.server, &scene.watch, "resume");
     browser.wait_for("watch.resumed");
-    assert_eq!(browser.run("return performance.timeOrigin", &[]), before, "the page was never loaded anew");
+    assert_eq!(browser.run("return performance.timeOrigin", &[]), before, "the page was never loaded again");
 }
 
 /// Waits until the stream of the ledger is there, and the page says that all is new.
@@ -170,7 +200,7 @@ pub(super) fn wait_until_live(browser: &Browser) {
 }
 
 /// The same server, which listens at the same address whenever it starts: what a browser comes back to.
-fn fixed(mut server: Server) -> Server {
+pub(super) fn fixed(mut server: Server) -> Server {
     let address = server.address().to_string();
     server.kill();
     let mut server = server.with("server.listen", &address);

@@ -33,7 +33,7 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes()))
 }
 
-/// A token server that issues `token-1`, `token-2`, ... and says that they live so long.
+/// A token server that issues `token-1`, `token-2`, ... and says that they live this long.
 fn token_server(expires_in: u64) -> Peer {
     let count = AtomicUsize::new(0);
     Peer::plain(move |seen| {

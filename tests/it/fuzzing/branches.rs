@@ -27,7 +27,7 @@ const STABLE: usize = 6;
 type Entry = Option<(&'static str, &'static str)>;
 type Files = BTreeMap<String, (&'static str, &'static str)>;
 
-/// A branch.
+/// A branch of the repository under test.
 #[derive(Default)]
 struct Branch {
     /// Its commits with their files, oldest first.
@@ -36,7 +36,7 @@ struct Branch {
     before: BTreeMap<&'static str, Entry>,
 }
 
-/// The repository.
+/// The repository under test with its branches.
 pub(super) struct Branches {
     repository: Repository,
     branches: BTreeMap<String, Branch>,
@@ -60,7 +60,7 @@ impl Branches {
         branches
     }
 
-    /// Its address.
+    /// The `file://` address of the repository.
     pub(super) fn url(&self) -> String {
         format!("file://{}", self.repository.path().display())
     }

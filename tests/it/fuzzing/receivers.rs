@@ -28,7 +28,7 @@ pub(super) struct Receiver {
     pub(super) app: App,
     pub(super) subscriber: Subscriber,
     pub(super) program: Program,
-    /// The watch.
+    /// Id of the watch.
     pub(super) id: String,
     pub(super) is_pattern: bool,
     filter: usize,
@@ -50,7 +50,7 @@ fn kinds() -> [(&'static str, Value, Value); 5] {
     ]
 }
 
-/// All five, registered.
+/// Registers all five receivers with one watch each.
 pub(super) fn register(server: &Server, branches: &Branches) -> Vec<Receiver> {
     let register = |(name, delivery, mut watch): (&'static str, Value, Value)| {
         let subscriber = Subscriber::start_with_two_doors();

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const PATIENCE_WITH_THE_WELL: Duration = Duration::from_secs(90);
 /// How long a mirror may differ while nothing seems to be on its way: what was asked for is done soon.
 const SETTLING: Duration = Duration::from_secs(12);
-/// Between two looks.
+/// Time between two checks.
 const PAUSE: Duration = Duration::from_millis(40);
 
 impl World {

@@ -10,7 +10,7 @@ use super::{receivers::RELEASES, world::World};
 const BETWEEN: Duration = Duration::from_millis(100);
 
 impl World {
-    /// Something happens.
+    /// Draws one event and lets it happen.
     pub(super) fn step(&mut self) {
         match self.dice.below(66) {
             0..=10 => self.commit("main"),

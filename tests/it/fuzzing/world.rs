@@ -66,7 +66,7 @@ impl World {
         world
     }
 
-    /// Notes what happens.
+    /// Adds a line to the log that a failure prints.
     pub(super) fn say(&mut self, what: String) {
         self.log.push(what);
     }

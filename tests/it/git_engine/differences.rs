@@ -272,7 +272,7 @@ proptest! {
     }
 }
 
-/// More changes than are kept: the list is walked anew for each window.
+/// More changes than are kept: the list is walked again for each window.
 fn large(repository: &Repository) -> (ObjectId, ObjectId) {
     let file = |number: usize| format!("d{:02}/e{}/f{number:05}", number % 37, number % 11).into_bytes();
     let one = repository.commits("main", 1, |_| {

@@ -60,7 +60,7 @@ async fn survives(fault: Fault, codes: &[&str]) {
         let repository = desk.host.repository("r.git");
         let held = repository.commit("main", &[("a", Some(("100644", b"1")))]);
         let remote = desk.remote("r.git");
-        desk.fetch(&remote, held, &[]).await.expect("a fetch");
+        fetched(&desk, &remote, held, &[]).await;
         let noise = noise(20_000);
         let head = repository.commit("main", &[("b", Some(("100644", noise.as_slice())))]);
         desk.host.set_fault(Some(fault.clone()));
@@ -82,9 +82,21 @@ async fn survives(fault: Fault, codes: &[&str]) {
         assert_eq!(desk.changes(&remote, &sync(None, held)).await.expect("as it was").len(), 1);
         assert_eq!(leftovers(&desk), Vec::<String>::new(), "{fault:?}");
         desk.host.set_fault(None);
-        desk.fetch(&remote, head, &[held]).await.expect("the next fetch works");
+        fetched(&desk, &remote, head, &[held]).await;
         assert_eq!(desk.changes(&remote, &sync(Some(held), head)).await.expect("a list").len(), 1);
     }
+}
+
+/// Fetches from a host that behaves. On a busy machine its answer may come too late for the short times here.
+async fn fetched(desk: &Desk, remote: &Remote, want: ObjectId, haves: &[ObjectId]) {
+    for _ in 0..5 {
+        match desk.fetch(remote, want, haves).await {
+            Ok(_) => return,
+            Err(GitError::Timeout(_)) => {}
+            Err(error) => panic!("a fetch: {error}"),
+        }
+    }
+    panic!("five fetches ended with a timeout");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +191,7 @@ async fn a_refusal_without_a_spent_rate_is_a_refusal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_refs_is_cut_off() {
-    // What cuts it off is its size alone: a busy machine may take its time to list so many.
+    // What cuts it off is its size alone: a busy machine may take its time to list this many.
     let settings = || GitSettings { listing_max_bytes: 1 << 20, ..engine_settings() };
     let desk = Desk::with(settings()).await;
     let repository = desk.host.repository("r.git");

@@ -12,7 +12,7 @@ fn lines(number: usize) -> Vec<u8> {
         .into()
 }
 
-/// A repository with so many files in ten folders.
+/// A repository with this many files in ten folders.
 fn populate(repository: &Repository, files: usize) -> ObjectId {
     let tree = |_| {
         (0..files)
@@ -288,4 +288,41 @@ async fn walking_back_deepens_stepwise_and_says_how_it_ended() {
         assert_eq!(desk.fetch(&remote, pair[1], &[pair[0]]).await.expect("here"), FetchReport::default());
         assert_eq!(desk.changes(&remote, &sync(Some(pair[0]), pair[1])).await.expect("a list").len(), 1);
     }
+}
+
+/// How long a process that has just started takes to see that all branches of a mirror are there.
+async fn look_after_a_start(branches: usize) -> Duration {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("r.git");
+    let who = "A <a@example.org> 1700000000 +0000";
+    let mut stream = format!("commit refs/heads/main\nmark :1\ncommitter {who}\ndata 3\none\n");
+    for file in 0..20 {
+        stream.push_str(&format!("M 644 inline shared/f{file:02}\ndata 2\n{file:02}\n"));
+    }
+    for branch in 0..branches {
+        stream.push_str(&format!(
+            "commit refs/heads/b{branch:05}\ncommitter {who}\ndata 3\ntwo\nfrom :1\n\
+             M 644 inline own\ndata 5\n{branch:05}\n"
+        ));
+    }
+    repository.import(stream.as_bytes());
+    let named = repository.git(["for-each-ref", "--format=%(objectname)", "refs/heads/b*"]);
+    let wants: Vec<ObjectId> = named.lines().map(|id| id.parse().expect("an id")).collect();
+    assert_eq!(wants.len(), branches);
+    let (remote, depth, extent) = (desk.remote("r.git"), 1, Extent::Whole);
+    let order = FetchOrder { wants: wants.clone(), haves: Vec::new(), depth, extent };
+    desk.git.fetch(&remote, &order).await.expect("a first fetch");
+    let started = engine(engine_settings(), &desk.data);
+    let order = FetchOrder { haves: wants.clone(), wants, depth, extent };
+    let began = std::time::Instant::now();
+    let outcome = started.fetch_each(&remote, &order).await.expect("all of them are there");
+    assert_eq!((outcome.cost.objects, outcome.refused.len(), outcome.untried.len()), (0, 0, 0));
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_look_after_a_start_takes_as_long_as_there_are_branches_and_not_their_square() {
+    let (few, many) = (look_after_a_start(200).await, look_after_a_start(2_000).await);
+    println!("200 branches after {few:?}, 2,000 after {many:?}");
+    assert!(many < few * 40 + Duration::from_secs(3), "200 after {few:?}, 2,000 after {many:?}");
 }

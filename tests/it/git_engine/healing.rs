@@ -53,7 +53,7 @@ async fn a_pack_that_vanishes_under_a_commit_is_fetched_again() {
     let head = repository.commit("main", &[("f00", Some(("100644", b"new")))]);
     let first: Vec<_> = packs(&desk.mirror());
     desk.fetch(&remote, head, &[held]).await.expect("a fetch");
-    // Whoever has a pack open goes on reading it; a new process does not have it.
+    // A reader that has a pack open goes on reading it; a new process does not have it.
     let git = engine(engine_settings(), &desk.data);
     for pack in first {
         fs::remove_file(pack.with_extension("idx")).expect("removable");
@@ -108,7 +108,7 @@ async fn read_all(git: &Git, remote: &Remote, head: ObjectId, truth: &[Change]) 
     git.commit(remote, head).await.map(|_| ())
 }
 
-/// Flips one byte of a file, as a disk would: in place, under whoever has it open.
+/// Flips one byte of a file, as a disk would: in place, under readers that have it open.
 fn flip(file: &Path, at: u64, mask: u8) {
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("ours");
     let file = fs::OpenOptions::new().read(true).write(true).open(file).expect("writable");
@@ -297,5 +297,5 @@ async fn a_name_for_something_that_is_no_commit_costs_no_mirror() {
         assert!(matches!(error, GitError::NotACommit(id) if id == odd), "{error}");
         desk.fetch(&remote, odd, &[]).await.expect("it is still there");
     }
-    assert_eq!(packs(&desk.mirror()), before, "the mirror that others share was begun anew");
+    assert_eq!(packs(&desk.mirror()), before, "the mirror that others share was begun again");
 }

@@ -244,7 +244,7 @@ async fn a_quota_bounds_one_fetch_and_all_mirrors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_brings_objects_has_upkeep_look_and_a_proof_does_not() {
+async fn every_fetch_of_objects_makes_upkeep_look_and_a_proof_does_not() {
     let desk = Desk::new().await;
     let repository = desk.host.repository("r.git");
     let first = repository.commit("main", &[("a", Some(("100644", b"1")))]);

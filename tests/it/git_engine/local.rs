@@ -81,26 +81,33 @@ async fn a_folder_that_is_no_repository_is_not_found_and_none_is_read_where_it_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ref_whose_file_cannot_be_read_is_an_error_and_never_an_absence() {
+async fn a_ref_whose_file_cannot_be_read_is_unknown_and_all_others_are_listed() {
     let desk = Desk::new().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let repository = Repository::create(&folder.path().join("r.git"));
-    repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    let first = repository.commit("main", &[("a", Some(("100644", b"1")))]);
     let second = repository.commit("release/1", &[("a", Some(("100644", b"2")))]);
     let file = repository.path().join("refs/heads/release/1");
-    for damage in ["", "what a power cut left"] {
+    let damaged = async |damage: &str| {
         std::fs::write(&file, damage).expect("written");
-        let error = desk.list(&remote(repository.path()), &["refs/heads/"]).await.expect_err("unreadable");
-        assert!(error.to_string().contains("refs/heads/release/1 cannot be read"), "{error}");
+        let listing = desk.list(&remote(repository.path()), &["refs/heads/"]).await.expect("a listing");
+        let refs: Vec<_> = listing.refs.iter().map(|found| (found.name.as_str(), found.commit)).collect();
+        assert_eq!(refs, [("refs/heads/main", first)], "{damage:?}");
+        assert!(listing.has_refs && listing.is_unseen("refs/heads/release/1"), "neither present nor gone");
+        let reason = &listing.unreadable["refs/heads/release/1"];
+        assert!(reason.contains("git update-ref -d refs/heads/release/1"), "{reason}");
+        let of_main = desk.list(&remote(repository.path()), &["refs/heads/main"]).await.expect("a listing");
+        assert!(of_main.unreadable.is_empty(), "nobody asked for the other");
+    };
+    for damage in ["", "what a power cut left"] {
+        damaged(damage).await;
     }
     // Packed, the ref has an older commit there too, which it must not be taken back to.
     std::fs::write(&file, format!("{second}\n")).expect("written");
     repository.git(["pack-refs", "--all"]);
     std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
     for damage in ["", "zzz", "\n", "0123456789abcdef0123"] {
-        std::fs::write(&file, damage).expect("written");
-        let error = desk.list(&remote(repository.path()), &["refs/heads/"]).await.expect_err("unreadable");
-        assert!(error.to_string().contains("refs/heads/release/1 cannot be read"), "{error}");
+        damaged(damage).await;
     }
     // A ref that leads nowhere is none, nor is what a file manager leaves.
     std::fs::write(repository.path().join("refs/heads/.DS_Store"), b"\0\0\0\x01Bud1").expect("written");
@@ -108,7 +115,42 @@ async fn a_ref_whose_file_cannot_be_read_is_an_error_and_never_an_absence() {
         .expect("written");
     std::fs::write(&file, format!("{second}\n")).expect("written");
     let listing = desk.list(&remote(repository.path()), &["refs/heads/"]).await.expect("a listing");
-    assert_eq!(listing.refs.len(), 2);
+    assert_eq!((listing.refs.len(), listing.unreadable.len()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_a_device_or_a_huge_file_in_a_local_repository_is_named_and_not_read() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let repository = Repository::create(&folder.path().join("r.git"));
+    repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    for name in ["refs/heads/odd", "packed-refs", "config", "HEAD", "objects/info/alternates"] {
+        let path = repository.path().join(name);
+        let kept = std::fs::read(&path).ok();
+        for odd in ["pipe", "device", "huge"] {
+            drop(std::fs::remove_file(&path));
+            match odd {
+                "pipe" => {
+                    let made = std::process::Command::new("mkfifo").arg(&path).status();
+                    assert!(made.expect("mkfifo runs").success());
+                }
+                "device" => std::os::unix::fs::symlink("/dev/zero", &path).expect("linked"),
+                _ => std::fs::File::create(&path).and_then(|file| file.set_len(3 << 30)).expect("made"),
+            }
+            let remote = remote(repository.path());
+            let listed = desk.list(&remote, &["refs/heads/main"]);
+            let listed = tokio::time::timeout(std::time::Duration::from_secs(20), listed).await;
+            let error = listed.expect("no read that lasts").expect_err("not readable");
+            let place = path.file_name().expect("a name").to_str().expect("text");
+            assert!(error.to_string().contains(&format!("{place} cannot be read: it ")), "{odd}: {error}");
+        }
+        std::fs::remove_file(&path).expect("removed");
+        if let Some(content) = kept {
+            std::fs::write(&path, content).expect("written");
+        }
+    }
+    let listing = desk.list(&remote(repository.path()), &["refs/heads/main"]).await.expect("a listing");
+    assert_eq!(listing.refs.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,4 +175,28 @@ async fn a_reftable_is_refused_with_the_way_around() {
     repository.config("extensions.refStorage", "reftable");
     let error = desk.list(&remote(repository.path()), &[]).await.expect_err("not readable");
     assert!(error.to_string().contains("git refs migrate"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refs_whose_objects_are_away_are_listed_and_the_listing_is_another_one() {
+    let desk = Desk::new().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let repository = Repository::create(&folder.path().join("r.git"));
+    let first = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    let second = repository.commit("release/1", &[("a", Some(("100644", b"2")))]);
+    let (disk, elsewhere) = (folder.path().join("disk"), folder.path().join("elsewhere"));
+    repository.keep_objects_at(&disk);
+    let remote = remote(repository.path());
+    let there = desk.list(&remote, &["refs/heads/"]).await.expect("a listing");
+    assert!(there.dangling.is_empty());
+    std::fs::rename(&disk, &elsewhere).expect("unmounted");
+    let away = desk.list(&remote, &["refs/heads/"]).await.expect("a listing");
+    assert_eq!(away.refs, there.refs, "no ref is gone");
+    assert_eq!(away.dangling, [first, second].into());
+    assert_ne!(away.digest(), there.digest(), "a calm source is looked at again");
+    let error = desk.fetch(&remote, first, &[]).await.expect_err("it is away");
+    assert!(matches!(error, GitError::Unobtainable(id) if id == first), "{error}");
+    std::fs::rename(&elsewhere, &disk).expect("mounted");
+    let back = desk.list(&remote, &["refs/heads/"]).await.expect("a listing");
+    assert_eq!(back.digest(), there.digest());
 }

@@ -16,7 +16,7 @@ fn noise(seed: usize, bytes: usize) -> Vec<u8> {
     Dice::of(seed as u64).bytes(bytes)
 }
 
-/// A repository with so many files in ten folders.
+/// A repository with this many files in ten folders.
 fn populate(repository: &Repository, files: usize) -> ObjectId {
     let tree = |_| {
         (0..files)
@@ -318,7 +318,7 @@ async fn a_list_of_shallow_commits_that_cannot_be_read_is_not_taken_for_empty() 
     assert!(desk.git.compact(&remote.repository, &keep(&[held])).await.is_err());
     fs::remove_dir(&list).expect("removable");
     fs::write(&list, "not a commit\n").expect("writable");
-    let report = desk.fetch(&remote, head, &[held]).await.expect("begun anew");
+    let report = desk.fetch(&remote, head, &[held]).await.expect("begun again");
     assert_eq!(report.objects, TREES + 21, "a damaged list is damage");
     assert_eq!(fs::read_to_string(&list).expect("a list").trim(), head.to_string());
 }

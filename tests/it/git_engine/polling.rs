@@ -65,7 +65,7 @@ async fn a_repository_that_moved_is_found_at_its_new_address_and_nowhere_else() 
         let seen: Vec<_> = desk.host.take_seen().into_iter().map(|seen| seen.path).collect();
         assert_eq!(seen, ["/o/new/git-upload-pack"], "one request, where it is now");
         let there = desk.list(&desk.with_credential("o/new", "the-token"), &[]).await.expect("a listing");
-        assert_eq!(there.moved_to, None, "whoever asks there hears of no move");
+        assert_eq!(there.moved_to, None, "a client that asks there hears of no move");
     }
 }
 

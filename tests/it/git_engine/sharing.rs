@@ -103,7 +103,7 @@ async fn a_mirror_that_one_process_rebuilds_and_empties_is_read_by_the_other_all
     assert_eq!(rebuilt.packs, 1);
     assert_eq!(read(&pair.other, &remote, head).await, 12);
 
-    // What was replaced is still there for whoever has it open, takes no part, and goes later.
+    // What was replaced is still there for readers that have it open, takes no part, and goes later.
     assert_eq!(pair.named("leaving-").len(), 1);
     let measured = pair.other.mirror(&remote.repository).await.expect("measured").expect("a mirror");
     assert_eq!(measured, rebuilt);
@@ -111,7 +111,7 @@ async fn a_mirror_that_one_process_rebuilds_and_empties_is_read_by_the_other_all
     assert_eq!(pair.named("leaving-").len(), 1);
     let later = pair.later(Duration::from_mins(11));
     in_time(async {
-        // Whoever rebuilt it may be giving its turn back at this moment.
+        // The process that rebuilt it may be giving its turn back at this moment.
         while !pair.named("leaving-").is_empty() {
             later.sweep(Some(&remote.repository)).await.expect("swept");
         }
@@ -156,7 +156,7 @@ async fn what_one_process_knows_of_a_mirror_ends_where_the_other_wrote() {
     let commits = files(&pair, 1);
     let remote = pair.one.remote("r.git");
     in_time(pair.other.fetch(&remote, &order(commits[0], &[]))).await.expect("a fetch");
-    // Begun anew with the bare commit: the other one saw all of it here, once.
+    // Begun again with the bare commit: the other one saw all of it here, once.
     pair.one.git.remove_mirror(&remote.repository).await.expect("removed");
     pair.one.fetch_so_much(&remote, commits[0], &[], Extent::Commit).await.expect("a fetch");
     let report = in_time(pair.other.fetch(&remote, &order(commits[0], &[]))).await.expect("a fetch");

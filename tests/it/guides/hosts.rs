@@ -1,14 +1,17 @@
-//! The guides for Git hosts: hooks, private repositories, the GitHub App. Their commands are run against hosts of
-//! this machine, and what the guides say of errors is compared with what is answered.
+//! The guides for Git hosts: hooks, private repositories, the GitHub App, and being told. Their commands are run
+//! against hosts of this machine, and what the guides say of errors is compared with what is answered.
 
 use serde_json::{Value, json};
+use tidings_entity::kind::StatusHost;
 
-use super::{Scenery, follow_in, free_port, page};
+use super::{Scenery, follow_in, free_port, is_there, page};
 use crate::support::{
     api::App,
+    forge::Forge,
     git_host::Fault,
     github_api::{GithubApi, KEY},
     http::Reply,
+    mail_server::{MailServer, PASSWORD, USER},
     patience::{SOON, eventually},
     project::Project,
     remote::Host,
@@ -65,6 +68,46 @@ fn the_commands_for_a_github_app_work_as_they_stand() {
     scenery.files.push(("app-key.pem", KEY.to_owned()));
     follow_in("github-app.md", &scenery);
     assert!(!api.seen().is_empty());
+}
+
+#[test]
+fn the_commands_for_being_told_work_as_they_stand() {
+    if !is_there("python3") {
+        println!("skipped: there is no python3 on this machine");
+        return;
+    }
+    let Some(mails) = MailServer::start("implicit") else { return };
+    let (forge, project) = (Forge::start(StatusHost::Github), Project::with(&[("a", "1"), ("b", "1")]));
+    forge.publish(&project);
+    let server = mails.used_by(Server::prepare());
+    let of_mail = |name: &'static str, key: &str| (name, server.setting(key).to_owned());
+    let instead = [
+        ("https://github.com/octocat/site", forge.url()),
+        ("octocat/site", "one/two".to_owned()),
+        ("--status\n", "--status=github\n".to_owned()),
+    ];
+    follow_in(
+        "be-told.md",
+        &Scenery {
+            instead: instead.map(|(from, to)| (from.to_owned(), to)).to_vec(),
+            settings: vec![
+                of_mail("TIDINGS__EGRESS__CA_FILE", "egress.ca_file"),
+                of_mail("TIDINGS__MAIL__SERVER", "mail.server"),
+                of_mail("TIDINGS__MAIL__PORT", "mail.port"),
+                of_mail("TIDINGS__MAIL__TLS", "mail.tls"),
+                ("TIDINGS__MAIL__USERNAME", USER.to_owned()),
+                ("TIDINGS__MAIL__PASSWORD", PASSWORD.to_owned()),
+                of_mail("TIDINGS__MAIL__FROM", "mail.from"),
+                of_mail("TIDINGS__MAIL__ALLOW", "mail.allow"),
+                of_mail("TIDINGS__MAIL__DIGEST_INTERVAL", "mail.digest_interval"),
+            ],
+            files: Vec::new(),
+        },
+    );
+    assert_eq!(forge.words(&project.head()).last().map(String::as_str), Some("success"));
+    let told = mails.mails();
+    assert!(told.len() >= 3 && told.iter().all(|mail| mail.to() == ["ada@example.org"]), "{told:?}");
+    assert!(told.iter().any(|mail| !mail.numbers().is_empty()), "the pause was mailed: {told:?}");
 }
 
 /// Whether a table of the page has a row with all of these texts.

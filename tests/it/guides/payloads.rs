@@ -2,7 +2,7 @@
 //! document, and the two are compared field by field.
 //!
 //! In the page `<!-- made: example NAME -->` and `<!-- made: fields SCHEMA -->` begin a part that is made
-//! here, `<!-- end -->` ends it. `UPDATE_EXPECT=1` writes these parts anew.
+//! here, `<!-- end -->` ends it. `UPDATE_EXPECT=1` writes these parts again.
 
 mod examples;
 mod fields;

@@ -23,7 +23,7 @@ pub(super) struct Receiver {
     chunks: HashMap<Key, Chunks>,
 }
 
-/// Cursor and path.
+/// The cursor and the path of a file that comes in chunks.
 type Key = (String, Vec<u8>);
 
 /// The chunk.id, how many of its chunks came, and their bytes.
@@ -107,7 +107,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The content; of chunks once the last one is there. A new chunk.id begins anew.
+    /// The content; of chunks once the last one is there. A new chunk.id starts the file again.
     fn content_of(&mut self, file: &Value, key: &Key) -> Result<Option<Vec<u8>>, Refused> {
         let text = file["content"].as_str().ok_or(Refused(422))?;
         let mut content = match file["content_encoding"].as_str() {
@@ -145,7 +145,7 @@ impl Receiver {
         let place = self.folder.join(OsStr::from_bytes(path));
         for folder in self.folders_above(path) {
             if fs::symlink_metadata(&folder).is_ok_and(|facts| facts.is_file()) {
-                fs::remove_file(&folder)?; // a file of before stands where a folder is now
+                fs::remove_file(&folder)?; // a file is in the way of this folder
             }
             if fs::symlink_metadata(&folder).is_err() {
                 fs::create_dir(&folder)?;
@@ -155,7 +155,7 @@ impl Receiver {
             }
         }
         if is_folder(&place) {
-            fs::remove_dir_all(&place)?; // a folder of before stands where a file is now
+            fs::remove_dir_all(&place)?; // a folder is in the way of this file
         }
         let part = self.folder.with_extension("part");
         let mut file = File::create(&part)?;

@@ -280,7 +280,7 @@ fn refuses_what_nobody_should_send(running: &Running) {
     assert!(!joined.exists());
 }
 
-/// A complete resync names no deletes: what stands in the way of a file is of before.
+/// A complete resync names no deletes: an older file may be in the way of a new one.
 fn makes_room(running: &Running) {
     let create = |path: &str, round: u64| {
         let file = json!({ "path": path, "sha": sha256(b"1"), "content": "1" });

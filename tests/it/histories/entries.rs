@@ -26,7 +26,7 @@ fn root(repository: &Repository, entries: &[(&str, &[u8])]) {
     repository.commit_tree("main", tree);
 }
 
-/// Kinds of entries.
+/// One case for each kind of tree entry: file, executable, symbolic link, submodule.
 fn kinds() -> Vec<Case> {
     let plain = || json!({});
     vec![
@@ -69,7 +69,7 @@ fn kinds() -> Vec<Case> {
     ]
 }
 
-/// Names.
+/// Cases with unusual file names.
 fn names() -> Vec<Case> {
     let plain = || json!({});
     vec![

@@ -1,5 +1,5 @@
 //! The held commit is lost at the host, in the mirror, or both: what is obtainable is used, and what
-//! is obtainable nowhere is said.
+//! is neither in the mirror nor at the Git host is said.
 
 use serde_json::{Value, json};
 

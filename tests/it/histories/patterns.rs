@@ -9,12 +9,12 @@ use crate::support::{
     api::App,
     dice::Dice,
     git_host::Fault,
+    length,
     patience::{SOON, eventually},
     project::{Project, Tree},
     remote::Host,
     repository::git_command,
     server::Server,
-    setting,
     subscriber::Subscriber,
 };
 
@@ -120,7 +120,7 @@ impl Desk {
 fn refs_that_come_move_vanish_and_return_are_mirrored_each_over_kills() {
     let mut dice = Dice::thrown("patterns");
     let mut desk = Desk::new();
-    for number in 0..setting("TIDINGS_STORY_STEPS").unwrap_or(STEPS) {
+    for number in 0..length("TIDINGS_STORY_STEPS", STEPS, STEPS / 2) {
         desk.step(&mut dice);
         desk.publish();
         if number % 4 == 3 {

@@ -24,7 +24,7 @@ use crate::{
 
 const MARK: &str = "a-word-that-stands-in-this-body-alone";
 
-/// A push with so many bytes more.
+/// A push with this many bytes more.
 fn padded(url: &str, mark: &str, more: usize) -> Vec<u8> {
     let mut sent: Value = serde_json::from_slice(&told(url, mark)).expect("JSON");
     sent["padding"] = json!("x".repeat(more));
@@ -272,7 +272,7 @@ fn keys_are_rotated_under_hooks_and_bodies() {
         assert_eq!(code, Some(0), "{arguments:?}: {said}");
     }
     let left = keys::sealed(&world.server);
-    assert_eq!((left.len(), left[0].1), (1, before[0].1), "everything was sealed anew");
+    assert_eq!((left.len(), left[0].1), (1, before[0].1), "everything was sealed again");
     world.server.kill();
     world.server.run();
     let receipts = items(&world.app.ask(&world.server, "GET", "/api/receipts", None).json());

@@ -123,11 +123,11 @@ fn a_history_has_all_that_it_is_made_for() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("r.git");
     let (mut history, mut truth) = (History::begin(&path, 3), Truth::of(&path));
-    let (mut deeds, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let (mut faults, mut seen) = (BTreeSet::new(), BTreeSet::new());
     let (mut held, mut most_parents) = (history.head("main"), 0);
     for _ in 0..250 {
         let what = history.step();
-        deeds.insert(what.split(": ").nth(1).unwrap_or("made or deleted").to_owned());
+        faults.insert(what.split(": ").nth(1).unwrap_or("made or deleted").to_owned());
         let head = history.head("main");
         let (old, new) = (truth.files(held), truth.files(head));
         most_parents = most_parents.max(head.map_or(0, |head| truth.commit(head).parents.len()));
@@ -155,6 +155,6 @@ fn a_history_has_all_that_it_is_made_for() {
     for what in ["an empty tree", "a path that is not UTF-8", "a directory that becomes a file"] {
         assert!(seen.contains(what), "{what}");
     }
-    assert!(deeds.len() >= 12, "{deeds:?}");
+    assert!(faults.len() >= 12, "{faults:?}");
     assert!(most_parents >= 4, "a merge of {most_parents} at most");
 }

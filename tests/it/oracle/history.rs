@@ -1,5 +1,5 @@
 //! A history that follows from a seed: a bare repository whose branches are edited, merged, turned back, forced,
-//! deleted and made again, one deed a step.
+//! deleted and made again, one change a step.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -64,7 +64,7 @@ impl History {
         self.heads.get(branch).copied()
     }
 
-    /// One deed, pushed at once; what it was.
+    /// Makes one change and pushes it; returns what it was.
     pub(super) fn step(&mut self) -> String {
         let branch = if self.dice.below(10) < 6 { "main" } else { *self.dice.pick(&RELEASES).expect("some") };
         let Some(head) = self.head(branch) else {
@@ -93,6 +93,17 @@ impl History {
         };
         self.point(branch, Some(new));
         format!("{branch}: {what}: {head} to {new}")
+    }
+
+    /// `main` is deleted. No step may be made before it is back.
+    pub(super) fn lose_main(&mut self) {
+        self.point("main", None);
+    }
+
+    /// `main` is there again, at any commit.
+    pub(super) fn bring_main_back(&mut self) {
+        let commit = self.any();
+        self.point("main", Some(commit));
     }
 
     fn any(&mut self) -> ObjectId {
@@ -143,7 +154,7 @@ impl History {
         if self.dice.one_in(6) { self.orphan() } else { self.edited(from) }
     }
 
-    /// Two to five parents; whoever comes later wins where paths collide.
+    /// Two to five parents; the later parent wins where paths collide.
     fn merge(&mut self, head: ObjectId) -> ObjectId {
         let (mut parents, mut files) = (vec![head], self.files(head));
         for _ in 0..=self.dice.below(4) {
@@ -182,7 +193,7 @@ impl History {
         self.commit(files, parents)
     }
 
-    /// The files of a commit of before, again.
+    /// The files of an earlier commit, again.
     fn revert(&mut self, head: ObjectId) -> ObjectId {
         let before = if self.dice.one_in(2) { self.parent(head) } else { self.any() };
         self.commit(self.files(before), vec![head])

@@ -100,7 +100,7 @@ impl Truth {
         self.reader.get_or_insert_with(|| Reader::of(&self.path)).object(id)
     }
 
-    /// A commit.
+    /// Reads a commit, from memory if it was read before.
     pub(super) fn commit(&mut self, id: ObjectId) -> Commit {
         if let Some(known) = self.commits.get(&id) {
             return known.clone();

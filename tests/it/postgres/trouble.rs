@@ -19,8 +19,8 @@ use crate::support::{
     churn::{BETWEEN_COMMITS, Churn},
     cluster::{Cluster, run_sql},
     dice::Dice,
-    http,
-    patience::{SOON, eventually},
+    http, length,
+    patience::{SOON, SetAtEnd, eventually},
     project::Project,
     server::Server,
     setting,
@@ -29,7 +29,7 @@ use crate::support::{
 
 /// Restarts of the server, unless `TIDINGS_STORY_RESTARTS` says otherwise.
 const RESTARTS: u64 = 10;
-/// All is well again so long after the server is.
+/// All is well again this long after the server is.
 const HEALED: Duration = Duration::from_secs(5);
 /// How long trouble lasts that has no end of its own, in seconds, unless `TIDINGS_STORY_TROUBLE_SECONDS` says
 /// otherwise.
@@ -142,19 +142,11 @@ impl Asking<'_> {
     }
 }
 
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn a_server_that_is_restarted_again_and_again_is_met_again_within_seconds() {
     let Some(cluster) = Cluster::start(&[]) else { return };
     House::on(cluster).bear(|cluster, asking| {
-        for _ in 0..setting("TIDINGS_STORY_RESTARTS").unwrap_or(RESTARTS) {
+        for _ in 0..length("TIDINGS_STORY_RESTARTS", RESTARTS, RESTARTS / 2) {
             cluster.stop();
             eventually("503", SOON, || (!asking.read() && !asking.write()).then_some(()));
             cluster.run();
@@ -194,7 +186,7 @@ fn a_server_without_a_free_connection_is_waited_for() {
         runtime.block_on(async {
             let url = cluster.url("postgres");
             let mut held = vec![PgConnection::connect(&url).await.expect("connected")];
-            // Whoever is cut off finds its place taken.
+            // A replica that is cut off finds its place taken.
             let until = Instant::now() + trouble();
             while Instant::now() < until {
                 let others = format!("{CUT} and application_name = 'tidings'");

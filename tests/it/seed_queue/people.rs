@@ -191,28 +191,28 @@ fn qh_metrics() {
     thread::sleep(Duration::from_secs(2));
     assert_eq!(say(&server, &app.token, &held, "complete", json!({})).0, 200);
     for line in [
-        "tidings_tasks_created_total",
-        "tidings_tasks_claimed_total",
-        "tidings_tasks_ended_total{state=\"succeeded\"}",
+        "tidings_tasks_created_total{queue=\"other\"}",
+        "tidings_tasks_claimed_total{queue=\"other\"}",
+        "tidings_tasks_ended_total{queue=\"other\",state=\"succeeded\"}",
         "tidings_callbacks_total{outcome=\"taken\"}",
-        "tidings_task_duration_seconds_count{state=\"succeeded\"}",
+        "tidings_task_duration_seconds_count{queue=\"other\",state=\"succeeded\"}",
     ] {
         eventually(line, SOON, || (metric(&server, line) == 1.0).then_some(()));
     }
-    let sum = metric(&server, "tidings_task_duration_seconds_sum{state=\"succeeded\"}");
+    let sum = metric(&server, "tidings_task_duration_seconds_sum{queue=\"other\",state=\"succeeded\"}");
     assert!((2.0..4.0).contains(&sum), "{sum}");
     // QH3: the depth by state equals the numbers of the queue.
     create(&server, &app, json!({ "command": "m" }));
     create(&server, &app, json!({ "command": "m", "delay_seconds": 600 }));
     for state in ["ready", "waiting", "succeeded"] {
-        let line = format!("tidings_tasks{{state=\"{state}\"}}");
+        let line = format!("tidings_tasks{{queue=\"other\",state=\"{state}\"}}");
         eventually(&line, SOON, || (metric(&server, &line) == 1.0).then_some(()));
     }
     // QH4: of several replicas the one that leads reports the depth, so that `max` is right.
     let Some(fleet) = Fleet::start(2, Duration::from_secs(2)) else { return };
     let app = super::app(&fleet.servers[0]);
     create(&fleet.servers[1], &app, json!({ "command": "m" }));
-    let depth = |server: &Server| metric(server, "tidings_tasks{state=\"ready\"}");
+    let depth = |server: &Server| metric(server, "tidings_tasks{queue=\"other\",state=\"ready\"}");
     eventually("the depth", SOON, || {
         let all: Vec<f64> = fleet.servers.iter().map(depth).collect();
         (all.iter().copied().fold(0.0, f64::max) == 1.0).then_some(())

@@ -187,7 +187,7 @@ fn a_github_app_tells_with_a_token_that_may_write_statuses_and_nothing_else() {
     assert!(asked.iter().all(|asked| *asked == writes || *asked == reads), "{asked:?}");
     assert!(forge.told().iter().all(|told| told.authorization.starts_with("Bearer ghs_minted")));
 
-    // A token that the host forgot is minted anew once.
+    // A token that the host forgot is minted again once.
     let mut is_first = true;
     forge.script(move |_| match std::mem::replace(&mut is_first, false) {
         true => Verdict::Refuse(401, "", "{}"),

@@ -1,8 +1,7 @@
 //! What people do with subscriptions: over the API, on the command line, and where it is not theirs.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-
 use super::*;
+use crate::support::private_file;
 
 #[test]
 fn a_test_says_what_was_answered_and_moves_nothing() {
@@ -64,9 +63,10 @@ fn a_body_that_is_wrong_is_told_each_field_and_what_mends_it() {
             "/sink/url",
             "clear text; send a secret in",
         ),
-        ("sink", json!({ "url": inbox.url(), "format": "xml" }), "/sink/format", "`docora` or `cloudevents`"),
+        ("sink", json!({ "url": inbox.url(), "format": "xml" }), "/sink/format", "docora, cloudevents"),
         ("sink", json!({ "url": inbox.url(), "retry_cap_ms": 0 }), "/sink/retry_cap_ms", "1 or more"),
         ("sink", json!({ "kind": "pull" }), "/sink/kind", "endpoint, stream"),
+        ("sink", json!({ "kind": "email" }), "/sink/kind", "endpoint, stream, mail"),
         ("sink", json!({ "kind": "endpoint" }), "/sink/url", "is required"),
         ("sink", json!({ "url": inbox.url(), "batch": {} }), "/sink/batch", "no field"),
         ("from", json!(0), "/from", "numbered from 1"),
@@ -126,6 +126,19 @@ fn a_change_takes_effect_and_an_end_ends_it() {
     let twice = [&ended[..], &ended].concat();
     eventually("sent again", SOON, || (other.taken() == twice).then_some(()));
 
+    for (field, reason) in [
+        ("subscription_id", "name can be changed"),
+        ("state", "/pause and /resume"),
+        ("position", "from names the next entry"),
+        ("callback", "the webhook of a task"),
+        ("rotate_signing_key", "/rotate-key replaces the key"),
+    ] {
+        let (status, problem) = scene.ask("PATCH", "/new", Some(&json!({ field: "x" })));
+        let fault = &problem["errors"][0];
+        assert_eq!((status, &fault["pointer"]), (422, &json!(format!("/{field}"))), "{problem}");
+        let detail = fault["detail"].as_str().unwrap_or_default();
+        assert!(detail.starts_with("cannot be changed: ") && detail.contains(reason), "{problem}");
+    }
     let soon = json!({ "expires_at": "2001-01-01T00:00:00Z" });
     assert_eq!(scene.ask("PATCH", "/new", Some(&soon)).0, 422);
     let (status, shown) = scene.ask("PATCH", "/new", Some(&json!({ "expires_at": "2999-01-01T00:00:00Z" })));
@@ -181,13 +194,6 @@ fn what_belongs_to_another_app_looks_like_what_is_not_there() {
 }
 
 /// A file that nobody else may read.
-fn private_file(folder: &Path, name: &str, text: &str) -> String {
-    let path = folder.join(name);
-    fs::write(&path, text).expect("written");
-    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("private");
-    path.display().to_string()
-}
-
 #[test]
 fn the_command_line_does_all_of_it() {
     let (scene, inbox) = (Scene::start(), Inbox::start());
@@ -221,7 +227,7 @@ fn the_command_line_does_all_of_it() {
     assert_eq!(run(&["send", "ops", "1"]).0, Some(0));
     assert_eq!(inbox.taken(), [1, 2, 1]);
     inbox.script(|_| 500);
-    assert_eq!(run(&["test", "ops"]).0, Some(65), "a test that is not taken fails");
+    assert_eq!(run(&["test", "ops"]).0, Some(1), "a test that is not taken fails");
     assert_eq!(run(&["remove", "ops"]).0, Some(0));
     let (code, _, text) = run(&["show", "ops"]);
     assert!(code == Some(65) && text.contains("\"ops\"") && text.contains("subscription list"), "{text}");
@@ -230,7 +236,7 @@ fn the_command_line_does_all_of_it() {
     let dead = format!("http://{closed}/in");
     assert_eq!(run(&["add", "dead", "--url", &dead]).0, Some(0));
     let (code, _, text) = run(&["test", "dead"]);
-    assert_eq!(code, Some(65), "{text}");
+    assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&format!("{dead} cannot be reached")) && !text.contains("answered"), "{text}");
 
     let (code, _, text) = run(&["add", "nowhere"]);

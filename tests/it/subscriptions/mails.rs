@@ -3,7 +3,7 @@
 use super::*;
 use crate::support::{database, subscriber::Answer};
 
-/// A server that sends its mails through `mails`, and waits so long between two of them.
+/// A server that sends its mails through `mails`, and waits this long between two of them.
 pub(super) fn scene(mails: &MailServer, interval: &str) -> Scene {
     Scene::with(started(mails.used_by(Server::prepare()).with("mail.digest_interval", interval)))
 }
@@ -126,7 +126,7 @@ fn every_entry_is_told_over_kills_and_a_mail_that_comes_twice_is_the_same_mail()
     let mut scene = scene(&mails, "1s");
     let mut dice = Dice::thrown("kills around mails");
     subscribe(&scene, &json!("ops@example.org"));
-    let kills = setting("TIDINGS_STORY_KILLS").unwrap_or(KILLS) / 2;
+    let kills = kills(KILLS) / 2;
     for _ in 0..kills {
         let (life, alive) = (dice.up_to(LIFE), &scene);
         thread::scope(|scope| {
@@ -158,7 +158,7 @@ fn every_entry_is_told_over_kills_and_a_mail_that_comes_twice_is_the_same_mail()
 }
 
 #[test]
-fn a_mail_whose_answer_was_lost_comes_again_under_the_same_id_whatever_was_written_since() {
+fn a_mail_whose_answer_was_lost_comes_again_under_the_same_id_also_after_new_entries() {
     let Some(mails) = MailServer::start("implicit") else { return };
     let scene = scene(&mails, "1h");
     mails.behave(&json!({ "vanishes": true }));

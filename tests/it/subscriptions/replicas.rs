@@ -75,7 +75,7 @@ fn another_replica_goes_on_where_the_one_that_sent_was_killed_while_both_write()
     for letter in inbox.letters() {
         let id = letter.header("webhook-id").to_owned();
         let known = ids.entry(letter.number()).or_insert_with(|| id.clone());
-        assert_eq!(*known, id, "whoever sends entry {}, it has one id", letter.number());
+        assert_eq!(*known, id, "entry {} has one id, whichever replica sends it", letter.number());
     }
     for entry in &listed {
         assert_eq!(ids[&entry["number"].as_u64().expect("one")], entry["entry_id"].as_str().expect("an id"));

@@ -1,4 +1,4 @@
-//! Receivers that fail, refuse and vanish; entries that are gone; a database of before.
+//! Receivers that fail, refuse and vanish; entries that are gone; an older database.
 
 use super::*;
 use crate::support::database;

@@ -23,13 +23,13 @@ pub(crate) enum Word {
 /// What follows a change that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// This status.
+    /// An answer with this status.
     Status(u16),
     /// Silence, until the other side gives up.
     Silence,
     /// A reset of the connection.
     Reset,
-    /// A 200 after so long, which may be later than anybody waits.
+    /// A 200 after this long, which may be later than anybody waits.
     Late(Duration),
 }
 
@@ -68,7 +68,7 @@ impl Program {
         let mut rules = self.rules();
         rules.rules.retain(|rule| rule.pattern != pattern);
         rules.rules.insert(0, Rule { pattern: pattern.to_owned(), first: first.to_vec(), then });
-        // A change that was tried before begins anew.
+        // A change that was tried before begins again.
         rules.tries.clear();
     }
 

@@ -15,9 +15,9 @@ use super::{
 /// A registered app. Knows no server, so that it survives every restart.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
-    /// `app_...`
+    /// Id of the app, `app_...`.
     pub(crate) id: String,
-    /// Its token.
+    /// API token of the app.
     pub(crate) token: String,
     /// The answer to its registration.
     pub(crate) onboarded: Value,
@@ -45,6 +45,23 @@ impl App {
         let app = Self { id: text("app_id"), token: text("token"), onboarded: onboarded.clone() };
         subscriber.model().expect_app(&app.id);
         app
+    }
+
+    /// Registers an app without an endpoint.
+    pub(crate) fn onboard_alone(server: &Server) -> Self {
+        let body = json!({ "app_name": "stories", "email": "stories@example.org" });
+        let reply = server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
+        assert_eq!(reply.status, 201, "{}", reply.json());
+        let onboarded = reply.json();
+        let text = |key: &str| onboarded[key].as_str().expect("a text").to_owned();
+        Self { id: text("app_id"), token: text("token"), onboarded: onboarded.clone() }
+    }
+
+    /// Declares that the app tells the branches of a watch apart, so that a watch may follow a pattern.
+    pub(crate) fn follow_patterns(&self, server: &Server) {
+        let body = json!({ "delivery": { "multi_branch": true } });
+        let reply = self.ask(server, "PATCH", "/api/app", Some(&body));
+        assert_eq!(reply.status, 200, "{}", reply.json());
     }
 
     /// Asks as this app.
@@ -84,7 +101,7 @@ impl App {
         reply.json()
     }
 
-    /// Ends the watch.
+    /// Ends a watch of the app by its id.
     pub(crate) fn unwatch(&self, server: &Server, id: &str) {
         let reply = self.ask(server, "DELETE", &format!("/api/repositories/{id}"), None);
         assert_eq!(reply.status, 204, "{}", reply.json());

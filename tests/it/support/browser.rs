@@ -90,12 +90,18 @@ impl Browser {
         self.command("POST", "/url", Some(&json!({ "url": url })));
     }
 
+    /// Opens another tab and shows it; the one before stays open, and nobody sees it.
+    pub(crate) fn open_tab(&self) {
+        let made = self.command("POST", "/window/new", Some(&json!({ "type": "tab" })));
+        self.command("POST", "/window", Some(&json!({ "handle": made["handle"] })));
+    }
+
     /// The address of the page that the browser shows.
     pub(crate) fn url(&self) -> String {
         self.command("GET", "/url", None).as_str().expect("an address").to_owned()
     }
 
-    /// Loads the page anew.
+    /// Loads the page again.
     pub(crate) fn reload(&self) {
         self.command("POST", "/refresh", Some(&json!({})));
     }
@@ -139,10 +145,12 @@ impl Browser {
         });
     }
 
-    /// Clicks on the link, button or summary with this text, once it can be clicked.
+    /// Clicks on the link or button with this name or text, once it can be clicked.
     pub(crate) fn click_on(&self, text: &str) {
-        let found = "const all = [...(document.querySelector('dialog[open]') ?? document).querySelectorAll('a, button')];
-            const one = all.find((element) => element.textContent.trim() === arguments[0] && !element.disabled);
+        let found = "const all = [...(document.querySelector('dialog[open]') ?? document).querySelectorAll('a, button')]
+                .filter((element) => !element.disabled);
+            const one = all.find((element) => element.getAttribute('aria-label') === arguments[0])
+                ?? all.find((element) => element.textContent.trim() === arguments[0]);
             one?.scrollIntoView({ block: 'center' }); return one;";
         eventually(&format!("{text:?} that can be clicked on {}", self.url()), SOON, || {
             let one = self.run(found, &[json!(text)]);
@@ -201,7 +209,7 @@ impl Browser {
     }
 
     /// What the browser complained about since the last question: faults of scripts, refusals by the policy,
-    /// files and answers that could not be had.
+    /// files and answers that did not come.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let log = self.command("POST", "/se/log", Some(&json!({ "type": "browser" })));
         let severe = |entry: &Value| entry["level"] == "SEVERE" || entry["source"] == "security";

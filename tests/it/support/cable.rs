@@ -17,7 +17,7 @@ use std::{
 /// While it is cut, what came is looked at this often.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The cable.
+/// A TCP proxy before the socket of a PostgreSQL server; it can stop to forward.
 pub(crate) struct Cable {
     address: SocketAddr,
     cut: Arc<AtomicBool>,
@@ -45,7 +45,7 @@ impl Cable {
         self.cut.store(is_cut, Ordering::SeqCst);
     }
 
-    /// Its end.
+    /// The address that a server connects to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

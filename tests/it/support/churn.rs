@@ -11,7 +11,7 @@ pub(crate) struct Churn {
 }
 
 impl Churn {
-    /// Begins with so many files in the first commit.
+    /// Begins with this many files in the first commit.
     pub(crate) fn begin(project: &Project, files: u64) -> Self {
         let mut churn = Self { files: BTreeSet::new(), made: 0 };
         for number in 0..files {

@@ -31,7 +31,7 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 const USER: &str = "postgres";
 /// What a server on a busy machine gets to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Ends the server and removes its folder when whoever started this is gone: then its input ends.
+/// Ends the server and removes its folder when the process that started this is gone: then its input ends.
 const WATCH: &str = r#"read -r _
 [ -f "$0/data/postmaster.pid" ] && kill -INT "$(head -n 1 "$0/data/postmaster.pid")"
 while [ -f "$0/data/postmaster.pid" ]; do sleep 0.1; done
@@ -39,7 +39,7 @@ rm -rf "$0""#;
 
 /// A database that goes when this does.
 pub(crate) struct Database {
-    /// Its address.
+    /// The address of the database, with user and password.
     pub(crate) url: String,
     name: String,
     server: String,
@@ -185,7 +185,7 @@ impl Cluster {
         format!("postgres://{USER}@localhost:{port}/{database}?host={folder}")
     }
 
-    /// Its folder.
+    /// The folder of the cluster, which holds its socket.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -244,7 +244,7 @@ fn servant() -> Option<(u32, u32)> {
     Some(ids("postgres").or_else(|| ids("nobody")).expect("a user who is not root"))
 }
 
-/// As that user.
+/// Lets a command run as the user of the PostgreSQL server.
 pub(crate) fn as_servant(mut command: Command) -> Command {
     if let Some((user, group)) = servant() {
         command.uid(user).gid(group);

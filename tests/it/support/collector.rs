@@ -22,18 +22,18 @@ use super::http::{Message, read_body, read_head};
 pub(crate) struct Export {
     /// Path and headers, as text.
     pub(crate) head: Message,
-    /// The protobuf.
+    /// The request body, in protobuf.
     pub(crate) body: Vec<u8>,
 }
 
-/// One span.
+/// One exported span, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// The name of the span.
     pub(crate) name: String,
     /// Its trace, in hexadecimal digits.
     pub(crate) trace: String,
-    /// Its id.
+    /// The id of the span, in hexadecimal digits.
     pub(crate) id: String,
     /// The span above it; empty where there is none.
     pub(crate) parent: String,
@@ -41,7 +41,7 @@ pub(crate) struct Span {
     pub(crate) links: Vec<String>,
 }
 
-/// The collector.
+/// A collector of OTLP exports, which keeps all that it receives.
 pub(crate) struct Collector {
     address: SocketAddr,
     exports: Arc<Mutex<Vec<Export>>>,

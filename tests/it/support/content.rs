@@ -27,7 +27,7 @@ pub(crate) struct Blobs {
 }
 
 impl Blobs {
-    /// Holds a blob.
+    /// Adds a blob with its content.
     pub(crate) fn put(&self, blob: ObjectId, content: impl Into<Bytes>) {
         self.blobs.lock().expect("unpoisoned").insert(blob, content.into());
     }

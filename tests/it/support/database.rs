@@ -6,7 +6,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::server::Server;
 
-/// Runs one statement.
+/// Runs one SQL statement on the database of a server.
 pub(crate) fn change(server: &Server, statement: &'static str) {
     change_with(server, statement, &[]);
 }

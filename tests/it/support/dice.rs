@@ -45,7 +45,7 @@ impl Dice {
         Duration::from_micros(self.below(u64::try_from(most.as_micros()).expect("a short wait") + 1))
     }
 
-    /// One of these.
+    /// Draws one of these items; `None` if there are none.
     pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         if items.is_empty() { None } else { items.get(usize::try_from(self.below(items.len() as u64)).ok()?) }
     }

@@ -27,12 +27,12 @@ pub(crate) struct Fleet {
     pub(crate) servers: Vec<Server>,
     /// What leads from each of them to the database.
     pub(crate) cables: Vec<Cable>,
-    /// The database.
+    /// The PostgreSQL database that all replicas share.
     pub(crate) database: Database,
 }
 
 impl Fleet {
-    /// So many replicas that run and share the work; `None` where this machine has no PostgreSQL.
+    /// This many replicas that run and share the work; `None` where this machine has no PostgreSQL.
     pub(crate) fn start(count: usize, lease: Duration) -> Option<Self> {
         Self::of_roles(&vec!["all"; count], lease)
     }
@@ -42,7 +42,7 @@ impl Fleet {
         Self::dressed(count, lease, Server::with_clock_of_its_own)
     }
 
-    /// So many of another binary.
+    /// This many of another binary.
     pub(crate) fn of_binary(binary: &Path, count: usize, lease: Duration) -> Option<Self> {
         Self::dressed(count, lease, |mut server| {
             server.becomes(Some(binary.to_owned()));
@@ -50,7 +50,7 @@ impl Fleet {
         })
     }
 
-    /// So many, each made ready so.
+    /// This many, each made ready so.
     pub(crate) fn dressed(count: usize, lease: Duration, dress: impl Fn(Server) -> Server) -> Option<Self> {
         Self::build(&vec!["all"; count], lease, dress)
     }
@@ -134,7 +134,7 @@ impl Fleet {
         lend_keyring(&self.servers[0], server);
     }
 
-    /// Waits until so many replicas hold all shards between them, none more than its share.
+    /// Waits until this many replicas hold all shards between them, none more than its share.
     pub(crate) fn wait_until_shared(&self, count: usize) {
         let count = i64::try_from(count).expect("a few");
         eventually("evenly shared work", SOON, || {

@@ -163,7 +163,7 @@ impl GitHost {
         *self.state.second.lock().expect("no panic") = Some(shown_as(credential));
     }
 
-    /// Shows `other` instead of `name` to whoever brings `user:password`: what one may see and
+    /// Shows `other` instead of `name` to a client with `user:password`: what one may see and
     /// another may not.
     pub(crate) fn show(&self, credential: &str, name: &str, other: &str) {
         let header = format!("Basic {}", BASE64.encode(credential.as_bytes()));
@@ -283,7 +283,7 @@ fn fault_of(state: &State, method: &Method) -> Option<Fault> {
 /// Listings that are remembered of a question.
 const LISTED: usize = 4;
 
-/// Remembers an honest listing; or gives one of before instead.
+/// Remembers an honest listing; or gives an earlier listing instead.
 fn listed(
     state: &State,
     parts: &hyper::http::request::Parts,

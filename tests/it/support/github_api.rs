@@ -17,9 +17,9 @@ use super::http::{Message, read_body, read_head};
 /// The private key of the app: that of RFC 7515, appendix A.2.
 pub(crate) const KEY: &str = include_str!("../../keys/rfc7515-a2.pkcs1.pem");
 const PUBLIC_KEY: &[u8] = include_bytes!("../../keys/rfc7515-a2.public.der");
-/// The app.
+/// The id of the GitHub App.
 pub(crate) const APP_ID: &str = "4711";
-/// Its installation.
+/// The id of the installation of the GitHub App.
 pub(crate) const INSTALLATION: u64 = 815;
 
 struct State {

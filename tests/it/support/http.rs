@@ -19,7 +19,7 @@ pub(crate) struct Message {
     pub(crate) first_line: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// The bytes.
+    /// The body, without the framing of chunks.
     pub(crate) body: Vec<u8>,
 }
 
@@ -30,12 +30,12 @@ impl Message {
     }
 }
 
-/// An answer.
+/// An answer of an HTTP server.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
-    /// The code.
+    /// The status code of the answer.
     pub(crate) status: u16,
-    /// Everything else.
+    /// Status line, headers and body.
     pub(crate) message: Message,
 }
 
@@ -79,9 +79,14 @@ pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> io::Result<Reply> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(request)?;
+    // A server may answer and close before it has read everything.
+    let written = stream.write_all(request);
     let mut reader = BufReader::new(stream);
-    let (first_line, headers) = read_head(&mut reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let head = read_head(&mut reader);
+    if !matches!(head, Ok(Some(_))) {
+        written?;
+    }
+    let (first_line, headers) = head?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = first_line.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("no status in {first_line:?}")))?;
     let mut message = Message { first_line, headers, body: Vec::new() };

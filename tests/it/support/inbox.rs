@@ -26,14 +26,14 @@ pub(crate) struct Letter {
     pub(crate) path: String,
     headers: Vec<(String, String)>,
     bytes: Vec<u8>,
-    /// The body.
+    /// The body as JSON.
     pub(crate) body: Value,
-    /// What was answered.
+    /// The status that the receiver answered.
     pub(crate) status: u16,
 }
 
 impl Letter {
-    /// A header.
+    /// A header field of the message; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value.as_str())
@@ -42,6 +42,11 @@ impl Letter {
     /// The message without the envelope of a CloudEvent.
     pub(crate) fn data(&self) -> &Value {
         if self.body["specversion"].is_null() { &self.body } else { &self.body["data"] }
+    }
+
+    /// The body as it came.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The type that it names.
@@ -80,7 +85,7 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// The receiver.
+/// A receiver of the messages of subscriptions, which keeps all of them.
 pub(crate) struct Inbox {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -109,7 +114,7 @@ impl Inbox {
         Self { address, shared }
     }
 
-    /// Where it receives.
+    /// The address that a subscription names.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/in", self.address)
     }
@@ -119,7 +124,7 @@ impl Inbox {
         *locked(&self.shared.script) = Box::new(script);
     }
 
-    /// Everything that arrived.
+    /// All messages that arrived, in order.
     pub(crate) fn letters(&self) -> Vec<Letter> {
         locked(&self.shared.letters).clone()
     }

@@ -176,7 +176,7 @@ impl MailServer {
         self.lines("mails.jsonl").into_iter().map(Mail).collect()
     }
 
-    /// Everything that it took, once there are so many.
+    /// Everything that it took, once there are this many.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Mail> {
         eventually(&format!("{count} mails"), SOON, || {
             Some(self.mails()).filter(|mails| mails.len() >= count)

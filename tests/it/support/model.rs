@@ -28,9 +28,9 @@ pub(crate) const REPEATS_MAX: usize = 64;
 pub(crate) struct Change {
     /// `create`, `update` or `delete`.
     pub(crate) action: String,
-    /// The watch.
+    /// Id of the watch, as the body has it.
     pub(crate) repository: String,
-    /// Its stable id.
+    /// The id of the change.
     pub(crate) id: String,
     /// The branch of the watch.
     pub(crate) cursor: String,
@@ -42,9 +42,9 @@ pub(crate) struct Change {
     pub(crate) total: u64,
     /// The commit that the round leads to.
     pub(crate) commit: String,
-    /// The raw path.
+    /// The path of the file, as raw bytes.
     pub(crate) path: Vec<u8>,
-    /// The whole body.
+    /// The whole body of the delivery.
     pub(crate) body: Value,
     chunk: Option<Chunk>,
 }
@@ -52,16 +52,16 @@ pub(crate) struct Change {
 /// Something that came and is no change.
 #[derive(Clone, Debug)]
 pub(crate) struct Notice {
-    /// `sync_failed`, `resync`, ...
+    /// The last segment of its path: `sync_failed`, `resync` and the like.
     pub(crate) action: String,
-    /// The whole body.
+    /// The whole body of the notice.
     pub(crate) body: Value,
 }
 
-/// What arrived.
+/// What one request to the receiver carried.
 #[derive(Clone, Debug)]
 pub(crate) enum Arrival {
-    /// A change.
+    /// One change of one file.
     Change(Box<Change>),
     /// Changes in one request.
     Batch(Vec<Change>),
@@ -72,9 +72,9 @@ pub(crate) enum Arrival {
 /// A round all of whose changes were applied, and the tree that they led to.
 #[derive(Clone, Debug)]
 pub(crate) struct Finished {
-    /// The watch.
+    /// Id of the watch.
     pub(crate) repository: String,
-    /// Its commit.
+    /// The commit that the round led to.
     pub(crate) commit: String,
     /// The mirror after its last change.
     pub(crate) tree: Tree,
@@ -107,12 +107,12 @@ struct Seen {
     acknowledged_in: Option<u32>,
 }
 
-/// The model.
+/// What the receiver knows, and every fault that it found in the deliveries.
 #[derive(Default)]
 pub(crate) struct Model {
     /// The app chose `phased`: changes of one phase may overtake each other, within the window.
     pub(crate) phased: bool,
-    /// The app takes batches of at most so many changes.
+    /// The app takes batches of at most this many changes.
     pub(crate) batch_max: Option<usize>,
     /// Batches that came, and those of them of which only a part was taken.
     pub(crate) batches: (u64, u64),
@@ -121,7 +121,7 @@ pub(crate) struct Model {
     key: Vec<u8>,
     second_key: Option<Vec<u8>>,
     app: Option<String>,
-    /// Each repository's files.
+    /// The files of each repository, by its name.
     pub(crate) mirrors: BTreeMap<String, Tree>,
     /// Everything that is not as promised.
     pub(crate) faults: Vec<String>,
@@ -131,7 +131,7 @@ pub(crate) struct Model {
     pub(crate) left: Vec<(String, i64)>,
     /// What came, in order, by its last path segment.
     pub(crate) order: Vec<String>,
-    /// Notices, in order.
+    /// Notices that came, in order.
     pub(crate) notices: Vec<Notice>,
     /// Changes applied, in order.
     pub(crate) applied: Vec<Change>,

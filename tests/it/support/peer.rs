@@ -31,9 +31,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// One request as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
-    /// The path.
+    /// The path of the request, with its query.
     pub(crate) path: String,
-    /// Head and body.
+    /// The head and the body of the request.
     pub(crate) message: Message,
     /// The client certificate that was shown and proved, in base64; empty without one.
     pub(crate) proof: String,
@@ -56,12 +56,12 @@ impl Seen {
     }
 }
 
-/// What is answered.
+/// How the peer answers a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Word {
     /// A status and a body.
     Say(u16, String),
-    /// Nothing, ever.
+    /// Never answers and keeps the connection open.
     Hang,
 }
 
@@ -88,12 +88,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// In clear text.
+    /// Starts a peer that speaks plain HTTP.
     pub(crate) fn plain(script: impl FnMut(&Seen) -> Word + Send + 'static) -> Self {
         Self::start(None, Box::new(script))
     }
 
-    /// Over TLS.
+    /// Starts a peer that speaks HTTP over TLS.
     pub(crate) fn secure(config: ServerConfig, script: impl FnMut(&Seen) -> Word + Send + 'static) -> Self {
         Self::start(Some(Arc::new(config)), Box::new(script))
     }
@@ -138,7 +138,7 @@ impl Peer {
         locked(&self.shared.seen).clone()
     }
 
-    /// Waits for so many requests.
+    /// Waits for this many requests.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Seen> {
         eventually(&format!("request {count}"), SOON, || {
             let seen = self.seen();
@@ -223,7 +223,7 @@ impl Authority {
         Self(issuer.expect("an authority"))
     }
 
-    /// Its certificate.
+    /// The certificate of this authority, in PEM.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }

@@ -18,7 +18,7 @@ use super::repository::git_command;
 /// What a file is, as far as a mirror knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileFacts {
-    /// `100644`, `100755`.
+    /// The mode in Git: `100644`, `100755` or `120000`.
     pub(crate) mode: String,
     /// SHA-256 of its content, in hexadecimal digits.
     pub(crate) sha: String,
@@ -52,7 +52,7 @@ impl Project {
         project
     }
 
-    /// Where it lies.
+    /// The path of the working tree.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("work")
     }

@@ -20,12 +20,7 @@ pub(crate) struct Puller {
 
 impl Puller {
     pub(crate) fn onboard(server: &Server) -> Self {
-        let body = json!({ "app_name": "puller", "email": "stories@example.org" });
-        let reply = server.ask("POST", "/api/apps/onboard", None, Some(&body)).expect("an answer");
-        assert_eq!(reply.status, 201, "{}", reply.json());
-        let onboarded = reply.json();
-        let text = |key: &str| onboarded[key].as_str().expect("a text").to_owned();
-        let app = App { id: text("app_id"), token: text("token"), onboarded: onboarded.clone() };
+        let app = App::onboard_alone(server);
         Self { app, model: Model::new("unused") }
     }
 
@@ -37,11 +32,15 @@ impl Puller {
     /// The same from a server that may be killed meanwhile.
     pub(crate) fn try_ask(&self, server: &Server, id: &str, query: &str) -> io::Result<Option<Value>> {
         let path = format!("/api/repositories/{id}/pending?{query}");
-        let reply = server.ask("GET", &path, Some(&self.app.token), None)?;
-        match reply.status {
-            200 => Ok(Some(reply.json())),
-            204 => Ok(None),
-            status => panic!("{status}: {}", reply.json()),
+        loop {
+            let reply = server.ask("GET", &path, Some(&self.app.token), None)?;
+            match reply.status {
+                200 => return Ok(Some(reply.json())),
+                204 => return Ok(None),
+                // Changes are pending, and their contents are still being read.
+                503 if reply.json()["type"] == "urn:tidings:problem:content-unavailable" => {}
+                status => panic!("{status}: {}", reply.json()),
+            }
         }
     }
 

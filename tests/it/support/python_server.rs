@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// A running server.
+/// A running server in Python, killed on drop.
 pub(crate) struct PythonServer {
     child: Child,
     /// The port that it listens on.

@@ -31,9 +31,9 @@ const PIECE: usize = 16 * 1024;
 pub(crate) struct Recorded {
     /// The path with its query.
     pub(crate) path: String,
-    /// The header fields.
+    /// The header fields of the request.
     pub(crate) headers: HeaderMap,
-    /// The body.
+    /// The body of the request.
     pub(crate) body: Vec<u8>,
     /// When its last byte arrived.
     pub(crate) at: Instant,
@@ -60,7 +60,7 @@ pub(crate) enum Behaviour {
     Answer(u16, Vec<(&'static str, String)>, String),
     /// Waits, then behaves otherwise.
     After(Duration, Box<Behaviour>),
-    /// Never answers.
+    /// Never answers and keeps the connection open.
     Hang,
     /// Resets the connection instead of answering.
     Reset,
@@ -76,9 +76,9 @@ pub(crate) enum Behaviour {
     DripBody(Duration),
     /// Answers with this status and a body that never ends.
     EndlessBody(u16),
-    /// Answers 200 with so many header fields.
+    /// Answers 200 with this many header fields.
     ManyHeaders(usize),
-    /// Answers 200 with a header field of so many bytes.
+    /// Answers 200 with a header field of this many bytes.
     LongHeader(usize),
     /// Interim answers (103) without end.
     EndlessInterim,

@@ -110,12 +110,12 @@ impl Host {
         self.host.admit(&format!("x-access-token:{token}"));
     }
 
-    /// Shows `other` instead of `name` to whoever brings this token.
+    /// Shows `other` instead of `name` to a client with this token.
     pub(crate) fn show(&self, token: &str, name: &str, other: &str) {
         self.host.show(&format!("x-access-token:{token}"), name, other);
     }
 
-    /// Gives what is served as `name` another name, and says so to whoever asks for the old one.
+    /// Gives what is served as `name` another name, and says so to clients that ask for the old name.
     pub(crate) fn rename(&self, name: &str, new: &str) {
         let mut served = self.served.lock().expect("no panic");
         let old = served.remove(name).expect("it is served");
@@ -135,7 +135,7 @@ impl Host {
         self.host.connections()
     }
 
-    /// Adds so many branches to what is served as `name`, all at one commit, in packed-refs.
+    /// Adds this many branches to what is served as `name`, all at one commit, in packed-refs.
     pub(crate) fn add_branches(&self, name: &str, count: usize, commit: &str) {
         let served = self.served.lock().expect("no panic");
         let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();

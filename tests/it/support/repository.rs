@@ -88,6 +88,16 @@ impl Repository {
         self.git(["config", key, value]);
     }
 
+    /// Moves all objects to another disk, which the repository names as its alternate.
+    pub(crate) fn keep_objects_at(&self, disk: &Path) {
+        let objects = self.path.join("objects");
+        std::fs::rename(&objects, disk).expect("moved");
+        for folder in ["info", "pack"] {
+            std::fs::create_dir_all(objects.join(folder)).expect("a folder");
+        }
+        std::fs::write(objects.join("info/alternates"), format!("{}\n", disk.display())).expect("written");
+    }
+
     /// Makes one commit on `branch` on top of `parents` (or of the branch), changing `files`.
     pub(crate) fn commit(&self, branch: &str, files: &[File<'_>]) -> ObjectId {
         self.commit_on(branch, &[&format!("refs/heads/{branch}")], files)
@@ -177,7 +187,7 @@ impl Repository {
         commit
     }
 
-    /// Writes so many refs at once, all to `commit`.
+    /// Writes this many refs at once, all to `commit`.
     pub(crate) fn many_refs(&self, count: usize, commit: ObjectId) {
         let path = self.path.join("packed-refs");
         let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();

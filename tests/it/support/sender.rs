@@ -15,7 +15,7 @@ use tidings_actors::{
     model::secret::Secret,
     model::sink::SinkAddress,
     model::view::View,
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{
         Action, AttemptOutcome, Clock, DeliveryOrder, Endpoint, LaneFacts, Location, Parcel, ParcelBody,
         PrepareError, Random, Remote, RepositoryFacts, SinkKey, Transport,
@@ -67,9 +67,9 @@ impl World {
         Ok(parcels.into_iter().next().expect("the first or an error"))
     }
 
-    /// One attempt, by whoever has the database to itself.
+    /// One attempt of a process that has the database to itself.
     pub(crate) async fn send(&self, endpoint: &Endpoint, parcel: &Parcel) -> AttemptOutcome {
-        self.webhooks.send(endpoint, parcel, &Hold::sole()).await.expect("its right does not end")
+        self.webhooks.send(endpoint, parcel, &ShardHold::sole()).await.expect("its right does not end")
     }
 }
 

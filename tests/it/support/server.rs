@@ -87,7 +87,7 @@ impl Server {
             .with("telemetry.log_filter", "info,tidings=debug,tidings_actors=debug")
     }
 
-    /// Prepared and started.
+    /// A server with default settings, started and ready.
     pub(crate) fn start() -> Self {
         let mut server = Self::prepare();
         server.run();
@@ -112,7 +112,7 @@ impl Server {
         self._database.is_some()
     }
 
-    /// Without this setting.
+    /// Removes a setting that the tests give by default.
     pub(crate) fn without(mut self, key: &str) -> Self {
         self.settings.retain(|(known, _)| known != key);
         self
@@ -132,7 +132,7 @@ impl Server {
         self
     }
 
-    /// Moves its wall clock by so many seconds against that of the machine; `false`: it has none of its own.
+    /// Moves its wall clock by these seconds against that of the machine; `false`: it has no clock of its own.
     pub(crate) fn move_clock(&self, seconds: i64) -> bool {
         if self.clock.is_some() {
             // Whole at once: it is read at any moment.
@@ -208,7 +208,7 @@ impl Server {
         assert!(ended.is_none(), "the server ended by itself: {ended:?}");
     }
 
-    /// SIGKILL.
+    /// Kills the server with SIGKILL and waits for its end.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("killed");
@@ -225,7 +225,7 @@ impl Server {
         (status, began.elapsed())
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the running server.
     pub(crate) fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         kill_process(Pid::from_child(child), signal).expect("sent");
@@ -256,6 +256,16 @@ impl Server {
         self.memory("VmHWM:")
     }
 
+    /// Processor time that it has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process())).expect("Linux");
+        // Behind the name, which may hold anything; in hundredths of a second.
+        let (_, rest) = stat.rsplit_once(')').expect("a name");
+        let ticks = rest.split_whitespace().skip(11).take(2);
+        let ticks = ticks.map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     /// The id of its process.
     pub(crate) fn process(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
@@ -270,12 +280,12 @@ impl Server {
         (arguments, children.collect())
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its data directory.
+    /// The data directory of the server.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }

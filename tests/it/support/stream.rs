@@ -119,7 +119,7 @@ impl Nats {
         assert!(made["error"].is_null(), "{made}");
     }
 
-    /// Changes it.
+    /// Changes the settings of the stream.
     pub(crate) fn change_stream(&self, more: &Value) {
         let now = self.api(&format!("$JS.API.STREAM.INFO.{STREAM}"), &json!({})).expect("an answer");
         let mut stream = now["config"].clone();

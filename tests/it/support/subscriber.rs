@@ -88,14 +88,14 @@ struct Shared {
     model: Mutex<Model>,
     script: Mutex<Script>,
     stopped: AtomicBool,
-    /// One request in so many is reset before its body is read; 0: none.
+    /// One request in this many is reset before its body is read; 0: none.
     resets: AtomicU64,
     heads: AtomicU64,
     flooded: AtomicU64,
     connections: AtomicU64,
 }
 
-/// The receiver.
+/// A receiver that holds every delivery against the model of what is promised.
 pub(crate) struct Subscriber {
     address: SocketAddr,
     /// Another address of the same receiver.
@@ -130,7 +130,7 @@ impl Subscriber {
         subscriber
     }
 
-    /// Where it receives.
+    /// The `base_url` of this receiver.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -140,7 +140,7 @@ impl Subscriber {
         format!("http://{}", self.second.expect("it has two doors"))
     }
 
-    /// Its address.
+    /// The address that this receiver listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -162,7 +162,7 @@ impl Subscriber {
         self.script(|_| Answer::Accept);
     }
 
-    /// Resets one connection in so many before the body was read.
+    /// Resets one connection in this many before the body was read.
     pub(crate) fn reset_one_in(&self, times: u64) {
         self.shared.resets.store(times, Ordering::SeqCst);
     }
@@ -182,7 +182,7 @@ impl Subscriber {
         gate
     }
 
-    /// The model, locked.
+    /// The model of this receiver, locked.
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         locked(&self.shared.model)
     }

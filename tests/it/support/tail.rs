@@ -45,7 +45,7 @@ impl Tail {
         Some(text)
     }
 
-    /// The next event.
+    /// Waits for the next event; fails if the tail ends.
     pub(crate) fn next(&mut self) -> TailEvent {
         self.try_next().expect("a tail that goes on")
     }

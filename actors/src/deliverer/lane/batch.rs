@@ -2,17 +2,17 @@
 //! follows from an answer.
 //!
 //! A batch holds the next changes in their order: in `phased` of one phase, in `strict` also across the end
-//! of a phase, because the order inside a batch is the order of the round. Two changes of one path (a file
-//! that becomes a link) never share a batch: one of them may be taken and the other not. Changes that failed
-//! before go together first, and nothing new goes beside or before them. A change that cannot share a request
-//! (a file in chunks, a body that is larger than a batch) is sent by itself, and so is a single change.
-//! Nothing at or beyond one batch from the settled prefix is sent.
+//! of a phase, because the order inside a batch is the order of the round. Two changes of one place (a file
+//! that becomes a link, or a directory) never share a batch: the delete might be tried again after the create
+//! was taken. Changes that failed before go together first, and nothing new goes beside or before them. A
+//! change that cannot share a request (a file in chunks, a body that is larger than a batch) is sent by
+//! itself, and so is a single change. Nothing at or beyond one batch from the settled prefix is sent.
 //!
 //! The size of a batch is learned: one change at the beginning, twice as many as the receiver took, half as
 //! many as were refused together, and one change again after the endpoint failed. So a change that makes a
 //! receiver refuse whole batches is found in a few requests, and only that change is parked.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use tidings_entity::{
     id::DeadLetterId,
@@ -211,7 +211,7 @@ impl Lane {
         let phase = self.slots.iter().find(|slot| !slot.is_done())?.change.operation;
         let mut run = Run { indices: Vec::new(), end: End::List };
         let (mut bytes, mut retried) = (0, false);
-        let mut deleted = HashSet::new();
+        let mut deleted: BTreeSet<&[u8]> = BTreeSet::new();
         for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_done()) {
             let crosses = self.order == OrderMode::Phased && slot.change.operation != phase;
             if index >= reach || crosses {
@@ -224,7 +224,7 @@ impl Lane {
                     let fits = !alone && bytes + parcel.size() <= batching.bytes;
                     if run.indices.is_empty() {
                         retried = slot.tries > 0;
-                    } else if !fits || retried != (slot.tries > 0) || deleted.contains(&slot.change.path) {
+                    } else if !fits || retried != (slot.tries > 0) || replaces(&deleted, &slot.change.path) {
                         run.end = End::Bound;
                         break;
                     }
@@ -420,6 +420,19 @@ impl Lane {
         let park = Park { id, position, delivery, reason, counted, status, excerpt, change };
         slot.state = SlotState::Parked(Box::new(park));
     }
+}
+
+/// Whether a file at this path takes the place of a deleted file: the same path, one above, or one below.
+fn replaces(deleted: &BTreeSet<&[u8]>, path: &[u8]) -> bool {
+    if deleted.is_empty() {
+        return false;
+    }
+    let mut above = (0..path.len()).filter(|at| path[*at] == b'/').map(|at| &path[..at]);
+    let directory = [path, b"/"].concat();
+    let below = deleted.range::<&[u8], _>(directory.as_slice()..).next();
+    deleted.contains(path)
+        || above.any(|file| deleted.contains(file))
+        || below.is_some_and(|file| file.starts_with(&directory))
 }
 
 /// The wait of a change that the receiver of its batch did not try.

@@ -26,7 +26,7 @@ impl Lane {
         let Some(slot) = self.slot(position) else { return };
         slot.state = match std::mem::replace(&mut slot.state, SlotState::New) {
             SlotState::Flying(parcel) if keep => SlotState::Ready(parcel),
-            SlotState::Flying(_) | SlotState::Batched { .. } => SlotState::New,
+            SlotState::Flying(_) | SlotState::Claimed | SlotState::Batched { .. } => SlotState::New,
             other => other,
         };
     }

@@ -86,6 +86,7 @@ impl Lane {
             SlotState::Waiting { why, until } => !self.preparing && (why != Wait::Rendering || until <= now),
             SlotState::Preparing
             | SlotState::Flying(_)
+            | SlotState::Claimed
             | SlotState::Batched { .. }
             | SlotState::Acknowledged
             | SlotState::Settled

@@ -23,9 +23,8 @@ impl Lane {
         if !self.stale && self.unwritten.is_none() && self.in_flight() == 0 {
             for slot in self.slots.iter_mut().take(most.min(reach)) {
                 let SlotState::Ready(parcel) = &slot.state else { break };
-                let parcel = parcel.clone();
-                slot.state = SlotState::Flying(parcel.clone());
-                parcels.push(parcel);
+                parcels.push(parcel.clone());
+                slot.state = SlotState::Claimed;
             }
         }
         (self.prefix..self.prefix + parcels.len() as u64, parcels)

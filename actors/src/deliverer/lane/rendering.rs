@@ -19,7 +19,7 @@ use crate::{
 
 impl Lane {
     /// Changes to be rendered now, at most `most`, in order: position, change, and the blobs that
-    /// are obtainable nowhere. [`Lane::on_prepared`] must follow.
+    /// neither the mirror nor the Git host has. [`Lane::on_prepared`] must follow.
     pub fn want_prepare(&mut self, now: Instant, most: usize) -> Vec<(u64, Change, Vec<ObjectId>)> {
         let low = self.has_room() && self.ready() < self.width();
         // The head is rendered even if the lane's bytes are used up: all other changes wait for the head.
@@ -67,6 +67,12 @@ impl Lane {
         for slot in self.slots.iter_mut().filter(|slot| matches!(slot.state, SlotState::Preparing)) {
             slot.state = parcels.next().map_or(SlotState::New, SlotState::Ready);
         }
+    }
+
+    /// Whether changes are being rendered now, or wait for memory to be rendered.
+    #[must_use]
+    pub fn is_preparing(&self) -> bool {
+        self.preparing
     }
 
     /// Whether the head waits, and nothing can go before it.
@@ -125,7 +131,11 @@ impl Lane {
     pub fn on_blob_unobtainable(&mut self, position: u64, blob: ObjectId, letter: DeadLetterId) {
         let Some(slot) = self.slot(position) else { return };
         if slot.change.new.is_some_and(|entry| entry.blob == blob) {
-            self.on_content_unfit(position, format!("blob {blob} is obtainable nowhere"), letter);
+            self.on_content_unfit(
+                position,
+                format!("blob {blob} is neither in the mirror nor at the Git host"),
+                letter,
+            );
         } else {
             slot.unobtainable.push(blob);
         }

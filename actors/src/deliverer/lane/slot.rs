@@ -17,6 +17,8 @@ pub(super) enum SlotState {
     Preparing,
     Ready(Parcel),
     Flying(Parcel),
+    /// Claimed by a consumer, whose answer has the only copy of its bytes: a claim may last for long.
+    Claimed,
     /// On its way in a batch, which holds its bytes.
     Batched {
         batch: u64,

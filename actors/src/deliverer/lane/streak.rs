@@ -14,11 +14,8 @@ use super::{
 };
 use crate::{
     deliverer::retry::Block,
-    ports::{Park, REFUSALS_MAX, SelfRedrive, Standing, Streak},
+    ports::{Park, REFUSALS_MAX, STREAK_MAX, SelfRedrive, Standing, Streak},
 };
-
-/// Counted parks in a row that block a cursor.
-pub const STREAK_MAX: u32 = 10;
 
 /// The reason that blocks a cursor, by its row.
 pub(super) fn block_of(streak: Streak, acknowledged: bool, blocked: bool) -> Option<Block> {
@@ -47,7 +44,8 @@ pub(super) fn reason(block: Block, answer: Option<u16>) -> String {
         }
         Block::Refusals => format!(
             "refuses_everything: the receiver refused {REFUSALS_MAX} changes and never took one; the next \
-             one waits under probe until the receiver takes it or a test delivery, or the watch is resumed"
+             one is tried every few minutes until the receiver takes it or a test delivery, or the watch is \
+             resumed"
         ),
     }
 }

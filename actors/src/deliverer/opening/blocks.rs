@@ -12,7 +12,7 @@ use super::{Opening, OpeningError, UNFIT_WAIT, fetch};
 use crate::{
     context::Context,
     ports::{Extent, FetchOrder, GitError, LaneSnapshot},
-    tasks::in_time,
+    supervision::tasks::in_time,
 };
 
 /// The tree that the app holds cannot be fetched any more: everything is sent again. But if the head cannot
@@ -27,8 +27,9 @@ pub(super) async fn lose_held(
         block(context, &Shown::of(lane), &cannot_be_delivered(lane, &reason)).await?;
         return Ok(Some(Opening::Later(UNFIT_WAIT)));
     }
-    warn!(commit = %commit, "the held commit {commit} is obtainable nowhere: a complete resync follows");
-    let reason = "the held commit is obtainable nowhere";
+    warn!(commit = %commit, "the held commit {commit} is neither in the mirror nor at the Git host: a \
+         complete resync follows");
+    let reason = "the held commit is neither in the mirror nor at the Git host";
     in_time(context.store.request_cursor_resync(&lane.cursor, true, reason)).await?;
     Ok(None)
 }
@@ -83,8 +84,7 @@ pub(super) async fn block(context: &Context, shown: &Shown, said: &str) -> Resul
 /// Ends a block for a reason that holds no more: an old head, a list that differed, a tree that could not be
 /// read.
 pub(super) async fn unblock(context: &Context, lane: &LaneSnapshot) -> Result<(), OpeningError> {
-    let is_streak = lane.streak.count > 0 || lane.streak.refuses_everything(lane.acknowledged);
-    if lane.state == CursorState::Blocked && !is_streak {
+    if lane.state == CursorState::Blocked && !lane.streak.blocks(lane.acknowledged) {
         in_time(context.store.set_blocked(&lane.cursor, None)).await?;
     }
     Ok(())

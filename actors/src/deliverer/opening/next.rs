@@ -45,11 +45,13 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
         };
     }
     // A redrive could send files that the new view leaves out: a sync round applies the view first.
-    if lane.held.as_ref().is_some_and(|(_, view)| *view != lane.view) {
+    if let Some((held, _)) = lane.held.as_ref().filter(|(_, view)| *view != lane.view) {
         return match (&lane.head_fault, lane.head) {
             (Some(fault), Some(_)) => Next::Unfit(fault.clone()),
             (None, Some(head)) => Next::Sync(Some(head)),
             (_, None) if goes => Next::Sync(None),
+            // The files of a branch that is gone stay, and the view applies to them.
+            (_, None) if lane.state == CursorState::BranchMissing => Next::Sync(Some(*held)),
             (_, None) => Next::Nothing,
         };
     }

@@ -10,7 +10,7 @@ use crate::{
     context::Context,
     model::round::{Letter, Plan, RoundSpec},
     ports::{Extent, FetchOrder, GitError, LANE_LETTERS, LaneSnapshot, LetterPick, Remote, Seek},
-    tasks::in_time,
+    supervision::tasks::in_time,
 };
 
 /// Changes of a sync round up to which its letters are looked up by path; beyond, all are read.
@@ -86,7 +86,7 @@ pub(super) async fn plan(
     spec: &RoundSpec,
     candidates: &[Letter],
 ) -> Result<Plan, OpeningError> {
-    let planned = context.at_desk(app, context.git.plan(remote, spec, candidates)).await;
+    let planned = context.in_read_turn(app, context.git.plan(remote, spec, candidates)).await;
     match planned {
         Err(GitError::Missing(_) | GitError::Corrupt(_)) => {
             // A resync is planned from its bases: a held tree that cannot be fetched must not stop it.
@@ -101,7 +101,7 @@ pub(super) async fn plan(
                 let haves = commits[..at].to_vec();
                 fetch(context, remote, FetchOrder { wants: vec![*commit], haves, depth: 1, extent }).await?;
             }
-            Ok(context.at_desk(app, context.git.plan(remote, spec, candidates)).await?)
+            Ok(context.in_read_turn(app, context.git.plan(remote, spec, candidates)).await?)
         }
         other => Ok(other?),
     }

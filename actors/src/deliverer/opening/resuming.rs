@@ -19,9 +19,9 @@ use super::{
 use crate::{
     context::Context,
     model::round::{Round, RoundSpec, Summary},
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{GitError, LaneSnapshot, Remote, Seek},
-    tasks::in_time,
+    supervision::tasks::in_time,
 };
 
 /// Deletes, and creates, of a round up to which renames are hinted.
@@ -33,7 +33,7 @@ const RENAMES_MAX: u64 = 10_000;
 pub(super) async fn resume_or_block(
     context: &Context,
     lane: LaneSnapshot,
-    hold: Hold,
+    hold: ShardHold,
 ) -> Result<Opening, OpeningError> {
     let (shown, number) = (Shown::of(&lane), lane.open.as_ref().map_or(0, |round| round.number));
     match resume(context, lane, hold).await {
@@ -47,7 +47,7 @@ pub(super) async fn resume_or_block(
 }
 
 /// Resumes an open round: fetches its trees and checks that its list is still the same.
-async fn resume(context: &Context, mut lane: LaneSnapshot, hold: Hold) -> Result<Opening, OpeningError> {
+async fn resume(context: &Context, mut lane: LaneSnapshot, hold: ShardHold) -> Result<Opening, OpeningError> {
     let Some(round) = lane.open.take() else { return Ok(Opening::Idle) };
     if !round.is_known() {
         let reason = format!("round {} was begun under rules {}", round.number, round.rules);
@@ -57,7 +57,7 @@ async fn resume(context: &Context, mut lane: LaneSnapshot, hold: Hold) -> Result
     let spec = RoundSpec { letters: Vec::new(), ..round.spec.clone() };
     let plan = match plan(context, &lane.app, &lane.remote, &spec, &round.spec.letters).await {
         Err(OpeningError::Git(GitError::Unobtainable(_))) => {
-            let reason = "a tree of the open round is obtainable nowhere";
+            let reason = "a tree of the open round is neither in the mirror nor at the Git host";
             warn!(round.number = round.number, "{reason}: a complete resync follows");
             in_time(context.store.request_cursor_resync(&lane.cursor, true, reason)).await?;
             return Ok(Opening::Again);

@@ -88,7 +88,7 @@ async fn a_block_and_its_end_are_on_disk_with_the_changes_that_led_to_them() {
     let first = house.commit(&[("a", "1")]);
     let (app, watch, _) = house.watching().await;
     house.until_held(&watch, first).await;
-    // Whoever wrote the one after the other would be killed in between.
+    // A writer of two separate transactions would be killed between them.
     for verb in ["set_blocked", "request_redrive"] {
         house.store.befall(verb, Fault::Hangs);
     }

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use tidings_entity::kind::{CursorState, LetterStatus, ParkReason, PayloadFormat};
+use tidings_entity::kind::{CursorState, LetterStatus, ParkReason, PayloadFormat, WatchState};
 
 use crate::{
     model::round::{RULES, Round, RoundSpec, Summary, TreeEnd},
     model::view::View,
-    ports::{Action, LaneStore, LetterStore, NewRound, WatchStore},
+    ports::{Action, LaneStore, LetterStore, NewRound, WatchPatch, WatchStore},
     testing::{
         house::{House, files, refs},
         transport::Answer,
@@ -32,7 +32,7 @@ async fn a_head_that_is_skipped_by_hand_is_parked_and_the_next_goes_on() {
 
     let head = house.store.request_skip(&app, &watch.id, None, None).await.expect("asked");
     assert_eq!(head.position, 0);
-    // Killed before anybody did it: the wish is a row.
+    // Killed before anybody did it: the request is a row.
     house.stop(Duration::ZERO).await;
     house.start().await;
     house.until_held(&watch, second).await;
@@ -68,7 +68,7 @@ async fn a_skip_reaches_a_running_lane_by_a_refresh_and_ends_a_block() {
         house.transport.answer_path(path, None);
     }
     tokio::time::sleep(Duration::from_secs(3_600)).await;
-    assert_eq!(house.letters(&app).await.len(), 10, "the head waits under probe");
+    assert_eq!(house.letters(&app).await.len(), 10, "the head is tried as a probe");
     house.store.request_skip(&app, &watch.id, None, None).await.expect("asked");
     house.refresh(&app).await;
     house.until_held(&watch, second).await;
@@ -135,7 +135,7 @@ async fn a_cancelled_redrive_ends_where_it_stands_and_reopens_the_rest() {
         .await;
     let cancelled = house.store.cancel_redrive(&app, None).await.expect("asked");
     assert_eq!((cancelled.reopened, cancelled.ending.len()), (0, 1));
-    // Killed before anybody did it: the wish is a row.
+    // Killed before anybody did it: the request is a row.
     house.stop(Duration::ZERO).await;
     house.start().await;
     house.until("it ended", async || house.cursor(&watch).await.open.is_none()).await;
@@ -155,6 +155,40 @@ async fn a_cancelled_redrive_ends_where_it_stands_and_reopens_the_rest() {
     house.refresh(&app).await;
     let settled = async || house.letters(&app).await.iter().all(|it| it.status == LetterStatus::Redriven);
     house.until("all is redriven", settled).await;
+    house.assert_mirrors(&app, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redrive_that_is_asked_for_while_a_paused_one_is_cancelled_is_done_after_the_pause() {
+    let house = House::running().await;
+    let first = house.commit(&[("ok", "1")]);
+    let (app, watch, _) = house.watching().await;
+    house.until_held(&watch, first).await;
+    for path in ["a", "b", "c"] {
+        house.transport.answer_path(path, Some(Answer::Status(422)));
+    }
+    let second = house.commit(&[("a", "1"), ("b", "1"), ("c", "1"), ("ok", "1")]);
+    house.poke(&watch).await;
+    house.until_held(&watch, second).await;
+    house.transport.answer_path("a", None);
+    house.transport.answer_path("b", Some(Answer::Status(503)));
+    house.transport.answer_path("c", None);
+    assert_eq!(house.redrive_all(&app).await, 3);
+    house.refresh(&app).await;
+    let one_is_sent = async || house.cursor(&watch).await.open.is_some_and(|(_, position, _)| position == 1);
+    house.until("one is sent", one_is_sent).await;
+    let to = |state| WatchPatch { state: Some((state, None)), ..WatchPatch::default() };
+    house.store.patch_watch(&app, &watch.id, &to(WatchState::Paused)).await.expect("paused");
+    house.refresh(&app).await;
+    let cancelled = house.store.cancel_redrive(&app, None).await.expect("cancelled");
+    assert_eq!(cancelled.ending.len(), 1, "it ends when the watch is resumed");
+    house.refresh(&app).await;
+    house.redrive_all(&app).await;
+    house.transport.answer_path("b", None);
+    house.store.patch_watch(&app, &watch.id, &to(WatchState::Active)).await.expect("resumed");
+    house.refresh(&app).await;
+    let is_done = async || house.letters(&app).await.iter().all(|it| it.status == LetterStatus::Redriven);
+    house.until("all is redriven", is_done).await;
     house.assert_mirrors(&app, second);
 }
 

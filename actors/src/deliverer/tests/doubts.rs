@@ -10,9 +10,11 @@ use tidings_entity::{
 };
 
 use crate::{
-    deliverer::pulling::{Acknowledgement, PullRequest},
-    model::sink::SinkAddress,
-    model::view::{MAX_SIZE_DEFAULT, View},
+    deliverer::outlets::pulling::{Acknowledgement, PullRequest},
+    model::{
+        sink::SinkAddress,
+        view::{MAX_SIZE_DEFAULT, View},
+    },
     ports::{
         AppPatch, AppStore, BatchSettings, DeliverySettings, LetterStore, SendFailure, SinkKey, Watch,
         WatchStore,
@@ -371,6 +373,7 @@ async fn what_a_puller_let_expire_and_then_refused_is_lent_again_when_it_is_turn
                 reply,
             })
             .await
+            .claimed()
     };
     let settle = async |id: String, through: Option<u64>, refused: Vec<u64>| {
         let refused = refused.into_iter().map(|position| (position, "no".to_owned())).collect();

@@ -6,16 +6,16 @@ use tidings_entity::id::AppId;
 use tokio::time::Instant;
 
 use crate::{
-    ports::{SendFailure, Watch},
-    supervision::directory::Doing,
+    limits::budget::Budget,
+    ports::{PrepareError, SendFailure, Watch},
+    supervision::{directory::Doing, tree::DELIVERER},
     testing::{
         house::{House, URL, files, location, refs},
         transport::{Answer, Arrival},
     },
-    tree::DELIVERER,
 };
 
-/// So many watches of one app, each of a repository of its own with so many files.
+/// This many watches of one app, each of a repository of its own with this many files.
 async fn watches(house: &House, app: &AppId, count: usize, size: usize) -> Vec<Watch> {
     let mut watches = Vec::new();
     for number in 0..count {
@@ -127,7 +127,7 @@ async fn an_app_opens_few_of_many_lanes_at_once_and_forgets_none() {
     let mut house = House::with(|policy| policy.app_lanes = 8);
     let app = house.app().await;
     let watches = watches(&house, &app, 120, 3).await;
-    // The first of some lanes are not taken for a while: whoever waits keeps nobody from going on.
+    // The first of some lanes are not taken for a while: a waiting lane keeps no other lane from going on.
     for watch in watches.iter().take(24) {
         house.transport.answer_watch(&watch.id, Some(Answer::Status(500)));
     }
@@ -152,7 +152,7 @@ async fn an_app_opens_few_of_many_lanes_at_once_and_forgets_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backlog_of_one_app_costs_another_one_slot_at_each_step() {
-    let mut house = House::with(|policy| policy.desks = 1);
+    let mut house = House::with(|policy| policy.readers = 1);
     let (busy, other) = (house.app().await, house.app().await);
     watches(&house, &busy, 64, 200).await;
     house.transport.render_slowly(Duration::from_millis(50));
@@ -186,6 +186,34 @@ async fn a_server_with_all_its_places_taken_lets_apps_take_turns() {
     let went = house.taken(&busy).len() - before;
     assert!(went <= 2 * 2, "{went} of the other app went before");
     assert!(house.transport.flying(&busy) + house.transport.flying(&other) <= 2);
+}
+
+/// The first app's receiver is slow with a file that takes more than all memory for deliveries. The memory
+/// here is so small that each body is large; a window takes what there is.
+#[tokio::test(start_paused = true)]
+async fn a_slow_receiver_of_a_large_file_delays_no_ordinary_delivery_of_another_app() {
+    let mut house = House::new();
+    let [slow, other, large] = [house.app().await, house.app().await, house.app().await];
+    let (memory, attempt) = (12, Duration::from_secs(800));
+    house.context.budget = Budget::new(memory);
+    house.transport.answer_app(&slow, Some(Answer::Late(attempt)));
+    house.transport.fail_to_prepare([PrepareError::OverBudget(memory)]);
+    watches(&house, &slow, 1, 1).await;
+    house.start().await;
+    house.until("it is on its way", async || house.transport.flying(&slow) == 1).await;
+    let began = Instant::now();
+    for (app, needs) in [(&large, Some(memory)), (&other, None)] {
+        house.transport.fail_to_prepare(needs.map(PrepareError::OverBudget));
+        let before = house.transport.rendered().len();
+        watches(&house, app, 1, 1).await;
+        house.refresh(app).await;
+        house.until("it was read", async || house.transport.rendered().len() > before).await;
+    }
+    until_taken(&house, &other, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(house.taken(&large).is_empty(), "one large file is in memory at a time");
+    until_taken(&house, &large, 1).await;
+    assert!(began.elapsed() < attempt + Duration::from_secs(60), "it waited for one attempt");
 }
 
 #[tokio::test(start_paused = true)]

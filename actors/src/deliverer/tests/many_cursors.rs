@@ -6,15 +6,14 @@ use tidings_entity::kind::SelectorKind;
 use tokio::time::Instant;
 
 use crate::{
+    context::policy::Policy,
     model::follow::CURSORS_PER_WATCH_MAX,
-    policy::Policy,
     ports::{LaneStore, Reach, Selector},
-    supervision::directory::Doing,
+    supervision::{directory::Doing, tree::DELIVERER},
     testing::{
         house::{House, URL, location},
         transport::Answer,
     },
-    tree::DELIVERER,
 };
 
 /// Each a pattern that as many branches match as one watch may have.

@@ -6,9 +6,9 @@ use tidings_entity::id::AppId;
 use tokio::time::Instant;
 
 use crate::{
-    deliverer::pulling::{Acknowledgement, ClaimedChanges, PullRequest, Refusal, Settled},
+    deliverer::outlets::pulling::{Acknowledgement, ClaimedChanges, PullRequest, Pulled, Refusal, Settled},
     model::sink::SinkAddress,
-    ports::{AppPatch, AppStore, Watch, WatchStore},
+    ports::{AppPatch, AppStore, PrepareError, Watch, WatchStore},
     testing::house::{House, files, refs},
 };
 
@@ -24,6 +24,10 @@ async fn pulling(house: &House) -> (AppId, Watch) {
 }
 
 async fn ask(house: &House, watch: &Watch, most: usize, wait: u64) -> Option<ClaimedChanges> {
+    answer(house, watch, most, wait).await.claimed()
+}
+
+async fn answer(house: &House, watch: &Watch, most: usize, wait: u64) -> Pulled {
     let cursors = house.store.watch(&watch.app, &watch.id).await.expect("a watch").cursors;
     let cursors = cursors.into_iter().map(|cursor| cursor.id).collect();
     let wait = Duration::from_secs(wait);
@@ -58,11 +62,46 @@ async fn whoever_waits_gets_a_change_as_soon_as_there_is_one() {
     let began = Instant::now();
     let (lease, ()) = tokio::join!(ask(&house, &watch, 64, 600), house.poke(&watch));
     let lease = lease.expect("a change");
-    assert!(began.elapsed() < Duration::from_secs(600), "it did not wait for the end of its wish");
+    assert!(began.elapsed() < Duration::from_secs(600), "it did not wait for the end of its request");
     assert_eq!(lease.positions, 0..1);
     settle(&house, &watch, &lease.id, Some(0), &[]).await.expect("settled");
     house.until_held(&watch, second).await;
     assert!(house.transport.arrivals().is_empty(), "nothing is sent to anybody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_wait_for_memory_are_never_said_to_be_none_and_come_to_a_later_request() {
+    let house = House::running().await;
+    house.commit(&refs(&files(3, "one")));
+    let (_, watch) = pulling(&house).await;
+    let other = house.app().await;
+    let large = PrepareError::OverBudget(1 << 30);
+    let place = house.context.budget.take(&other, 1 << 30).await;
+    house.transport.fail_to_prepare([large]);
+    let answers = [answer(&house, &watch, 64, 60).await, answer(&house, &watch, 64, 0).await];
+    assert!(answers.iter().all(|answer| matches!(answer, Pulled::NotReady)), "{answers:?}");
+    let asked = house.transport.rendered().len();
+    drop(place);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let lease = ask(&house, &watch, 64, 0).await.expect("it was rendered while nobody asked");
+    assert_eq!(house.transport.rendered().len(), asked + 1);
+    assert!(matches!(answer(&house, &watch, 64, 5).await, Pulled::Nothing), "a claim has them");
+    settle(&house, &watch, &lease.id, Some(lease.positions.end - 1), &[]).await.expect("settled");
+}
+
+/// A claim may last an hour; the memory of its changes is that of the answer.
+#[tokio::test(start_paused = true)]
+async fn a_claim_holds_no_memory_beyond_its_answer() {
+    let house = House::running().await;
+    house.commit(&refs(&files(1, "one")));
+    let (_, watch) = pulling(&house).await;
+    let all = house.context.budget.free();
+    let lease = ask(&house, &watch, 64, 60).await.expect("a change");
+    assert!(house.context.budget.free() < all, "the answer holds it");
+    drop(lease);
+    assert_eq!(house.context.budget.free(), all);
+    let again = ask(&house, &watch, 64, 100).await.expect("the same change, after the claim");
+    assert_eq!(again.positions, 0..1);
 }
 
 #[tokio::test(start_paused = true)]

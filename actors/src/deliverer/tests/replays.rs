@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_brings_what_came_after_a_commit_whatever_the_app_has() {
+async fn a_replay_brings_all_changes_after_a_commit_to_an_app_that_has_them_or_has_not() {
     for is_restored in [false, true] {
         let house = House::running().await;
         let first = house.commit(&[("a", "1"), ("b", "1"), ("c", "1")]);

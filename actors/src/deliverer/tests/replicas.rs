@@ -8,13 +8,15 @@ use tokio::time::{Instant, sleep};
 use crate::{
     circuit_breaker::endpoint_key,
     ports::{SHARDS, UpkeepStore, WatchStore},
-    supervision::directory::Doing,
+    supervision::{
+        directory::Doing,
+        tree::{CIRCUIT_BREAKER, DELIVERER},
+    },
     testing::{
         Fault,
         house::{House, refs},
         transport::Answer,
     },
-    tree::{CIRCUIT_BREAKER, DELIVERER},
 };
 
 const LIFE: Duration = Duration::from_secs(9);

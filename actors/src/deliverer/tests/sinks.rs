@@ -8,18 +8,18 @@ use ulid::Ulid;
 
 use crate::{
     circuit_breaker::endpoint_key,
-    deliverer::pulling::{Acknowledgement, ClaimedChanges, PullRequest},
-    model::secret::Secret,
-    model::sink::SinkAddress,
+    deliverer::outlets::pulling::{Acknowledgement, ClaimedChanges, PullRequest},
+    model::{secret::Secret, sink::SinkAddress},
     ports::{
         AppStore, DeliverySettings, EndpointAccess, GONE, NewSink, NewWatch, UpkeepStore, Watch, WatchPatch,
         WatchStore,
     },
+    supervision::tree::{CIRCUIT_BREAKER, DELIVERER},
     testing::{
+        Fault,
         house::{House, URL, files, refs},
         transport::Answer,
     },
-    tree::{CIRCUIT_BREAKER, DELIVERER},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -49,8 +49,8 @@ async fn claim(house: &House, watch: &Watch, wait: u64) -> Option<ClaimedChanges
     let cursors = house.store.watch(&watch.app, &watch.id).await.expect("a watch").cursors;
     let cursors = cursors.into_iter().map(|cursor| cursor.id).collect();
     let (id, wait) = (watch.id.clone(), Duration::from_secs(wait));
-    let wish = |reply| PullRequest { watch: id, cursors, most: 64, lease: LEASE, wait, reply };
-    house.handle().pull(&watch.sink_key(), wish).await
+    let request = |reply| PullRequest { watch: id, cursors, most: 64, lease: LEASE, wait, reply };
+    house.handle().pull(&watch.sink_key(), request).await.claimed()
 }
 
 /// Claims and takes all that is pending; how many changes.
@@ -210,4 +210,21 @@ async fn attempts_at_all_sinks_of_an_app_count_together() {
     tokio::select! { () = held => {}, () = watched => {} }
     assert_eq!(most.into_inner(), 1, "one attempt at a time, whatever sink it goes to");
     assert_eq!(house.taken(&app).len(), 80);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_whose_rows_never_fit_reads_them_ever_more_rarely() {
+    let house = House::running().await;
+    house.commit(&refs(&files(5, "one")));
+    let app = house.app().await;
+    // The rows of this store never let a lane hand anything over. After these calls one hangs for a while.
+    for _ in 0..20 {
+        house.store.befall("hand_over_room", Fault::Waits(Duration::from_millis(1)));
+    }
+    house.store.befall("hand_over_room", Fault::Hangs);
+    let works = second(&house, &app, "works", sink(1, SinkAddress::Tasks("embed".into()))).await;
+    house.until("its round is open", async || house.cursor(&works).await.open.is_some()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(house.store.awaits_fault("hand_over_room"), "not 21 times in five seconds");
+    house.until("it does not give up", async || !house.store.awaits_fault("hand_over_room")).await;
 }

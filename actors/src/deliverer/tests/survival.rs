@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use crate::{
     deliverer::DelivererMessage,
     ports::{LaneStore, Reach, SourceStore},
+    supervision::tree::DELIVERER,
     testing::{
         house::{House, URL, files, refs},
         transport::Answer,
     },
-    tree::DELIVERER,
 };
 
 #[tokio::test(start_paused = true)]

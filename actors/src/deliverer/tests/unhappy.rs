@@ -347,7 +347,7 @@ async fn a_commit_that_can_be_had_nowhere_blocks_its_branch_and_costs_a_look_now
     house.refresh(&app).await;
     house.until("it is blocked", async || house.cursor(&watch).await.state == CursorState::Blocked).await;
     let reason = house.cursor(&watch).await.reason.expect("a reason");
-    assert!(reason.contains("obtainable nowhere"), "{reason}");
+    assert!(reason.contains("neither in the mirror nor at the Git host"), "{reason}");
     let asked = house.git.refusals();
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     let asked = house.git.refusals() - asked;

@@ -18,12 +18,12 @@ use super::doubts::ways;
 use crate::{
     model::view::{MAX_SIZE_DEFAULT, View},
     ports::{LaneStore, LetterStore, Random, SendFailure, Watch, WatchPatch, WatchStore},
+    supervision::tree::DELIVERER,
     testing::{
         SeededRandom,
         house::{House, URL, location},
         transport::{Answer, Reply},
     },
-    tree::DELIVERER,
 };
 
 /// Walks, unless the environment says otherwise.

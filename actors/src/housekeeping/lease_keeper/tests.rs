@@ -1,5 +1,7 @@
 //! Replicas over one set of rows, on paused time: they share, die, are cut off and come back.
 
+mod trouble;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,14 +18,16 @@ use crate::{
     ports::{
         Clock, GitError, Leases, Replica, SHARDS, Shard, Signal, Store, StoreError, UpkeepStore, WatchStore,
     },
-    supervision::directory::Doing,
+    supervision::{
+        directory::Doing,
+        tree::{CIRCUIT_BREAKER, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER},
+    },
     testing::{
         Fault, SIGNALS,
         house::{House, URL, files, location, refs},
         transport::Answer,
     },
     time::Timestamp,
-    tree::{CIRCUIT_BREAKER, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER},
 };
 
 const LIFE: Duration = Duration::from_secs(9);
@@ -41,6 +45,10 @@ async fn until_balanced(houses: &[&House]) {
 /// Which of them works on the repository of a watch.
 fn owner<'h>(houses: &[&'h House], repository: &RepositoryId) -> Option<&'h House> {
     houses.iter().copied().find(|house| house.context.shards.owns(repository))
+}
+
+fn down() -> Fault {
+    Fault::Fails(StoreError::Unavailable("down".into()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,44 +131,6 @@ async fn a_shard_that_moves_is_left_before_another_begins() {
     assert!(moved > WATCHES / 10, "{moved} of {WATCHES} repositories moved");
     two.until("all of it is held", async || two.store_holds(&watches).await == WATCHES).await;
     assert_eq!(two.tried(&app).len(), FILES * WATCHES, "a clean move repeats nothing");
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_is_cut_off_stops_in_time_and_begins_again() {
-    let mut houses = House::replicas(1, LIFE);
-    houses[0].start().await;
-    let one = &houses[0];
-    until_balanced(&[one]).await;
-    let (_, watch, cursor) = {
-        let app = one.app().await;
-        one.commit(&[("a", "1")]);
-        let watch = one.watch(&app).await;
-        one.until("it is held", async || one.cursor(&watch).await.held.is_some()).await;
-        let cursor = watch.cursors[0].id.clone();
-        (app, watch, cursor)
-    };
-    let fence = one.context.shards.hold(&watch.repository).expect("owned").fence().expect("leased");
-    let leases = one.store.leases();
-    leases.cut_off(true);
-    sleep(LIFE).await;
-    assert_eq!(one.shards(), 0, "nobody prolonged anything");
-    one.until("its watcher is gone", async || {
-        one.context.directory.cell(REPOSITORY_WATCHER, watch.repository.as_str()).is_none()
-    })
-    .await;
-    // Another took the shard in between: what was begun before is worth nothing.
-    leases.cut_off(false);
-    leases.expire(&one.context.policy.replica.id);
-    let other = House::replicas(9, LIFE).pop().expect("a replica").context.policy.replica.id.clone();
-    let stolen = Leases::claim(&leases.seen_by(&other), &other, SHARDS, LIFE).await.expect("taken");
-    assert_eq!(stolen.len(), SHARDS);
-    let refused = one.store.under(fence).set_blocked(&cursor, Some("late")).await;
-    assert!(matches!(refused, Err(StoreError::Lost)), "{refused:?}");
-    until_balanced(&[one]).await;
-    let commit = one.commit(&[("a", "2")]);
-    one.poke(&watch).await;
-    one.until_held(&watch, commit).await;
-    assert_ne!(Shard::of(&watch.repository), Shard::FIRST);
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +251,7 @@ async fn who_has_nothing_to_send_takes_no_probe() {
     sleep(Duration::from_secs(1_200)).await;
     let probes = one.tried(&app).len() - before;
     assert!((18..=21).contains(&probes), "one a minute, by the replica that has the change, not {probes}");
-    // One that begins anew is the last to see that a probe is due.
+    // One that begins again is the last to see that a probe is due.
     let busy = owner(&[one, two], &watch.repository).expect("an owner");
     for _ in 0..3 {
         let before = one.tried(&app).len();
@@ -348,41 +318,6 @@ async fn what_nobody_told_of_is_found_by_a_sweep() {
     one.until_held(&watch, commit).await;
 }
 
-fn down() -> Fault {
-    Fault::Fails(StoreError::Unavailable("down".into()))
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_gained_while_the_database_is_away_begins_when_it_is_back() {
-    let house = House::alone(LIFE).await;
-    let app = house.app().await;
-    let commit = house.commit(&[("a", "1")]);
-    let watch = house.watch(&app).await;
-    house.until_held(&watch, commit).await;
-    house.store.leases().cut_off(true);
-    sleep(LIFE).await;
-    let runs =
-        |house: &House| house.context.directory.cell(REPOSITORY_WATCHER, watch.repository.as_str()).is_some();
-    house.until("its watcher is gone", async || !runs(&house)).await;
-    for _ in 0..3 {
-        house.store.befall("repositories", down());
-    }
-    house.store.leases().cut_off(false);
-    let began = Instant::now();
-    house.until("it works again", async || runs(&house)).await;
-    assert!(began.elapsed() < LIFE, "the sweep found it: {:?}", began.elapsed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_claim_that_failed_is_made_again_soon() {
-    let mut house = House::replicas(1, LIFE).pop().expect("one");
-    house.store.leases().refuse_claims(2);
-    house.start().await;
-    let began = Instant::now();
-    house.until("it holds everything", async || house.shards() == SHARDS).await;
-    assert!(began.elapsed() < LIFE / 3, "the next renewal took them: {:?}", began.elapsed());
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_share_of_a_dead_replica_is_taken_when_its_word_ends() {
     let mut house = House::replicas(1, LIFE).pop().expect("one");
@@ -400,17 +335,6 @@ async fn the_share_of_a_dead_replica_is_taken_when_its_word_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn looks_do_not_multiply_while_the_database_refuses() {
-    let house = House::alone(LIFE).await;
-    house.store.leases().cut_off(true);
-    let before = house.store.leases().renewals();
-    sleep(Duration::from_secs(120)).await;
-    let asked = house.store.leases().renewals() - before;
-    let each = 2 * 120 + 120 / 3;
-    assert!((each / 2..=each + 5).contains(&asked), "{asked} renewals in two minutes");
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_breaker_of_a_source_ends_with_its_shard_and_its_row_stays() {
     let house = House::alone(LIFE).await;
     let app = house.app().await;
@@ -424,7 +348,10 @@ async fn the_breaker_of_a_source_ends_with_its_shard_and_its_row_stays() {
     house.until("it is open", is_open).await;
     house.lose_shards().await;
     sleep(LIFE).await;
-    assert!(house.context.directory.cell(CIRCUIT_BREAKER, &key).is_none(), "whoever works on it guards it");
+    assert!(
+        house.context.directory.cell(CIRCUIT_BREAKER, &key).is_none(),
+        "the replica that works on it has its breaker"
+    );
     assert_eq!(house.store.breakers().await.expect("rows").len(), 1);
     let polls = house.git.polls();
     sleep(Duration::from_secs(600)).await;
@@ -471,22 +398,6 @@ async fn keys_are_taken_when_they_are_told_of_when_that_may_be_missed_and_by_eac
     assert_eq!(taken(), 4);
     sleep(SWEEP).await;
     assert_eq!(taken(), 5, "without a word");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_could_not_be_told_is_told_when_leases_are_prolonged_again() {
-    let house = House::alone(LIFE).await;
-    let leases = house.store.leases();
-    let other = leases.seen_by(&ReplicaId::new(Ulid::from_parts(1, 99)));
-    let app = house.app().await;
-    leases.mute(true);
-    house.refresh(&app).await;
-    house.refresh(&app).await;
-    sleep(LIFE).await;
-    leases.mute(false);
-    let heard = tokio::time::timeout(LIFE, other.hear()).await.expect("within a third of a lease");
-    assert_eq!(heard, Signal::App(app));
-    assert!(tokio::time::timeout(LIFE * 2, other.hear()).await.is_err(), "and once");
 }
 
 /// A clock that notes what it is told of another.

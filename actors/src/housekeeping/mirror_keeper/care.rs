@@ -10,8 +10,7 @@ use super::decisions::{is_due, is_over, is_short, victims};
 use crate::{
     context::Context,
     ports::{GitError, Keep, MirrorFacts, Share, StoreError},
-    supervision::hints,
-    tasks::in_time,
+    supervision::{hints, tasks::in_time},
     time::Timestamp,
 };
 

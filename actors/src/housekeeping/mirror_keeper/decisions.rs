@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_entity::id::RepositoryId;
 
 use crate::{
-    policy::Policy,
+    context::policy::Policy,
     ports::{MirrorFacts, Share, Storage},
     time::Timestamp,
 };

@@ -6,12 +6,12 @@ use tidings_entity::kind::HistoryMode;
 use super::*;
 use crate::{
     ports::{GitError, Keep, MirrorFacts, Share, SourceStore, Watch, WatchStore},
+    supervision::tree::MIRROR_KEEPER,
     testing::{
         git::{Upkeep, UpkeepFault},
         house::{House, URL},
         transport::Answer,
     },
-    tree::MIRROR_KEEPER,
 };
 
 fn facts(repository: &RepositoryId, bytes: u64, packs: u64) -> MirrorFacts {

@@ -7,9 +7,9 @@ use crate::{
     time::Timestamp,
 };
 
-/// The wait after the first request without success; it doubles with each further one ...
+/// The wait after the first request without success; it doubles with each further one, up to [`MOST`].
 const FIRST: Duration = Duration::from_secs(1);
-/// ... up to this: a host that works again is told at most this late.
+/// The longest wait of that kind: a host that works again is told at most this late.
 const MOST: Duration = Duration::from_secs(60);
 /// The longest wait, even if the host asks for more.
 const PATIENCE_MAX: Duration = Duration::from_hours(1);
@@ -18,7 +18,7 @@ const PATIENCE_MAX: Duration = Duration::from_hours(1);
 pub(super) fn of(task: &StatusTask, answer: StatusAnswer, now: Timestamp, chance: u64) -> StatusVerdict {
     let again = |wait: Option<Duration>| now.after(wait_of(task.tries, wait, chance));
     match answer {
-        StatusAnswer::Taken => StatusVerdict::Told(task.word),
+        StatusAnswer::Taken => StatusVerdict::Told(task.word, task.description.clone()),
         StatusAnswer::Refused { status, reason } => StatusVerdict::Ended { reason, status, shows: task.told },
         StatusAnswer::NotTaken { wait, .. } => {
             StatusVerdict::Again { at: again(wait), shows: task.told, is_doubtful: false }
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(of(&task(pending, 0), doubtful, now, 0), again(None, true));
         assert_eq!(
             of(&task(pending, 0), StatusAnswer::Taken, now, 0),
-            StatusVerdict::Told(StatusWord::Success)
+            StatusVerdict::Told(StatusWord::Success, String::new())
         );
     }
 

@@ -2,7 +2,7 @@
 //! ordinary ones, but never more than [`URGENT_IN_A_ROW`] while an ordinary one waits. Within a row apps take
 //! turns, so that ten thousand sources of one app cost another app one place, not ten thousand; within an
 //! app, first come, first served. A source of several apps stands in line for each of them and goes as soon
-//! as one of them has its turn.
+//! as one of them has its turn. An app whose source may not go yet keeps its turn and holds up no other app.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -34,6 +34,13 @@ struct AppLine {
     turns: VecDeque<Option<AppId>>,
 }
 
+/// The source that goes next: its place, the position of its app in the row, and the row.
+struct FrontOfLine {
+    place: LineNumber,
+    turn: usize,
+    is_urgent: bool,
+}
+
 impl<T> Default for Line<T> {
     fn default() -> Self {
         let (waiting, urgent, ordinary) = (HashMap::new(), AppLine::default(), AppLine::default());
@@ -62,17 +69,17 @@ impl<T> Line<T> {
         self.waiting.remove(&place)
     }
 
-    /// The source whose turn is next; `None`: no source waits.
-    pub(super) fn front(&mut self) -> Option<(LineNumber, &T)> {
-        let place = self.front_of_rows()?.0;
+    /// The source whose turn is next among those that may go; `None`: no source waits that may go.
+    pub(super) fn front(&mut self, may_go: impl Fn(&T) -> bool) -> Option<(LineNumber, &T)> {
+        let place = self.next_to_go(&may_go)?.place;
         self.waiting.get(&place).map(|who| (place, who))
     }
 
-    /// Removes the next source from the line: it has its turn.
-    pub(super) fn take(&mut self) -> Option<T> {
-        let (place, is_urgent) = self.front_of_rows()?;
+    /// Removes the next source that may go from the line: it has its turn.
+    pub(super) fn take(&mut self, may_go: impl Fn(&T) -> bool) -> Option<T> {
+        let FrontOfLine { place, turn, is_urgent } = self.next_to_go(&may_go)?;
         self.urgent_in_a_row = if is_urgent { self.urgent_in_a_row + 1 } else { 0 };
-        if is_urgent { &mut self.urgent } else { &mut self.ordinary }.rotate();
+        if is_urgent { &mut self.urgent } else { &mut self.ordinary }.rotate(turn);
         self.waiting.remove(&place)
     }
 
@@ -86,14 +93,15 @@ impl<T> Line<T> {
         self.waiting.is_empty()
     }
 
-    fn front_of_rows(&mut self) -> Option<(LineNumber, bool)> {
-        let urgent = self.urgent.front(&self.waiting);
-        let ordinary = self.ordinary.front(&self.waiting);
-        match (urgent, ordinary) {
-            (Some(_), Some(ordinary)) if self.urgent_in_a_row >= URGENT_IN_A_ROW => Some((ordinary, false)),
-            (Some(urgent), _) => Some((urgent, true)),
-            (None, ordinary) => ordinary.map(|place| (place, false)),
-        }
+    fn next_to_go(&mut self, may_go: &impl Fn(&T) -> bool) -> Option<FrontOfLine> {
+        let urgent = self.urgent.next_to_go(&self.waiting, may_go);
+        let ordinary = self.ordinary.next_to_go(&self.waiting, may_go);
+        let (is_urgent, (turn, place)) = match (urgent, ordinary) {
+            (Some(_), Some(ordinary)) if self.urgent_in_a_row >= URGENT_IN_A_ROW => (false, ordinary),
+            (Some(urgent), _) => (true, urgent),
+            (None, ordinary) => (false, ordinary?),
+        };
+        Some(FrontOfLine { place, turn, is_urgent })
     }
 }
 
@@ -106,24 +114,34 @@ impl AppLine {
         of_app.push_back(place);
     }
 
-    fn front<T>(&mut self, waiting: &HashMap<LineNumber, T>) -> Option<LineNumber> {
-        loop {
-            let app = self.turns.front()?;
+    /// The first app in turn whose first source may go: the app by its position, and that source.
+    fn next_to_go<T>(
+        &mut self,
+        waiting: &HashMap<LineNumber, T>,
+        may_go: &impl Fn(&T) -> bool,
+    ) -> Option<(usize, LineNumber)> {
+        let mut turn = 0;
+        while let Some(app) = self.turns.get(turn) {
             let of_app = self.of_app.get_mut(app)?;
             while of_app.front().is_some_and(|place| !waiting.contains_key(place)) {
                 of_app.pop_front();
             }
-            if let Some(place) = of_app.front() {
-                return Some(*place);
+            let Some(place) = of_app.front().copied() else {
+                self.of_app.remove(app);
+                self.turns.remove(turn);
+                continue;
+            };
+            if waiting.get(&place).is_some_and(may_go) {
+                return Some((turn, place));
             }
-            self.of_app.remove(app);
-            self.turns.pop_front();
+            turn += 1;
         }
+        None
     }
 
-    /// Gives the turn to the next app, after the first source of an app has gone.
-    fn rotate(&mut self) {
-        let Some(app) = self.turns.pop_front() else { return };
+    /// Gives the turn to the next app, after the first source of the app at this position has gone.
+    fn rotate(&mut self, turn: usize) {
+        let Some(app) = self.turns.remove(turn) else { return };
         if let Some(of_app) = self.of_app.get_mut(&app) {
             of_app.pop_front();
             self.turns.push_back(app);
@@ -140,7 +158,7 @@ mod tests {
     }
 
     fn order(line: &mut Line<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| line.take()).collect()
+        std::iter::from_fn(|| line.take(|_| true)).collect()
     }
 
     #[test]
@@ -186,10 +204,27 @@ mod tests {
         line.join(&[app(2)], false, "b1");
         line.join(&[app(1)], false, "a2");
         assert_eq!((line.leave(gone), line.leave(gone), line.len()), (Some("a1"), None, 2));
-        assert_eq!(line.front().map(|(_, who)| *who), Some("a2"));
+        assert_eq!(line.front(|_| true).map(|(_, who)| *who), Some("a2"));
         assert_eq!(order(&mut line), ["a2", "b1"]);
         line.join(&[], false, "nobody's");
         assert_eq!(order(&mut line), ["nobody's"]);
         assert!(line.is_empty());
+    }
+
+    #[test]
+    fn an_app_whose_source_may_not_go_keeps_its_turn_and_holds_up_nobody() {
+        let mut line = Line::default();
+        for (number, who) in [(1, "a1"), (1, "a2"), (2, "b1"), (2, "b2")] {
+            line.join(&[app(number)], false, who);
+        }
+        let gone = line.join(&[app(3)], true, "c1");
+        let not_of_first = |who: &&'static str| !who.starts_with('a');
+        assert_eq!(line.leave(gone), Some("c1"));
+        assert_eq!(line.front(not_of_first).map(|(_, who)| *who), Some("b1"));
+        assert_eq!(line.take(not_of_first), Some("b1"));
+        assert!(line.front(|_| false).is_none());
+        assert_eq!((line.take(|_| false), line.len()), (None, 3));
+        assert_eq!(order(&mut line), ["a1", "b2", "a2"], "the first app kept its turn");
+        assert!(line.ordinary.of_app.is_empty() && line.ordinary.turns.is_empty(), "nothing is kept");
     }
 }

@@ -23,7 +23,7 @@ fn paces(house: &House) -> Paces {
     Paces::new(house.store.clone(), house.context.clock.clone())
 }
 
-/// Sends over so many lanes until the time is over; when each went.
+/// Sends over this many lanes until the time is over; when each went.
 async fn run(pace: &Pace, lanes: usize, latency: Duration, time: Duration) -> Vec<Instant> {
     let mut senders = JoinSet::new();
     let end = Instant::now() + time;

@@ -34,7 +34,7 @@ fn column(text: &str, offset: usize) -> usize {
 /// A refusal of the parser, before it is shown.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// The byte at which it is.
+    /// The position of the error in the text, in bytes.
     at: usize,
     /// The reason; `None`: the parser may try an alternative at this position.
     reason: Option<String>,

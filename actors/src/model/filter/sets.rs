@@ -142,7 +142,7 @@ pub static LETTERS: FieldSet = FieldSet {
             FieldKind::Word(&["open", "redrive_requested", "redriven", "superseded", "dismissed"]),
             "where it stands",
         ),
-        STATUS,
+        field("status", FieldKind::Number, "the last status code of the receiver; none if it did not answer"),
         field("answer", FieldKind::Text, "the beginning of the receiver's last answer"),
         field("since", FieldKind::Since, "given up then or later"),
         field("until", FieldKind::Until, "given up before"),
@@ -236,6 +236,7 @@ pub static REPOSITORIES: FieldSet = FieldSet {
             FieldKind::Word(&["endpoint", "stream", "pull", "print", "mail", "tasks"]),
             "where its changes go",
         ),
+        field("command", FieldKind::Name, "the queue that its changes fill, where they become tasks"),
         field("error", FieldKind::Text, "what the last scan said, if it failed"),
         field("since", FieldKind::Since, "registered then or later"),
         field("until", FieldKind::Until, "registered before"),
@@ -264,8 +265,13 @@ pub static LEDGER: FieldSet = FieldSet {
     list: "entries",
     fields: &[
         APP,
-        REPOSITORY,
-        NAME,
+        field(
+            "repository",
+            FieldKind::Name,
+            "the repository: its `repository_id`, `owner/name` or the name alone; the names in `data` count \
+             as well, so entries are found after the watch is removed",
+        ),
+        field("name", FieldKind::Text, "`owner/name` of the repository, of the watch or in `data`"),
         field("type", FieldKind::EntryType, "what happened: `watch.blocked`, or with `~` a part of it"),
         field("subject", FieldKind::Text, "the id of what changed"),
         field("origin", FieldKind::Word(&["commit", "tick", "person", "outside"]), "what caused it"),

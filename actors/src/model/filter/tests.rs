@@ -12,7 +12,7 @@ use super::{
 };
 use crate::time::Timestamp;
 
-/// 2026-01-31T12:00:00Z.
+/// The fixed present of these tests, 2026-01-31T12:00:00Z, in milliseconds.
 const NOW: Timestamp = Timestamp(1_769_860_800_000);
 
 fn filter(text: &str) -> Filter {

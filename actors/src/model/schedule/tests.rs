@@ -181,6 +181,16 @@ fn missed_ticks_are_made_up_by_one_task_or_by_one_each() {
 }
 
 #[test]
+fn of_many_ticks_the_first_fire_and_the_others_at_once_after_them() {
+    let all = fires(MissedTicks::Each, TickOverlap::Allow, false, 35);
+    assert_eq!(all.clone().first(3, minute(35)), all);
+    assert_eq!(all.clone().first(2, minute(35)), firing(&[10, 20], 20, 0, 0, 35));
+    assert_eq!(all.first(0, minute(35)), firing(&[10], 10, 0, 0, 35), "a schedule goes on");
+    let none = fires(MissedTicks::Each, TickOverlap::Skip, true, 25);
+    assert_eq!(none.clone().first(1, minute(25)), none);
+}
+
+#[test]
 fn a_tick_is_skipped_or_waits_while_the_task_before_it_runs() {
     use MissedTicks::{Each, One};
     use TickOverlap::{Skip, Wait};

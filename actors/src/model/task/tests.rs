@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use tidings_entity::{
-    id::TaskId,
+    id::{CursorId, TaskId},
     kind::TaskState::{self, Cancelled, Claimed, Dead, Failed, Ready, Succeeded, Waiting},
 };
 use ulid::Ulid;
 
 use super::{
     ABANDONS_FREE, CANCEL_GRACE, ClaimProof, ClaimRate, ClaimToken, KEY_KEPT, MoveRefusal, Moved, TaskMove,
-    TaskRules, TaskStanding, rank,
+    TaskPlace, TaskRules, TaskStanding, rank,
 };
 use crate::time::Timestamp;
 
@@ -213,6 +213,21 @@ fn a_token_is_read_back_and_shows_its_bits_to_nobody() {
     assert_eq!(token.hash().len(), 32);
     for wrong in ["", "tsk_x.00", "tsk_00000000010000000000000002", "tsk_00000000010000000000000002.07"] {
         assert_eq!(wrong.parse::<ClaimToken>(), Err(()));
+    }
+}
+
+#[test]
+fn a_token_of_a_change_is_read_back_with_the_place_of_the_change() {
+    let place = TaskPlace { cursor: CursorId::new(Ulid::from_parts(3, 4)), round: 5, position: 6 };
+    let task = TaskId::new(Ulid::from_parts(1, 2));
+    let token = ClaimToken { task, bits: [7; 16], place: Some(place.clone()) };
+    assert_eq!(token.to_string().parse(), Ok(token.clone()));
+    assert!(!format!("{token:?}").contains("0707"));
+    assert_eq!(token.proof(), ClaimProof::OfWatch(token.hash(), place));
+    let text = token.to_string();
+    let (short, _) = text.rsplit_once('.').expect("parts");
+    for wrong in [short.to_owned(), format!("{text}.7"), format!("{short}.x"), format!("{short}.-1")] {
+        assert_eq!(wrong.parse::<ClaimToken>(), Err(()), "{wrong}");
     }
 }
 

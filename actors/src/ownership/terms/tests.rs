@@ -88,7 +88,7 @@ async fn a_resync_that_is_asked_for_without_a_word_ends_the_round_within_a_look(
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_watch_that_is_gone_begins_once_it_is_fenced_whatever_the_database_does() {
+async fn nothing_of_a_watch_that_is_gone_begins_after_its_fence_also_while_the_database_hangs() {
     let house = House::alone(LIFE).await;
     let (app, watch) = under_way(&house).await;
     for _ in 0..100 {
@@ -207,7 +207,7 @@ async fn a_lane_whose_rows_are_being_read_while_its_watch_goes_does_not_stand() 
     let (terms, cursor) = (house.context.terms.clone(), watch.cursors[0].id.clone());
     let reading = async {
         let rows = house.store.lane(&cursor).await;
-        // The rows that were read are those of before.
+        // The rows that were read are the earlier ones.
         terms.end(&watch.id);
         rows
     };

@@ -17,7 +17,7 @@ pub enum GitError {
     /// 429, or another answer that asks for patience.
     #[error("the Git host asks to wait")]
     RateLimited {
-        /// How long, where it said so.
+        /// The wait that the host asked for; `None`: it named no time.
         retry_after: Option<Duration>,
     },
     /// 401 or 403: the credential is missing, wrong or revoked.
@@ -68,7 +68,7 @@ pub enum GitError {
     #[error("object {0} is missing")]
     Missing(ObjectId),
     /// The host definitively refuses an object (`not our ref`).
-    #[error("object {0} is obtainable nowhere")]
+    #[error("object {0} is neither in the mirror nor at the Git host")]
     Unobtainable(ObjectId),
     /// An object that is well, but no commit: a tag of a file, or of a tree.
     #[error("object {0} is no commit")]

@@ -46,6 +46,12 @@ pub struct RefListing {
     /// Patterns that were listed beside `unseen`: refs that these match are known. Empty where all were
     /// listed.
     pub seen: RefPatterns,
+    /// Refs that exist and cannot be read, each with the reason and the mend. Each counts neither as present
+    /// nor as absent.
+    pub unreadable: BTreeMap<String, String>,
+    /// Objects that refs name and that a local repository cannot read at this moment, as while the disk of
+    /// its alternates is not mounted. Their refs are listed: they are not gone.
+    pub dangling: BTreeSet<ObjectId>,
     /// Most refs that one pattern of a watch follows; `None`:
     /// [`crate::model::follow::CURSORS_PER_WATCH_MAX`].
     pub pattern_refs_max: Option<usize>,
@@ -55,7 +61,8 @@ pub struct RefListing {
 }
 
 impl RefListing {
-    /// Whether nothing is known of a ref, because only patterns name it that could not be listed.
+    /// Whether nothing is known of a ref, because it cannot be read, or only patterns name it that could not
+    /// be listed.
     #[must_use]
     pub fn is_unseen(&self, name: &str) -> bool {
         let is_named = |patterns: &RefPatterns| {
@@ -64,7 +71,7 @@ impl RefListing {
                 false => name == pattern,
             })
         };
-        is_named(&self.unseen) && !is_named(&self.seen)
+        self.unreadable.contains_key(name) || is_named(&self.unseen) && !is_named(&self.seen)
     }
 
     /// A hash of the content of the listing: two different listings have different hashes, with a probability
@@ -75,8 +82,9 @@ impl RefListing {
         for Ref { name, commit } in &self.refs {
             (name, commit).hash(&mut hasher);
         }
-        let Self { head, has_refs, unseen, seen, pattern_refs_max, moved_to, .. } = self;
-        (self.refs.len(), head, has_refs, unseen, seen, pattern_refs_max, moved_to).hash(&mut hasher);
+        let Self { head, has_refs, unseen, seen, unreadable, dangling, .. } = self;
+        (self.refs.len(), head, has_refs, unseen, seen).hash(&mut hasher);
+        (unreadable, dangling, self.pattern_refs_max, &self.moved_to).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -87,6 +95,8 @@ impl RefListing {
         self.refs = refs.into_iter().map(|(name, commit)| Ref { name, commit }).collect();
         self.head = self.head.take().or(other.head);
         self.has_refs |= other.has_refs;
+        self.unreadable.extend(other.unreadable);
+        self.dangling.extend(other.dangling);
         self.moved_to = self.moved_to.take().or(other.moved_to);
     }
 }

@@ -32,8 +32,8 @@ pub trait AppStore: Send + Sync + 'static {
         }
     }
     /// Disables a sink that answered 410, as [`GONE`](crate::ports::GONE), if it still has the address that
-    /// was asked. `false`: the sink has another address since, or was enabled again, so nothing changes. The
-    /// app's own sink is disabled together with the app.
+    /// was asked. `false`: the sink has another address since, was enabled again, or is disabled already, so
+    /// nothing changes. The app's own sink is disabled together with the app.
     async fn disable_gone(&self, key: &SinkKey, since: Timestamp) -> Result<bool, StoreError>;
     /// Changes settings of an app. A rotation while [`KEYS_MAX`](crate::ports::KEYS_MAX) keys are valid is a
     /// [`StoreError::Conflict`].

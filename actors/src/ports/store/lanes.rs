@@ -58,8 +58,9 @@ pub trait LaneStore: Send + Sync + 'static {
     async fn hand_over(&self, next: HandOver) -> Result<bool, StoreError>;
     /// Stores a failed attempt.
     async fn record_attempt(&self, attempt: AttemptRecord) -> Result<(), StoreError>;
-    /// A sink accepted a test delivery: its cursors that are blocked because it refused everything continue,
-    /// and the refused changes are sent again, each letter by itself once only.
+    /// A sink accepted a test delivery: its cursors that are blocked because it refused everything, or by a
+    /// streak that ended with its round, continue. The changes that led to the block are sent again, each
+    /// letter by itself once only.
     async fn end_refusals(&self, sink: &SinkKey) -> Result<(), StoreError>;
     /// Records that the app was told of the beginning of the open round, a resync. A round that has ended
     /// stays unchanged.

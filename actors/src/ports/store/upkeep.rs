@@ -1,14 +1,18 @@
 //! Blobs, breakers, pins, and the numbers of the whole store.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tidings_entity::{
     id::{ArtifactId, ObjectId, RepositoryId},
-    kind::BreakerKind,
+    kind::{BreakerKind, TaskState},
 };
 
 use crate::{
+    model::queue_name::QueueName,
     ports::{Backlog, BlobFacts, BreakerRow, Laggard, StoreError, Totals},
     time::Timestamp,
 };
@@ -63,11 +67,19 @@ pub trait UpkeepStore: Send + Sync + 'static {
         most: u64,
         limit: u64,
     ) -> Result<u64, StoreError>;
+    /// Gives room that the database does not use back to the disk, about `limit` bytes at most, and keeps
+    /// `kept` bytes of it for rows to come. Returns the number of bytes that were given back.
+    async fn release_space(&self, kept: u64, limit: u64) -> Result<u64, StoreError>;
     /// Numbers for the overview.
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError>;
     /// How far watches are behind, and how many letters are open. Watches that are not served (paused, or of
     /// a disabled app) are not behind. The cost depends on the number of branches behind, not of watches.
     async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError>;
+    /// How many tasks each of these queues has in each state; nothing of a queue that does not exist.
+    async fn depths(
+        &self,
+        queues: &[QueueName],
+    ) -> Result<BTreeMap<QueueName, BTreeMap<TaskState, u64>>, StoreError>;
     /// The branches of served watches that are behind for longest, at most `limit`.
     async fn laggards(&self, limit: u64) -> Result<Vec<Laggard>, StoreError>;
     /// A read that proves the database answers.

@@ -15,7 +15,8 @@ use crate::{
 pub trait WatchStore: Send + Sync + 'static {
     /// Registers a watch in one transaction: finds or creates repository, credential and source, writes the
     /// heads of the proof, and creates view, watch and cursor. A second registration with the same app,
-    /// repository and selector replaces the settings and requests a resync, under the same id.
+    /// repository, selector and alias replaces the settings, serves the watch again and requests a resync,
+    /// under the same id; without [`NewWatch::may_replace`] it changes nothing: [`StoreError::Exists`].
     async fn register_watch(&self, watch: &NewWatch) -> Result<Watch, StoreError>;
     /// The watches of an app, oldest first, after `after`, at most `limit`.
     async fn watches(
@@ -41,7 +42,7 @@ pub trait WatchStore: Send + Sync + 'static {
         at: Timestamp,
     ) -> Result<Watch, StoreError>;
     /// Asks for a resync of every cursor of a watch: ends open rounds (their trees become bases of
-    /// the resync) and unblocks.
+    /// the resync) and unblocks. A paused watch stays paused.
     async fn request_resync(&self, app: &AppId, id: &WatchId, complete: bool) -> Result<(), StoreError>;
     /// Requests a resync of one cursor, on behalf of Tidings (the digest differs, old rules, after a
     /// restore).
@@ -56,7 +57,8 @@ pub trait WatchStore: Send + Sync + 'static {
     async fn unwatch(&self, app: &AppId, id: &WatchId) -> Result<bool, StoreError>;
     /// Requests to skip the change at the head of a cursor of this watch; without `cursor`, of the cursor
     /// with an open round. A [`StoreError::Conflict`] if the head is not `expected`, where that is given, or
-    /// if no round of the watch is open.
+    /// if no round of the watch is open. If the change is a task already, nothing is noted: the caller
+    /// cancels that task.
     async fn request_skip(
         &self,
         app: &AppId,

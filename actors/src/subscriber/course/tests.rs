@@ -12,8 +12,8 @@ use super::*;
 use crate::{
     model::sink::SinkAddress,
     ports::{
-        App, DeliverySettings, EntryId, GONE, LedgerEnds, Origin, SendFailure, Subscription, WatchSink,
-        sink_of,
+        App, DeliverySettings, EntryId, GONE, LedgerEnds, Origin, SendFailure, Subscription,
+        SubscriptionMessage, WatchSink, sink_of,
     },
 };
 
@@ -192,6 +192,18 @@ fn the_next_step_is_a_gap_then_the_next_entry_then_what_is_not_meant() {
     ] {
         assert_eq!(next(&work, now), expected, "{:?}", (work.subscription.position, &work.ends));
     }
+}
+
+#[test]
+fn a_gap_of_the_same_numbers_after_a_restore_has_another_id() {
+    let subscription = work(2, (7, 9), &[8]).subscription;
+    let id = |ledger: u128| {
+        let (ledger, gap) = (LedgerId::new(Ulid::from_parts(1, ledger)), Gap { first: 3, last: 6 });
+        SubscriptionMessage::of_gap(&subscription, &ledger, gap, Timestamp(1)).id.to_string()
+    };
+    assert_eq!(id(1), id(1), "each attempt has the same id");
+    assert_ne!(id(1), id(2));
+    assert!(id(1).starts_with("gap_") && id(1).ends_with("_3_6"), "{}", id(1));
 }
 
 #[test]

@@ -42,6 +42,20 @@ fn shown(next: &Next) -> String {
 }
 
 #[test]
+fn a_mail_whose_answer_got_lost_stays_the_same_mail_also_after_a_later_refusal() {
+    let range = MailRange { first: 1, last: 3 };
+    let mut untaken = Untaken::default();
+    assert!(!untaken.fails(range, false), "another process may have sent the mail");
+    untaken.chosen(range);
+    assert!(untaken.fails(range, false), "the server has no such mail");
+    untaken.chosen(range);
+    assert!(!untaken.fails(range, true));
+    assert!(!untaken.fails(range, false), "a later refusal says nothing of the first try");
+    untaken.chosen(MailRange { last: 4, ..range });
+    assert!(!untaken.fails(range, false), "another mail");
+}
+
+#[test]
 fn what_is_told_is_frozen_first_and_a_frozen_range_never_grows() {
     let frozen = |first, last| Some(MailRange { first, last });
     let later = Some(Timestamp(NOW.0 + 1));
@@ -89,7 +103,7 @@ fn a_frozen_range_is_the_same_mail_however_much_was_written_since() {
     assert_ne!(id(&one), id(&narrower), "another filter makes another mail of the same range");
 }
 
-/// Walks over a ledger of so many entries that are all there at once; the sizes of the mails.
+/// Walks over a ledger of this many entries that are all there at once; the sizes of the mails.
 fn walk(count: i64) -> Vec<usize> {
     let interval = Duration::from_secs(600);
     let (mut position, mut mail, mut quiet, mut now) = (0, None, None, NOW);

@@ -10,17 +10,19 @@ use tokio::time::Instant;
 
 use crate::{
     circuit_breaker::endpoint_key,
+    housekeeping::work_caller::WorkCallerMessage,
     ports::{SendFailure, Watch},
-    supervision::directory::Gauge,
+    supervision::{
+        directory::Gauge,
+        tree::{
+            CIRCUIT_BREAKER, ChildSpec, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER, ROOT, SCANS, SUBSCRIBER,
+            TREE, WORK_CALLER,
+        },
+    },
     testing::{
         house::{House, URL, files, location, refs},
         transport::Answer,
     },
-    tree::{
-        CIRCUIT_BREAKER, ChildSpec, DELIVERER, LEASE_KEEPER, REPOSITORY_WATCHER, ROOT, SCANS, SUBSCRIBER,
-        TREE, WORK_CALLER,
-    },
-    work_caller::WorkCallerMessage,
 };
 
 /// The key of the actor of a role that has one actor per key.
@@ -60,7 +62,7 @@ async fn panicked(house: &House, gauge: &Arc<Gauge>, role: &str) {
         caller.send(WorkCallerMessage::Heard(Vec::new()));
     }
     let done = async || gauge.panics_to_come() == 0 && gauge.restarts() > before;
-    // Whoever has a timer only hears of it within an hour.
+    // An actor that only has a timer hears of it within an hour.
     let deadline = Instant::now() + Duration::from_secs(2 * 3_600);
     while !done().await {
         assert!(Instant::now() < deadline, "{role} was not restarted: {:#?}", house.handle().tree().await);

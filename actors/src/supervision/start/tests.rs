@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use crate::{
     ports::{SendFailure, StoreError},
-    supervision::directory::TreeNode,
+    supervision::{
+        directory::TreeNode,
+        tree::{
+            APPS, BREAKERS, HOUSEKEEPING, MIRROR_KEEPER, REPOSITORIES, REPOSITORY_WATCHER, RETENTION, ROOT,
+            SCANS,
+        },
+    },
     testing::{
         Fault,
         house::{House, files, refs},
         transport::Answer,
-    },
-    tree::{
-        APPS, BREAKERS, HOUSEKEEPING, MIRROR_KEEPER, REPOSITORIES, REPOSITORY_WATCHER, RETENTION, ROOT, SCANS,
     },
 };
 

@@ -66,8 +66,9 @@ impl State {
             let is_known = failing.contains(laggard.app.as_str()) || blocked.contains(&laggard.watch);
             let own = self.watches.get(&laggard.watch).and_then(|watch| watch.sink.as_ref());
             let of_app = self.apps.get(&laggard.app).map(|app| &app.new.receives_at);
-            let pulls = own.map(|sink| &sink.address).or(of_app) == Some(&SinkAddress::Pull);
-            !pulls && !is_known && now.since(laggard.since) > LATE
+            let address = own.map(|sink| &sink.address).or(of_app);
+            let is_sent = !matches!(address, Some(SinkAddress::Pull | SinkAddress::Tasks(_)));
+            is_sent && !is_known && now.since(laggard.since) > LATE
         });
         backlog.apps_behind = late.map(|laggard| laggard.app).collect::<BTreeSet<_>>().len() as u64;
         for letter in self.letters.values().filter(|letter| letter.is_open()) {

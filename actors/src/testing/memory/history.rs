@@ -1,4 +1,4 @@
-//! Rounds of before in the in-memory store.
+//! Ended rounds in the in-memory store.
 
 use std::{collections::BTreeMap, ops::Range};
 

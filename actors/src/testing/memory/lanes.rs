@@ -311,6 +311,7 @@ impl State {
                 path: park.change.path.clone(),
                 operation: park.change.operation,
                 delivery: park.delivery.clone(),
+                task: None,
                 reason: park.reason,
                 status: LetterStatus::Open,
                 http_status: park.status,
@@ -381,18 +382,20 @@ impl State {
         Ok(true)
     }
 
-    /// Cursors that are blocked by refusals, of an app or of one watch, and end being so.
-    fn refusing(&mut self, is_meant: impl Fn(&WatchId, &AppId) -> bool) -> Vec<CursorId> {
+    /// Ends blocks by refusals, and blocks by streaks of cursors that have no change to probe with.
+    fn refusing(&mut self, is_meant: impl Fn(&WatchId) -> bool) -> Vec<(CursorId, SelfRedrive)> {
         let mut ended = Vec::new();
-        let watches = &self.watches;
-        let is_meant = |watch: &WatchId| watches.get(watch).is_some_and(|row| is_meant(watch, &row.new.app));
-        for (id, row) in &mut self.cursors {
-            if row.streak.refuses_everything(row.acknowledged) && is_meant(&row.watch) {
-                row.streak.refused = 0;
-                ended.push(id.clone());
+        for (id, row) in self.cursors.iter_mut().filter(|(_, row)| is_meant(&row.watch)) {
+            let refuses = row.streak.refuses_everything(row.acknowledged);
+            if refuses || row.open.is_none() && row.streak.blocks(row.acknowledged) {
+                let from = row.streak.from.filter(|_| !refuses).unwrap_or_default();
+                let letters = SelfRedrive { from, before: (i64::MAX, 0), counted: !refuses };
+                ended.push((id.clone(), letters));
+                let kept = row.open.as_ref().map(|_| Streak { refused: 0, ..row.streak });
+                row.streak = kept.unwrap_or_default();
             }
         }
-        for id in &ended {
+        for (id, _) in &ended {
             self.stand(id, &Standing::Unblocked);
         }
         ended
@@ -401,14 +404,17 @@ impl State {
     pub(super) fn end_refusals(&mut self, sink: &SinkKey) {
         let watches = self.watches.values().filter(|watch| watch.sink_key() == *sink);
         let watches: Vec<WatchId> = watches.map(|watch| watch.new.id.clone()).collect();
-        for id in self.refusing(|of, _| watches.contains(of)) {
-            let all = SelfRedrive { from: (0, 0), before: (i64::MAX, 0), counted: false };
-            self.redrive_by_itself(&id, all);
+        for (id, letters) in self.refusing(|of| watches.contains(of)) {
+            self.redrive_by_itself(&id, letters);
         }
     }
 
     pub(super) fn end_refusals_of(&mut self, watch: &WatchId) {
-        self.refusing(|of, _| of == watch);
+        for (id, letters) in self.refusing(|of| of == watch) {
+            if letters.counted {
+                self.redrive_by_itself(&id, letters);
+            }
+        }
     }
 
     pub(super) fn note_announced(&mut self, id: &CursorId, number: i64) {
@@ -438,7 +444,7 @@ impl State {
             if reached.contains(&row.shown.id) {
                 row.shown.status = LetterStatus::Redriven;
                 row.closed_at = Some(at);
-            } else {
+            } else if row.shown.status == LetterStatus::Open {
                 unreached.push(row.shown.id.clone());
             }
         }

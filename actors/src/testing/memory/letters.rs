@@ -112,7 +112,7 @@ impl State {
         let ids: BTreeSet<&DeadLetterId> = ids.iter().collect();
         let redrive = RedriveId::new(random.ulid(now));
         let (mut cursors, mut asked) = (BTreeSet::new(), 0);
-        let sending = self.sending();
+        let (sending, ending) = (self.sending(false), self.sending(true));
         for id in &ids {
             let row = self.letters.get_mut(*id).filter(|row| row.app == *app).ok_or(StoreError::NotFound)?;
             if !row.is_open() {
@@ -120,7 +120,10 @@ impl State {
             }
             if row.shown.status == LetterStatus::Open && !sending.contains(*id) {
                 row.shown.status = LetterStatus::RedriveRequested;
-                row.shown.redrive = Some(redrive.clone());
+                let former = row.shown.redrive.replace(redrive.clone()).filter(|_| ending.contains(*id));
+                if let Some(former) = former.and_then(|former| self.redrives.get_mut(&former)) {
+                    former.cancelled += 1;
+                }
                 asked += 1;
             }
             cursors.insert(row.shown.cursor.clone());
@@ -132,11 +135,14 @@ impl State {
         Ok((ids.len() as u64, cursors.into_iter().collect()))
     }
 
-    /// The letters that open redrives are sending.
-    fn sending(&self) -> BTreeSet<DeadLetterId> {
+    /// The letters that open redrives are sending: those that were cancelled, or the others.
+    fn sending(&self, cancelled: bool) -> BTreeSet<DeadLetterId> {
         let is_sent = |row: &&LetterRow| {
-            let open = self.cursors.get(&row.shown.cursor).and_then(|cursor| cursor.open.as_ref());
-            open.is_some_and(|round| round.spec.kind == RoundKind::Redrive && row.bound == Some(round.number))
+            let Some(cursor) = self.cursors.get(&row.shown.cursor) else { return false };
+            cursor.open.as_ref().is_some_and(|round| {
+                let is_bound = round.spec.kind == RoundKind::Redrive && row.bound == Some(round.number);
+                is_bound && (cursor.cancel == Some(round.number)) == cancelled
+            })
         };
         self.letters.values().filter(is_sent).map(|row| row.shown.id.clone()).collect()
     }
@@ -169,7 +175,8 @@ impl State {
     }
 
     pub(super) fn mark_redrive(&mut self, id: Option<&RedriveId>) -> Result<Option<RedriveStep>, StoreError> {
-        let sending = self.sending();
+        let (sending, ending) = (self.sending(false), self.sending(true));
+        let mut former = Vec::new();
         let wanted =
             |(key, row): &(&RedriveId, &mut RedriveRow)| row.is_marking && id.is_none_or(|id| id == *key);
         let Some((redrive, row)) = self.redrives.iter_mut().find(wanted) else { return Ok(None) };
@@ -190,20 +197,27 @@ impl State {
             let names = names(&self.apps, &self.watches, letter);
             if matcher.admits(&letter.shown, names.as_ref()) && !sending.contains(&letter.shown.id) {
                 letter.shown.status = LetterStatus::RedriveRequested;
-                letter.shown.redrive = Some(redrive.clone());
+                let before = letter.shown.redrive.replace(redrive.clone());
+                former.extend(before.filter(|_| ending.contains(&letter.shown.id)));
                 cursors.insert(letter.shown.cursor.clone());
                 marked += 1;
             }
         }
         row.asked += marked;
         row.is_marking = looked == REDRIVE_STEP;
-        Ok(Some(RedriveStep {
+        let step = RedriveStep {
             redrive: redrive.clone(),
             app: row.app.clone(),
             marked,
             cursors: cursors.into_iter().collect(),
             more: row.is_marking,
-        }))
+        };
+        for former in former {
+            if let Some(row) = self.redrives.get_mut(&former) {
+                row.cancelled += 1;
+            }
+        }
+        Ok(Some(step))
     }
 
     pub(super) fn shown_redrives(&self, app: &AppId, before: Option<&RedriveId>, limit: u64) -> Vec<Redrive> {

@@ -2,7 +2,7 @@
 
 use tidings_entity::{
     id::{AppId, CursorId, ObjectId, WatchId},
-    kind::{CursorState, WatchState},
+    kind::CursorState,
 };
 
 use super::rows::{CursorRow, State};
@@ -76,7 +76,7 @@ impl State {
             .iter()
             .filter(|(key, row)| own(key, row))
             .filter_map(|(key, row)| unsettled(row).map(|(round, position)| (key, round, position)))
-            .map(|(cursor, round, position)| Head { cursor: cursor.clone(), round, position })
+            .map(|(cursor, round, position)| Head { cursor: cursor.clone(), round, position, task: None })
             .collect();
         let (Some(head), true) = (heads.pop(), heads.is_empty()) else {
             return Err(StoreError::Conflict("not one change is at the head".into()));
@@ -91,10 +91,6 @@ impl State {
     }
 
     pub(super) fn resync_watch(&mut self, id: &WatchId, complete: bool, now: Timestamp) {
-        if let Some(watch) = self.watches.get_mut(id) {
-            watch.state = WatchState::Active;
-            watch.reason = None;
-        }
         let own = self.cursors.iter().filter(|(_, cursor)| cursor.watch == *id);
         let own: Vec<CursorId> = own.map(|(id, _)| id.clone()).collect();
         for cursor in own {

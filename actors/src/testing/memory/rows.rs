@@ -19,7 +19,7 @@ use crate::{
     model::view::View,
     ports::{
         App, AppPatch, AttemptRecord, BlobFacts, BreakerRow, DeadLetter, Extent, KEYS_MAX, LetterFilter,
-        NewApp, NewWatch, OwnSink, PERMITS_AHEAD_MAX, Receipt, Source, StoreError, Streak, Totals,
+        NewApp, NewWatch, OwnSink, PERMITS_AHEAD_MAX, QueueWork, Receipt, Source, StoreError, Streak, Totals,
         patterns_of,
     },
     time::Timestamp,
@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) blobs: BTreeMap<ObjectId, (BlobFacts, Timestamp)>,
     pub(super) blob_writes: usize,
     pub(super) artifacts: BTreeSet<ArtifactId>,
+    pub(super) next_status: Option<Timestamp>,
+    pub(super) work: Vec<QueueWork>,
     pub(super) receipts: Vec<Receipt>,
     pub(super) hooked: BTreeMap<RepositoryId, Timestamp>,
     pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,
@@ -150,8 +152,7 @@ impl CursorRow {
 
     /// Whether it is blocked by what its branch named before, not by what it delivers.
     pub(super) fn is_moot(&self) -> bool {
-        let is_streak = self.streak.count > 0 || self.streak.refuses_everything(self.acknowledged);
-        self.state == CursorState::Blocked && self.open.is_none() && !is_streak
+        self.state == CursorState::Blocked && self.open.is_none() && !self.streak.blocks(self.acknowledged)
     }
 }
 
@@ -427,6 +428,12 @@ impl State {
         Totals {
             apps: count(self.apps.len()),
             apps_disabled: count(self.apps.values().filter(|row| row.disabled.is_some()).count()),
+            sinks_disabled: count(
+                self.watches
+                    .values()
+                    .filter(|row| row.sink.iter().any(|sink| sink.disabled.is_some()))
+                    .count(),
+            ),
             repositories: count(self.repositories.len()),
             watches: count(self.watches.len()),
             behind: count(behind.count()),

@@ -11,8 +11,7 @@ use url::Url;
 use super::rows::{CursorRow, SourceRow, State, WatchRow, app};
 use crate::{
     model::follow::{Following, Known, KnownCursor, KnownWatch, Scope, follow},
-    model::round::TreeEnd,
-    model::secret::Secret,
+    model::{round::TreeEnd, secret::Secret},
     ports::{
         App, CursorStatus, HeadFault, Location, Moved, NewSink, NewWatch, OwnSink, PinnedTrees, Random,
         RefListing, Remote, RepositoryFacts, SinkKey, Start, StoreError, Streak, Watch, WatchPatch,
@@ -66,14 +65,18 @@ impl State {
         let at = new.created_at;
         let known = self.repositories.iter().find(|(_, url)| **url == new.url).map(|(id, _)| id.clone());
         let repository = known.unwrap_or_else(|| RepositoryId::new(random.ulid(at)));
-        self.repositories.insert(repository.clone(), new.url.clone());
-        let source = self.source(random, &new.app, &repository, new.credential.as_ref(), at);
         let same = self.watches.values().find(|watch| {
             watch.new.app == new.app
                 && watch.repository == repository
                 && (&watch.new.selector, &watch.new.alias) == (&new.selector, &new.alias)
         });
-        let id = same.map_or(new.id.clone(), |watch| watch.new.id.clone());
+        let id = match same.map(|watch| watch.new.id.clone()) {
+            Some(id) if !new.may_replace => return Err(StoreError::Exists(id.to_string())),
+            Some(id) => id,
+            None => new.id.clone(),
+        };
+        self.repositories.insert(repository.clone(), new.url.clone());
+        let source = self.source(random, &new.app, &repository, new.credential.as_ref(), at);
         if let Some(watch) = self.watches.get_mut(&id) {
             let facts = RepositoryFacts {
                 repository_id: id.clone(),
@@ -83,6 +86,7 @@ impl State {
             watch.new = NewWatch { id: id.clone(), facts, created_at: watch.new.created_at, ..new.clone() };
             (watch.view, watch.mode) = (new.view.clone(), new.mode);
             watch.on_branch_gone = new.on_branch_gone;
+            (watch.state, watch.reason) = (WatchState::Active, None);
             watch.set_sink(new.sink.as_ref(), at);
             let old = std::mem::replace(&mut watch.source, source.clone());
             self.prove(random, &source, &id, &new.listing, None, at);
@@ -208,6 +212,14 @@ impl State {
             }
             if let Some(sink) = &patch.sink {
                 watch.set_sink(sink.as_ref(), at);
+            }
+            if let (Some(rotation), Some(sink)) = (&patch.rotation, &mut watch.sink) {
+                sink.former_key = sink.signing_key.replace(rotation.key.clone());
+            }
+            if let (Some((WatchState::Active, _)), Some(sink)) = (&patch.state, &mut watch.sink)
+                && sink.disabled.take().is_some()
+            {
+                sink.since = at.max(Timestamp(sink.since.0 + 1));
             }
         }
         if matches!(patch.state, Some((WatchState::Active, _))) {
@@ -481,9 +493,8 @@ fn location(url: &str) -> Option<Location> {
         return Some(Location::Local(url.into()));
     }
     let url = Url::parse(url).ok()?;
-    match url.scheme() {
-        "http" | "https" => Some(Location::Http(url)),
-        "file" => url.to_file_path().ok().map(Location::Local),
-        _ => None,
+    if url.scheme() == "file" {
+        return url.to_file_path().ok().map(Location::Local);
     }
+    ["http", "https"].contains(&url.scheme()).then_some(Location::Http(url))
 }

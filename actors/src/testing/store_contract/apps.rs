@@ -122,7 +122,7 @@ pub async fn foreign_and_missing_ids_are_not_found(store: &dyn Store) {
     assert!(matches!(store.register_watch(&world.new_watch(&nobody)).await, Err(StoreError::NotFound)));
 }
 
-/// Registering again keeps id and first address, takes the new settings, and delivers anew.
+/// Registering again keeps id and first address, takes the new settings, and delivers every file again.
 pub async fn the_same_selector_again_replaces_settings_and_resyncs(store: &dyn Store) {
     let world = World::new(store);
     let (app, watch, cursor) = world.watched().await;
@@ -131,6 +131,12 @@ pub async fn the_same_selector_again_replaces_settings_and_resyncs(store: &dyn S
         WatchPatch { state: Some((WatchState::Paused, Some("by hand".into()))), ..WatchPatch::default() };
     store.patch_watch(&app, &watch.id, &paused).await.expect("paused");
     let mut again = world.new_watch(&app);
+    again.may_replace = false;
+    let refused = store.register_watch(&again).await.expect_err("it exists");
+    assert!(matches!(&refused, StoreError::Exists(id) if *id == watch.id.to_string()), "{refused}");
+    let kept = store.watch(&app, &watch.id).await.expect("untouched");
+    assert_eq!((kept.state, &kept.view), (WatchState::Paused, &watch.view));
+    again.may_replace = true;
     again.view = view("docs/**");
     again.mode = HistoryMode::Every;
     again.credential = Some(Secret::new("token".into()));

@@ -38,7 +38,7 @@ pub async fn a_cursor_never_sees_a_head_of_another_source(store: &dyn Store) {
     assert!(matches!(store.move_heads(&missing, &listing(&[]), LATER).await, Err(StoreError::NotFound)));
 }
 
-/// What cannot be had is known to its lane, and no longer once it can.
+/// A fault of a head is known to its lane until the head can be fetched.
 pub async fn a_lane_knows_why_its_head_cannot_be_had(store: &dyn Store) {
     let world = World::new(store);
     let (_, watch, cursor) = world.watched().await;
@@ -202,7 +202,7 @@ async fn lacks_since(world: &World<'_>, app: &AppId, watch: &Watch) -> Option<Ti
     since
 }
 
-/// Its files go, its row stays, its numbers go on, and it starts anew.
+/// Its files are deleted; its row stays, and its round numbers go on when the branch comes back.
 pub async fn a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from_nothing(store: &dyn Store) {
     let world = World::new(store);
     let (app, watch, cursor) = vanished(&world, BranchGone::Delete).await;

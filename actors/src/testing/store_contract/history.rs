@@ -1,4 +1,4 @@
-//! Rounds of before and what became of their changes.
+//! Ended rounds and what became of their changes.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use tidings_entity::{
     id::DeadLetterId,
-    kind::{LetterStatus, Operation, ParkReason, RoundKind},
+    kind::{CursorState, LetterStatus, Operation, ParkReason, RoundKind, WatchState},
 };
 
 use super::world::{World, entry};
@@ -11,7 +11,8 @@ use crate::{
     model::round::Letter,
     ports::{
         Cancelled, Dismissed, Head, LANE_LETTERS, LetterFilter, LetterPick, NewRound, Park, PathFilter,
-        REDRIVE_STEP, Redrive, Settlement, Store, StoreError,
+        REDRIVE_STEP, Redrive, STREAK_MAX, Settlement, SinkKey, Standing, Store, StoreError, Streak,
+        WatchPatch,
     },
     time::Timestamp,
 };
@@ -170,6 +171,95 @@ pub async fn a_cancelled_redrive_reopens_what_it_did_not_reach(store: &dyn Store
     world.finish(&sync).await;
     let still = world.lane(&cursor).await.letters;
     assert_eq!(still.len(), 3, "the next round does not take them for its own");
+}
+
+/// There is no change to probe with, so a person or a test delivery says that the receiver works.
+pub async fn a_streak_that_ended_with_its_round_is_sent_again_after_a_test_or_by_hand(store: &dyn Store) {
+    let world = World::new(store);
+    for by_hand in [true, false] {
+        let (app, watch, cursor) = world.watched().await;
+        world.parked(&cursor, 1, &["before"]).await;
+        let round = world.begin(&cursor, 1, 2).await;
+        let counted = |position, path| Park { counted: true, ..world.park(&round, position, path) };
+        let blocked = Settlement {
+            parked: vec![counted(0, "a"), counted(1, "b")],
+            streak: Streak { count: STREAK_MAX, from: Some((round.number, 0)), refused: 0 },
+            standing: Standing::Blocked("ten in a row".into()),
+            ..world.settlement(&round, 2)
+        };
+        assert!(store.settle(blocked).await.expect("settled"));
+        let say = async || {
+            let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
+            match by_hand {
+                true => store.patch_watch(&app, &watch.id, &resumed).await.map(drop),
+                false => store.end_refusals(&SinkKey::own(&app)).await,
+            }
+        };
+        say().await.expect("said");
+        assert_eq!(world.lane(&cursor).await.state, CursorState::Blocked, "its round has a change to probe");
+        world.finish_settled(&round).await;
+        assert!(!world.is_pending(&cursor).await);
+        say().await.expect("said");
+        let lane = world.lane(&cursor).await;
+        assert_eq!((lane.state, lane.reason, lane.streak), (CursorState::Active, None, Streak::default()));
+        let marks: Vec<_> = lane.letters.iter().map(|(letter, status)| (&letter.path[..], *status)).collect();
+        let (open, asked) = (LetterStatus::Open, LetterStatus::RedriveRequested);
+        assert_eq!(marks, [(&b"a"[..], asked), (&b"b"[..], asked), (&b"before"[..], open)]);
+        assert!(world.is_pending(&cursor).await);
+    }
+}
+
+/// The lane of a paused watch, or of a receiver that hangs, reads a cancel late.
+pub async fn a_redrive_asked_for_before_a_cancelled_one_has_ended_follows_it(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, _, cursor) = world.watched().await;
+    let letters = world.parked(&cursor, 1, &["a", "b", "c"]).await;
+    let ids: Vec<_> = letters.iter().map(|letter| letter.id.clone()).collect();
+    store.request_redrive(&app, &ids).await.expect("asked");
+    let carried = redrive(&world.plan(&cursor, 1, 3).await, &letters);
+    store.begin_round(&carried).await.expect("begun");
+    store.cancel_redrive(&app, None).await.expect("cancelled");
+    store.request_redrive(&app, &ids[..1]).await.expect("asked again");
+    let all = store.begin_redrive(&app, &LetterFilter::default()).await.expect("begun");
+    let step = store.mark_redrive(Some(&all)).await.expect("marked").expect("some are open");
+    assert_eq!(step.marked, 2, "one is asked for already");
+    assert_eq!(world.lane(&cursor).await.open.expect("open").spec.letters, letters, "its list is frozen");
+    let ended = store.end_redrive(&cursor, carried.round.number, &ids[..2], Timestamp(6000)).await;
+    assert!(ended.expect("ended"));
+    let lane = world.lane(&cursor).await;
+    assert_eq!(lane.letters, [(letters[2].clone(), LetterStatus::RedriveRequested)]);
+    assert!(world.is_pending(&cursor).await, "the letter that was not reached is sent next");
+    let redrives = store.redrives(&app, None, 9).await.expect("listed");
+    let mut counts: Vec<_> =
+        redrives.iter().map(|it| (it.asked, it.sent, it.cancelled, it.superseded, it.left)).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [(1, 1, 0, 0, 0), (2, 1, 0, 0, 1), (3, 0, 3, 0, 0)]);
+    store.cancel_redrive(&app, None).await.expect("cancelled");
+    assert!(!world.is_pending(&cursor).await, "a cancel means this one as well");
+}
+
+/// As many as one redrive binds, so that the store changes them in several statements.
+pub async fn a_cancelled_redrive_of_many_counts_each_letter_once(store: &dyn Store) {
+    let world = World::new(store);
+    let (app, watch, cursor) = world.watched().await;
+    let paths: Vec<String> = (0..LANE_LETTERS).map(|number| format!("file{number:05}")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let letters = world.parked(&cursor, 1, &paths).await;
+    let ids: Vec<_> = letters.iter().map(|letter| letter.id.clone()).collect();
+    store.request_redrive(&app, &ids).await.expect("asked");
+    let all = ids.len() as u64;
+    let carried = redrive(&world.plan(&cursor, 1, all).await, &letters);
+    store.begin_round(&carried).await.expect("begun");
+    store.cancel_redrive(&app, Some(&watch.id)).await.expect("cancelled");
+    let reached = 600;
+    let ended = store.end_redrive(&cursor, carried.round.number, &ids[..reached], Timestamp(6000)).await;
+    assert!(ended.expect("ended"));
+    let redrives = store.redrives(&app, None, 9).await.expect("listed");
+    let sent = reached as u64;
+    let expected = Redrive { asked: all, sent, cancelled: all - sent, left: 0, ..redrives[0].clone() };
+    assert_eq!(redrives, [expected]);
+    let open: Vec<_> = world.lane(&cursor).await.letters.into_iter().map(|(letter, _)| letter).collect();
+    assert_eq!(open, letters[reached..]);
 }
 
 /// What is asked for goes on step by step, and what became of each letter is counted.
@@ -365,7 +455,7 @@ pub async fn the_head_that_was_seen_is_skipped_and_no_other(store: &dyn Store) {
     assert!(matches!(seen, Err(StoreError::Conflict(_))), "the head moved on");
     assert!(!world.lane(&cursor).await.skip_head);
     let head = skip(Some(&cursor), Some((round.number, 1))).await.expect("asked");
-    assert_eq!(head, Head { cursor: cursor.clone(), round: round.number, position: 1 });
+    assert_eq!(head, Head { cursor: cursor.clone(), round: round.number, position: 1, task: None });
     assert!(world.lane(&cursor).await.skip_head);
     assert!(world.settle(&round, 2).await);
     assert!(!world.lane(&cursor).await.skip_head, "the next one was not meant");

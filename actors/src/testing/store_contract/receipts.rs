@@ -101,7 +101,7 @@ pub async fn a_hook_is_judged_by_what_is_watched(store: &dyn Store) {
     assert_eq!(store.repositories(&Reach::All).await.expect("bulk")[0].1[0].hooked_at, Some(Timestamp(6000)));
 }
 
-/// A replay judges anew; what was never proved is not replayed.
+/// A replay judges the body again; a hook that was never proved is not replayed.
 pub async fn a_replayed_hook_is_judged_anew(store: &dyn Store) {
     let world = World::new(store);
     let lost = store.receive(&push("1", "refs/heads/main", 4000), None).await.expect("received");

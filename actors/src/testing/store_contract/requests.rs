@@ -63,7 +63,7 @@ pub async fn a_keyed_request_runs_once_and_its_answer_is_kept(store: &(impl Stor
     assert_eq!(begin(store, &request(&other, "gone", "c"), 1006, 0).await, "new");
 }
 
-/// Whoever ran a request in a process that is gone does not run it any more, whenever the next one began.
+/// A keyed request of a process that is gone counts as ended, whenever the next process began.
 pub async fn a_keyed_request_that_was_cut_off_begins_again(store: &(impl Store + RequestStore)) {
     let world = World::new(store);
     let app = world.app().await;

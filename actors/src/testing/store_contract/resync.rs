@@ -107,7 +107,8 @@ pub async fn a_resync_in_mid_round_keeps_every_tree(store: &dyn Store) {
     assert_eq!((lane.open.is_none(), lane.resync), (true, Some(false)));
     assert_eq!(
         (lane.state, lane.streak.count, lane.watch_state),
-        (CursorState::Active, 0, WatchState::Active)
+        (CursorState::Active, 0, WatchState::Paused),
+        "a resync lifts no pause"
     );
     assert_eq!(lane.resync_bases, [tree(1, &all), tree(2, &all)]);
     assert!(!world.settle(&round, 5).await, "the round has ended");

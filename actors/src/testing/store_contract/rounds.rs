@@ -10,8 +10,8 @@ use crate::{
     model::round::{DeliveryId, Letter, Round},
     model::view::View,
     ports::{
-        AttemptRecord, HeadAttempts, KeptAnswer, LaneTerms, Park, REFUSALS_MAX, Reach, SelfRedrive,
-        Settlement, SinkKey, Standing, Store, StoreError, Streak, WatchPatch,
+        AttemptRecord, HeadAttempts, KeptAnswer, LaneTerms, Park, REFUSALS_MAX, Reach, STREAK_MAX,
+        SelfRedrive, Settlement, SinkKey, Standing, Store, StoreError, Streak, WatchPatch,
     },
     time::Timestamp,
 };
@@ -420,6 +420,20 @@ pub async fn a_block_by_refusals_outlives_its_round(store: &dyn Store) {
     assert!(world.is_pending(&cursor).await, "a new commit is probed with");
 }
 
+/// A head that cannot be delivered blocks too; that block ends when the branch is back at the held commit.
+pub async fn a_block_that_no_streak_led_to_is_looked_at_again(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, _, cursor) = world.watched().await;
+    for (count, is_looked_at) in [(STREAK_MAX - 1, true), (STREAK_MAX, false)] {
+        let round = world.begin(&cursor, 1, 1).await;
+        let settlement = Settlement { streak: streak(count, &round), ..world.settlement(&round, 1) };
+        assert!(store.settle(settlement).await.expect("settled"));
+        world.finish_settled(&round).await;
+        store.set_blocked(&cursor, Some("a reason")).await.expect("blocked");
+        assert_eq!(world.is_pending(&cursor).await, is_looked_at, "{count} in a row");
+    }
+}
+
 /// Somebody looked and let the next deletion happen; a redrive in between is not that.
 pub async fn the_guard_is_waived_until_a_round_that_is_no_redrive(store: &dyn Store) {
     let world = World::new(store);
@@ -472,7 +486,7 @@ pub async fn what_has_nothing_to_do_is_not_pending(store: &dyn Store) {
     assert!(!world.is_pending(&cursor).await);
 }
 
-/// So many counted parks, from the beginning of a round.
+/// A number of counted parks, from the beginning of a round.
 fn streak(count: u32, round: &Round) -> Streak {
     Streak { count, from: Some((round.number, 0)), refused: 0 }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tidings_entity::{id::SinkId, kind::BreakerKind};
+use tidings_entity::{
+    id::SinkId,
+    kind::{BreakerKind, WatchState},
+};
 
 use super::world::World;
 use crate::{
@@ -132,6 +135,13 @@ pub async fn a_sink_that_is_gone_stops_nobody_else(store: &dyn Store) {
     let shown = store.watch(&app, &with.id).await.expect("a watch").sink.expect("its sink");
     assert_eq!(shown.disabled.as_deref(), Some(GONE));
 
+    let resumed = WatchPatch { state: Some((WatchState::Active, None)), ..WatchPatch::default() };
+    let shown = store.patch_watch(&app, &with.id, &resumed).await.expect("resumed").sink.expect("its sink");
+    assert_eq!(shown.disabled, None, "who resumes the watch enables its sink");
+    assert_eq!(pending().await.len(), 2);
+    let after = store.served(&key).await.expect("read").expect("served").endpoint_since;
+    assert!(after > since, "an answer from before the resume does not disable it again");
+    assert!(store.disable_gone(&key, after).await.expect("disabled"));
     let again = WatchPatch {
         sink: Some(Some(sink(&world, endpoint("https://one.example")))),
         ..WatchPatch::default()
@@ -143,6 +153,8 @@ pub async fn a_sink_that_is_gone_stops_nobody_else(store: &dyn Store) {
     assert_eq!(pending().await, both[1..], "the other sink goes on");
     world.disable(&app, Some("by hand")).await;
     assert!(pending().await.is_empty(), "an app that is disabled by hand is served nowhere");
+    assert!(!store.disable_gone(&own, since).await.expect("asked"), "a person disabled the app before");
+    assert!(pending().await.is_empty(), "an answer to an earlier attempt lets no other sink go on");
     store.unwatch(&app, &with.id).await.expect("unwatched");
     assert!(matches!(
         store.sink(&app, &key.sink.expect("a sink")).await,

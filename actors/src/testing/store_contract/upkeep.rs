@@ -89,7 +89,7 @@ pub async fn blobs_are_answered_in_order(store: &dyn Store) {
     store.remember_blobs(&[], Timestamp(1)).await.expect("nothing");
 }
 
-/// Old history and unused blobs go, at most so many at once; open rounds and letters stay.
+/// Old history and unused blobs go, at most a number at once; open rounds and letters stay.
 pub async fn history_goes_but_nothing_that_is_needed(store: &dyn Store) {
     let world = World::new(store);
     let (_, _, cursor) = world.watched().await;
@@ -124,7 +124,7 @@ pub async fn history_goes_but_nothing_that_is_needed(store: &dyn Store) {
     world.finish(&open).await;
 }
 
-/// An app keeps so many rows of history, the newest; what is open, what an open letter names, and what
+/// An app keeps a number of rows of history, the newest; what is open, what an open letter names, and what
 /// others have stays.
 pub async fn too_much_history_of_an_app_is_shortened(store: &dyn Store) {
     let world = World::new(store);
@@ -189,6 +189,7 @@ pub async fn totals_count_what_there_is(store: &dyn Store) {
     let totals = Totals {
         apps: 1,
         apps_disabled: 1,
+        sinks_disabled: 0,
         repositories: 1,
         watches: 1,
         behind: 1,

@@ -135,6 +135,7 @@ impl<'s> World<'s> {
             credential: None,
             selector: Selector { kind: SelectorKind::Branch, value: "main".into() },
             alias: String::new(),
+            may_replace: true,
             sink: None,
             status: None,
             view: View::default(),

@@ -41,7 +41,7 @@ fn varint(mut size: u64) -> Vec<u8> {
     }
 }
 
-/// A delta on a base so many bytes before it, or on a named one.
+/// A delta on a base this many bytes before it, or on a named one.
 fn delta(base: Option<u8>, from: u64, to: u64) -> Vec<u8> {
     let data = [varint(from), varint(to), b"\x01x".to_vec()].concat();
     match base {

@@ -67,7 +67,7 @@ impl Limits {
             _ => self.per_address,
         };
         let count = addresses.entry(address).or_default();
-        // Whoever has none is never refused here, so that no entry stays empty.
+        // An address without connections is never refused here, so that no entry stays empty.
         if *count >= most {
             return None;
         }

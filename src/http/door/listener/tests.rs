@@ -123,7 +123,7 @@ async fn an_address_has_so_many_connections_and_gets_them_back() {
             }
         }
     });
-    assert!(again.await.is_ok(), "what was closed can be had again");
+    assert!(again.await.is_ok(), "a closed place can be taken again");
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ mod tests {
         (WriteDeadline::new(near, BOUNDS, OpenConnections::default().enter()), far)
     }
 
-    /// Reads so many bytes at a time, with so long a pause before each, until the end.
+    /// Reads to the end, `part` bytes at a time, with a pause before each read.
     async fn read(far: &mut DuplexStream, part: usize, pause: Duration) -> usize {
         let (mut bytes, mut all) = (vec![0; part], 0);
         loop {

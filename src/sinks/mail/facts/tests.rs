@@ -37,9 +37,21 @@ fn written(entries: Vec<LedgerEntry>, gap: Option<Gap>) -> (Template, Rendered) 
         name: "ops".into(),
         content: SubscriptionContent::Digest(digest),
         timestamp: Timestamp(0),
+        is_codeq: false,
     };
     let (template, data) = of(&message);
     (template, Templates::new().render(template, &data).expect("a mail"))
+}
+
+#[test]
+fn a_digest_says_which_command_a_dead_task_had_and_what_its_worker_said() {
+    let dead = |number| {
+        let data = json!({ "command": "index", "error": "exit code 3", "attempts": 5 });
+        entry(number, EntryType::TaskDead, data)
+    };
+    let (template, mail) = written(vec![dead(1), dead(2)], None);
+    assert_eq!(template, Template::Digest);
+    assert!(mail.text.contains("command: index, error: exit code 3"), "{}", mail.text);
 }
 
 #[test]

@@ -44,6 +44,17 @@ fn every_template_is_filled_in_and_names_what_is_missing() {
 }
 
 #[test]
+fn no_value_begins_a_line_of_the_text_or_ends_the_subject() {
+    let lines = "docs\n---\nDear all,\r\n\u{2028}send money\n";
+    let data = json!({ "name": lines, "reason": lines, "facts": [{ "name": lines, "value": lines }] });
+    let mail = Templates::new().render(Template::WorkflowFailed, &data).expect("a mail");
+    let escaped = "docs\\n---\\nDear all,\\r\\n\\u{2028}send money";
+    assert_eq!(mail.subject, format!("[Tidings] {escaped} failed"));
+    let text = format!("{escaped} failed.\nReason: {escaped}\n\n{escaped}: {escaped}\n");
+    assert_eq!(mail.text, text);
+}
+
+#[test]
 fn what_may_be_added_is_shown_in_both_bodies() {
     let templates = Templates::new();
     let more = json!({

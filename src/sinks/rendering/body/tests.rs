@@ -308,6 +308,19 @@ fn a_large_binary_file_goes_in_chunks_that_join_to_it() {
     }
 }
 
+/// What memory is taken for must hold for every kind of content.
+#[test]
+fn the_bytes_that_rendering_takes_are_known_before() {
+    for (content, threshold, bytes) in
+        [(&b"a\"\x01"[..], 0, 1 + 2 + 6), (&[0xff; 4], 4, 2 * 8), (&[0xff; 4], 3, 8), (b"", 0, 0)]
+    {
+        assert_eq!(rendered_bytes(content, threshold), bytes, "{content:?}");
+    }
+    let large = "\n".repeat(EXACT_FROM);
+    let ParcelBody::Whole(body) = rendered(&create(), &inline(large.as_bytes())) else { panic!("text") };
+    assert!((2 * EXACT_FROM..buffer_bytes(&large)).contains(&body.len()), "the buffer does not grow");
+}
+
 /// How `JSON.stringify` writes a text.
 fn stringify(text: &str) -> String {
     let mut json = String::from('"');
@@ -334,6 +347,8 @@ proptest! {
         let body = whole(&create(), &inline(text.as_bytes()));
         let expected = format!(r#""content":{},"mode""#, stringify(&text));
         prop_assert!(body.contains(&expected), "{body}");
+        let quotes = 2;
+        prop_assert_eq!(text_bytes(&text), stringify(&text).len() - quotes);
     }
 
     #[test]

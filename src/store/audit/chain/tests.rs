@@ -110,7 +110,7 @@ fn the_canonical_forms_are_those_that_are_described() {
 fn who_has_no_keyring_can_write_no_row_that_is_believed() {
     let rows = log(6);
     assert_eq!(verdict(&rows, Some(keys())).keyed_from, Some(1));
-    // Written anew from the third row on, without a key, or with one that is not ours.
+    // Written again from the third row on, without a key, or with one that is not ours.
     let mut anew = rows[..2].to_vec();
     for number in 3..=6 {
         anew.push(unkeyed(place(&anew), entry(number + 10)));
@@ -192,7 +192,7 @@ fn a_whole_log_has_no_fault_and_every_tampering_is_named() {
         let mut rows = whole.clone();
         change(&mut rows[2].entry);
         assert_eq!(faults(&rows), [Fault::Changed(3)]);
-        // Hashed anew, it is no longer the row that the next one was written behind.
+        // Hashed again, it is no longer the row that the next one was written behind.
         rows[2] = next(Some((2, rows[1].hash)), rows[2].entry.clone(), &keys());
         assert_eq!(faults(&rows), [Fault::Replaced(3)]);
     }

@@ -17,9 +17,11 @@ use sqlx::{
 use super::{Connection, Share};
 use crate::{
     OpenError,
-    database::address::Server,
-    error::{passes, words},
-    rows,
+    database::{
+        address::Server,
+        error::{passes, words},
+        rows,
+    },
 };
 
 /// How long a call waits for a connection, including making a new one.

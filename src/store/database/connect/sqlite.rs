@@ -7,7 +7,7 @@ use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
 };
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 use super::logged;
 use crate::OpenError;
@@ -23,12 +23,13 @@ const ROW_BUFFER: usize = 512;
 /// Opens the one connection that writes. A missing file is created, readable only by its owner.
 pub(super) async fn writer(file: &Path) -> Result<DatabaseConnection, OpenError> {
     make_private(file).map_err(|error| OpenError::Database(format!("{}: {error}", file.display())))?;
-    connect(file, 1, "OFF").await
+    let is_empty = fs::metadata(file).is_ok_and(|facts| facts.len() == 0);
+    connect(file, 1, "OFF", is_empty).await
 }
 
 /// The connections that read.
 pub(super) async fn readers(file: &Path) -> Result<DatabaseConnection, OpenError> {
-    connect(file, READERS, "ON").await
+    connect(file, READERS, "ON", false).await
 }
 
 /// Opens a file that no other process has open, and leaves no other file beside it.
@@ -51,7 +52,12 @@ pub(super) async fn begin(connection: &DatabaseConnection) -> Result<DatabaseTra
     connection.begin_with_options(options).await
 }
 
-async fn connect(file: &Path, size: u32, query_only: &'static str) -> Result<DatabaseConnection, OpenError> {
+async fn connect(
+    file: &Path,
+    size: u32,
+    query_only: &'static str,
+    is_empty: bool,
+) -> Result<DatabaseConnection, OpenError> {
     let file = file.to_owned();
     let mut options = ConnectOptions::new("sqlite://placeholder");
     options
@@ -62,7 +68,10 @@ async fn connect(file: &Path, size: u32, query_only: &'static str) -> Result<Dat
         .max_lifetime(None)
         .idle_timeout(None);
     options.map_sqlx_sqlite_opts(move |_| {
-        logged(SqliteConnectOptions::new())
+        // A file can give unused room back only if its first page says so.
+        let options = logged(SqliteConnectOptions::new());
+        let options = if is_empty { options.auto_vacuum(SqliteAutoVacuum::Incremental) } else { options };
+        options
             .filename(&file)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)

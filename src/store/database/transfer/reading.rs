@@ -78,7 +78,7 @@ fn value(row: &QueryResult, at: usize, kind: Kind, backend: DbBackend) -> Result
         Kind::Boolean => match row.try_get_by_index::<Option<i64>>(at)? {
             None => Value::Bool(None),
             Some(number @ (0 | 1)) => Value::Bool(Some(number == 1)),
-            Some(other) => return Err(DbErr::Type(format!("{other} stands for neither yes nor no"))),
+            Some(other) => return Err(DbErr::Type(format!("{other} is no boolean"))),
         },
         Kind::Bytes => Value::Bytes(row.try_get_by_index(at)?),
     })

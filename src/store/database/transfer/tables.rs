@@ -113,7 +113,12 @@ fn column(table: &str, row: &QueryResult) -> Result<(Column, i64), DbErr> {
         "bigint" | "integer" => Kind::Integer,
         "boolean" => Kind::Boolean,
         "bytea" | "blob" => Kind::Bytes,
-        other => return Err(DbErr::Custom(format!("{table}.{name} is {other}, which nobody can copy"))),
+        other => {
+            return Err(DbErr::Custom(format!(
+                "{table}.{name} has the type {other}, which cannot be \
+             copied"
+            )));
+        }
     };
     Ok((Column { name, kind }, row.try_get_by_index(2)?))
 }

@@ -13,10 +13,9 @@ use tracing::warn;
 use super::{Living, living, place, read};
 use crate::{
     SqlStore,
-    error::of_keyring,
+    database::{error::of_keyring, rows},
     keys,
     leases::notifications::{NOW, notify},
-    rows,
 };
 
 /// How long a rotation waits until every replica took the new key: longer than a dead replica counts as alive

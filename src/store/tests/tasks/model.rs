@@ -115,13 +115,17 @@ pub(super) async fn every_verb_in_any_order_does_what_a_naive_queue_does(home: H
             store.purge_queue(&app(), command, 10_000).await.expect("purged");
         }
         while store.wake_tasks().await.expect("woken") != Default::default() {}
-        for task in store.list_tasks(&app(), &TaskFilter::default(), None, 10_000).await.expect("listed") {
+        for task in
+            store.list_tasks(&app(), &TaskFilter::default(), None, 10_000).await.expect("listed").found
+        {
             drop(store.move_tasks(vec![told(&task.id, TaskMove::Cancel)]).await.expect("cancelled"));
         }
         run.now += 100 * KEPT_MS;
         run.clock.set(Timestamp(run.now));
         while store.forget_tasks(500).await.expect("forgotten") > 0 {}
-        assert!(store.list_tasks(&app(), &TaskFilter::default(), None, 1).await.expect("listed").is_empty());
+        assert!(
+            store.list_tasks(&app(), &TaskFilter::default(), None, 1).await.expect("listed").found.is_empty()
+        );
     }
 }
 
@@ -411,7 +415,7 @@ impl Run {
     /// Compares all rows, and the numbers of the queues.
     async fn compare(&mut self, when: &str) {
         let listed =
-            self.store.list_tasks(&app(), &TaskFilter::default(), None, 10_000).await.expect("listed");
+            self.store.list_tasks(&app(), &TaskFilter::default(), None, 10_000).await.expect("listed").found;
         let mut shown: Vec<_> =
             listed.iter().map(|task| (task.id.clone(), task.state, task.attempts, task.is_flagged)).collect();
         let mut expected: Vec<_> = self

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings::{egress::Egress, settings::EgressSettings, sinks::Webhooks};
 use tidings_actors::{
     model::round::{DeliveryId, Entry, Round},
-    ownership::shards::Hold,
+    ownership::shards::ShardHold,
     ports::{Action, Clock, CommitFacts, DeliveryOrder, Endpoint, GitError, ItemOutcome, Notice, Transport},
     testing::MemoryStore,
     time::Timestamp,
@@ -60,7 +60,7 @@ struct Sending {
     made: Vec<Example>,
 }
 
-/// All examples.
+/// All examples of docs/payloads.md, made by the code that sends them.
 pub(super) fn examples() -> Vec<Example> {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut made = runtime.block_on(sent());
@@ -201,7 +201,7 @@ impl Sending {
                 let order = edited(order, |round| round.format = format);
                 parcels.push(self.world.prepare(&order).await.expect("prepared"));
             }
-            let sent = self.world.webhooks.send_batch(&self.endpoint, parcels, &Hold::sole()).await;
+            let sent = self.world.webhooks.send_batch(&self.endpoint, parcels, &ShardHold::sole()).await;
             let refused = ItemOutcome::Refused("no page has this name".into());
             assert_eq!(sent.1, [ItemOutcome::Accepted, refused], "{:?}", sent.0);
             let request = self.receiver.requests().pop().expect("a request");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write};
 
 use serde_json::Value;
 
-/// Fields as `Schema.field`.
+/// Fields that were seen, each as `Schema.field`.
 pub(super) type Seen = BTreeSet<String>;
 
 /// What has a table of its own, or is told elsewhere: its fields are not listed once more.

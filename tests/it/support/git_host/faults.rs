@@ -33,15 +33,15 @@ pub(crate) enum Fault {
     Status(u16, Option<&'static str>),
     /// Answers with this status and these headers.
     Headers(u16, &'static [(&'static str, &'static str)]),
-    /// Lists so many bytes of refs, some of whose names are no text.
+    /// Lists this many bytes of refs, some of whose names are no text.
     FloodOfRefs(usize),
     /// Answers that the repository has moved there.
     Moved(String),
     /// Refuses in the words of the protocol, repeating the credential in clear and as it came.
     Echo,
-    /// Says that the pack has so many objects.
+    /// Says that the pack has this many objects.
     ObjectCount(u32),
-    /// Refuses, in the words of the protocol, whoever says what it has.
+    /// Refuses, in the words of the protocol, a client that says what it has.
     RefusesHaves,
     /// Leaves contents out of a fetch where it is asked to, and refuses each of them by its id.
     NoBlobsById,
@@ -51,7 +51,7 @@ pub(crate) enum Fault {
     FlippedBit,
     /// Answers honestly, and so late.
     Late(Duration),
-    /// Sends so many 256ths of the answer, then closes the connection.
+    /// Sends this many 256ths of the answer, then closes the connection.
     CutAt(u8),
     /// Answers a fetch with these bytes, as Git.
     SaysToFetch(Bytes),
@@ -182,7 +182,7 @@ fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
-/// So many bytes a second, and perhaps silence at the end.
+/// This many bytes a second, and perhaps silence at the end.
 fn dripping(bytes: Bytes, rate: usize, never_ends: bool) -> Body {
     let frames = stream::unfold((bytes, 0_u64), move |(mut rest, tick)| async move {
         if rest.is_empty() && never_ends {

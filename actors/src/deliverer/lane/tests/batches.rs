@@ -171,6 +171,23 @@ fn two_changes_of_one_path_never_share_a_batch() {
 }
 
 #[test]
+fn a_file_and_the_directory_in_its_place_never_share_a_batch() {
+    for (deleted, created, shared) in [
+        ("place", "place/new/file", false),
+        ("place/old/file", "place", false),
+        ("place", "place.txt", true),
+        ("place.txt/file", "place", true),
+        ("place/file", "place/other", true),
+    ] {
+        let mut list = changes(3, 4, 0);
+        (list[1].path, list[4].path) = (deleted.into(), created.into());
+        let mut mail = Mail::new(list, OrderMode::Strict, true);
+        let expected = range(0, if shared { 7 } else { 4 });
+        assert_eq!(mail.launch(), expected, "{deleted} is deleted and {created} created");
+    }
+}
+
+#[test]
 fn a_phased_lane_never_mixes_phases_in_a_batch() {
     let mut mail = Mail::new(changes(3, 4, 2), OrderMode::Phased, true);
     for (from, to) in [(0, 3), (3, 7), (7, 9)] {
@@ -335,7 +352,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_happens_batches_settle_every_change_once_and_a_crash_repeats_one_batch(
+    fn random_batches_settle_every_change_once_and_a_crash_repeats_one_batch(
         shape in (0_u64..30, 0_u64..60, 0_u64..30),
         phased in any::<bool>(),
         script in proptest::collection::vec((0_u8..100, any::<u64>()), 1..300),

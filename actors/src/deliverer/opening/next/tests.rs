@@ -172,6 +172,7 @@ fn a_changed_view_goes_before_what_is_sent_once_more() {
     check(narrowed(|lane| lane.head = Some(NEW)), expect!["sync 2"]);
     check(narrowed(|lane| lane.head = None), expect!["nothing"]);
     check(narrowed(|lane| (lane.head, lane.on_branch_gone) = (None, BranchGone::Delete)), expect!["nothing"]);
+    check(narrowed(|lane| (lane.head, lane.state) = (None, CursorState::BranchMissing)), expect!["sync 1"]);
     check(narrowed(|lane| lane.head_fault = Some("it is gone".into())), expect!["unfit: it is gone"]);
 }
 

@@ -49,12 +49,14 @@ impl AppStore for MemoryStore {
             if key.sink.is_some() {
                 let mut all = state.watches.values_mut().filter(|watch| watch.sink_key() == *key);
                 let sink = all.find_map(|watch| watch.sink.as_mut()).ok_or(StoreError::NotFound)?;
-                let is_asked = sink.since == since;
-                sink.disabled = sink.disabled.take().or_else(|| is_asked.then(|| GONE.to_owned()));
+                let is_asked = sink.since == since && sink.disabled.is_none();
+                if is_asked {
+                    sink.disabled = Some(GONE.to_owned());
+                }
                 return Ok(is_asked);
             }
             let app = state.apps.get_mut(&key.app).ok_or(StoreError::NotFound)?;
-            let is_asked = app.endpoint_since == since;
+            let is_asked = app.endpoint_since == since && app.disabled.is_none();
             if is_asked {
                 app.disable(Some(GONE.to_owned()), since);
             }

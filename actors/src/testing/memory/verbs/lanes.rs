@@ -77,6 +77,7 @@ impl LaneStore for MemoryStore {
         _cursor: &CursorId,
         _round: i64,
     ) -> Result<Option<HandOverRoom>, StoreError> {
+        self.meet("hand_over_room").await?;
         Ok(None)
     }
 

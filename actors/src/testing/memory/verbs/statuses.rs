@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{
-    ports::{Reach, StatusKey, StatusRoom, StatusStore, StatusTask, StatusVerdict, StoreError},
+    ports::{Reach, StatusClaims, StatusKey, StatusRoom, StatusStore, StatusVerdict, StoreError},
     testing::memory::MemoryStore,
     time::Timestamp,
 };
@@ -12,17 +12,19 @@ use crate::{
 #[async_trait]
 impl StatusStore for MemoryStore {
     fn statuses_written(&self) -> watch::Receiver<u64> {
-        watch::Sender::default().subscribe()
+        self.statuses.subscribe()
     }
 
     async fn claim_statuses(
         &self,
         _reach: &Reach,
         _room: &StatusRoom,
-        _now: Timestamp,
+        now: Timestamp,
         _until: Timestamp,
-    ) -> Result<Vec<StatusTask>, StoreError> {
-        Ok(Vec::new())
+    ) -> Result<StatusClaims, StoreError> {
+        self.meet("claim_statuses").await?;
+        let next = self.state().next_status.filter(|next| *next > now);
+        Ok(StatusClaims { tasks: Vec::new(), next })
     }
 
     async fn release_statuses(&self, _now: Timestamp) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@ use crate::{
 #[async_trait]
 impl ClaimStore for MemoryStore {
     async fn claim_tasks(&self, requests: Vec<ClaimRequest>) -> Result<Vec<Claim>, StoreError> {
+        self.meet("claim_tasks").await?;
         Ok(requests.iter().map(|_| Claim::default()).collect())
     }
 
@@ -25,8 +26,10 @@ impl ClaimStore for MemoryStore {
         Ok(words.iter().map(|_| Err(WordRefusal::Move(MoveRefusal::NotFound))).collect())
     }
 
-    async fn work_for(&self, _words: &WorkWords) -> Result<Vec<QueueWork>, StoreError> {
-        Ok(Vec::new())
+    async fn work_for(&self, words: &WorkWords) -> Result<Vec<QueueWork>, StoreError> {
+        self.meet("work_for").await?;
+        let work = self.state().work.clone();
+        Ok(work.into_iter().filter(|work| words.has(&work.app.id, &work.queue)).collect())
     }
 
     async fn wake_tasks(&self) -> Result<Woken, StoreError> {

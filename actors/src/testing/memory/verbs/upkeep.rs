@@ -1,14 +1,18 @@
 //! Blobs, breakers, pins, and the numbers of the whole store.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tidings_entity::{
     id::{ArtifactId, ObjectId, RepositoryId},
-    kind::BreakerKind,
+    kind::{BreakerKind, TaskState},
 };
 
 use crate::{
+    model::queue_name::QueueName,
     ports::{Backlog, BlobFacts, BreakerRow, Laggard, StoreError, Totals, UpkeepStore},
     testing::memory::MemoryStore,
     time::Timestamp,
@@ -109,6 +113,11 @@ impl UpkeepStore for MemoryStore {
         self.meet("prune_ledgers").await.map(|()| 0)
     }
 
+    /// This store has no file.
+    async fn release_space(&self, _kept: u64, _limit: u64) -> Result<u64, StoreError> {
+        self.meet("release_space").await.map(|()| 0)
+    }
+
     async fn totals(&self, now: Timestamp) -> Result<Totals, StoreError> {
         Ok(self.state().totals(now))
     }
@@ -116,6 +125,14 @@ impl UpkeepStore for MemoryStore {
     async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
         self.meet("backlog").await?;
         Ok(self.state().backlog(now))
+    }
+
+    /// This store has no queues.
+    async fn depths(
+        &self,
+        _queues: &[QueueName],
+    ) -> Result<BTreeMap<QueueName, BTreeMap<TaskState, u64>>, StoreError> {
+        Ok(BTreeMap::new())
     }
 
     async fn laggards(&self, limit: u64) -> Result<Vec<Laggard>, StoreError> {
