@@ -8,20 +8,35 @@ use std::{
 
 /// Time between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(10);
-/// What anything that should happen at once gets on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+/// What anything that should happen at once gets on a busy machine, which may be five times slower.
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 /// Looks until `look` gives something.
 ///
 /// # Panics
 /// When `deadline` has passed; `what` tells what never came.
-pub(crate) fn eventually<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, deadline: Duration, look: impl FnMut() -> Option<T>) -> T {
+    eventually_or(what, deadline, look, String::new)
+}
+
+/// Looks until `look` gives something; `instead` tells what is there when nothing came.
+///
+/// # Panics
+/// When `deadline` has passed.
+pub(crate) fn eventually_or<T>(
+    what: &str,
+    deadline: Duration,
+    mut look: impl FnMut() -> Option<T>,
+    instead: impl FnOnce() -> String,
+) -> T {
     let until = Instant::now() + deadline;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < until, "within {deadline:?} there was no {what}");
+        if Instant::now() >= until {
+            panic!("within {deadline:?} there was no {what} {}", instead());
+        }
         thread::sleep(PAUSE);
     }
 }
