@@ -15,7 +15,7 @@ use crate::support::{
     api::{App, items},
     fleet::Fleet,
     inbox::Inbox,
-    patience::{SOON, eventually},
+    patience::{SOON, eventually, eventually_or},
     server::Server,
     subscriber::{KEY, Subscriber},
 };
@@ -63,7 +63,8 @@ fn claim(server: &Server, app: &App, seconds: u64) -> Value {
 }
 
 fn wait_for(inbox: &Inbox, count: usize) {
-    eventually(&format!("{count} messages"), SOON, || (inbox.letters().len() >= count).then_some(()));
+    let look = || (inbox.letters().len() >= count).then_some(());
+    eventually_or(&format!("{count} messages"), SOON, look, || format!("but {:?}", inbox.letters()));
 }
 
 #[test]
