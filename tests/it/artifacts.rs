@@ -18,7 +18,7 @@ use crate::support::{
     api::App,
     dice::Dice,
     http::{self, Reply},
-    patience::{SOON, eventually},
+    patience::{SOON, eventually, eventually_or},
     server::Server,
     subscriber::Subscriber,
 };
@@ -102,6 +102,12 @@ fn folder(server: &Server) -> PathBuf {
     server.data().join("artifacts")
 }
 
+/// Waits until the folder of the server has this many files, which is said by `what`.
+fn wait_for_files(server: &Server, count: usize, what: &str) {
+    let look = || (files(&folder(server)).len() == count).then_some(());
+    eventually_or(what, SOON, look, || format!("but {:?}", files(&folder(server))));
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -179,11 +185,12 @@ fn an_artifact_comes_back_byte_for_byte_whole_and_in_parts() {
     assert_eq!(get(&server, &app, &task, "out.bin", &[]).message.body, b"");
     let stale = get(&server, &app, &task, "out.bin", &[("if-none-match", &tag)]);
     assert_eq!(stale.status, 200);
-    assert_eq!(files(&folder(&server)).len(), 1, "the object before is gone");
+    wait_for_files(&server, 1, "the object before is gone");
     let gone = app.ask(&server, "DELETE", &path(&task, "out.bin"), None);
     assert_eq!(gone.status, 204);
     assert_eq!(problem(&get(&server, &app, &task, "out.bin", &[])), (404, "artifact-not-found".into()));
-    assert!(files(&folder(&server)).is_empty() && names(&server, &app, &task).is_empty());
+    wait_for_files(&server, 0, "its object is gone too");
+    assert!(names(&server, &app, &task).is_empty());
 }
 
 /// The whole answer to `HEAD`, which ends with the connection.
@@ -389,8 +396,7 @@ fn artifacts_are_of_one_app_and_of_the_commands_of_a_token() {
     let theirs = create(&server, &other, "build");
     assert_eq!(put(&server, &other, &theirs, "out", b"theirs").status, 201);
     assert_eq!(mine.ask(&server, "DELETE", "/api/app", None).status, 204);
-    let left = files(&folder(&server));
-    assert_eq!(left.len(), 1, "what an erased app kept is gone: {left:?}");
+    wait_for_files(&server, 1, "what an erased app kept is gone");
     assert_eq!(get(&server, &other, &theirs, "out", &[]).message.body, b"theirs");
 }
 

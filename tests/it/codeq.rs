@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use crate::support::{api::App, server::Server, subscriber::Subscriber};
+use crate::support::{api::App, patience::shortest_of, server::Server, subscriber::Subscriber};
 
 const TASKS: &str = "/v1/codeq/tasks";
 
@@ -44,7 +44,7 @@ fn create(server: &Server, app: &App, body: Value) -> Value {
 }
 
 fn claim(server: &Server, token: &str, command: &str) -> Value {
-    let body = json!({ "commands": [command], "leaseSeconds": 120, "waitSeconds": 10 });
+    let body = json!({ "commands": [command], "leaseSeconds": 120, "waitSeconds": 30 });
     let (status, task) = post(server, token, &format!("{TASKS}/claim"), body);
     assert_eq!(status, 200, "{task}");
     task
@@ -67,6 +67,11 @@ fn seconds_until(moment: &Value) -> i64 {
     let moment = tidings_actors::time::Timestamp::parsed(moment.as_str().expect("a text")).expect("RFC 3339");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     (moment.0 - i64::try_from(now.as_millis()).expect("it fits")) / 1_000
+}
+
+/// Whether a moment of the wire is that of something that happened just now, on a machine that may be slow.
+fn is_just_now(moment: &Value) -> bool {
+    (-60..=0).contains(&seconds_until(moment))
 }
 
 #[test]
@@ -92,12 +97,12 @@ fn a_task_lives_with_the_words_of_the_older_contract() {
         assert_eq!(task[field], want, "{field} of {task}");
     }
     assert!(task.get("attempts").is_none() && task.get("workerId").is_none(), "{task}");
-    assert_eq!((seconds_until(&task["createdAt"]), seconds_until(&task["updatedAt"])), (0, 0));
+    assert!(is_just_now(&task["createdAt"]) && is_just_now(&task["updatedAt"]), "{task}");
 
     let claimed = claim(&server, &app.token, "GENERATE_MASTER");
     assert_eq!((&claimed["id"], &claimed["status"]), (&task["id"], &json!("IN_PROGRESS")));
     assert_eq!((&claimed["attempts"], &claimed["lastKnownLocation"]), (&json!(1), &json!("INPROG_SET")));
-    assert!((118..=120).contains(&seconds_until(&claimed["leaseUntil"])), "{claimed}");
+    assert!((60..=120).contains(&seconds_until(&claimed["leaseUntil"])), "{claimed}");
     assert!(claimed["workerId"].is_string() && claimed.get("token").is_none(), "{claimed}");
     let text = claimed["payload"].as_str().expect("the JSON as a text");
     assert_eq!(serde_json::from_str::<Value>(text).expect("JSON"), payload);
@@ -109,7 +114,7 @@ fn a_task_lives_with_the_words_of_the_older_contract() {
     assert_eq!(post(&server, &app.token, &at(&task, "heartbeat"), json!({})), (200, json!({ "ok": true })));
     let shown = get(&server, &app.token, &format!("{TASKS}/{}", task["id"].as_str().expect("one"))).1;
     assert!(
-        (298..=300).contains(&seconds_until(&shown["leaseUntil"])),
+        (240..=300).contains(&seconds_until(&shown["leaseUntil"])),
         "the default, also if shorter: {shown}"
     );
     assert_eq!(get(&server, &app.token, &at(&task, "result")), (404, problem(404, "result not found")));
@@ -118,7 +123,8 @@ fn a_task_lives_with_the_words_of_the_older_contract() {
     let (status, record) = post(&server, &app.token, &at(&task, "result"), body.clone());
     assert_eq!(status, 200, "{record}");
     assert_eq!((&record["taskId"], &record["status"]), (&task["id"], &json!("COMPLETED")));
-    assert_eq!((&record["result"], seconds_until(&record["completedAt"])), (&json!({ "output": "done" }), 0));
+    assert_eq!(record["result"], json!({ "output": "done" }));
+    assert!(is_just_now(&record["completedAt"]), "{record}");
     assert_eq!(post(&server, &app.token, &at(&task, "result"), body), (409, problem(409, "not-in-progress")));
     let (status, both) = get(&server, &app.token, &format!("{}?waitSeconds=5", at(&task, "result")));
     assert_eq!((status, &both["task"]["status"], &both["result"]), (200, &json!("COMPLETED"), &record));
@@ -246,12 +252,16 @@ fn attempts_are_claims_and_the_last_one_leads_to_the_dead_letters() {
     assert_eq!((&all["codeq:q:flaky:delayed"], &all["codeq:q:quick:dlq"]), (&json!(1), &json!(1)), "{all}");
 
     // A claim that runs out is an attempt, and the next worker is given the task at once.
-    let lost = create(&server, &app, json!({ "command": "lost", "payload": {}, "maxAttempts": 2 }));
-    let body = json!({ "commands": ["lost"], "leaseSeconds": 1 });
-    assert_eq!(post(&server, &app.token, &format!("{TASKS}/claim"), body).0, 200);
-    let began = Instant::now();
-    assert_eq!(claim(&server, &app.token, "lost")["attempts"], 2);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let mut lost = Value::Null;
+    let took = shortest_of(3, Duration::from_secs(3), || {
+        lost = create(&server, &app, json!({ "command": "lost", "payload": {}, "maxAttempts": 2 }));
+        let body = json!({ "commands": ["lost"], "leaseSeconds": 1 });
+        assert_eq!(post(&server, &app.token, &format!("{TASKS}/claim"), body).0, 200);
+        let began = Instant::now();
+        assert_eq!(claim(&server, &app.token, "lost")["attempts"], 2);
+        began.elapsed()
+    });
+    assert!(took < Duration::from_secs(3), "the claim of a second that ran out was free after {took:?}");
     let path = format!("{TASKS}/{}", lost["id"].as_str().expect("one"));
     assert_eq!(get(&server, &app.token, &path).1["error"], "LEASE_EXPIRED");
     let failed = json!({ "status": "FAILED", "error": "no such page" });
@@ -349,19 +359,24 @@ fn artifacts_come_back_byte_for_byte_and_addresses_as_they_were_given() {
 fn a_result_and_a_claim_are_waited_for() {
     let server = Server::start();
     let app = app(&server);
-    let (server, token, began) = (&server, &app.token, Instant::now());
+    let (server, token) = (&server, &app.token);
     std::thread::scope(|scope| {
         let claimed = scope.spawn(|| claim(server, token, "slow"));
         std::thread::sleep(Duration::from_millis(300));
+        let created = Instant::now();
         let task = create(server, &app, json!({ "command": "slow", "payload": {} }));
         assert_eq!(task["status"], "PENDING", "as it was created, even if a worker has it by now");
         assert_eq!(claimed.join().expect("claimed")["id"], task["id"]);
+        let took = created.elapsed();
+        assert!(took < Duration::from_secs(8), "told by the create and not by a look: {took:?}");
         let path = format!("{}?waitSeconds=30", at(&task, "result"));
         let result = scope.spawn(move || get(server, token, &path));
         std::thread::sleep(Duration::from_millis(300));
+        let ended = Instant::now();
         let body = json!({ "status": "COMPLETED", "result": { "ok": 1 } });
         assert_eq!(post(server, token, &at(&task, "result"), body).0, 200);
         assert_eq!(result.join().expect("answered").1["result"]["result"], json!({ "ok": 1 }));
+        let took = ended.elapsed();
+        assert!(took < Duration::from_secs(8), "told by the end and not by a look: {took:?}");
     });
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }

@@ -10,7 +10,7 @@ use crate::support::{
     browser::Browser,
     inbox::Inbox,
     model::Arrival,
-    patience::{SOON, eventually},
+    patience::{SOON, eventually, eventually_or},
     project::Project,
     remote::Host,
     server::Server,
@@ -224,8 +224,12 @@ impl Scene {
     fn pages(&self) -> Vec<(&'static str, String)> {
         let (app, watch) = (&self.app.id, &self.watch);
         let letter = self.letters()[0]["dead_letter_id"].as_str().expect("an id").to_owned();
-        let failed = self.away.ask(&self.server, "GET", "/api/deliveries?status=failed", None).json();
-        let delivery = items(&failed)[0]["id"].as_str().expect("an id").to_owned();
+        // While a try is under way the delivery may be in another state.
+        let failed = eventually("a delivery that fails", SOON, || {
+            let failed = self.away.ask(&self.server, "GET", "/api/deliveries?status=failed", None).json();
+            items(&failed).into_iter().next()
+        });
+        let delivery = failed["id"].as_str().expect("an id").to_owned();
         let away = &self.away.id;
         let of_watch = |tab: &str| format!("watch?app={app}&id={watch}&tab={tab}");
         vec![
@@ -287,12 +291,19 @@ fn sign_in(browser: &Browser, token: &str) {
     browser.complaints();
 }
 
+/// Signs out, and waits until that is done: a browser that leaves the page at once takes the request back.
+fn sign_out(browser: &Browser) {
+    browser.click_on("Sign out");
+    browser.wait_for("With the token of an app");
+}
+
 /// Waits until all of a page is there.
 fn wait_until_shown(browser: &Browser, path: &str) {
     let is_shown = "const main = document.querySelector('main[aria-busy]');
         return main?.getAttribute('aria-busy') === 'false' && document.querySelector('h1') !== null
             && !document.body.innerText.includes('Loading …')";
-    eventually(&format!("all of {path}"), SOON, || (browser.run(is_shown, &[]) == true).then_some(()));
+    let look = || (browser.run(is_shown, &[]) == true).then_some(());
+    eventually_or(&format!("all of {path}"), SOON, look, || browser.shown());
 }
 
 impl Work {

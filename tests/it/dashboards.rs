@@ -27,7 +27,9 @@ use crate::{
 
 const PROMETHEUS: &str = "TIDINGS_PROMETHEUS";
 /// Rates need some scrapes, a breaker some failures.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often a port is looked for that nobody else takes meanwhile.
+const PORTS: u32 = 5;
 
 /// A Prometheus that ends with the story.
 struct Prometheus {
@@ -38,6 +40,11 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(binary: &str, target: SocketAddr) -> Self {
+        (0..PORTS).find_map(|_| Self::try_start(binary, target)).expect("a Prometheus that keeps running")
+    }
+
+    /// `None`: it ended, as where another process took its port.
+    fn try_start(binary: &str, target: SocketAddr) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let rules = deploy().join("prometheus/alerts.yml");
         let config = format!(
@@ -60,11 +67,15 @@ impl Prometheus {
             .stderr(fs::File::create(folder.path().join("log")).expect("a log"))
             .spawn()
             .expect("Prometheus starts");
-        let prometheus = Self { child, address, _folder: folder };
-        eventually("ready Prometheus", PATIENCE, || {
-            http::ask(address, "GET", "/-/ready", None, None).ok().filter(|reply| reply.status == 200)
+        let mut prometheus = Self { child, address, _folder: folder };
+        let is_ready = eventually("ready Prometheus", PATIENCE, || {
+            if prometheus.child.try_wait().expect("a child").is_some() {
+                return Some(false);
+            }
+            let reply = http::ask(address, "GET", "/-/ready", None, None).ok()?;
+            (reply.status == 200).then_some(true)
         });
-        prometheus
+        is_ready.then_some(prometheus)
     }
 
     /// The answer of its API.

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::support::text_setting;
 
 /// How long the commands of one page may take.
-const PAGE: Duration = Duration::from_secs(180);
+const PAGE: Duration = Duration::from_secs(400);
 /// The addresses that the pages name.
 const ADDRESSES: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:9000"];
 

@@ -418,6 +418,6 @@ fn tasks_that_are_interrupted_are_not_lost_and_not_told_twice() {
 
 #[test]
 fn tasks_that_are_interrupted_at_two_replicas_are_not_lost_and_not_told_twice() {
-    let Some(mut fleet) = Fleet::dressed(2, Duration::from_secs(2), prepared) else { return };
+    let Some(mut fleet) = Fleet::dressed(2, Duration::from_secs(10), prepared) else { return };
     play(&mut fleet.servers, "interrupted tasks at replicas");
 }

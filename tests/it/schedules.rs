@@ -199,7 +199,7 @@ fn ticks_that_a_stopped_server_missed_are_made_up_as_declared() {
 
 #[test]
 fn a_tick_fires_once_over_two_replicas_of_which_one_dies() {
-    let Some(mut fleet) = Fleet::start(2, Duration::from_secs(3)) else { return };
+    let Some(mut fleet) = Fleet::start(2, Duration::from_secs(10)) else { return };
     let app = App::onboard(&fleet.servers[0], &Subscriber::start());
     let body = json!({ "cron": "*/10 * * * *", "command": "ten", "missed": "each" });
     set(&fleet.servers[1], &app, "ten", &body);

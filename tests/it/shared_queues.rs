@@ -53,7 +53,7 @@ fn work_until_held(servers: &[Server], workers: &Workers, app: &App, dice: &mut 
 #[test]
 fn one_queue_is_fed_by_three_repositories_on_three_replicas() {
     const WINDOW: u64 = 15;
-    let Some(mut fleet) = Fleet::start(3, Duration::from_secs(2)) else { return };
+    let Some(mut fleet) = Fleet::start(3, Duration::from_secs(10)) else { return };
     let kills = kills(KILLS);
     let mut dice = Dice::thrown("one queue of three repositories");
     let app = App::onboard_alone(&fleet.servers[0]);

@@ -53,14 +53,14 @@ fn ask_at(door: SocketAddr, app: &App, path: &str, body: &Value) -> Option<(u16,
 fn work_on_few(door: SocketAddr, app: &App, is_over: &AtomicBool, held: &AtomicI64) {
     while !is_over.load(Ordering::Relaxed) {
         let wanted = json!({ "commands": ["few"], "count": 3, "wait_seconds": 1, "claim_seconds": 5 });
+        let asked = Instant::now();
         let Some((200, given)) = ask_at(door, app, "/api/tasks/claim", &wanted) else {
             thread::sleep(Duration::from_millis(5));
             continue;
         };
-        let at = Instant::now();
         for task in given["tasks"].as_array().expect("a list") {
-            if at.elapsed() > Duration::from_secs(4) {
-                // Servers were away: the claim may be over by now, and is left to run out.
+            if asked.elapsed() > Duration::from_secs(4) {
+                // The answer or the servers were away: the claim may be over by now, and is left to run out.
                 continue;
             }
             let now = held.fetch_add(1, Ordering::SeqCst) + 1;
@@ -94,11 +94,13 @@ fn work_on_paced(door: SocketAddr, app: &App, is_over: &AtomicBool) {
     }
 }
 
-/// Keeps both queues full.
+/// Keeps both queues full, also where the machine takes long for each batch.
 fn produce(door: SocketAddr, app: &App, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
-        let tasks: Vec<Value> =
-            ["few", "paced"].iter().flat_map(|command| vec![json!({ "command": command }); 15]).collect();
+        let tasks: Vec<Value> = [("few", 15), ("paced", 75)]
+            .iter()
+            .flat_map(|(command, count)| vec![json!({ "command": command }); *count])
+            .collect();
         drop(ask_at(door, app, "/api/tasks/batch", &json!({ "tasks": tasks })));
         thread::sleep(Duration::from_millis(150));
     }
@@ -204,7 +206,10 @@ fn at_once(
             scope.spawn(move || {
                 let body = json!({ "command": "keyed", "payload": payload(number), "key": key });
                 barrier.wait();
-                let (status, answer) = ask_at(door, app, "/api/tasks", &body).expect("an answer");
+                let (status, answer) = eventually("answer of a server that is not too busy", SOON, || {
+                    let told = ask_at(door, app, "/api/tasks", &body).expect("an answer");
+                    (told.0 != 503).then_some(told)
+                });
                 answers.lock().expect("sound").push((payload(number), status, answer));
             });
         }
@@ -217,7 +222,7 @@ fn keys_make_one_task(servers: &[&Server], app: &App) {
     let doors: Vec<SocketAddr> = servers.iter().map(|server| server.address()).collect();
     let answers = at_once(&doors, app, "same", |_| 7);
     let ids: BTreeSet<&str> =
-        answers.iter().map(|(_, _, answer)| answer["id"].as_str().expect("an id")).collect();
+        answers.iter().map(|(_, _, answer)| answer["id"].as_str().unwrap_or_default()).collect();
     assert_eq!(ids.len(), 1, "{answers:?}");
     assert_eq!(answers.iter().filter(|(_, status, _)| *status == 201).count(), 1, "{answers:?}");
     assert!(answers.iter().all(|(_, status, answer)| *status == 201 || answer["created"] == false));
@@ -248,7 +253,7 @@ fn many_creates_with_one_key_make_one_task() {
 #[test]
 fn many_creates_with_one_key_over_two_replicas_make_one_task() {
     let wide = |server: Server| server.with("server.connections_per_address_max", "2000");
-    let Some(fleet) = Fleet::dressed(2, Duration::from_secs(3), wide) else { return };
+    let Some(fleet) = Fleet::dressed(2, Duration::from_secs(10), wide) else { return };
     keys_make_one_task(&[&fleet.servers[0], &fleet.servers[1]], &app(&fleet.servers[0]));
 }
 

@@ -162,10 +162,10 @@ fn queues_that_are_only_asked_for_cost_nothing_and_an_app_has_a_thousand() {
 fn a_worker_that_heartbeats_for_ever_loses_its_claim_when_the_time_of_its_queue_is_over() {
     let server = Server::start();
     let app = app(&server);
-    declare(&server, &app, "slow", &json!({ "timeout_seconds": 3 }));
+    declare(&server, &app, "slow", &json!({ "timeout_seconds": 6 }));
     let id = create(&server, &app, &json!({ "command": "slow" }));
     let began = Instant::now();
-    let first = claim(&server, &app, &json!({ "commands": ["slow"], "claim_seconds": 2 })).remove(0);
+    let first = claim(&server, &app, &json!({ "commands": ["slow"], "claim_seconds": 5 })).remove(0);
     let mut beats = 0;
     let lost = eventually("end of the claim", SOON, || {
         let (status, answer) = say(&server, &app, &first, "heartbeat", json!({ "extend_seconds": 3600 }));
@@ -175,8 +175,9 @@ fn a_worker_that_heartbeats_for_ever_loses_its_claim_when_the_time_of_its_queue_
     assert_eq!((lost.0, &lost.1["type"]), (409, &json!("urn:tidings:problem:claim-lost")));
     assert!(beats > 3, "{beats} heartbeats were taken");
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(2_500) && took < Duration::from_secs(6), "{took:?}");
-    let second = claim(&server, &app, &json!({ "commands": ["slow"], "wait_seconds": 10 })).remove(0);
+    // The time of the queue, and what a busy machine adds; not the hour that was asked for.
+    assert!(took > Duration::from_millis(5_500) && took < Duration::from_secs(30), "{took:?}");
+    let second = claim(&server, &app, &json!({ "commands": ["slow"], "wait_seconds": 30 })).remove(0);
     assert_eq!(second["attempt"], 2);
     // Its heartbeats go on, and change nothing.
     assert_eq!(say(&server, &app, &first, "heartbeat", json!({ "progress": "still here" })).0, 409);

@@ -165,9 +165,11 @@ fn a_worker_that_was_stopped_beyond_its_claim_changes_nothing_when_it_goes_on() 
     let wanted = json!({ "commands": ["slow"], "claim_seconds": 1 });
     let first = claim(&server, &app, &wanted).remove(0);
     let began = Instant::now();
-    let wanted = json!({ "commands": ["slow"], "wait_seconds": 10, "claim_seconds": 60 });
+    let wanted = json!({ "commands": ["slow"], "wait_seconds": 30, "claim_seconds": 600 });
     let second = claim(&server, &app, &wanted).remove(0);
-    assert!(began.elapsed() < Duration::from_secs(3), "a claim that ran out is free within a second");
+    // Within a second on a quiet machine: stories of the actors hold that figure.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "the claim of a second that ran out was free after {took:?}");
     for (verb, body) in [
         ("heartbeat", json!({})),
         ("complete", json!({ "result": "stale" })),
@@ -229,7 +231,7 @@ fn app_named(server: &Server) -> App {
 #[test]
 fn two_replicas_hand_out_each_task_once_and_within_its_bounds() {
     const TASKS: u64 = 300;
-    let Some(fleet) = Fleet::start(2, Duration::from_secs(3)) else { return };
+    let Some(fleet) = Fleet::start(2, Duration::from_secs(10)) else { return };
     let app = app(&fleet.servers[0]);
     let settings = json!({ "max_claimed": 2 });
     assert_eq!(app.ask(&fleet.servers[1], "PUT", "/api/queues/few", Some(&settings)).status, 200);
@@ -249,12 +251,19 @@ fn two_replicas_hand_out_each_task_once_and_within_its_bounds() {
             scope.spawn(move || {
                 while done.load(Ordering::SeqCst) < TASKS {
                     let wanted = json!({ "commands": ["few"], "count": 2, "wait_seconds": 1 });
-                    for task in claim(server, app, &wanted) {
+                    let (status, given) = ask(server, app, "/api/tasks/claim", &wanted).expect("an answer");
+                    // 503: the database had no connection in time, as on a busy machine.
+                    assert!(matches!(status, 200 | 204 | 503), "{status} {given}");
+                    for task in given["tasks"].as_array().into_iter().flatten() {
                         most.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         let id = task["id"].as_str().expect("an id").to_owned();
                         assert!(seen.lock().expect("sound").insert(id), "given twice: {task}");
                         held.fetch_sub(1, Ordering::SeqCst);
-                        assert_eq!(say(server, app, &task, "complete", json!({})).0, 200);
+                        eventually("word that is heard", SOON, || {
+                            let (status, said) = say(server, app, task, "complete", json!({}));
+                            assert!(matches!(status, 200 | 503), "{status} {said}");
+                            (status == 200).then_some(())
+                        });
                         done.fetch_add(1, Ordering::SeqCst);
                     }
                 }
@@ -266,15 +275,16 @@ fn two_replicas_hand_out_each_task_once_and_within_its_bounds() {
     // A worker that waits at one replica is woken by a task that comes to the other.
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            let began = Instant::now();
-            let wanted = json!({ "commands": ["across"], "wait_seconds": 30 });
-            (claim(&fleet.servers[0], &app, &wanted).len(), began.elapsed())
+            let wanted = json!({ "commands": ["across"], "wait_seconds": 60 });
+            (claim(&fleet.servers[0], &app, &wanted).len(), Instant::now())
         });
         thread::sleep(Duration::from_secs(1));
+        let created = Instant::now();
         create(&fleet.servers[1], &app, &json!({ "command": "across", "payload": 1 }));
-        let (count, took) = waiting.join().expect("sound");
+        let (count, at) = waiting.join().expect("sound");
         assert_eq!(count, 1);
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        let took = at.duration_since(created);
+        assert!(took < Duration::from_secs(8), "woken {took:?} after the create began");
     });
 }
 

@@ -310,6 +310,7 @@ fn pauses_resyncs_and_unwatch_in_the_middle_leave_nothing_behind() {
     let project = Project::new();
     Churn::begin(&project, 30);
     let id = watch(&server, &app, &project, 10);
+    eventually("a full window", SOON, || (unfinished(&server, &app) == 10).then_some(()));
     let out = claim_all(&server, &app, 3);
     app.tell(&server, &id, "pause");
     assert!(claim(&server, &app, 10).is_empty(), "nothing of a paused watch is handed out");
@@ -416,6 +417,6 @@ fn over_kills_workers_build_the_tree() {
 
 #[test]
 fn over_kills_of_replicas_workers_build_the_tree() {
-    let Some(mut fleet) = Fleet::start(2, Duration::from_secs(2)) else { return };
+    let Some(mut fleet) = Fleet::start(2, Duration::from_secs(10)) else { return };
     rage(&mut fleet.servers, "tasks of a watch on replicas");
 }

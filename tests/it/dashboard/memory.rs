@@ -15,7 +15,7 @@ use crate::support::{
 /// Refreshes of each page, as many as a tab makes in some 15 minutes, unless `TIDINGS_STORY_REFRESHES` says
 /// otherwise.
 const REFRESHES: u64 = 200;
-/// Refreshes in one command to the browser, which has 30 seconds for it.
+/// Refreshes in one command to the browser, which has five minutes for it.
 const REFRESHES_AT_ONCE: u64 = 25;
 /// Entries that come while the page of the ledger is open, unless `TIDINGS_STORY_ENTRIES` says otherwise.
 const ENTRIES: u64 = 3_000;
@@ -28,7 +28,7 @@ const NODES_GROWTH: f64 = 600.0;
 const LISTENERS_GROWTH: f64 = 60.0;
 const HEAP_GROWTH_BYTES: f64 = (4 << 20) as f64;
 /// Looks at what a tab holds before it counts as grown, and the time between two of them.
-const LOOKS: u32 = 6;
+const LOOKS: u32 = 60;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// What the tab holds after its garbage was collected.

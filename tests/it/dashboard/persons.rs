@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::Scene;
+use super::{Scene, sign_out};
 use crate::support::{
     api::{App, items},
     browser::Browser,
@@ -103,7 +103,7 @@ fn a_narrowed_token_gets_the_pages_that_it_may_see() {
     browser.click_on(letter["path"].as_str().expect("a path"));
     browser.wait_for("Why it was given up");
     assert!(browser.url().contains(id), "{}", browser.url());
-    browser.click_on("Sign out");
+    sign_out(&browser);
     let admin = scene.admin_token();
     let wish = json!({ "name": "sources", "permissions": ["sources:read"] });
     let made = scene.server.ask("POST", "/api/admin/tokens", Some(&admin), Some(&wish)).expect("an answer");

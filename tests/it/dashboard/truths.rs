@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{REPOSITORY, Scene};
+use super::{REPOSITORY, Scene, sign_out};
 use crate::support::{
     browser::Browser,
     patience::{SOON, eventually},
@@ -173,7 +173,7 @@ fn letters_that_somebody_else_dismissed_are_chosen_no_more_and_the_keyboard_stay
     let focus = "return document.activeElement.textContent.trim()";
     eventually("the button", SOON, || (browser.run(focus, &[]) == "Dismiss all").then_some(()));
     // A link of an app's own says to the staff what it lacks, and the title does not load for ever.
-    browser.click_on("Sign out");
+    sign_out(&browser);
     scene.sign_in(&browser, &scene.admin_token());
     scene.visit(&browser, &format!("watch?id={}", scene.watch));
     browser.wait_for("For the staff it needs the app as well");

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Scene;
 use crate::support::{
     browser::Browser,
-    patience::{SOON, eventually},
+    patience::{SOON, eventually, eventually_or},
     server::Server,
 };
 
@@ -13,6 +13,8 @@ use crate::support::{
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 const SPACE: &str = " ";
+/// Presses of Tab that lead once around a page.
+const PRESSES: usize = 80;
 
 #[test]
 fn a_person_signs_in_finds_what_was_given_up_and_sends_it_again() {
@@ -107,13 +109,18 @@ fn a_letter_is_dismissed_only_after_a_question() {
 pub(super) fn tab_to(browser: &Browser, text: &str) {
     let focused = "const at = document.activeElement;
         return (at.getAttribute('aria-label') ?? at.textContent ?? '').trim()";
-    for _ in 0..80 {
-        browser.press(TAB);
-        if browser.run(focused, &[]) == text {
-            return;
-        }
-    }
-    panic!("{text:?} cannot be reached by keyboard on {}", browser.url());
+    tab_until(browser, focused, text);
+}
+
+/// Presses Tab until a function body says this of what has the focus, which a slow page may not show yet.
+pub(super) fn tab_until(browser: &Browser, said: &str, wanted: &str) {
+    let presses = || {
+        (0..PRESSES).find_map(|_| {
+            browser.press(TAB);
+            (browser.run(said, &[]) == wanted).then_some(())
+        })
+    };
+    eventually_or(&format!("{wanted:?} that the keyboard reaches"), SOON, presses, || browser.shown());
 }
 
 #[test]

@@ -181,8 +181,8 @@ fn a_task_of_a_watch_is_found_and_cancelled_with_the_keyboard_alone() {
     tab_to(&browser, "render");
     browser.press(ENTER);
     browser.wait_for("Filled by");
-    let first = "return document.querySelector('section[aria-label=Tasks] tbody tr td a').innerText";
-    let path = browser.run(first, &[]).as_str().expect("a path").to_owned();
+    let first = "return document.querySelector('section[aria-label=Tasks] tbody tr td a')?.innerText ?? null";
+    let path = eventually("a task", SOON, || browser.run(first, &[]).as_str().map(str::to_owned));
     tab_to(&browser, &path);
     browser.press(ENTER);
     browser.wait_for("The change");

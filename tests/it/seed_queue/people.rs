@@ -3,7 +3,7 @@
 use std::{
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -186,10 +186,13 @@ fn qh_metrics() {
     let server = Server::start();
     let (app, inbox) = (app(&server), Inbox::start());
     // QH1: each counter moves by one with one action. QH2: a task of 2 s falls into its bucket, by state.
+    let began = Instant::now();
     create(&server, &app, json!({ "command": "m", "webhook": inbox.url() }));
     let held = claim(&server, &app.token, "m", 60, 0);
     thread::sleep(Duration::from_secs(2));
     assert_eq!(say(&server, &app.token, &held, "complete", json!({})).0, 200);
+    // By another clock, which may differ by a little.
+    let most = began.elapsed().as_secs_f64() + 0.1;
     for line in [
         "tidings_tasks_created_total{queue=\"other\"}",
         "tidings_tasks_claimed_total{queue=\"other\"}",
@@ -200,7 +203,7 @@ fn qh_metrics() {
         eventually(line, SOON, || (metric(&server, line) == 1.0).then_some(()));
     }
     let sum = metric(&server, "tidings_task_duration_seconds_sum{queue=\"other\",state=\"succeeded\"}");
-    assert!((2.0..4.0).contains(&sum), "{sum}");
+    assert!((2.0..=most).contains(&sum), "{sum} seconds of {most}");
     // QH3: the depth by state equals the numbers of the queue.
     create(&server, &app, json!({ "command": "m" }));
     create(&server, &app, json!({ "command": "m", "delay_seconds": 600 }));
@@ -209,7 +212,7 @@ fn qh_metrics() {
         eventually(&line, SOON, || (metric(&server, &line) == 1.0).then_some(()));
     }
     // QH4: of several replicas the one that leads reports the depth, so that `max` is right.
-    let Some(fleet) = Fleet::start(2, Duration::from_secs(2)) else { return };
+    let Some(fleet) = Fleet::start(2, Duration::from_secs(10)) else { return };
     let app = super::app(&fleet.servers[0]);
     create(&fleet.servers[1], &app, json!({ "command": "m" }));
     let depth = |server: &Server| metric(server, "tidings_tasks{queue=\"other\",state=\"ready\"}");

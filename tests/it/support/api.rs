@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     http::Reply,
-    patience::{SOON, eventually},
+    patience::{SOON, eventually_or},
     project::Project,
     server::Server,
     subscriber::{KEY, Subscriber},
@@ -130,10 +130,12 @@ impl App {
 
     /// Waits until the branch of the watch is in this state.
     pub(crate) fn wait_for_state(&self, server: &Server, id: &str, state: &str) -> Value {
-        eventually(&format!("branch that is {state}"), SOON, || {
+        let look = || {
             let shown = self.repository(server, id);
             (shown["branches"][0]["state"] == state).then_some(shown)
-        })
+        };
+        let instead = || format!("but {:#}", self.repository(server, id));
+        eventually_or(&format!("branch that is {state}"), SOON, look, instead)
     }
 }
 

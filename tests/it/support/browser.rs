@@ -7,6 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -15,12 +16,23 @@ use serde_json::{Value, json};
 
 use super::{
     http,
-    patience::{SOON, eventually},
+    patience::{SOON, eventually, eventually_or},
     text_setting,
 };
 
 /// What an element is called in answers (WebDriver, 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+/// How long a script or the load of a page may take. The usual 30 seconds are short on a busy machine.
+const SCRIPT_MAX: Duration = Duration::from_secs(300);
+/// How long an answer of the driver is waited for: longer than anything that it does.
+const ANSWER_MAX: Duration = Duration::from_secs(360);
+/// How often a browser is started that does not come up.
+const STARTS: u32 = 3;
+/// What the driver says where the page went away under a script: a page may load itself again.
+const GONE: [&str; 4] =
+    ["aborted by navigation", "execution context", "Cannot find context", "does not belong to the document"];
+/// What the driver says where a field was drawn again, or is not shown yet: then nothing was typed.
+const NOT_TYPED: [&str; 2] = ["stale element reference", "element not interactable"];
 /// One browser at a time: each takes as much memory and processor as all other stories together.
 static ONE: Mutex<()> = Mutex::new(());
 
@@ -65,13 +77,27 @@ impl Browser {
         if let Some(chromium) = text_setting("TIDINGS_CHROMIUM") {
             options["binary"] = json!(chromium);
         }
+        let most = u64::try_from(SCRIPT_MAX.as_millis()).expect("minutes");
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" },
+            "timeouts": { "script": most, "pageLoad": most },
         } } });
-        let made = browser.command("POST", "/session", Some(&wanted));
+        let made = browser.begun(&wanted);
         browser.session = format!("/session/{}", made["sessionId"].as_str().expect("a session"));
         browser.resize(1280, 900);
         Some(browser)
+    }
+
+    /// The session that the driver makes: a browser may not come up in time on a busy machine.
+    fn begun(&self, wanted: &Value) -> Value {
+        let mut faults = Vec::new();
+        for _ in 0..STARTS {
+            match self.tried("POST", "/session", Some(wanted)) {
+                Ok(made) => return made,
+                Err(error) => faults.push(error),
+            }
+        }
+        panic!("no browser in {STARTS} starts: {faults:#?}");
     }
 
     fn command(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
@@ -80,7 +106,8 @@ impl Browser {
 
     fn tried(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let path = format!("{}{path}", self.session);
-        let reply = http::ask(self.address, method, &path, None, body).map_err(|error| error.to_string())?;
+        let reply = http::ask_within(ANSWER_MAX, self.address, method, &path, None, body);
+        let reply = reply.map_err(|error| error.to_string())?;
         let value = reply.json()["value"].clone();
         if reply.status == 200 { Ok(value) } else { Err(value.to_string()) }
     }
@@ -108,7 +135,14 @@ impl Browser {
 
     /// Runs a function body in the page.
     pub(crate) fn run(&self, script: &str, arguments: &[Value]) -> Value {
-        self.command("POST", "/execute/sync", Some(&json!({ "script": script, "args": arguments })))
+        let body = json!({ "script": script, "args": arguments });
+        eventually("page that stays while a script runs", SOON, || {
+            match self.tried("POST", "/execute/sync", Some(&body)) {
+                Ok(value) => Some(value),
+                Err(error) if GONE.iter().any(|words| error.contains(words)) => None,
+                Err(error) => panic!("{script}: {error}"),
+            }
+        })
     }
 
     /// Runs a function body that calls its last argument when it is done.
@@ -161,8 +195,15 @@ impl Browser {
 
     /// Types into the field that a selector means.
     pub(crate) fn write(&self, selector: &str, text: &str) {
-        let element = self.element(selector);
-        self.command("POST", &format!("/element/{element}/value"), Some(&json!({ "text": text })));
+        let body = json!({ "text": text });
+        eventually(&format!("{selector} that takes a text on {}", self.url()), SOON, || {
+            let path = format!("/element/{}/value", self.element(selector));
+            match self.tried("POST", &path, Some(&body)) {
+                Ok(_) => Some(()),
+                Err(error) if NOT_TYPED.iter().any(|words| error.contains(words)) => None,
+                Err(error) => panic!("{selector}: {error}"),
+            }
+        });
     }
 
     /// Presses keys, wherever the focus is.
@@ -182,11 +223,15 @@ impl Browser {
         self.run("return document.body.innerText", &[]).as_str().unwrap_or_default().to_owned()
     }
 
+    /// The page that is shown and what it says, for messages.
+    pub(crate) fn shown(&self) -> String {
+        format!("on {}, which says {}", self.url(), self.text())
+    }
+
     /// Waits until the page says this.
     pub(crate) fn wait_for(&self, text: &str) {
-        eventually(&format!("{text:?} on {}, which says {}", self.url(), self.text()), SOON, || {
-            self.text().contains(text).then_some(())
-        });
+        let is_said = || self.text().contains(text).then_some(());
+        eventually_or(&format!("{text:?}"), SOON, is_said, || self.shown());
     }
 
     /// A picture of what it shows, as PNG.

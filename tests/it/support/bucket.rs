@@ -67,7 +67,10 @@ impl S3 {
 
     /// How it behaves from now on.
     pub(crate) fn behave(&self, how: &Value) {
-        fs::write(self.path("behaviour.json"), how.to_string()).expect("written");
+        // Whole at once: the server reads the file at any moment.
+        let fresh = self.path("behaviour.fresh");
+        fs::write(&fresh, how.to_string()).expect("written");
+        fs::rename(fresh, self.path("behaviour.json")).expect("renamed");
     }
 
     /// The server with its artifacts here.

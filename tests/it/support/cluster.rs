@@ -30,7 +30,7 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 /// The user of the server, who has no password.
 const USER: &str = "postgres";
 /// What a server on a busy machine gets to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Ends the server and removes its folder when the process that started this is gone: then its input ends.
 const WATCH: &str = r#"read -r _
 [ -f "$0/data/postmaster.pid" ] && kill -INT "$(head -n 1 "$0/data/postmaster.pid")"

@@ -14,7 +14,7 @@ use url::Url;
 use super::{
     cable::Cable,
     cluster::{self, Database},
-    patience::{SOON, eventually},
+    patience::{SOON, eventually_or},
     server::Server,
 };
 
@@ -137,13 +137,14 @@ impl Fleet {
     /// Waits until this many replicas hold all shards between them, none more than its share.
     pub(crate) fn wait_until_shared(&self, count: usize) {
         let count = i64::try_from(count).expect("a few");
-        eventually("evenly shared work", SOON, || {
+        let look = || {
             let held = self.holdings();
             let share = (SHARDS + count - 1) / count;
             let all = held.iter().map(|(_, shards)| shards).sum::<i64>() == SHARDS;
             let even = held.iter().all(|(_, shards)| *shards <= share);
             (all && even && held.len() == usize::try_from(count).expect("a few")).then_some(())
-        });
+        };
+        eventually_or("evenly shared work", SOON, look, || format!("but {:?}", self.holdings()));
     }
 
     /// Who holds how many shards by leases that have not expired.

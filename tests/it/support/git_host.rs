@@ -190,7 +190,7 @@ impl GitHost {
         let mut began = self.began.clone();
         let wait = began.wait_for(|count| *count > before);
         drop(
-            tokio::time::timeout(Duration::from_secs(20), wait)
+            tokio::time::timeout(Duration::from_secs(120), wait)
                 .await
                 .expect("a request in time")
                 .expect("it runs"),

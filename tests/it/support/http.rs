@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::Value;
 
-/// What a request may take altogether, roughly.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one read or write of a request may take: an answer may wait for a slow disk.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The head and body of a request or an answer.
 #[derive(Clone, Debug)]
@@ -60,6 +60,21 @@ pub(crate) fn ask(
     token: Option<&str>,
     body: Option<&Value>,
 ) -> io::Result<Reply> {
+    ask_within(PATIENCE, address, method, path, token, body)
+}
+
+/// Asks once; one read or write may take this long.
+///
+/// # Errors
+/// When nobody listens, or the connection breaks.
+pub(crate) fn ask_within(
+    patience: Duration,
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Option<&Value>,
+) -> io::Result<Reply> {
     let body = body.map(Value::to_string).unwrap_or_default();
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     if let Some(token) = token {
@@ -68,7 +83,7 @@ pub(crate) fn ask(
     if !body.is_empty() || matches!(method, "POST" | "PATCH") {
         head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
     }
-    raw(address, format!("{head}\r\n{body}").as_bytes())
+    raw_within(patience, address, format!("{head}\r\n{body}").as_bytes())
 }
 
 /// Sends these bytes and reads the answer to them.
@@ -76,9 +91,13 @@ pub(crate) fn ask(
 /// # Errors
 /// When nobody listens, or the connection breaks.
 pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> io::Result<Reply> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    raw_within(PATIENCE, address, request)
+}
+
+fn raw_within(patience: Duration, address: SocketAddr, request: &[u8]) -> io::Result<Reply> {
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     // A server may answer and close before it has read everything.
     let written = stream.write_all(request);
     let mut reader = BufReader::new(stream);

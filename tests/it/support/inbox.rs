@@ -16,7 +16,7 @@ use tidings::sinks::signature::{SigningKey, check};
 
 use super::{
     http::{Message, read_body, read_head},
-    patience::{SOON, eventually},
+    patience::{SOON, eventually_or},
 };
 
 /// One message that arrived.
@@ -138,7 +138,8 @@ impl Inbox {
 
     /// Waits until it took an entry of this number.
     pub(crate) fn wait_for(&self, number: u64) {
-        eventually(&format!("entry {number}"), SOON, || self.taken().contains(&number).then_some(()));
+        let look = || self.taken().contains(&number).then_some(());
+        eventually_or(&format!("entry {number}"), SOON, look, || format!("but {:?}", self.taken()));
     }
 }
 

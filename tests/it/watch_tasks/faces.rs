@@ -24,7 +24,7 @@ use crate::{
 /// How often a state is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// What happens within a minute is told when nothing changed for a minute.
-const FOLDED: Duration = Duration::from_secs(150);
+const FOLDED: Duration = Duration::from_secs(300);
 
 /// The first branch of a watch.
 fn branch(server: &Server, app: &App, id: &str) -> Value {
