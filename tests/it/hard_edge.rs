@@ -25,6 +25,10 @@ use crate::support::{
 
 /// Sockets that say nothing, or not enough.
 const SILENT: u64 = 10_000;
+/// Stories that may hold so many sockets at the same time: two of these, and one with fewer descriptors.
+const AT_ONCE: u64 = 3;
+/// Descriptors of all other stories of this process.
+const OF_OTHERS: u64 = 4_000;
 /// What the head of a request leads to: a body that does not come.
 const HALF_A_BODY: &[u8] = b"POST /api/apps/onboard HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
 /// Each address has this many of them: fewer than one may have.
@@ -174,7 +178,7 @@ fn ten_thousand_slow_bodies_of_many_addresses_keep_nobody_out() {
 
 /// Opens many connections, says so much on each, and asks for something beside them.
 fn nobody_is_kept_out(beginning: &[u8]) {
-    let count = SILENT.min(descriptors().saturating_sub(1_000));
+    let count = SILENT.min(descriptors().saturating_sub(1_000) / AT_ONCE);
     let mut server = Server::prepare().with("server.header_timeout", "1h").with("server.body_timeout", "1h");
     server.run();
     let (address, before) = (server.address(), server.resident());
@@ -190,7 +194,9 @@ fn nobody_is_kept_out(beginning: &[u8]) {
             stream.write_all(beginning).await?;
             Ok::<_, std::io::Error>(stream)
         });
-        silent.push(connected.expect("taken in, or put in line"));
+        let kept = silent.len();
+        let taken = connected.unwrap_or_else(|error| panic!("socket {kept} of {count} from {from}: {error}"));
+        silent.push(taken);
         if number % 100 == 0 {
             assert_eq!(ask(address, "GET", "/livez", None, None).expect("an answer").status, 200);
         }
@@ -206,7 +212,8 @@ fn nobody_is_kept_out(beginning: &[u8]) {
 pub(crate) fn descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(1 << 20);
-    let wanted = Rlimit { current: Some(most.min(SILENT + 4_000).max(limit.current.unwrap_or(0))), ..limit };
+    let enough = AT_ONCE * SILENT + OF_OTHERS;
+    let wanted = Rlimit { current: Some(most.min(enough).max(limit.current.unwrap_or(0))), ..limit };
     setrlimit(Resource::Nofile, wanted).expect("not above what the system gives");
     wanted.current.unwrap_or(0)
 }
