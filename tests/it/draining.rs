@@ -92,8 +92,8 @@ fn twenty_clean_stops_under_load_repeat_nothing() {
     }
 
     let head = project.head();
-    subscriber.wait_for_tree(&id, &project.tree(&head));
     app.wait_until_held(&server, &id, &head);
+    subscriber.wait_for_tree(&id, &project.tree(&head));
     subscriber.assert_straight();
     assert_eq!(subscriber.model().repeats, 0);
 }
