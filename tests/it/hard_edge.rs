@@ -6,7 +6,10 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -25,10 +28,10 @@ use crate::support::{
 
 /// Sockets that say nothing, or not enough.
 const SILENT: u64 = 10_000;
-/// Stories that may hold so many sockets at the same time: two of these, and one with fewer descriptors.
-const AT_ONCE: u64 = 3;
-/// Descriptors of all other stories of this process.
-const OF_OTHERS: u64 = 4_000;
+/// Descriptors of all other stories of this process, where it may have as many and half of them.
+const OF_OTHERS: u64 = 6_000;
+/// Stories with so many sockets take turns: the descriptors of this process may not be enough for two of them.
+static TURN: Mutex<()> = Mutex::new(());
 /// What the head of a request leads to: a body that does not come.
 const HALF_A_BODY: &[u8] = b"POST /api/apps/onboard HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
 /// Each address has this many of them: fewer than one may have.
@@ -178,7 +181,10 @@ fn ten_thousand_slow_bodies_of_many_addresses_keep_nobody_out() {
 
 /// Opens many connections, says so much on each, and asks for something beside them.
 fn nobody_is_kept_out(beginning: &[u8]) {
-    let count = SILENT.min(descriptors().saturating_sub(1_000) / AT_ONCE);
+    // Its sockets are closed before the next story has its turn.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let most = descriptors();
+    let count = SILENT.min(most - OF_OTHERS.min(most / 2));
     let mut server = Server::prepare().with("server.header_timeout", "1h").with("server.body_timeout", "1h");
     server.run();
     let (address, before) = (server.address(), server.resident());
@@ -212,7 +218,7 @@ fn nobody_is_kept_out(beginning: &[u8]) {
 pub(crate) fn descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(1 << 20);
-    let enough = AT_ONCE * SILENT + OF_OTHERS;
+    let enough = SILENT + OF_OTHERS;
     let wanted = Rlimit { current: Some(most.min(enough).max(limit.current.unwrap_or(0))), ..limit };
     setrlimit(Resource::Nofile, wanted).expect("not above what the system gives");
     wanted.current.unwrap_or(0)
