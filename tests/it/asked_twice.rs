@@ -2,7 +2,7 @@
 //! wherever the server was killed in between.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use crate::{
         fleet::Fleet,
         http::{Reply, raw},
         patience::{SOON, eventually},
+        peer::{Peer, Word},
         project::Project,
         server::Server,
         subscriber::Subscriber,
@@ -98,40 +99,41 @@ fn what_a_kill_left_unanswered_is_done_once_under_its_key() {
     }
 }
 
-/// A request that takes long, because its Git host says nothing.
+/// A request that takes as long as the story wants, because the receiver of a test delivery says nothing.
 #[test]
 fn what_a_replica_runs_is_waited_for_by_the_others_while_it_lives_and_no_longer() {
-    let Some(mut fleet) = Fleet::start(1, LEASE) else { return };
+    let dress = |server: Server| server.with("delivery.attempt_timeout", "10m");
+    let Some(mut fleet) = Fleet::dressed(1, LEASE, dress) else { return };
     let app = App::onboard(&fleet.servers[0], &Subscriber::start());
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-    silent.set_nonblocking(true).expect("set");
-    let url = format!("http://{}/owner/silent", silent.local_addr().expect("an address"));
+    let silent = Peer::plain(|_| Word::Hang);
     let asked = Asked {
-        path: "/api/repositories",
+        path: "/api/app/test",
         token: Some(app.token.clone()),
-        key: "a-registration-that-takes-long".into(),
-        body: json!({ "url": url }),
+        key: "a-test-that-takes-long".into(),
+        body: json!({ "base_url": silent.url() }),
     };
     let (first, address) = (asked.clone(), fleet.servers[0].address());
     let answer = thread::spawn(move || first.of(address));
-    // The server took the connection, so the request runs.
-    let _connection = eventually("question to the Git host", SOON, || silent.accept().ok());
+    // The receiver has the test delivery, so the request runs.
+    silent.wait_for(1);
 
     // A replica that started later does not run it a second time.
     fleet.join();
     let later = asked.of(fleet.servers[1].address()).expect("an answer");
     assert_eq!(later.status, 409, "{}", later.json());
     assert_eq!(later.json()["type"], "urn:tidings:problem:request-still-running");
+    assert_eq!(silent.seen().len(), 1, "nothing was sent a second time");
 
+    silent.script(|_| Word::status(204));
     fleet.servers[0].kill();
     let killed = Instant::now();
     let cut_off = answer.join().expect("no panic");
-    assert!(cut_off.is_err(), "it was still running");
+    assert!(cut_off.is_err(), "it was still running, but: {cut_off:?}");
     let address = fleet.servers[1].address();
-    eventually("request that runs again", SOON, || {
-        (asked.of(address).expect("an answer").status != 409).then_some(())
+    let again = eventually("request that runs again", SOON, || {
+        Some(asked.of(address).expect("an answer")).filter(|reply| reply.status != 409)
     });
-    // It asks the same silent host, for ten seconds.
-    let waited = killed.elapsed();
-    assert!(waited < LEASE + Duration::from_secs(14), "{waited:?}");
+    println!("it ran again {:?} after the kill, with a lease of {LEASE:?}", killed.elapsed());
+    assert_eq!((again.status, &again.json()["status"]), (200, &json!(204)), "{}", again.json());
+    assert_eq!(silent.seen().len(), 2, "it ran once more");
 }

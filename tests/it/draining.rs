@@ -92,8 +92,8 @@ fn twenty_clean_stops_under_load_repeat_nothing() {
     }
 
     let head = project.head();
-    subscriber.wait_for_tree(&id, &project.tree(&head));
     app.wait_until_held(&server, &id, &head);
+    subscriber.wait_for_tree(&id, &project.tree(&head));
     subscriber.assert_straight();
     assert_eq!(subscriber.model().repeats, 0);
 }
@@ -117,6 +117,7 @@ fn a_second_signal_ends_it_at_once() {
     assert!(!server.log().contains("a second"), "it took one wish for two");
     let (status, took) = server.terminate();
 
-    assert!(!status.success());
-    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    assert!(!status.success(), "{status}");
+    // Without a second signal the attempt would be awaited for the deadline of a stop, 20 seconds.
+    assert!(took < Duration::from_secs(15), "it took {took:?}");
 }

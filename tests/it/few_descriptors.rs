@@ -23,7 +23,8 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_server_with_few_descriptors_keeps_some_for_its_work() {
-    if descriptors() < 2 * u64::from(SILENT) {
+    // Half of them may be those of another story.
+    if descriptors() < 4 * u64::from(SILENT) {
         return println!("skipped: this process may have too few sockets");
     }
     let folder = tempfile::tempdir().expect("a folder");

@@ -63,9 +63,10 @@ fn every_misdeed_of_a_host_is_told_to_the_app_and_healed() {
         app.tell(&server, id, "scan");
     }
     for (what, _, _, project, id) in &watched {
-        println!("{what}: healed");
-        subscriber.wait_for_tree(id, &project.tree("HEAD"));
+        // The breaker of a host that failed for long lets a probe through once a minute at least.
         app.wait_until_held(&server, id, &project.head());
+        subscriber.wait_for_tree(id, &project.tree("HEAD"));
+        println!("{what}: healed");
         eventually("end of the error", SOON, || {
             app.repository(&server, id)["last_error"].is_null().then_some(())
         });
@@ -131,8 +132,8 @@ fn refused_credentials_are_told_as_a_failure_of_authentication() {
     assert_eq!((refused.status, &refused.json()["error"]), (422, &json!("Invalid GitHub token")));
     let replaced = app.ask(&server, "PATCH", &path, Some(&json!({ "github_token": "second-token" })));
     assert_eq!((replaced.status, replaced.json()), (200, json!({ "message": "Token updated successfully" })));
-    subscriber.wait_for_tree(&id, &project.tree(&second));
     app.wait_until_held(&server, &id, &second);
+    subscriber.wait_for_tree(&id, &project.tree(&second));
     subscriber.assert_straight();
     assert!(!server.log().contains("first-token") && !server.log().contains("second-token"));
 }
@@ -181,13 +182,13 @@ fn a_revoked_installation_blocks_only_its_watch_until_it_gets_another_credential
     subscriber.assert_straight();
 }
 
-/// Deadlines of the Git engine short enough for a story.
+/// Deadlines of the Git engine short enough for a story, and long enough for a host on a busy machine.
 fn slow_to_wait() -> Server {
     let mut server = Server::prepare()
-        .with("git.read_timeout", "2s")
-        .with("git.poll_timeout", "3s")
-        .with("git.fetch_timeout", "4s")
-        .with("git.least_rate_window", "1s");
+        .with("git.read_timeout", "4s")
+        .with("git.poll_timeout", "6s")
+        .with("git.fetch_timeout", "8s")
+        .with("git.least_rate_window", "2s");
     server.run();
     server
 }

@@ -6,7 +6,10 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -25,6 +28,10 @@ use crate::support::{
 
 /// Sockets that say nothing, or not enough.
 const SILENT: u64 = 10_000;
+/// Descriptors of all other stories of this process, where it may have as many and half of them.
+const OF_OTHERS: u64 = 6_000;
+/// Stories with so many sockets take turns: the descriptors of this process may not be enough for two of them.
+static TURN: Mutex<()> = Mutex::new(());
 /// What the head of a request leads to: a body that does not come.
 const HALF_A_BODY: &[u8] = b"POST /api/apps/onboard HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
 /// Each address has this many of them: fewer than one may have.
@@ -174,7 +181,10 @@ fn ten_thousand_slow_bodies_of_many_addresses_keep_nobody_out() {
 
 /// Opens many connections, says so much on each, and asks for something beside them.
 fn nobody_is_kept_out(beginning: &[u8]) {
-    let count = SILENT.min(descriptors().saturating_sub(1_000));
+    // Its sockets are closed before the next story has its turn.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let most = descriptors();
+    let count = SILENT.min(most - OF_OTHERS.min(most / 2));
     let mut server = Server::prepare().with("server.header_timeout", "1h").with("server.body_timeout", "1h");
     server.run();
     let (address, before) = (server.address(), server.resident());
@@ -190,7 +200,9 @@ fn nobody_is_kept_out(beginning: &[u8]) {
             stream.write_all(beginning).await?;
             Ok::<_, std::io::Error>(stream)
         });
-        silent.push(connected.expect("taken in, or put in line"));
+        let kept = silent.len();
+        let taken = connected.unwrap_or_else(|error| panic!("socket {kept} of {count} from {from}: {error}"));
+        silent.push(taken);
         if number % 100 == 0 {
             assert_eq!(ask(address, "GET", "/livez", None, None).expect("an answer").status, 200);
         }
@@ -206,7 +218,8 @@ fn nobody_is_kept_out(beginning: &[u8]) {
 pub(crate) fn descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(1 << 20);
-    let wanted = Rlimit { current: Some(most.min(SILENT + 4_000).max(limit.current.unwrap_or(0))), ..limit };
+    let enough = SILENT + OF_OTHERS;
+    let wanted = Rlimit { current: Some(most.min(enough).max(limit.current.unwrap_or(0))), ..limit };
     setrlimit(Resource::Nofile, wanted).expect("not above what the system gives");
     wanted.current.unwrap_or(0)
 }

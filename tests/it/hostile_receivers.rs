@@ -99,7 +99,8 @@ fn healthy_apps_get_everything_in_order_while_hostile_ones_are_at_it() {
             (subscriber, app, id)
         })
         .collect();
-    for (subscriber, _, id) in &healthy {
+    for (subscriber, app, id) in &healthy {
+        app.wait_until_held(&server, id, &project.head());
         subscriber.wait_for_tree(id, &project.tree("HEAD"));
     }
     let before = server.resident();
@@ -123,7 +124,8 @@ fn healthy_apps_get_everything_in_order_while_hostile_ones_are_at_it() {
         project.write(format!("new-{round}"), b"more");
         let head = project.commit("next");
         let tree = project.tree(&head);
-        for (subscriber, _, id) in &healthy {
+        for (subscriber, app, id) in &healthy {
+            app.wait_until_held(&server, id, &head);
             subscriber.wait_for_tree(id, &tree);
         }
         let flying = on_their_way(&server);

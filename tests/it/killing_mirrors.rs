@@ -116,7 +116,7 @@ impl Story {
             _ => {}
         }
         self.commit();
-        let (mirror, until) = (self.mirror(), Instant::now() + SOON);
+        let (mirror, until) = (self.mirror(), Instant::now() + 3 * SOON);
         self.left = quarantines(&mirror).iter().filter_map(|place| dated(place)).collect();
         self.server.spawn();
         let mut again = Instant::now() + AGAIN;

@@ -23,7 +23,7 @@ fn follow(server: &Server, app: &App, count: u64) -> Vec<u64> {
 
 #[test]
 fn an_entry_is_never_seen_before_the_one_below_it_while_two_replicas_write() {
-    let Some(mut fleet) = Fleet::start(2, crate::replicas::LEASE) else { return };
+    let Some(mut fleet) = Fleet::start(2, crate::replicas::CALM_LEASE) else { return };
     let subscriber = Subscriber::start();
     let app = App::onboard(&fleet.servers[0], &subscriber);
     park_bad(&subscriber);

@@ -12,21 +12,26 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    api::App,
-    dice::Dice,
-    git_host::Fault,
-    patience::{SOON, eventually},
-    project::Project,
-    remote::Host,
-    server::Server,
-    subscriber::Subscriber,
+use crate::{
+    isolation::usual,
+    support::{
+        api::App,
+        dice::Dice,
+        git_host::Fault,
+        patience::{SOON, eventually},
+        project::Project,
+        remote::Host,
+        server::Server,
+        subscriber::Subscriber,
+    },
 };
 
 mod answers;
 
 /// How long the others misbehave at least.
 const LASTS: Duration = Duration::from_secs(8);
+/// Commits of the neighbour meanwhile, at least.
+const TURNS: u64 = 5;
 /// How much more memory may ever be resident than before.
 const MEMORY: u64 = 96 << 20;
 /// How much more may lie in the data directory.
@@ -34,7 +39,7 @@ const DISK: u64 = 48 << 20;
 /// `drain_deadline` of the API and of deliveries.
 const DRAIN: Duration = Duration::from_secs(5);
 /// What a stop may take besides, on a busy machine.
-const MARGIN: Duration = Duration::from_secs(8);
+const MARGIN: Duration = Duration::from_secs(20);
 /// Largest fetch and largest listing of the server, in bytes.
 const FETCH_MAX: usize = 14 << 20;
 const LISTING_MAX: usize = 1 << 20;
@@ -72,7 +77,7 @@ fn misdeeds(place: u8) -> Vec<Misdeed> {
         ("answers with nothing", says(Vec::new()), "ends early"),
         ("asks for patience", Fault::Status(503, Some("1")), "asks to wait"),
         ("hangs", Fault::Hang, "took too long"),
-        ("answers after the deadline", Fault::Late(Duration::from_secs(6)), "took too long"),
+        ("answers after the deadline", Fault::Late(Duration::from_secs(12)), "took too long"),
         (
             "floods with shallow lines",
             Fault::SaysToFetch(answers::shallow_lines()),
@@ -130,10 +135,16 @@ impl Odd {
             app.wait_until_held(server, &self.id, &self.project.head());
             return;
         }
-        let said = eventually(&format!("{word:?} of a host that {what}"), SOON, || {
-            reason(app, server, &self.id).filter(|reason| reason.contains(word))
+        // On a busy machine an answer may be late before it is wrong, and a probe comes once a minute at least.
+        let mut last = String::new();
+        eventually(&format!("{word:?} of a host that {what}"), 3 * SOON, || {
+            let said = reason(app, server, &self.id)?;
+            if said != last {
+                println!("{what}: {said}");
+                last.clone_from(&said);
+            }
+            said.contains(word).then_some(())
         });
-        println!("{what}: {said}");
     }
 }
 
@@ -144,9 +155,9 @@ fn impatient() -> Server {
     let mut server = Server::prepare()
         .with("git.poll_min", "300ms")
         .with("git.poll_max", "600ms")
-        .with("git.read_timeout", "2s")
-        .with("git.poll_timeout", "3s")
-        .with("git.fetch_timeout", "5s")
+        .with("git.read_timeout", "4s")
+        .with("git.poll_timeout", "6s")
+        .with("git.fetch_timeout", "10s")
         .with("git.least_rate_window", "2s")
         .with("git.fetch_max_bytes", &fetch)
         .with("git.listing_max_bytes", &listing)
@@ -174,12 +185,16 @@ fn odd_hosts_all_at_once_cost_little_and_hold_up_neither_a_neighbour_nor_the_end
     odd.iter().for_each(Odd::begin);
     stage("the hosts misbehave");
     let until = Instant::now() + LASTS;
-    for round in (0..).take_while(|_| Instant::now() < until) {
-        let beside = neighbour.deliver(&server, &format!("beside {round}"));
-        assert!(beside < alone * 4 + Duration::from_secs(5), "{beside:?} beside odd hosts, {alone:?} alone");
+    let mut beside = Vec::new();
+    for round in (0..).take_while(|round| *round < TURNS || Instant::now() < until) {
+        beside.push(neighbour.deliver(&server, &format!("beside {round}")));
         let added = bytes_in(&server.data()).saturating_sub(disk);
         assert!(added < DISK, "{added} bytes were added to the data directory");
     }
+    assert!(
+        usual(&beside) < alone * 4 + Duration::from_secs(10),
+        "{beside:?} beside odd hosts, {alone:?} alone"
+    );
     odd.iter().for_each(|odd| odd.wait_for_word(&server, &app));
     stage("every host was met");
     let grown = server.peak_resident().saturating_sub(memory);

@@ -10,7 +10,13 @@ use serde_json::{Value, json};
 use crate::{
     deliveries::refuse,
     past_rounds::texts,
-    support::{api::App, project::Project, server::Server, subscriber::Subscriber},
+    support::{
+        api::App,
+        patience::{SOON, eventually},
+        project::Project,
+        server::Server,
+        subscriber::Subscriber,
+    },
 };
 
 /// A process that ends with its story.
@@ -48,7 +54,11 @@ fn the_command_line_shows_rounds_changes_deliveries_and_events() {
     let changes = json_of(&["repository", "changes", &id, "--round", &round]);
     assert_eq!(texts(changes.as_array().expect("a list"), "state"), ["delivered", "parked"]);
     let parked = json_of(&["delivery", "list", "--status", "parked"]);
-    let shown = json_of(&["delivery", "show", parked[0]["id"].as_str().expect("an id")]);
+    // The rows of attempts are written beside the settlement, not before it.
+    let shown = eventually("rows of the attempts", SOON, || {
+        let shown = json_of(&["delivery", "show", parked[0]["id"].as_str().expect("an id")]);
+        shown["tries"][0].is_object().then_some(shown)
+    });
     assert_eq!((&shown["path"], &shown["tries"][0]["http_status"]), (&json!("bad"), &json!(422)));
     let lines = command(&["delivery", "list", "--limit", "1"]).output().expect("it runs");
     let lines = String::from_utf8_lossy(&lines.stdout).into_owned();

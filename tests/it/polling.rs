@@ -22,6 +22,8 @@ use crate::support::{
 
 /// The interval of the story: its bounds are equal, and jitter is a tenth.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Measurements until one is calm: together they last longer than what a minute brings about.
+const MEASUREMENTS: usize = 20;
 
 #[test]
 fn a_hundred_watches_cost_one_small_poll_per_interval_and_no_write() {
@@ -44,8 +46,11 @@ fn a_hundred_watches_cost_one_small_poll_per_interval_and_no_write() {
     }
 
     polls(&host, 2);
-    let measurements = [(); 3].map(|()| Measurement::of(&host, &server));
-    assert!(measurements.iter().any(Measurement::is_calm), "{measurements:#?}");
+    let mut measurements = Vec::new();
+    while !measurements.iter().any(Measurement::is_calm) {
+        assert!(measurements.len() < MEASUREMENTS, "{measurements:#?}");
+        measurements.push(Measurement::of(&host, &server));
+    }
 
     project.write("b", b"2");
     let second = project.commit("second");
@@ -58,8 +63,9 @@ fn a_hundred_watches_cost_one_small_poll_per_interval_and_no_write() {
 
 /// Six polls, and what they cost.
 ///
-/// A minute after its start the server looks after its files once, and a machine with other work delays a
-/// poll: both spoil one measurement at most, while a poll that writes spoils every measurement.
+/// A minute after its start the server looks after its files once, a minute after the last change it tells what
+/// it folded, and a machine with other work delays a poll: each spoils some measurements, while a poll that
+/// writes spoils every measurement.
 #[derive(Debug)]
 struct Measurement {
     span: Duration,

@@ -68,9 +68,10 @@ fn kills_lose_nothing_of_what_is_pulled_and_keep_its_order() {
         }
     });
     let head = project.head();
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + 2 * SOON;
     while !crate::support::api::is_settled(&puller.app.repository(&server, &id), &head) {
-        assert!(Instant::now() < until, "{head} is not held");
+        let shown = puller.app.repository(&server, &id);
+        assert!(Instant::now() < until, "{head} is not held: {shown:#}");
         puller.drain(&server, &id);
     }
     puller.assert_has(&id, &project.tree(&head));

@@ -24,8 +24,9 @@ use crate::{
     },
 };
 
-/// How long a lease of these stories lives.
-const LEASE: Duration = Duration::from_secs(3);
+/// How long a lease of these stories lives: a busy machine renews it in time, and a rotation waits longer for a
+/// replica that is dead.
+const LEASE: Duration = Duration::from_secs(8);
 const TOKEN: &str = "a-token-of-the-host";
 
 /// The keyring of a server: the key that seals, and all keys.

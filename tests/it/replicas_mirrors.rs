@@ -12,7 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    replicas::{LEASE, lose_nothing_over_mishaps},
+    replicas::{CALM_LEASE, LEASE, lose_nothing_over_mishaps},
     support::{
         api::App,
         fleet::Fleet,
@@ -43,7 +43,7 @@ struct Taken {
 /// The owner of a watch is killed in mid-round, after the history was rewritten, and another ends the round.
 fn take_over(mirrors: Option<&TempDir>) -> Option<Taken> {
     let host = Host::start();
-    let mut fleet = Fleet::dressed(2, LEASE, |server| match mirrors {
+    let mut fleet = Fleet::dressed(2, CALM_LEASE, |server| match mirrors {
         Some(folder) => sharing(server, folder),
         None => server,
     })?;
@@ -78,6 +78,7 @@ fn take_over(mirrors: Option<&TempDir>) -> Option<Taken> {
     project.write("anew", b"anew");
     let anew = project.commit("anew");
     host.publish(&project, NAME);
+    // All of this takes less time than the lease of the dead replica: what the heir asks is seen from here on.
     host.take_seen();
     subscriber.accept_all();
     gate.open();
@@ -111,7 +112,7 @@ fn who_takes_over_in_mid_round_finds_both_its_commits_in_mirrors_that_are_shared
 #[test]
 fn a_replica_that_freezes_while_it_fetches_keeps_a_shared_mirror_for_seconds_only() {
     let (host, mirrors) = (Host::start(), tempfile::tempdir().expect("a folder"));
-    let Some(fleet) = Fleet::dressed(2, LEASE, |server| sharing(server, &mirrors)) else { return };
+    let Some(fleet) = Fleet::dressed(2, CALM_LEASE, |server| sharing(server, &mirrors)) else { return };
     let subscriber = Subscriber::start();
     let app = App::onboard(&fleet.servers[0], &subscriber);
     let project = Project::with(&[("a", "1")]);

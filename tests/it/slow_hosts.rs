@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{
-    api::App,
-    git_host::Fault,
-    patience::{SOON, eventually},
-    project::Project,
-    remote::Host,
-    server::Server,
-    subscriber::Subscriber,
+use crate::{
+    isolation::usual,
+    support::{
+        api::App,
+        git_host::Fault,
+        patience::{SOON, eventually},
+        project::Project,
+        remote::Host,
+        server::Server,
+        subscriber::Subscriber,
+    },
 };
 
 /// Hosts, and repositories of each.
@@ -64,11 +67,10 @@ fn hosts_that_drip_keep_nobody_else_from_being_polled() {
         hosts.iter().filter_map(|host| host["scanning"].as_u64()).sum::<u64>()
     };
     eventually("places that slow hosts hold", SOON, || (scanning() >= SCANS / 2).then_some(()));
-    for round in 1..=3 {
-        let beside = deliver(&format!("beside {round}"));
-        println!("{beside:?} beside slow hosts, {alone:?} alone");
-        assert!(beside < alone * 4 + Duration::from_secs(5), "{beside:?} instead of {alone:?}");
-    }
+    let beside: Vec<Duration> = (1..=5).map(|round| deliver(&format!("beside {round}"))).collect();
+    println!("{beside:?} beside slow hosts, {alone:?} alone");
+    // A place that a slow host holds is held for minutes.
+    assert!(usual(&beside) < alone * 4 + Duration::from_secs(10), "{beside:?} instead of {alone:?}");
     // Those that drip hold no place for long, so that the app that watches them goes on as well.
     own_project.write("a", b"1");
     let head = own_project.commit("own");

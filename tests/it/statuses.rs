@@ -77,9 +77,15 @@ impl Scene {
     }
 }
 
-/// Waits of a host that does not answer are short.
+/// The waits for a host are as long as ever: a busy machine takes its time to answer, and a word without an
+/// answer is told twice.
 fn prepared() -> Server {
-    Server::prepare().with("git.connect_timeout", "1s").with("git.read_timeout", "1s")
+    Server::prepare()
+}
+
+/// The wait for a host that does not answer is short.
+fn impatient() -> Server {
+    Server::prepare().with("git.connect_timeout", "1s").with("git.read_timeout", "3s")
 }
 
 #[test]

@@ -55,7 +55,8 @@ impl World {
 
     fn wait_until_held(&self) {
         let head = self.project.head();
-        eventually("held head", SOON, || {
+        // Of a thousand files, too.
+        eventually("held head", 4 * SOON, || {
             let path = format!("/api/repositories/{}", self.id);
             let shown = self.owner.ask(&self.server, "GET", &path, None).json();
             let branch = &shown["branches"][0];

@@ -56,6 +56,16 @@ fn steps(server: &Server) -> Vec<(String, bool)> {
     steps.map(|step| (step["name"].as_str().expect("a name").to_owned(), step["applied"] == true)).collect()
 }
 
+/// Takes back the step and what was applied after it, which a kill may have cut off.
+fn take_back(server: &Server) {
+    let steps = steps(server);
+    let at = steps.iter().position(|(name, _)| name.ends_with(STEP)).expect("the step");
+    let back = steps[at..].iter().filter(|(_, is_applied)| *is_applied).count();
+    let output = server.command(&["migrate", "down", "--yes", "--steps", &back.to_string()]).output();
+    let output = output.expect("it ran");
+    assert!(output.status.success(), "{back} steps: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Copies the one cursor so often, below the same watch.
 fn multiply(file: &Path, count: u64) {
     let columns = "select group_concat(name) from pragma_table_info('cursor')";
@@ -91,12 +101,7 @@ fn a_table_that_is_made_anew_keeps_every_row_over_kills_in_the_middle() {
     server.terminate();
     let file = file_of(&server);
     multiply(&file, count);
-    let taken = steps(&server);
-    let back = taken.iter().rev().position(|(name, _)| name.ends_with(STEP)).expect("the step") + 1;
-    let down = ["migrate", "down", "--yes", "--steps", &back.to_string()].map(str::to_owned);
-    let down: Vec<&str> = down.iter().map(String::as_str).collect();
-    let output = server.command(&down).output().expect("it ran");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    take_back(&server);
     let whole = |is_taken: bool| {
         let numbers = sql(
             &file,
@@ -118,7 +123,7 @@ fn a_table_that_is_made_anew_keeps_every_row_over_kills_in_the_middle() {
     assert!(server.command(&["migrate", "up"]).output().expect("it ran").status.success());
     let took = began.elapsed();
     whole(true);
-    assert!(server.command(&down).output().expect("it ran").status.success());
+    take_back(&server);
     let mut dice = Dice::thrown("kills of the upgrade");
     let mut cut_off = 0;
     for _ in 0..kills {
@@ -131,7 +136,7 @@ fn a_table_that_is_made_anew_keeps_every_row_over_kills_in_the_middle() {
             || steps(&server).iter().any(|(name, applied)| *applied && name.ends_with(STEP));
         whole(is_done);
         if is_done {
-            assert!(server.command(&down).output().expect("it ran").status.success());
+            take_back(&server);
         } else {
             cut_off += 1;
         }

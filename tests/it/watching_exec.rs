@@ -5,7 +5,6 @@ use std::{
     io::Read as _,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -36,9 +35,11 @@ fn watch(home: &TempDir, project: &Project, exec: &str, more: &[&str]) -> Comman
     command
 }
 
-/// The lines of a file that programs append to.
+/// The lines of a file that programs append to, without one that is being written.
 fn lines_of(path: &Path) -> Vec<String> {
-    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(str::to_owned).collect()
 }
 
 fn wait_for_lines(path: &Path, count: usize) -> Vec<String> {
@@ -214,9 +215,7 @@ fn a_command_that_is_told_to_end_ends_the_program_and_delivers_its_round_at_the_
     kill_process(Pid::from_child(&watching.0), Signal::INT).expect("sent");
     let status = eventually("end of watching", SOON, || watching.0.try_wait().expect("a child"));
     assert!(status.success(), "{status}");
-    eventually("end of the program", Duration::from_secs(10), || {
-        test_kill_process(child).is_err().then_some(())
-    });
+    eventually("end of the program", SOON, || test_kill_process(child).is_err().then_some(()));
     let mut said = String::new();
     watching.0.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
     let lines: Vec<&str> = said.lines().collect();

@@ -18,6 +18,7 @@ use tidings_entity::kind::PayloadFormat;
 
 use super::{Owner, paths};
 use crate::support::{
+    patience::SOON,
     peer::{Authority, Peer, Seen, Word},
     sender::{SECRET, WallClock, endpoint, world},
     server::Server,
@@ -181,6 +182,7 @@ async fn listen_takes_a_test_delivery_in_both_formats_if_it_is_rightly_signed() 
     let listener = Listener::bind(&line.listen, Arc::new(WallClock), Box::new(std::io::sink())).await;
     let listener = listener.expect("bound");
     let mut endpoint = endpoint(format!("http://{}", listener.address()));
+    endpoint.timeout = SOON;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(listener.run(std::future::pending()));
     let id = DeliveryId::of_test(&endpoint.app, b"salt");

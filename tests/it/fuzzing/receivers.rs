@@ -20,7 +20,7 @@ const FILTERS: [&[&str]; 3] = [&[], &["d/**"], &["a1", "n", "stable/**"]];
 /// Most changes of a batch.
 const BATCH: usize = 8;
 /// Later than any attempt is waited for.
-const TOO_LATE: Duration = Duration::from_millis(2_500);
+const TOO_LATE: Duration = Duration::from_millis(4_500);
 
 /// An app, its receiver and its watch.
 pub(super) struct Receiver {

@@ -12,9 +12,9 @@ use super::world::World;
 /// How long receivers that misbehave get to come to rest. Then they are made well.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long receivers that are well get.
-const PATIENCE_WITH_THE_WELL: Duration = Duration::from_secs(90);
+const PATIENCE_WITH_THE_WELL: Duration = Duration::from_secs(240);
 /// How long a mirror may differ while nothing seems to be on its way: what was asked for is done soon.
-const SETTLING: Duration = Duration::from_secs(12);
+const SETTLING: Duration = Duration::from_secs(40);
 /// Time between two checks.
 const PAUSE: Duration = Duration::from_millis(40);
 

@@ -24,7 +24,7 @@ pub(super) struct World {
 fn quick(server: Server) -> Server {
     server
         .with("git.branch_gone_after", "300ms")
-        .with("delivery.attempt_timeout", "1s")
+        .with("delivery.attempt_timeout", "2s")
         .with("telemetry.log_filter", "info,tidings=info")
 }
 

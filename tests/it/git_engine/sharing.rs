@@ -210,7 +210,7 @@ async fn who_lost_its_turn_while_a_pack_arrived_makes_nothing_of_it_visible() {
     let pair = Pair::new().await;
     let commits = files(&pair, 1);
     let remote = pair.one.remote("r.git");
-    pair.one.host.set_fault(Some(Fault::Drip(200)));
+    pair.one.host.set_fault(Some(Fault::Drip(60)));
     let lost = pair.one.fetch(&remote, commits[0], &[]);
     let meanwhile = async {
         let lock = in_time(async {

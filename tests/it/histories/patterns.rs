@@ -166,8 +166,8 @@ fn a_vanished_branch_is_a_round_to_nothing_and_a_moved_tag_is_a_round() {
     let gone = |path: &str| ("delete".to_owned(), path.to_owned(), nothing.clone());
     assert_eq!(of(&desk.branches), [gone("a"), gone("b")]);
     assert_eq!(of(&desk.tags), [("update".to_owned(), "a".to_owned(), json!(desk.project.head()))]);
-    let shown = desk.app.repository(&desk.server, &desk.branches);
-    assert_eq!(shown["branches"][0]["state"], "branch_missing", "its row stays");
+    // Its row stays.
+    desk.app.wait_for_state(&desk.server, &desk.branches, "branch_missing");
     desk.subscriber.assert_straight();
 }
 
@@ -195,6 +195,10 @@ fn an_empty_or_a_failed_answer_takes_no_file_away() {
     desk.host.misbehave(None);
     desk.commit("release/1", "c", b"1");
     desk.publish();
+    // The breaker of the host, which is open by now, lets a scan through that is asked for.
+    for id in [&desk.branches, &desk.tags] {
+        desk.app.tell(&desk.server, id, "scan");
+    }
     desk.wait_for_mirrors();
     let applied = desk.subscriber.model().applied[before..].to_vec();
     let told: Vec<_> =

@@ -136,7 +136,7 @@ impl<'w> World<'w> {
         };
         let mut last = None;
         workers.while_they_work(servers, dice, || {
-            let until = std::time::Instant::now() + 3 * SOON;
+            let until = std::time::Instant::now() + 5 * SOON;
             loop {
                 last = waits_for();
                 if last.is_none() || std::time::Instant::now() > until {

@@ -14,23 +14,28 @@ use std::{
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::support::{
-    api::App,
-    churn::{BETWEEN_COMMITS, Churn},
-    cluster::{Cluster, run_sql},
-    dice::Dice,
-    http, length,
-    patience::{SOON, SetAtEnd, eventually},
-    project::Project,
-    server::Server,
-    setting,
-    subscriber::Subscriber,
+use crate::{
+    isolation::usual,
+    support::{
+        api::App,
+        churn::{BETWEEN_COMMITS, Churn},
+        cluster::{Cluster, run_sql},
+        dice::Dice,
+        http, length,
+        patience::{SOON, SetAtEnd, eventually},
+        project::Project,
+        server::Server,
+        setting,
+        subscriber::Subscriber,
+    },
 };
 
 /// Restarts of the server, unless `TIDINGS_STORY_RESTARTS` says otherwise.
 const RESTARTS: u64 = 10;
 /// All is well again this long after the server is.
 const HEALED: Duration = Duration::from_secs(5);
+/// The same on a busy machine, which is slow now and then.
+const HEALED_BUSY: Duration = Duration::from_secs(20);
 /// How long trouble lasts that has no end of its own, in seconds, unless `TIDINGS_STORY_TROUBLE_SECONDS` says
 /// otherwise.
 const WHILE: u64 = 4;
@@ -133,12 +138,14 @@ impl Asking<'_> {
         reply.status == 200
     }
 
-    /// Waits until both are answered again, and does not wait long.
-    fn assert_healed(&self) {
+    /// Waits until both are answered again, and does not wait long; how long that took.
+    fn assert_healed(&self) -> Duration {
         let began = Instant::now();
         eventually("answers", SOON, || (self.read() && self.write()).then_some(()));
-        println!("healed within {:?}", began.elapsed());
-        assert!(began.elapsed() < HEALED, "it took {:?}", began.elapsed());
+        let took = began.elapsed();
+        println!("healed within {took:?}");
+        assert!(took < HEALED_BUSY, "it took {took:?}");
+        took
     }
 }
 
@@ -146,13 +153,17 @@ impl Asking<'_> {
 fn a_server_that_is_restarted_again_and_again_is_met_again_within_seconds() {
     let Some(cluster) = Cluster::start(&[]) else { return };
     House::on(cluster).bear(|cluster, asking| {
-        for _ in 0..length("TIDINGS_STORY_RESTARTS", RESTARTS, RESTARTS / 2) {
+        let restart = |_| {
             cluster.stop();
             eventually("503", SOON, || (!asking.read() && !asking.write()).then_some(()));
             cluster.run();
-            asking.assert_healed();
+            let took = asking.assert_healed();
             thread::sleep(Duration::from_millis(300));
-        }
+            took
+        };
+        let took: Vec<Duration> =
+            (0..length("TIDINGS_STORY_RESTARTS", RESTARTS, RESTARTS / 2)).map(restart).collect();
+        assert!(usual(&took) < HEALED, "it took {took:?}");
     });
 }
 

@@ -89,6 +89,12 @@ fn watches_of_one_repository_have_names_of_their_own() {
 fn the_command_line_switches_statuses_and_shows_them() {
     let scene = Scene::start(StatusHost::Gitea);
     scene.forge.wait_for(&scene.project.head(), "success");
+    // That the host took a word is written down after it did.
+    let path = format!("/api/repositories/{}/statuses", scene.watch);
+    eventually("a word that is written down", SOON, || {
+        let listed = items(&scene.app.ask(&scene.server, "GET", &path, None).json());
+        (listed.first()?["told"] == "success").then_some(())
+    });
     let run = |arguments: &[&str]| {
         let server = format!("http://{}", scene.server.address());
         let mut command = scene.server.command(arguments);

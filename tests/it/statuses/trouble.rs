@@ -37,7 +37,7 @@ fn what_is_refused_for_good_ends_with_one_entry_and_goes_on_with_another_credent
 #[test]
 fn doubtful_answers_are_told_again_until_the_host_shows_the_truth() {
     for kind in [StatusHost::Github, StatusHost::Gitlab, StatusHost::Gitea] {
-        let scene = Scene::start(kind);
+        let scene = Scene::with(kind, impatient());
         scene.forge.wait_for(&scene.project.head(), "success");
         let mut number = 0;
         scene.forge.script(move |_| {
@@ -73,7 +73,7 @@ fn doubtful_answers_are_told_again_until_the_host_shows_the_truth() {
 
 #[test]
 fn after_an_outage_and_kills_no_commit_is_pending_and_none_is_wrong() {
-    let mut scene = Scene::start(StatusHost::Github);
+    let mut scene = Scene::with(StatusHost::Github, impatient());
     scene.forge.wait_for(&scene.project.head(), "success");
     scene.forge.script(|_| Verdict::Refuse(502, "", "{}"));
     let mut heads = Vec::new();

@@ -212,6 +212,8 @@ fn the_command_line_does_all_of_it() {
     assert!(made["sink"]["signing_secret"].is_string());
     scene.commit(1);
     scene.wait_until_done(&inbox);
+    // What the last message was answered is written down after it arrived.
+    eventually("position", SOON, || (scene.shown("ops")["position"] == 2).then_some(()));
     let (_, _, text) = run(&["list"]);
     assert!(text.contains("ops") && text.contains("active") && text.contains(ROUNDS), "{text}");
     let (_, listed, _) = run(&["list", "--json", "--query", "state:active"]);

@@ -20,7 +20,7 @@ use crate::{
 
 /// How long a rotation waits until every replica took the new key: longer than a dead replica counts as alive
 /// by default, and than replicas behind a pooler take to look. Unit tests wait in vain on purpose.
-const TAKE_MAX: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
+const TAKE_MAX: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 20 });
 /// How often it looks meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// After how many looks the other replicas are notified again, because a notification may be lost.
