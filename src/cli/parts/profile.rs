@@ -228,7 +228,7 @@ fn profiles_of(text: &str) -> Result<Profiles, String> {
     })?;
     let mut found = Profiles::default();
     for (key, value) in root.get_ref() {
-        match key.get_ref().as_ref() {
+        match &**key.get_ref() {
             "default" => found.default = Some(text_of("default", value.get_ref())?),
             "profiles" => {
                 for (name, value) in table_of("profiles", value.get_ref())? {
@@ -246,7 +246,7 @@ fn profile_of(name: &str, value: &DeValue<'_>) -> Result<Profile, String> {
     let at = |key: &str| format!("profiles.{name}.{key}");
     let (mut server, mut token_file) = (None, None);
     for (key, value) in table_of(&format!("profiles.{name}"), value)? {
-        match key.get_ref().as_ref() {
+        match &**key.get_ref() {
             "server" => {
                 let text = text_of(&at("server"), value.get_ref())?;
                 server = Some(server_url(&text).map_err(|fault| format!("{}: {fault}", at("server")))?);
