@@ -1,4 +1,4 @@
-// One dead letter: why it was given up, each try with the receiver's words, and what may be done.
+// One dead letter: why it became one, each try with the receiver's words, and what may be done.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, part, post } from "../core/api.js";
 import { appSeen, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
