@@ -278,7 +278,7 @@ fn two_lines_of_a_plot_differ_in_colour_and_dash_and_a_single_sample_is_a_dot_wi
     let legends = browser.run(marks, &[]);
     assert_eq!(legends.as_array().map(Vec::len), Some(2), "{legends}");
     for legend in legends.as_array().expect("legends") {
-        for part in 0..3 {
+        for part in 0..3_usize {
             assert_ne!(legend[0][part], legend[1][part], "{legend}");
         }
     }
