@@ -11,6 +11,7 @@ mod content;
 pub mod dead_letters;
 pub mod histories;
 mod of_all;
+mod page_asked;
 mod request_body;
 mod single;
 mod wanted;
@@ -20,7 +21,6 @@ use std::{collections::HashMap, str::FromStr, sync::Arc};
 use http::StatusCode;
 use serde::Serialize;
 use tidings_actors::{
-    model::filter::sets::DELIVERIES,
     model::round::DeliveryId,
     ports::{
         App, BreakerRow, ChangeState, Fate, Fates, RepositoryFacts, RoundFacts, RoundPlace, Seek, StoreError,
@@ -33,8 +33,8 @@ use tidings_entity::{
 use utoipa::ToSchema;
 
 use self::{
-    dead_letters::search,
     histories::{ChangeShown, Histories, Reading, Unread, round_failed},
+    page_asked::PageAsked,
     wanted::{Changed, OfRound, Wanted},
 };
 use super::{
@@ -43,9 +43,7 @@ use super::{
 };
 use crate::http::{
     bodies::{
-        filters,
         moment::iso,
-        paging::{Query, cursor_at},
         problem::{Kind, Problem},
     },
     door::{
@@ -418,54 +416,12 @@ async fn searched(
     responses((status = 200, body = Deliveries)))]
 async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let app = request.app()?;
-    let query = Query::of(&request.query, &WORDS)?;
-    let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
-    let (wanted, name) = of_query(&front, &query, &format!("deliveries of {}", app.id))?;
-    let mark: Option<Mark> = query.after(&name)?;
+    let mut asked = PageAsked::of(&front, &request, &format!("deliveries of {}", app.id))?;
     let _download = histories.downloads.begin(&app.id)?;
-    let (mut page, mark) = searched(&front, &histories, app, &wanted, mark, limit).await?;
-    let is_found = wanted.id.is_some() && !page.items.is_empty();
-    page.next_cursor = mark.filter(|_| !is_found).map(|mark| cursor_at(&name, &mark.text()));
+    let mark = asked.mark.take();
+    let (mut page, mark) = searched(&front, &histories, app, &asked.wanted, mark, asked.limit).await?;
+    page.next_cursor = asked.next_cursor(page.items.is_empty(), mark);
     Ok(json(StatusCode::OK, &page))
-}
-
-/// The parameters of the list: filters, and its page.
-const WORDS: [&str; 13] = [
-    "limit",
-    "cursor",
-    "q",
-    "status",
-    "id",
-    "repository_id",
-    "path",
-    "path_base64",
-    "path_prefix",
-    "path_glob",
-    "kind",
-    "from",
-    "to",
-];
-
-/// The filter of a query, and the name of the list in its cursors.
-fn of_query(front: &Front, query: &Query, list: &str) -> Result<(Wanted, String), Problem> {
-    let status = query.get("status").map(state).transpose()?;
-    let id = query.get("id").map(delivery_id).transpose()?;
-    let filter = search::of_query(query)?;
-    let q = filters::of_query(query, &DELIVERIES, front.clock.now())?;
-    let wanted = Wanted::of(&filter, status, id, q)?;
-    let mut name = format!("{list} {status:?} {:?} {filter:?}", wanted.id);
-    if let Some(q) = query.get("q") {
-        // As it is written: a time before now is another moment on each page.
-        name.push_str(&format!(" {q:?}"));
-    }
-    Ok((wanted, name))
-}
-
-fn state(word: &str) -> Result<ChangeState, Problem> {
-    ChangeState::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
-        let words: Vec<_> = ChangeState::ALL.iter().map(|state| state.as_str()).collect();
-        Problem::malformed(format!("status is one of: {}", words.join(", ")))
-    })
 }
 
 fn delivery_id(text: &str) -> Result<DeliveryId, Problem> {

@@ -3,6 +3,8 @@
 //! value; one invalid value hides no other. A value of the file must have the type of its setting; a variable
 //! is a text, which is read as that type.
 
+mod typed;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -39,6 +41,8 @@ type SettingPath = Vec<String>;
 struct Given {
     value: Value,
     from: ValueOrigin,
+    /// The date, if the value of a file is a date or a list that holds a date; no setting is a date.
+    date: Option<String>,
 }
 
 /// Where a value was given.
@@ -188,13 +192,27 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<(SettingPath, Given)>, String> {
-    let values = parse(&read_text(path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = read_text(path)?;
+    let values = values_and_empty_tables(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut dates = typed::dates(&text);
     let from = ValueOrigin::File(path.to_owned());
-    Ok(values.into_iter().map(|(key, value)| (key, Given { value, from: from.clone() })).collect())
+    let given = values.into_iter().map(|(key, value)| {
+        let date = dates.remove(&key);
+        (key, Given { value, from: from.clone(), date })
+    });
+    Ok(given.collect())
 }
 
 /// The values of a TOML text, each with its key.
 pub(super) fn parse(text: &str) -> Result<Vec<(SettingPath, Value)>, String> {
+    let mut values = values_and_empty_tables(text)?;
+    values.retain(|(_, value)| !matches!(&value.kind, ValueKind::Table(_)));
+    Ok(values)
+}
+
+/// The values of a TOML text and its empty tables, each with its key. An empty table may have an unknown
+/// name, or stand in the place of a value.
+fn values_and_empty_tables(text: &str) -> Result<Vec<(SettingPath, Value)>, String> {
     let tables = File::from_str(text, FileFormat::Toml).collect().map_err(|error| {
         // The lines between the first and the last show the text, which may hold a secret.
         let text = error.to_string();
@@ -211,7 +229,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<(SettingPath, Value)>, String> {
 
 fn flatten(key: SettingPath, value: Value, values: &mut Vec<(SettingPath, Value)>) {
     match value.kind {
-        ValueKind::Table(table) => {
+        ValueKind::Table(table) if !table.is_empty() => {
             for (name, value) in table {
                 flatten([key.as_slice(), &[name]].concat(), value, values);
             }
@@ -270,7 +288,7 @@ fn take_environment(
         } else {
             Value::new(None, text)
         };
-        given.insert(key, Given { value, from: ValueOrigin::Variable(name) });
+        given.insert(key, Given { value, from: ValueOrigin::Variable(name), date: None });
     }
 }
 
@@ -314,14 +332,21 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
     let alone = nested(std::iter::once((key, given.value.clone())));
     let text = match alone.clone().try_deserialize::<Settings>() {
         Err(error) => error.to_string(),
-        Ok(_) => match refused_as_typed(alone, &given.from) {
+        Ok(_) => match typed::refused(alone, given) {
             Some(text) => text,
             None => return Ok(()),
         },
     };
     let name = key.join(".");
     let from = &given.from;
-    let message = if text.contains("unknown field") {
+    let is_about_table = typed::is_about_table(&text);
+    if let (true, ValueOrigin::File(_)) = (is_about_table, from)
+        && let Some((setting, message)) = typed::table_in_place_of_value(key)
+    {
+        return Err(Fault::new(setting, format!("{message} ({from})")));
+    }
+    // A variable below a setting (`TIDINGS__DATA_DIR__X`) names no setting.
+    let message = if is_about_table || text.contains("unknown field") {
         let meant = nearest(&name).map(|near| format!("; did you mean {near}?"));
         format!("there is no such setting ({from}){}", meant.unwrap_or_default())
     } else if is_empty_text(&given.value) {
@@ -336,7 +361,7 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
             reason if reason.contains("expected a sequence") => {
                 "a list is needed, such as [\"one\", \"two\"]".to_owned()
             }
-            reason => wrong_type(reason, from).unwrap_or_else(|| reason.to_owned()),
+            reason => typed::wrong_type(reason, given).unwrap_or_else(|| reason.to_owned()),
         };
         match given.value.clone().into_string() {
             Ok(value) if !reason.contains(&value) => format!("{value:?}: {reason} ({from})"),
@@ -344,40 +369,6 @@ fn tried_alone(key: &[String], given: &Given) -> Result<(), Fault> {
         }
     };
     Err(Fault::new(name, message))
-}
-
-/// The error of a value in a file that has another type than its setting. `Value` is read leniently, because
-/// each environment variable is a text: 5 passes as a text, and "yes" as a truth value. TOML has types, so a
-/// value of a file is read a second time as JSON, which is read strictly.
-fn refused_as_typed(alone: Value, from: &ValueOrigin) -> Option<String> {
-    let ValueOrigin::File(_) = from else { return None };
-    let typed = alone.try_deserialize::<serde_json::Value>().ok()?;
-    serde_json::from_value::<Settings>(typed).err().map(|error| error.to_string())
-}
-
-/// Says in words of TOML which type the value of a file has, and which type is needed. `None`: the error is
-/// about something else.
-fn wrong_type(error: &str, from: &ValueOrigin) -> Option<String> {
-    let ValueOrigin::File(_) = from else { return None };
-    let (found, expected) = error.strip_prefix("invalid type: ")?.rsplit_once(", expected ")?;
-    let wanted = match expected {
-        "a boolean" => "true or false",
-        "a string" | "path string" => "a text in quotes",
-        "an integer" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
-        "a text or a number" => expected,
-        _ => return None,
-    };
-    let kinds = [
-        ("string ", "a text in quotes"),
-        ("integer ", "a number"),
-        ("floating point ", "a number with a fraction"),
-        ("boolean ", "a truth value"),
-    ];
-    if found == "sequence" {
-        return Some(format!("this is a list, and {wanted} is needed"));
-    }
-    let (value, kind) = kinds.iter().find_map(|(word, kind)| Some((found.strip_prefix(*word)?, kind)))?;
-    Some(format!("{} is {kind}, and {wanted} is needed", value.trim_matches('`')))
 }
 
 /// The setting whose name is most similar to an unknown name, if any is similar.
@@ -390,7 +381,11 @@ fn nearest(name: &str) -> Option<String> {
 
 /// Whether a value says that its key is not set.
 fn is_empty(value: &Value) -> bool {
-    is_empty_text(value) || matches!(&value.kind, ValueKind::Array(values) if values.is_empty())
+    match &value.kind {
+        ValueKind::Array(values) => values.is_empty(),
+        ValueKind::Table(values) => values.is_empty(),
+        _ => is_empty_text(value),
+    }
 }
 
 /// Whether a value is the empty text, which says of a key of any type that it is not set.

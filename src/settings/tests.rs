@@ -121,7 +121,7 @@ fn values_of_the_wrong_kind_are_refused() {
         &expect![[r#"
             delivery.history: unknown value `some`, expected `failed` or `all` (in /etc/tidings.toml)
             delivery.history_days: invalid type: 64-bit integer `-1`, expected an unsigned 64 bit or less integer (in /etc/tidings.toml)
-            server: invalid type: integer `5`, expected struct ServerSettings (in /etc/tidings.toml)
+            server: 5 is a number, and a table of settings is needed (in /etc/tidings.toml)
             watch.max_delete_percent: "101" is neither "off" nor a number from 1 to 100 (in /etc/tidings.toml)"#]],
     );
     check_faults(
@@ -136,7 +136,7 @@ fn values_of_the_wrong_kind_are_refused() {
         ],
         &expect![[r#"
             : there is no such setting (in the variable TIDINGS__)
-            data_dir.x: "1": invalid type: map, expected a string (in /etc/tidings.toml)
+            data_dir: this is a table, and a text in quotes is needed (in /etc/tidings.toml)
             egress.allow_http: "perhaps" is a text in quotes, and true or false is needed (in /etc/tidings.toml)
             onboarding.mode: unknown value `true`, expected `admin` or `open` (in /etc/tidings.toml)
             server: invalid type: string "x", expected struct ServerSettings (in the variable TIDINGS__SERVER)

@@ -71,7 +71,9 @@ fn failed_task(server: &Server, app: &App, words: &str) -> String {
         assert!((200..300).contains(&reply.status), "{path}: {}", reply.json());
         reply.json()
     };
-    let task = |page: u8| json!({ "command": "index", "payload": { "page": page, "say": words } });
+    let title = format!("Getting started {words}");
+    let task =
+        |page: u8| json!({ "command": "index", "payload": { "page": page, "title": title.trim_end() } });
     ask("/api/tasks", task(1));
     let given = ask("/api/tasks/claim", json!({ "commands": ["index"] }));
     let task_id = given["tasks"][0]["id"].as_str().expect("an id").to_owned();
@@ -127,7 +129,9 @@ impl Scene {
         app.wait_until_held(&server, &watch, &project.head());
         let task = failed_task(&server, &app, words);
         for (name, cron) in [("nightly", "30 2 * * *"), ("weekdays", "0 9,17 * * mon-fri")] {
-            let body = json!({ "cron": cron, "zone": "Europe/Rome", "command": "index", "payload": { "say": words } });
+            let report = format!("links of all pages {words}");
+            let payload = json!({ "report": report.trim_end() });
+            let body = json!({ "cron": cron, "zone": "Europe/Rome", "command": "index", "payload": payload });
             let made = app.ask(&server, "PUT", &format!("/api/schedules/{name}"), Some(&body));
             assert_eq!(made.status, 200, "{}", made.json());
         }
@@ -174,7 +178,8 @@ impl Scene {
         };
         say(&tasks[0], "complete", json!({}));
         say(&tasks[1], "fail", json!({ "error": format!("this page has no title {words}") }));
-        say(&tasks[2], "heartbeat", json!({ "progress": { "step": "layout", "say": words } }));
+        let page = format!("3 of 12 {words}");
+        say(&tasks[2], "heartbeat", json!({ "progress": { "step": "layout", "page": page.trim_end() } }));
         self.work = Some(Work { app, watch, claimed: tasks[2].clone() });
         self
     }
@@ -347,7 +352,7 @@ fn claim_tasks(server: &Server, app: &App, command: &str, count: usize) -> Vec<V
 fn refusal(words: &str) -> Vec<u8> {
     let body = format!("pictures are not indexed {words}");
     format!(
-        "HTTP/1.1 422 No\r\nx-note: no text {words}\r\nconnection: close\r\n\
+        "HTTP/1.1 422 Unprocessable Content\r\nx-index: pages, read-write {words}\r\nconnection: close\r\n\
              content-length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -22,26 +22,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use config::{Config, File, FileFormat};
-use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
 use url::Url;
 
 use crate::cli::{Code, Environment, Failure};
 
+use super::client::server_url;
+
 /// Longest file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 struct Profiles {
     default: Option<String>,
-    #[serde(default)]
     profiles: BTreeMap<String, Profile>,
 }
 
 /// A server with a name.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub(crate) struct Profile {
     /// The address of the server.
     pub(crate) server: Url,
@@ -217,11 +215,83 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Profiles, Failure> {
-    Config::builder()
-        .add_source(File::from_str(text, FileFormat::Toml))
-        .build()
-        .and_then(Config::try_deserialize)
-        .map_err(|error| Failure::new(Code::Config, format!("{}: {error}", path.display())))
+    profiles_of(text).map_err(|fault| Failure::new(Code::Config, format!("{}: {fault}", path.display())))
+}
+
+/// The profiles of a text. An unknown key and a value of another type are refused, so that a misspelt
+/// `token_file` cannot leave the token out. The fault begins with its key.
+fn profiles_of(text: &str) -> Result<Profiles, String> {
+    let root = DeTable::parse(text).map_err(|error| {
+        let before = error.span().map_or(0, |span| span.start);
+        let line = 1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count();
+        format!("line {line} is no TOML: {}", error.message())
+    })?;
+    let mut found = Profiles::default();
+    for (key, value) in root.get_ref() {
+        match &**key.get_ref() {
+            "default" => found.default = Some(text_of("default", value.get_ref())?),
+            "profiles" => {
+                for (name, value) in table_of("profiles", value.get_ref())? {
+                    let profile = profile_of(name.get_ref(), value.get_ref())?;
+                    found.profiles.insert(name.get_ref().to_string(), profile);
+                }
+            }
+            other => return Err(format!("{other}: there is no such key; write default or [profiles.NAME]")),
+        }
+    }
+    Ok(found)
+}
+
+fn profile_of(name: &str, value: &DeValue<'_>) -> Result<Profile, String> {
+    let at = |key: &str| format!("profiles.{name}.{key}");
+    let (mut server, mut token_file) = (None, None);
+    for (key, value) in table_of(&format!("profiles.{name}"), value)? {
+        match &**key.get_ref() {
+            "server" => {
+                let text = text_of(&at("server"), value.get_ref())?;
+                server = Some(server_url(&text).map_err(|fault| format!("{}: {fault}", at("server")))?);
+            }
+            "token_file" => token_file = Some(text_of(&at("token_file"), value.get_ref())?.into()),
+            "token" => {
+                let said = "write the token into a file, and its path as token_file";
+                return Err(format!("{}: {said}", at("token")));
+            }
+            other => return Err(format!("{}: there is no such key; write server or token_file", at(other))),
+        }
+    }
+    match server {
+        Some(server) => Ok(Profile { server, token_file }),
+        None => Err(format!("{}: is missing; write server = \"http://127.0.0.1:8080\"", at("server"))),
+    }
+}
+
+fn table_of<'t, 'i>(key: &str, value: &'t DeValue<'i>) -> Result<&'t DeTable<'i>, String> {
+    match value {
+        DeValue::Table(table) => Ok(table),
+        other => {
+            let kind = kind_of(other);
+            Err(format!("{key}: this is {kind}, and a table is needed: write [profiles.NAME]"))
+        }
+    }
+}
+
+fn text_of(key: &str, value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        other => Err(format!("{key}: this is {}, and a text in quotes is needed", kind_of(other))),
+    }
+}
+
+/// The type of a value, in words of TOML.
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
 }
 
 #[cfg(test)]
@@ -283,5 +353,59 @@ mod tests {
         let (_folder, environment) =
             home("[profiles.one]\nserver = \"http://one.example\"\ntoken = \"x\"\n", 0o600);
         assert_eq!(find(None, &environment).expect_err("a token in it").code, Code::Config);
+    }
+
+    #[test]
+    fn a_file_of_profiles_is_read_strictly_and_its_fault_names_file_key_and_mend() {
+        let of_one = |line: &str| format!("[profiles.one]\nserver = \"http://one.example\"\n{line}\n");
+        let alone = |line: &str| line.to_owned();
+        for (text, expected) in [
+            (
+                alone("defualt = \"one\""),
+                "defualt: there is no such key; write default or [profiles.NAME]",
+            ),
+            (alone("default = 5"), "default: this is a number, and a text in quotes is needed"),
+            (alone("default = 2026-01-31"), "default: this is a date, and a text in quotes is needed"),
+            (
+                alone("profiles = []"),
+                "profiles: this is a list, and a table is needed: write [profiles.NAME]",
+            ),
+            (
+                alone("[profiles]\none = \"http://one.example\""),
+                "profiles.one: this is a text, and a table is needed: write [profiles.NAME]",
+            ),
+            (
+                alone("[profiles.one]\nserver = true"),
+                "profiles.one.server: this is a truth value, and a text in quotes is needed",
+            ),
+            (
+                alone("[profiles.one]\nserver = \"one.example\""),
+                "profiles.one.server: one.example has no scheme; write http://one.example",
+            ),
+            (
+                alone("[profiles.one]\ntoken_file = \"/a\""),
+                "profiles.one.server: is missing; write server = \"http://127.0.0.1:8080\"",
+            ),
+            (
+                of_one("token_file = 5"),
+                "profiles.one.token_file: this is a number, and a text in quotes is needed",
+            ),
+            (
+                of_one("token-file = \"/a\""),
+                "profiles.one.token-file: there is no such key; write server or token_file",
+            ),
+            (
+                of_one("token = \"planted\""),
+                "profiles.one.token: write the token into a file, and its path as token_file",
+            ),
+            (alone("default = \"one\"\n[profiles"), "line 2 is no TOML: "),
+        ] {
+            let (_folder, environment) = home(&text, 0o600);
+            let failure = find(None, &environment).expect_err(&text);
+            let said = failure.message.split_once("tidings/profiles.toml: ");
+            let (file, fault) = said.expect("the file first");
+            assert!(failure.code == Code::Config && file.starts_with('/'), "{text}: {failure}");
+            assert!(fault.starts_with(expected) && !fault.contains("planted"), "{text}: {fault}");
+        }
     }
 }

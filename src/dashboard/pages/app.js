@@ -105,9 +105,9 @@ function overview({ data, local }, id) {
       columns: watchColumns({ hrefOf: (row) => link("watch", { app: staff, id: row.repository_id }) }) }),
       watches.next_cursor ? html`<a href=${link("watches", { app: staff })}>All watches</a>` : nothing))}
     <div class="columns">
-      ${ifSeen("letters", () => section("Dead letters", open ? html`<div class="card padded"><p><strong>${letters.next_cursor ? `${count(open)} or more letters` : plural(open, "letter")}</strong>
-        ${open === 1 ? "is" : "are"} open. <a href=${link("letters", { app: staff })}>${open === 1 ? "Look at it, send it again or dismiss it" : "Look at them, send them again or dismiss them"}</a>.</p></div>`
-        : html`<div class="card">${empty("No open dead letters", "Nothing was given up that is not settled by now.")}</div>`))}
+      ${ifSeen("letters", () => section("Dead letters", open ? html`<div class="card padded"><p><strong>${letters.next_cursor ? `${count(open)} or more dead letters` : plural(open, "dead letter")}</strong>
+        ${open === 1 ? "is" : "are"} open. <a href=${link("letters", { app: staff })}>${open === 1 ? "Look at it, redrive or dismiss it" : "Look at them, redrive or dismiss them"}</a>.</p></div>`
+        : html`<div class="card">${empty("No open dead letters", "Every change that became a dead letter is settled by now.")}</div>`))}
       ${ifSeen("deliveries", () => section("Find what became of a path", deliverySearch(staff), html`<a href=${link("deliveries", { app: staff })}>All deliveries</a>`))}
     </div>
     ${history(samples)}
@@ -133,7 +133,7 @@ function view(state) {
   const body = () => {
     if (query.tab === "redrives" && data.redrives) {
       return section("Redrives", html`${table({ caption: "Redrives, the newest first", rows: data.redrives.items,
-        none: empty("No redrive was asked for", "Dead letters that are sent again show their progress here."), columns: redriveColumns })}${pager(data.redrives)}`,
+        none: empty("No redrive was asked for", "Redrives of dead letters show their progress here."), columns: redriveColumns })}${pager(data.redrives)}`,
       mayDo("dead-letters:redrive") ? cancelRedrives(id) : nothing);
     }
     if (query.tab === "ledger" && data.entries) return section("Ledger", entries(merged(state, 200), isStaff() ? id : undefined));

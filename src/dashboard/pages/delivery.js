@@ -23,7 +23,7 @@ async function load(query, signal, state) {
 // Who had a task is shown on its page, as long as the task is there.
 function work(row, staff) {
   const none = row.task_id ? empty("Workers do this change", html`<a href=${link("task", { app: staff, id: row.task_id, delivery: row.id })}>Its task</a> says who has it, and who had it.`)
-    : row.settled_at ? empty("A worker ended it", "The task and its claims went with its end.") : empty("It is no task yet", "The page of its watch says what it waits for.");
+    : row.settled_at ? empty("A worker ended it", "The task went with its end, and with it who had it.") : empty("It is no task yet", "The page of its watch says what it waits for.");
   return section("Work", html`<div class="card">${none}</div>`);
 }
 

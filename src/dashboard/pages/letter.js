@@ -1,4 +1,4 @@
-// One dead letter: why it was given up, each try with the receiver's words, and what may be done.
+// One dead letter: why it became one, each try with the receiver's words, and what may be done.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, part, post } from "../core/api.js";
 import { appSeen, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
@@ -35,15 +35,15 @@ function view({ data, query }) {
   const path = pathOf(query);
   const isOpen = letter.status === "open";
   const buttons = isOpen ? html`
-    ${mayDo("dead-letters:redrive") ? button("Send again", { tone: "first", work: () => post(`${path}/redrive`, {}), done: isTask ? "It becomes a task again, as its branch is now." : "It is sent again, as its branch is now." }) : nothing}
-    ${mayDo("dead-letters:dismiss") ? button("Dismiss", { tone: "danger", work: () => post(`${path}/dismiss`, {}), done: "The letter is dismissed.",
-      question: { title: "Dismiss this letter?", text: "It is closed by hand and not sent again. The app gets the path as soon as it changes.", yes: "Dismiss", isDanger: true } }) : nothing}` : nothing;
+    ${mayDo("dead-letters:redrive") ? button("Redrive", { tone: "first", work: () => post(`${path}/redrive`, {}), done: isTask ? "It becomes a task again, as its branch is now." : "Its redrive was asked for: it is sent as its branch is now." }) : nothing}
+    ${mayDo("dead-letters:dismiss") ? button("Dismiss", { tone: "danger", work: () => post(`${path}/dismiss`, {}), done: "The dead letter is dismissed.",
+      question: { title: "Dismiss this dead letter?", text: "It is closed by hand and not redriven. The app gets the path as soon as it changes.", yes: "Dismiss", isDanger: true } }) : nothing}` : nothing;
   const crumbs = html`<a href=${link("app", { app: staff })}>${app.app_name}</a> / <a href=${link("letters", { app: staff })}>Dead letters</a> /`;
   return html`${heading(letter.path || "A round", { crumbs, buttons, text: letterBadge(letter.status) })}
     <div class="sections">
-      ${section("Why it was given up", html`<div class="card padded">${pairs([
+      ${section("Why it is a dead letter", html`<div class="card padded">${pairs([
         ["Because", reasonOf(letter.reason, isTask)], isTask ? ["Last word", letter.excerpt || "none"] : ["Last answer", letter.http_status ?? "none"], ["Change", letter.operation],
-        ["Given up", moment(letter.created_at)], ["Letter", code(letter.dead_letter_id)],
+        ["Since", moment(letter.created_at)], ["Dead letter", code(letter.dead_letter_id)],
         ["Delivery", html`<a href=${link("delivery", { app: staff, id: letter.delivery_id })}>${code(letter.delivery_id)}</a>`],
         ["Watch", html`<a href=${link("watch", { app: staff, id: letter.repository_id })}>${watch ? told(watch.repository) : code(letter.repository_id)}</a>`],
         isTask && ["Queue", html`<a href=${link("queue", { app: staff, command: letter.command })}>${letter.command}</a>`],

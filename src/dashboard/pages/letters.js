@@ -1,5 +1,5 @@
-// What was given up: over all apps for the staff, its own for an app. Chosen letters, or all that the filter
-// means, are sent again or dismissed.
+// Dead letters: over all apps for the staff, its own for an app. Chosen ones, or all that the filter means, are
+// redriven or dismissed.
 import { html, nothing } from "../vendor/lit-html.js";
 import { get, post } from "../core/api.js";
 import { appOf, isStaff, mayDo, ofApp } from "../core/session.js";
@@ -12,7 +12,7 @@ import { button } from "../parts/dialog.js";
 import { letterColumns } from "../parts/fields.js";
 import { cancelRedrives, progress, redriveColumns } from "../parts/acts.js";
 
-const STATUSES = [["", "open"], ["redrive_requested", "being sent again"], ["redriven", "redriven"], ["superseded", "superseded"], ["dismissed", "dismissed"], ["all", "all"]];
+const STATUSES = [["", "open"], ["redrive_requested", "redrive requested"], ["redriven", "redriven"], ["superseded", "superseded"], ["dismissed", "dismissed"], ["all", "all"]];
 const REDRIVES_SHOWN = 5;
 
 const statusOf = (query) => (query.status === "all" ? undefined : query.status || "open");
@@ -62,7 +62,7 @@ const filter = (query) => Object.fromEntries(Object.entries({ q: query.q, reposi
 // Asks how many letters a verb would mean, and makes the question of that.
 async function counted(app, query, verb, question) {
   const answer = await post(ofApp(app, `dead-letters/${verb}`), { ...filter(query), dry_run: true });
-  if (!answer.would_request) throw new Error("no open letter is meant any more.");
+  if (!answer.would_request) throw new Error("no open dead letter is meant any more.");
   page.local.meant = answer.would_request;
   return question(answer.would_request);
 }
@@ -88,10 +88,10 @@ async function dismissAll(app, query, local) {
 }
 
 const dismissedAll = ({ dismissed: number, bound }) => (bound
-  ? `${dismissed(number)} ${plural(bound, "letter stays", "letters stay")} open: the round under way sends them.` : dismissed(number));
+  ? `${dismissed(number)} ${plural(bound, "dead letter stays", "dead letters stay")} open: the round under way sends them.` : dismissed(number));
 
-const resent = (number) => `${plural(number, "letter is", "letters are")} sent again.`;
-const dismissed = (number) => `${plural(number, "letter is", "letters are")} dismissed.`;
+const resent = (number) => `A redrive of ${plural(number, "dead letter")} was asked for.`;
+const dismissed = (number) => `${plural(number, "dead letter is", "dead letters are")} dismissed.`;
 
 const mayAct = () => mayDo("dead-letters:redrive") || mayDo("dead-letters:dismiss");
 
@@ -101,27 +101,27 @@ function acts(query, local) {
   const app = appOf(query);
   const isOpen = statusOf(query) === "open";
   const all = app && isOpen && !chosen;
-  return html`<div class="bar acts" role="group" aria-label="What to do with letters">
-    <span class="muted" aria-live="polite">${chosen ? `${count(chosen)} chosen` : app ? "Choose letters, or act on all that the filter means." : "Choose letters to act on them."}</span>
-    ${chosen ? html`${mayRedrive ? button("Send again", { tone: "first", work: () => each("redrive"), done: resent }) : nothing}
+  return html`<div class="bar acts" role="group" aria-label="What to do with dead letters">
+    <span class="muted" aria-live="polite">${chosen ? `${count(chosen)} chosen` : app ? "Choose dead letters, or act on all that the filter means." : "Choose dead letters to act on them."}</span>
+    ${chosen ? html`${mayRedrive ? button("Redrive", { tone: "first", work: () => each("redrive"), done: resent }) : nothing}
       ${mayDismiss ? button("Dismiss", { tone: "danger", work: () => each("dismiss"), done: dismissed, question: {
-        title: `Dismiss ${plural(chosen, "letter")}?`, text: "What is dismissed is closed by hand and not sent again. The app gets a path as soon as it changes.", yes: "Dismiss", isDanger: true } }) : nothing}
+        title: `Dismiss ${plural(chosen, "dead letter")}?`, text: "What is dismissed is closed by hand and not redriven. The app gets a path as soon as it changes.", yes: "Dismiss", isDanger: true } }) : nothing}
       <button class="button" type="button" @click=${() => { local.chosen = new Map(); redraw(); }}>Choose none</button>` : nothing}
-    ${all ? html`${mayRedrive ? button("Send all again", { work: () => post(ofApp(app, "dead-letters/redrive"), filter(query)), done: ({ requested }) => resent(requested),
-      question: () => counted(app, query, "redrive", (number) => ({ title: `Send ${plural(number, "letter")} again?`, text: "Each is sent as its branch is now. Newer content is never overwritten.", yes: "Send them" })) }) : nothing}
+    ${all ? html`${mayRedrive ? button("Redrive all", { work: () => post(ofApp(app, "dead-letters/redrive"), filter(query)), done: ({ requested }) => resent(requested),
+      question: () => counted(app, query, "redrive", (number) => ({ title: `Redrive ${plural(number, "dead letter")}?`, text: "Each is sent as its branch is now. Newer content is never overwritten.", yes: "Redrive them" })) }) : nothing}
       ${mayDismiss ? button("Dismiss all", { tone: "danger", work: () => dismissAll(app, query, local), done: dismissedAll,
-        question: () => counted(app, query, "dismiss", (number) => ({ title: `Dismiss ${plural(number, "letter")}?`, text: "What is dismissed is closed by hand and not sent again. The app gets a path as soon as it changes.", yes: "Dismiss them", isDanger: true })) }) : nothing}` : nothing}
+        question: () => counted(app, query, "dismiss", (number) => ({ title: `Dismiss ${plural(number, "dead letter")}?`, text: "What is dismissed is closed by hand and not redriven. The app gets a path as soon as it changes.", yes: "Dismiss them", isDanger: true })) }) : nothing}` : nothing}
     ${local.bulk ? html`<div class="grow">${progress(local.bulk.done, local.bulk.total, "Progress of the dismissal")}</div>` : nothing}</div>`;
 }
 
 function view({ data, query, local }) {
   const app = appOf(query);
   const none = data.letters.next_cursor ? empty("None on this page", "The search goes on with the next page.")
-    : query.q || query.status ? empty("No letter matches", "Take the filter away to see what is open.") : empty("No open dead letters", "Nothing was given up that is not settled by now.");
-  const one = isStaff() && app ? html`<a href=${here({ app: undefined, watch: undefined, cursor: undefined })}>Letters of all apps</a>` : nothing;
+    : query.q || query.status ? empty("No dead letter matches", "Take the filter away to see what is open.") : empty("No open dead letters", "Every change that became a dead letter is settled by now.");
+  const one = isStaff() && app ? html`<a href=${here({ app: undefined, watch: undefined, cursor: undefined })}>Dead letters of all apps</a>` : nothing;
   const hrefOf = (row) => link("letter", { app: isStaff() ? row.app_id ?? app : undefined, id: row.dead_letter_id });
-  return html`${heading("Dead letters", { text: html`Changes that were given up, and why. ${one}` })}
-    ${filterBar({ placeholder: "path:docs/** reason:rejected answer:~schema", choices: [{ name: "status", label: "Status", options: STATUSES }] })}
+  return html`${heading("Dead letters", { text: html`Changes that became dead letters, and why. ${one}` })}
+    ${filterBar({ placeholder: "path:docs/** reason:rejected answer:~schema", choices: [{ name: "status", label: "State", options: STATUSES }] })}
     ${mayAct() && !page.problem ? acts(query, local) : nothing}
     ${table({ caption: "Dead letters, the newest first", rows: data.letters.items, none,
       columns: letterColumns({ hrefOf, hasApp: isStaff() && !app, local, redraw, mayAct: mayAct() }) })}

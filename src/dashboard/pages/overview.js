@@ -8,7 +8,7 @@ import { bytes, count, manyOf, plural, ref, span } from "../core/format.js";
 import { firstPage, heading } from "../parts/shell.js";
 import { section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
-import { badge, moment, stateBadge } from "../parts/words.js";
+import { SHARDS, badge, moment, stateBadge } from "../parts/words.js";
 import { numbers, rateWords, plot, secondsOf } from "../parts/plot.js";
 import { deliverySearch } from "../parts/fields.js";
 
@@ -84,7 +84,7 @@ const health = (replicas) => table({
     { label: "Server", kind: "wide", cell: (row) => html`${row.name}${row.is_this ? html` <span class="muted">(this one)</span>` : nothing}
       <span class="sub">${row.version} · ${row.role}</span>` },
     { label: "Heard", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `${span(row.seen_ms)} ago`) : badge("good", "alive")) },
-    { label: "Shards", kind: "num", cell: (row) => count(row.shards) },
+    { label: "Shards", kind: "num", title: SHARDS, cell: (row) => count(row.shards) },
     { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
     { label: "Started", kind: "tight", cell: (row) => moment(row.started_at) },
   ],
@@ -106,19 +106,23 @@ function history({ items }) {
         { label: "Acknowledged/s", kind: "num", cell: (row) => rateWords(row.acknowledged_per_s) },
         { label: "Not taken/s", kind: "num", cell: (row) => rateWords(row.failed_per_s) },
         { label: "Scans/s", kind: "num", cell: (row) => rateWords(row.scans_per_s) },
-        { label: "Letters", kind: "num", cell: (row) => count(row.dead_letters) }])}`;
+        { label: "Dead letters", kind: "num", cell: (row) => count(row.dead_letters) }])}`;
 }
+
+// The scans that wait for their turn, over the hosts that are shown.
+const waiting = (rows) => rows.reduce((sum, row) => sum + row.waiting, 0);
 
 function view({ data }) {
   if (data.isLed) return nothing;
   const { overview, lag, replicas, samples } = data;
   return html`${heading("Overview", { text: html`Measured ${moment(overview.measured_at)}`, buttons: mayDo("apps:register") ? html`<a class="button" href=${link("start")}>Set up an app</a>` : nothing })}
     <div class="sections">${verdict(overview)}
-      ${section("Now", html`<div class="figures">
+      ${section("Now", html`<div class="figures sixes">
         ${figure(overview.behind ? span(overview.lag_ms) : "0 s", "oldest change not delivered", overview.lag_ms > FRESH_MS ? "warn" : "")}
         ${figure(count(overview.behind), `${one(overview.behind, "branch")} behind`, "", link("watches", { condition: "behind" }))}
         ${figure(count(overview.open_rounds), `${one(overview.open_rounds, "round")} under way`)}
         ${WORK.map(([name, text, page, query, tone]) => figure(count(overview.work[name]), one(overview.work[name], text), overview.work[name] ? tone : "", link(page, query)))}
+        ${figure(count(waiting(overview.hosts)), `${one(waiting(overview.hosts), "scan")} waiting for a Git host`)}
       </div>`)}
       ${overview.tasks ? section("Tasks", tasks(overview.tasks), html`<a href=${link("queues")}>All queues</a>`) : nothing}
       ${maySee("deliveries") ? section("Find what became of a path", deliverySearch()) : nothing}
@@ -137,11 +141,11 @@ function view({ data }) {
 }
 
 // The tasks of all queues. Ended ones are kept for a time, so that their numbers fall by themselves.
-const tasks = ({ oldest_ready_seconds: oldest, ready = 0, claimed = 0, waiting = 0, failed = 0, dead = 0 }) => html`<div class="figures">
+const tasks = ({ oldest_ready_seconds: oldest, ready = 0, claimed = 0, waiting: due = 0, failed = 0, dead = 0 }) => html`<div class="figures sixes">
   ${figure(count(ready), `${one(ready, "task")} ready`, "", link("queues", { q: ready ? "NOT ready:0" : undefined }))}
   ${figure(oldest === undefined ? "–" : span(oldest * 1000), "oldest ready task")}
   ${figure(count(claimed), "with workers")}
-  ${figure(count(waiting), "not due yet")}
+  ${figure(count(due), "not due yet")}
   ${figure(count(failed), "failed", "", link("queues", { q: failed ? "NOT failed:0" : undefined }))}
   ${figure(count(dead), "dead", dead ? "warn" : "", link("queues", { q: dead ? "NOT dead:0" : undefined }))}</div>`;
 

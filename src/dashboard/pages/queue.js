@@ -15,9 +15,12 @@ import { STATES, queueBadge, taskColumns } from "../tasks/tasks.js";
 import { numbers, rateWords, plot, secondsOf } from "../parts/plot.js";
 
 const CHOICES = [["", "in any state"], ...STATES.map((state) => [state, state])];
-// The states that a task is sent again from.
+// The states that a task is redriven from.
 const ENDED = ["failed", "dead", "cancelled"];
 const RATIO = 1000;
+// How the wait grows from attempt to attempt, in words.
+const WAITS = { fixed: "the first wait each time", linear: "grows by the first wait each time", exponential: "doubles each time",
+  exp_full_jitter: "random, at most a bound that doubles each time", exp_equal_jitter: "random, from half of a bound that doubles each time" };
 const WATCHES_SHOWN = 20;
 
 const pathOf = (query) => ofApp(appOf(query), `queues/${part(query.command ?? "")}`);
@@ -45,10 +48,10 @@ function buttons(query, queue) {
     ? button("Resume", { tone: "first", work: () => post(`${path}/resume`, {}), done: "Its tasks are handed out again." })
     : button("Pause", { work: () => post(`${path}/pause`, {}), done: "Nothing of it is handed out.",
       question: { title: `Pause ${queue.command}?`, text: "Nothing of it is handed out until it is resumed. Workers keep the tasks that they have.", yes: "Pause" } });
-  const again = button("Send again", { work: () => redrive({}), done: ({ count: number, more }) => `${plural(number, "task is", "tasks are")} ready again${more ? "; there are more" : ""}.`,
+  const again = button("Redrive", { work: () => redrive({}), done: ({ count: number, more }) => `${plural(number, "task is", "tasks are")} ready again${more ? "; there are more" : ""}.`,
     question: async () => {
       const { count: number, more } = await redrive({ dry_run: true });
-      return { title: `Send ${more ? "the first " : ""}${plural(number, "task")} again?`, text: "Tasks that failed, died or were cancelled become ready, with no attempt counted.", yes: "Send them" };
+      return { title: `Redrive ${more ? "the first " : ""}${plural(number, "task")}?`, text: "Tasks that failed, died or were cancelled become ready, with no attempt counted.", yes: "Redrive them" };
     } });
   const purge = button("Purge", { tone: "danger", work: () => post(`${path}/purge`, { confirm: queue.command }), done: ({ removed, more }) => `${plural(removed, "task is", "tasks are")} removed${more ? "; there are more" : ""}.`,
     question: { title: `Purge ${queue.command}?`, text: `At most ${plural(unclaimed(queue), "task")} that nobody has claimed would be removed. Changes of a watch stay. This cannot be taken back.`, yes: "Remove them", isDanger: true } });
@@ -65,10 +68,10 @@ function settings({ settings: set, in_effect: now = set }) {
     return set[name] === undefined ? html`${words(value)} <span class="muted">(default)</span>` : words(value);
   };
   const atMost = (unit) => (value) => `at most ${count(value)}${unit}`;
-  return html`<div class="card padded">${pairs([["Claimed at once", shown("max_claimed", atMost(""), "no limit")], ["Claims", shown("rate", atMost(" a second"), "no limit")],
-    ["Attempts", shown("max_attempts", count, "–")], ["Wait between attempts", shown("retry_policy", words, "–")],
+  return html`<div class="card padded">${pairs([["With workers at once", shown("max_claimed", atMost(""), "no limit")], ["Handed out", shown("rate", atMost(" a second"), "no limit")],
+    ["Attempts", shown("max_attempts", count, "–")], ["Wait between attempts", shown("retry_policy", (policy) => WAITS[policy] ?? words(policy), "–")],
     ["First wait", shown("retry_base_seconds", seconds, "–")], ["Longest wait", shown("retry_cap_seconds", seconds, "–")],
-    ["Longest claim", shown("timeout_seconds", seconds, "–")], ["Ageing", shown("ageing_seconds", seconds, "none: the higher priority goes first")],
+    ["Longest claim", shown("timeout_seconds", seconds, "–")], ["A step of priority is worth", shown("ageing_seconds", (age) => `${seconds(age)} of age`, "any age: the higher priority goes first")],
     ["Ended tasks are kept", shown("retention_seconds", seconds, "–")], ["Dead tasks are kept", shown("dead_retention_seconds", seconds, "–")],
     ["Payload", shown("payload_bytes", (value) => `at most ${bytes(value)}`, "–")]])}</div>`;
 }
@@ -90,7 +93,7 @@ function rates({ minutes }) {
   const of = (name) => minutes.map((row) => row[name]);
   const cell = (name) => (row) => rateWords(row[name]);
   return section("Tasks each minute", html`<div class="columns">
-      ${plot("queue-in", { at, unit: "/min", lines: [{ label: "created", values: of("created_per_min") }, { label: "handed out", values: of("claimed_per_min"), isDashed: true }] })}
+      ${plot("queue-in", { at, unit: "/min", lines: [{ label: "created", values: of("created_per_min") }, { label: "handed out", values: of("claimed_per_min"), tone: "--warn", isDashed: true }] })}
       ${plot("queue-out", { at, unit: "/min", lines: [{ label: "succeeded", values: of("succeeded_per_min") }, { label: "failed or dead", values: of("failed_per_min"), tone: "--bad", isDashed: true }] })}
     </div>
     ${numbers(minutes, [

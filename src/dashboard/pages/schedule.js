@@ -83,7 +83,7 @@ function shown({ data, query }, staff) {
       ${section("What came of it", html`<div class="card padded">${pairs([
         ...(command ? [["Last task", schedule.last_task ? html`<a href=${link("task", { app: staff, id: schedule.last_task })}>${code(schedule.last_task)}</a><br>created ${moment(schedule.last_task_at)}` : "none yet"]] : []),
         ["Missed", plural(schedule.missed_ticks, "tick")], ["Skipped", plural(schedule.skipped_ticks, "tick")],
-        ["Made", moment(schedule.created_at)], ["Changed", moment(schedule.updated_at)]])}</div>`)}
+        ["Created", moment(schedule.created_at)], ["Changed", moment(schedule.updated_at)]])}</div>`)}
     </div>`;
 }
 
@@ -120,7 +120,7 @@ async function send(event, { query, data, local }, staff) {
     const isTaken = !data.schedule && await get(path).then(() => true, (problem) => (problem.status === 404 ? false : Promise.reject(problem)));
     if (isTaken) return refused({ name: "There is a schedule with this name" });
     await putText(path, `{"payload":${payload},${JSON.stringify(body).slice(1)}`);
-    tell(data.schedule ? "The schedule is changed." : "The schedule is made.");
+    tell(data.schedule ? "The schedule is changed." : "The schedule is created.");
     go(addressOf("schedule", { app: staff, name }), { replace: true });
   } catch (problem) {
     refused(faultsOf(problem));
@@ -149,7 +149,7 @@ function form(state, staff) {
       ${field({ name: "max_attempts", label: "Attempts at most", type: "number", faults, value: schedule?.max_attempts === undefined ? undefined : String(schedule.max_attempts), hint: "Empty: as the queue says" })}
       ${field({ name: "webhook", label: "Told when a task ends", faults, isMono: true, value: schedule?.webhook, hint: "A web address that gets a message at each end; empty: none" })}
       ${fault(faults[""])}
-      <div class="buttons"><button class="button first" type="submit" ?disabled=${local.isBusy}>${schedule ? "Change the schedule" : "Make the schedule"}</button>
+      <div class="buttons"><button class="button first" type="submit" ?disabled=${local.isBusy}>${schedule ? "Change the schedule" : "Create the schedule"}</button>
         <a class="button" href=${schedule ? here({ tab: undefined }) : link("schedules", { app: staff })}>Cancel</a></div>
     </div></form>
     ${schedule ? html`<p class="muted">With another cron line or time zone the schedule starts from now: no tick from before the change is made up.</p>` : nothing}`;
@@ -161,7 +161,7 @@ function view(state) {
   const staff = isStaff() ? owner.app_id : undefined;
   const crumbs = html`<a href=${link("app", { app: staff })}>${owner.app_name}</a> / <a href=${link("schedules", { app: staff })}>Schedules</a> /`;
   if (!schedule || query.tab === "change") {
-    const title = schedule ? `Change ${schedule.name}` : "Make a schedule";
+    const title = schedule ? `Change ${schedule.name}` : "Create a schedule";
     const body = mayDo("schedules:update") ? form(state, staff)
       : html`<div class="card state" role="alert"><strong>You may not do this</strong><p>Your token lacks the permission schedules:update.</p></div>`;
     return html`${heading(title, { crumbs })}<div class="sections">${body}</div>`;
@@ -172,4 +172,4 @@ function view(state) {
 // What a person writes stays as it is: a form does not refresh itself.
 const refreshMs = ({ query }) => (query.tab ? 0 : 5000);
 
-export default { title: (data) => data.schedule?.name ?? "Make a schedule", load, view, refreshMs };
+export default { title: (data) => data.schedule?.name ?? "Create a schedule", load, view, refreshMs };

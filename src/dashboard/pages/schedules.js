@@ -18,9 +18,9 @@ function view({ data, query }) {
   const staff = isStaff() ? app : undefined;
   const all = staff ? html`<a href=${here({ app: undefined, cursor: undefined })}>Schedules of all apps</a>` : nothing;
   const of = (row) => (isStaff() ? row.app_id ?? app : undefined);
-  const make = app && mayDo("schedules:update") ? html`<a class="button first" href=${link("schedule", { app: staff, tab: "make" })}>Make a schedule</a>` : nothing;
+  const make = app && mayDo("schedules:update") ? html`<a class="button first" href=${link("schedule", { app: staff, tab: "make" })}>Create a schedule</a>` : nothing;
   const none = query.q ? empty("No schedule matches this filter", null)
-    : empty("No schedule", html`A schedule creates a task, or resyncs a repository, at each tick of a cron line.${staff || !isStaff() ? nothing : " The page of an app leads to where its own are made."}`, make);
+    : empty("No schedule", html`A schedule creates a task, or resyncs a repository, at each tick of a cron line.${staff || !isStaff() ? nothing : " The page of an app leads to where its own are created."}`, make);
   return html`${heading("Schedules", { text: html`Tasks that are created at moments of a clock. ${all}`, buttons: make })}
     ${filterBar({ placeholder: "state:failing command:~report zone:Europe/Rome" })}
     ${table({ caption: "Schedules by their names", rows: data.items, none,

@@ -136,7 +136,7 @@ function arrivalOfTasks(watch, first, staff, say) {
   const queue = html`<a href=${link("queue", { app: staff, command })}>the queue ${command}</a>`;
   const [unfinished, claimed] = [totalOf(watch, "unfinished"), totalOf(watch, "claimed")];
   if (first && !unfinished && !watch.branches.some((row) => row.round)) return watch.dead_letters
-    ? say("warn", `Workers did everything but ${plural(watch.dead_letters, "change")}`, html`<a href=${link("letters", { app: staff, watch: watch.repository_id })}>Look at what was given up</a>.`)
+    ? say("warn", `Workers did everything but ${plural(watch.dead_letters, "change")}`, html`<a href=${link("letters", { app: staff, watch: watch.repository_id })}>Look at the dead letters</a>.`)
     : say("good", "Workers did everything", html`The first task ended ${moment(first.settled_at)}. The changes of each push are tasks from now on.`);
   if (first) return say("good", "Workers are at it", html`${plural(unfinished, "task")} of ${queue} ${unfinished === 1 ? "is" : "are"} left, ${count(claimed)} with workers.`);
   if (claimed) return say("good", "A worker has the first task", html`${count(claimed)} of ${plural(unfinished, "task")} of ${queue}.`);

@@ -43,9 +43,9 @@ function view({ data, query }) {
         ["Position", `entry ${count(one.position)} of ${count(one.last)}`], one.reason && ["Reason", one.reason],
         ["Tries of the next entry", count(one.tries)], one.next_attempt_at && ["Next try", moment(one.next_attempt_at)],
         ["Filter", one.filter ? code(one.filter) : "everything"], ["Goes to", html`<span class="mono">${goesTo(one.sink)}</span>`],
-        one.callback && ["Made by", "the webhook of tasks"],
+        one.callback && ["Created by", "the webhook of tasks"],
         one.sink.format && ["Format", one.sink.format], one.next_mail_at && ["Next mail", moment(one.next_mail_at)], endpoint?.last_error && ["Last fault", endpoint.last_error],
-        ["Ends", one.expires_at ? moment(one.expires_at) : "never"], ["Made", moment(one.created_at)]])}</div>`)}
+        ["Ends", one.expires_at ? moment(one.expires_at) : "never"], ["Created", moment(one.created_at)]])}</div>`)}
       ${section("Tries", html`${tries(attempts.items, "Nothing was sent yet.")}${pager(attempts)}`)}
     </div>`;
 }

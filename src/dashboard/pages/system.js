@@ -8,7 +8,7 @@ import { heading } from "../parts/shell.js";
 import { filterBar, pager, section, table, tabs } from "../parts/table.js";
 import { button } from "../parts/dialog.js";
 import { empty } from "../parts/states.js";
-import { badge, code, moment } from "../parts/words.js";
+import { SHARDS, badge, code, moment } from "../parts/words.js";
 import { tokensSection } from "./tokens.js";
 
 const paged = (path, more) => (query, signal) => get(path, { limit: 50, cursor: query.cursor, ...more?.(query) }, signal);
@@ -68,7 +68,7 @@ const replicas = (page) => table({
     { label: "Version", cell: (row) => row.version },
     { label: "Role", cell: (row) => row.role },
     { label: "Heard", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `${span(row.seen_ms)} ago`) : badge("good", "alive")) },
-    { label: "Shards", kind: "num", cell: (row) => count(row.shards) },
+    { label: "Shards", kind: "num", title: SHARDS, cell: (row) => count(row.shards) },
     { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
     { label: "Started", kind: "tight", cell: (row) => moment(row.started_at) },
   ],
@@ -124,7 +124,7 @@ const keys = (page) => section("Keys that seal what is secret", table({
       work: () => remove(`admin/keys/${part(row.id)}`), done: "The key is gone.", question: { title: "Take this key out?", text: "Nothing is sealed with it any more. Backups that need it cannot be read without it.", yes: "Take it out", isDanger: true } })) },
   ],
 }), mayDo("keys:rotate") && html`${button("Rotate", { work: () => post("admin/keys/rotate", {}), done: "A new key seals from now on.",
-  question: { title: "Add a new key?", text: "It seals from now on. Older keys still open what they sealed.", yes: "Rotate" } })}
+  question: { title: "Create a new key?", text: "It seals from now on. Older keys still open what they sealed.", yes: "Rotate" } })}
   ${page.items.some((row) => !row.is_primary && row.sealed) ? button("Seal again", { work: sealAgain, done: ({ resealed, unreadable }) => `${plural(resealed, "value is", "values are")} sealed by the newest key${unreadable ? `; ${count(unreadable)} cannot be opened` : ""}.`,
     question: { title: "Seal older values again?", text: "The newest key seals what older keys sealed. An older key can be taken out once it seals nothing.", yes: "Seal them" } }) : nothing}`);
 

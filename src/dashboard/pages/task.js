@@ -45,7 +45,7 @@ async function found(query, signal, local) {
 // What the end of a task did to its change.
 const ENDED_AS = {
   delivered: ["good", "The task was completed", "Its change is settled."],
-  parked: ["bad", "The task was given up", "Its change became a dead letter. Sent again, it is a task again."],
+  parked: ["bad", "The task ended without success", "Its change became a dead letter. A redrive makes it a task again."],
 };
 
 function ended({ ended: row, owner }, query) {
@@ -74,8 +74,8 @@ function buttons(path, task) {
   const isClaimed = task.state === "claimed";
   const cancel = button("Cancel", { tone: "danger", work: () => post(`${path}/cancel`, {}), done: isClaimed ? "Its worker may still end it, for at most 60 seconds." : "The task is cancelled.",
     question: { title: "Cancel this task?", text: isClaimed ? "A worker has it, and may still end it for at most 60 seconds." : task.change
-      ? "Its change becomes a dead letter, which can be sent again later." : "It is not handed out any more. It can be sent again later.", yes: "Cancel it", no: "Keep it", isDanger: true } });
-  const again = button("Send again", { tone: "first", work: () => post(`${path}/redrive`, {}), done: "The task is ready again." });
+      ? "Its change becomes a dead letter, which can be redriven later." : "It is not handed out any more. It can be redriven later.", yes: "Cancel it", no: "Keep it", isDanger: true } });
+  const again = button("Redrive", { tone: "first", work: () => post(`${path}/redrive`, {}), done: "The task is ready again." });
   return html`${OPEN.includes(task.state) && !task.cancelling && mayDo("tasks:cancel") ? cancel : nothing}${ENDED.includes(task.state) && mayDo("tasks:redrive") ? again : nothing}`;
 }
 
@@ -92,7 +92,7 @@ const artifacts = (path, task) => (task.artifacts ?? []).length === 0 ? nothing 
 
 const ENDS = { completed: "completed", failed: "failed", nacked: "given back after a failed attempt", abandoned: "given back untried", expired: "ran out", voided: "void after a restore" };
 
-const claims = (task) => (task.claims ?? []).length === 0 ? nothing : section("Claims", html`<div class="card padded">${pairs(
+const claims = (task) => (task.claims ?? []).length === 0 ? nothing : section("Workers that had it", html`<div class="card padded">${pairs(
   task.claims.map((one) => [moment(one.claimed_at), html`${code(one.worker)}, ${one.ended_at ? html`${ENDS[one.end] ?? one.end} ${moment(one.ended_at)}` : "has the task"}${one.reason ? html`: ${one.reason}` : nothing}`]))}</div>`);
 
 function view({ data, query }) {

@@ -47,10 +47,10 @@ async function create(path, fields) {
   return made;
 }
 
-// `resource`: that of the permissions to make and revoke these tokens.
+// `resource`: that of the permissions to create and revoke these tokens.
 export function tokensSection(page, path, resource, hasRole = false) {
   const [mayMake, mayRevoke] = [mayDo(`${resource}:create`), mayDo(`${resource}:revoke`)];
-  const question = { title: "Make a token", fields: form(hasRole), yes: "Make it" };
+  const question = { title: "Create a token", fields: form(hasRole), yes: "Create it" };
   const revoke = (row) => button("Revoke", {
     tone: "danger", of: row.name, work: () => remove(`${path}/${part(row.token_id)}`), done: `The token ${row.name} is revoked.`,
     question: { title: `Revoke ${row.name}?`, text: "Requests with this token are refused at once, and its sessions end. This cannot be taken back.", yes: "Revoke", isDanger: true },
@@ -67,5 +67,5 @@ export function tokensSection(page, path, resource, hasRole = false) {
       { label: "Ends", kind: "tight", cell: (row) => (row.expires_at ? moment(row.expires_at) : "never") },
       ...(mayRevoke ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (row.state === "live" ? revoke(row) : "") }] : []),
     ],
-  })}${pager(page)}`, mayMake ? button("Make a token", { work: (fields) => create(path, fields), done: "The token is made.", question }) : "");
+  })}${pager(page)}`, mayMake ? button("Create a token", { work: (fields) => create(path, fields), done: "The token is created.", question }) : "");
 }

@@ -58,7 +58,7 @@ function standing(watch, tones = "") {
   const tone = toneOf(watch.effective_state) || tones;
   return html`<div class="card verdict ${tone}"><div>${stateBadge(watch.effective_state)}</div>
     <p>${watch.effective_reason ? sentence(plainTimes(watch.effective_reason)) : watch.dead_letters
-      ? `The app has everything but ${plural(watch.dead_letters, "change")} that ${watch.dead_letters === 1 ? "was" : "were"} given up.` : "The app has everything."}</p>
+      ? `The app has everything but ${plural(watch.dead_letters, "change")}, which ${watch.dead_letters === 1 ? "is a dead letter" : "are dead letters"}.` : "The app has everything."}</p>
     ${advice ? html`<p class="muted">${advice}</p>` : nothing}</div>`;
 }
 
@@ -102,13 +102,13 @@ const branches = (watch, failed, staff) => table({
       ${row.fault ? html`<span class="sub">its head cannot be taken: ${row.fault.reason}</span>` : nothing}` },
     { label: "State", kind: "wide", cell: (row) => html`${stateBadge(row.effective_state)}
       ${row.reason ? html`<span class="sub">${plainTimes(row.reason)}</span>` : nothing}${waitsFor(row, failed, staff)}` },
-    { label: "Held", kind: "tight", cell: (row) => html`<code title=${row.held_commit ?? ""}>${commit(row.held_commit)}</code>` },
-    { label: "Head", kind: "tight", cell: (row) => html`<code title=${row.head_commit ?? ""}>${commit(row.head_commit)}</code>` },
+    { label: "App has", kind: "tight", title: "The commit that the app holds: every change up to here is settled", cell: (row) => html`<code title=${row.held_commit ?? ""}>${commit(row.held_commit)}</code>` },
+    { label: "Newest commit", kind: "tight", title: "The commit of the branch at its Git host, as of the last scan", cell: (row) => html`<code title=${row.head_commit ?? ""}>${commit(row.head_commit)}</code>` },
     { label: "Behind for", kind: "num", cell: (row) => (row.lag_ms ? span(row.lag_ms) : "–") },
     { label: "Round", kind: "wide", cell: position },
     fillsQueue(watch) ? { label: "Tasks", cell: (row) => tasksOfBranch(row, watch) }
       : { label: "Next try", kind: "tight", cell: (row) => moment(row.next_attempt_at) },
-    { label: "Letters", kind: "num", cell: (row) => (row.dead_letters ? count(row.dead_letters) : "–") },
+    { label: "Dead letters", kind: "num", cell: (row) => (row.dead_letters ? count(row.dead_letters) : "–") },
   ],
 });
 
@@ -125,7 +125,7 @@ const rounds = (page) => html`${table({
     { label: "From", kind: "tight", cell: (row) => code(commit(row.held_commit)) },
     { label: "To", kind: "tight", cell: (row) => code(commit(row.target_commit)) },
     { label: "Settled", kind: "num", cell: (row) => `${count(row.position)} of ${count(row.total)}` },
-    { label: "Given up", kind: "num", cell: (row) => (row.parked ? count(row.parked) : "–") },
+    { label: "Dead letters", kind: "num", cell: (row) => (row.parked ? count(row.parked) : "–") },
   ],
 })}${pager(page)}`;
 
@@ -155,7 +155,7 @@ function changes(page, watch, staff, { round, path }) {
       { label: "Change", kind: "tight", cell: (row) => MODES[row.type?.replace("file.", "")] ?? row.type },
       { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },
       { label: "Settled", kind: "tight", cell: (row) => moment(row.settled_at) },
-      { label: "Letter", kind: "tight", cell: (row) => (row.dead_letter_id ? html`<a href=${link("letter", { app: staff, id: row.dead_letter_id })}>letter</a>` : "–") },
+      { label: "Dead letter", kind: "tight", cell: (row) => (row.dead_letter_id ? html`<a href=${link("letter", { app: staff, id: row.dead_letter_id })}>dead letter</a>` : "–") },
     ],
   })}${pager(page)}`;
 }

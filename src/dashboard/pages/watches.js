@@ -17,7 +17,7 @@ function load(query, signal) {
 }
 
 const view = ({ data, query }) => html`${heading("Watches", { buttons: !isStaff() && mayDo("watches:create") ? html`<a class="button first" href=${link("start")}>Watch a repository</a>` : nothing })}
-  ${filterBar({ placeholder: "name:~docs state:paused", choices: isStaff() ? [{ name: "condition", label: "Condition", options: CONDITIONS }] : [] })}
+  ${filterBar({ placeholder: "name:~docs state:paused", choices: isStaff() ? [{ name: "condition", label: "State", options: CONDITIONS }] : [] })}
   ${table({
     caption: "Watches",
     rows: data.items,

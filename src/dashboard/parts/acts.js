@@ -19,7 +19,7 @@ export const enableButton = (app) => (app.disabled
   }));
 
 export const cancelRedrives = (app) => button("Cancel all redrives", {
-  work: () => post(ofApp(app, "dead-letters/redrive/cancel"), {}), done: ({ reopened }) => `Cancelled; ${plural(reopened, "letter is", "letters are")} open again.`,
+  work: () => post(ofApp(app, "dead-letters/redrive/cancel"), {}), done: ({ reopened }) => `Cancelled; ${plural(reopened, "dead letter is", "dead letters are")} open again.`,
   question: { title: "Cancel all redrives?", text: "Attempts in flight finish; everything not yet sent goes back to open.", yes: "Cancel them" },
 });
 
@@ -49,8 +49,8 @@ const headWords = ({ branch, path }) => `${path ?? "the change"} on ${ref(branch
 function skipping(heads) {
   if (!heads.length) throw new Error("no change is at the head of a blocked branch any more.");
   const one = heads.length === 1;
-  return { title: one ? `Give ${headWords(heads[0])} up?` : "Which change is to be given up?", yes: "Skip it", isDanger: true,
-    text: "It becomes a dead letter, and the next change goes on. It can be sent again later.",
+  return { title: one ? `Skip ${headWords(heads[0])}?` : "Which change is to be skipped?", yes: "Skip it", isDanger: true,
+    text: "It becomes a dead letter, and the next change goes on. It can be redriven later.",
     fields: one ? html`<input type="hidden" name="head" value=${heads[0].head}>`
       : html`<div class="field"><label for="skip-head">Change</label><select id="skip-head" name="head">${heads.map((row) => html`<option value=${row.head}>${headWords(row)}</option>`)}</select></div>` };
 }

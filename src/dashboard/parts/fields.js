@@ -23,7 +23,7 @@ export const watchColumns = ({ hasApp, hrefOf }) => [
     ? html`<span class="sub">${plainTimes(row.effective_reason)}</span>` : nothing}` },
   { label: "Branches", kind: "num", cell: (row) => count(row.branches.length) },
   { label: "Behind for", kind: "num", cell: (row) => (lagOf(row) ? span(lagOf(row)) : "–") },
-  { label: "Letters", kind: "num", cell: (row) => (row.dead_letters ? count(row.dead_letters) : "–") },
+  { label: "Dead letters", kind: "num", cell: (row) => (row.dead_letters ? count(row.dead_letters) : "–") },
 ];
 
 export const letterColumns = ({ hrefOf, hasApp, local, redraw, mayAct }) => [
@@ -36,8 +36,8 @@ export const letterColumns = ({ hrefOf, hasApp, local, redraw, mayAct }) => [
   ...(hasApp ? [{ label: "App", kind: "wide", cell: (row) => html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a>
     <span class="sub">${row.repository ?? "not watched any more"}</span>` }] : []),
   { label: "Why", kind: "wide", cell: (row) => html`${reasonOf(row.reason, Boolean(row.command))}<span class="sub">${answerOf(row)}</span>` },
-  { label: "Status", kind: "tight", cell: (row) => letterBadge(row.status) },
-  { label: "Given up", kind: "tight", cell: (row) => moment(row.created_at) },
+  { label: "State", kind: "tight", cell: (row) => letterBadge(row.status) },
+  { label: "Since", kind: "tight", cell: (row) => moment(row.created_at) },
 ];
 
 function choose(local, row, isChosen, redraw) {

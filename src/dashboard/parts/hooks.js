@@ -1,4 +1,4 @@
-// Hooks of an app: addresses at which Git hosts tell of pushes. Made, given another secret, removed.
+// Hooks of an app: addresses at which Git hosts tell of pushes. Created, given another secret, removed.
 import { html, nothing } from "../vendor/lit-html.js";
 import { part, post, remove } from "../core/api.js";
 import { mayDo } from "../core/session.js";
@@ -34,7 +34,7 @@ async function revealed(path, body) {
 function acts(path, row) {
   const own = `${path}/${part(row.hook_id)}`;
   return html`<div class="bar">${mayDo("hooks:rotate-secret") ? button("New secret", { of: `of ${row.name}`, work: () => revealed(`${own}/rotate-secret`, {}), done: `${row.name} has a new secret.`,
-    question: { title: `Give ${row.name} a new secret?`, text: "The Git host has to sign with the new secret. The former one is accepted for some time.", yes: "Make it" } }) : nothing}
+    question: { title: `Give ${row.name} a new secret?`, text: "The Git host has to sign with the new secret. The former one is accepted for some time.", yes: "Create it" } }) : nothing}
     ${mayDo("hooks:remove") ? button("Remove", { tone: "danger", of: row.name, work: () => remove(own), done: `The hook ${row.name} is removed.`,
       question: { title: `Remove ${row.name}?`, text: "Requests to its address are refused from now on. This cannot be taken back.", yes: "Remove", isDanger: true } }) : nothing}</div>`;
 }
@@ -43,8 +43,8 @@ const verdict = ({ last_receipt: last }) => (last ? html`${badge(last.verdict ==
   <span class="sub">${moment(last.received_at)}</span>` : "none yet");
 
 export function hooksSection(page, path) {
-  const make = button("Make a hook", { work: (fields) => revealed(path, fields), done: ({ name }) => `The hook ${name} is made.`,
-    question: { title: "Make a hook", text: "With a hook, a push is delivered within seconds.", fields: form, yes: "Make it" } });
+  const make = button("Create a hook", { work: (fields) => revealed(path, fields), done: ({ name }) => `The hook ${name} is created.`,
+    question: { title: "Create a hook", text: "With a hook, a push is delivered within seconds.", fields: form, yes: "Create it" } });
   return section("Hooks", html`${table({
     caption: "Hooks of this app, oldest first", rows: page.items,
     none: empty("No hook", "A Git host that sends its pushes to a hook has them delivered within seconds."),
@@ -53,7 +53,7 @@ export function hooksSection(page, path) {
       { label: "Git host", kind: "tight", cell: (row) => row.provider },
       { label: "Repository", kind: "wide", cell: (row) => (row.repository_url ? html`<span class="mono">${row.repository_url}</span>` : "all of the app") },
       { label: "Last request", kind: "tight", cell: verdict },
-      { label: "Made", kind: "tight", cell: (row) => moment(row.created_at) },
+      { label: "Created", kind: "tight", cell: (row) => moment(row.created_at) },
       ...(mayDo("hooks:rotate-secret") || mayDo("hooks:remove") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => acts(path, row) }] : []),
     ],
   })}${pager(page)}`, mayDo("hooks:create") ? make : "");

@@ -9,6 +9,9 @@ import { moment } from "./words.js";
 const HEIGHT = 180;
 // A picture shows this many seconds at least: fewer samples are not drawn wider.
 const SPAN_MIN_S = 300;
+// The width of a sample's dot. A single sample has no line, so its dot has to be seen by itself.
+const DOT = 3;
+const SINGLE_DOT = 9;
 // What the sides of a picture take beside its canvas.
 const SIDES = 24;
 // Rows in a table of samples, at most: a screen reader needs no row each few seconds.
@@ -43,12 +46,16 @@ function options(width, unit, lines) {
     width, height: HEIGHT, cursor: { show: false }, legend: { show: false },
     scales: { x: { range: (_, low, high) => [Math.min(low, high - SPAN_MIN_S), high] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
     axes: [{ ...axis, size: 28, gap: 9, space: 64, incrs: [60, 300, 600, 1800, 3600, 21600], values: clocks }, { ...axis, size: 60, values }],
-    series: [{}, ...lines.map(({ tone, isDashed }) => ({ stroke: colour(tone ?? "--accent"), width: 2, dash: isDashed ? [6, 4] : undefined,
-      points: { show: true, size: 3, fill: colour(tone ?? "--accent") } }))],
+    series: [{}, ...lines.map((line) => ({ stroke: colour(line.tone ?? "--accent"), width: 2, dash: line.isDashed ? [6, 4] : undefined,
+      points: { show: true, size: isSingle(line) ? SINGLE_DOT : DOT, fill: colour(line.tone ?? "--accent") } }))],
   };
 }
 
-// Draws every plot of the page, and draws a plot again when its width, its lines or the theme changed.
+const knownOf = ({ values }) => values.filter((value) => value !== null);
+
+const isSingle = (line) => knownOf(line).length === 1;
+
+// Draws every plot of the page, and draws a plot again when its width, its lines, their dots or the theme changed.
 async function update() {
   isDue = false;
   const Plot = await load();
@@ -66,12 +73,13 @@ async function update() {
     // A first point without a value: the library widens a single sample to years.
     const data = [[at[0] - 1, ...at], ...lines.map(({ values }) => [null, ...values])];
     const known = drawn.get(name);
-    if (known?.host === host && known.width === width && known.theme === theme && known.count === lines.length) {
+    const dots = lines.map(isSingle).join();
+    if (known?.host === host && known.width === width && known.theme === theme && known.dots === dots) {
       known.plot.setData(data);
       continue;
     }
     known?.plot.destroy();
-    drawn.set(name, { host, width, theme, count: lines.length, plot: new Plot(options(width, unit, lines), data, host) });
+    drawn.set(name, { host, width, theme, dots, plot: new Plot(options(width, unit, lines), data, host) });
   }
 }
 
@@ -85,8 +93,9 @@ addEventListener("resize", soon);
 
 const rounded = (number) => Number(number.toFixed(number < 10 ? 1 : 0));
 
-function wordsOf({ label, values }) {
-  const known = values.filter((value) => value !== null);
+function wordsOf(line) {
+  const { label } = line;
+  const known = knownOf(line);
   if (!known.length) return `${label}: no samples yet`;
   return `${label}: now ${rounded(known.at(-1))}, at least ${rounded(Math.min(...known))}, at most ${rounded(Math.max(...known))} in ${known.length} samples`;
 }
@@ -108,6 +117,9 @@ export function numbers(items, columns) {
 export function plot(name, { at, lines, unit = "" }) {
   shown.set(name, { at, lines, unit });
   soon();
-  const key = lines.length > 1 ? html`<figcaption class="key small">${lines.map(({ label, tone, isDashed }) => html`<span class="mark ${(tone ?? "--accent").slice(2)} ${isDashed ? "dashed" : ""}">${label}</span>`)}</figcaption>` : "";
+  // The legend of several lines; a single sample has its value there, too.
+  const mark = (line) => html`<span class="mark ${(line.tone ?? "--accent").slice(2)} ${line.isDashed ? "dashed" : ""}">${line.label}${isSingle(line)
+    ? `: ${rounded(knownOf(line)[0])}${unit && ` ${unit}`}` : ""}</span>`;
+  const key = lines.length > 1 || lines.some(isSingle) ? html`<figcaption class="key small">${lines.map(mark)}</figcaption>` : "";
   return html`<figure class="card plot-card"><div class="plot" role="img" aria-label=${lines.map(wordsOf).join("; ")} data-plot=${name}>${at.length ? "" : html`<p class="muted">No samples yet</p>`}</div>${key}</figure>`;
 }

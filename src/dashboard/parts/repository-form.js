@@ -184,7 +184,7 @@ export function repositoryForm(app, local, done) {
       ${goes === "endpoint" || goes === "stream" ? field({ name: "sink_url", label: goes === "stream" ? "Server and subject" : "Address", faults: { sink_url: faults.sink }, isMono: true, required: true,
         hint: goes === "stream" ? "A nats or tls address that ends with the prefix of subjects" : "An https address; /create, /update and /delete are appended to it" }) : nothing}
       ${goes === "tasks" ? field({ name: "sink_command", label: "Command of the queue", faults: { sink_command: faults.sink }, isMono: true, required: true,
-        hint: "What workers name: letters, digits and _.:-, such as index. The queue is made with its first task." }) : nothing}
+        hint: "What workers name: letters, digits and _.:-, such as index. The queue is created with its first task." }) : nothing}
       ${fault(faults[""] ?? (faults.sink && goes === "pull" ? faults.sink : undefined))}
       ${local.taken ? taken(app, local, faults, done) : nothing}
       <div class="buttons"><button class="button first" type="submit" ?disabled=${local.isBusy}>Watch this repository</button></div>

@@ -3,11 +3,12 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { here, state } from "../core/router.js";
 import { empty } from "./states.js";
 
-// `columns`: `{ label, cell(row), kind }`, `kind`: `num`, `tight`, `wide`, `named`, `check` or nothing.
+// `columns`: `{ label, cell(row), kind, title }`, `kind`: `num`, `tight`, `wide`, `named`, `check` or nothing; `title`
+// explains a label.
 export function table({ caption, columns, rows, none, isFresh }) {
   if (state.problem) return nothing;
   if (!rows.length) return html`<div class="card">${none ?? empty("Nothing here", null)}</div>`;
-  const head = ({ label, kind, head }) => html`<th scope="col" role="columnheader" class=${kind ?? ""}>${head ?? label}</th>`;
+  const head = ({ label, kind, head, title }) => html`<th scope="col" role="columnheader" class=${kind ?? ""} title=${title ?? nothing}>${head ?? label}</th>`;
   const line = (row) => html`<tr role="row" class=${isFresh?.(row) ? "fresh" : ""}>${columns.map(({ label, kind, cell }) => (
     html`<td role="cell" class=${kind ?? ""} data-label=${label}><div>${cell(row)}</div></td>`))}</tr>`;
   return html`<div class="card rows"><table class="table" role="table">

@@ -9,6 +9,9 @@ export const badge = (tone, text) => html`<span class="badge ${tone}">${text}</s
 // A text of somebody else's hides nothing; what is no text is a part of the page.
 export const told = (value) => (typeof value === "string" ? visible(value) : value);
 
+// Explains a label that several tables have.
+export const SHARDS = "All repositories are divided into shards; the number says how many of them this server works on";
+
 export const code = (text) => html`<code>${told(text)}</code>`;
 
 // What each effective state of a watch means: its tone, its name, and what to do about it.
@@ -24,7 +27,7 @@ const STATES = {
   retrying: ["warn", "retrying", "The receiver failed on the change at the head. It is tried again by itself; look at the delivery for its answer."],
   app_disabled: ["bad", "app disabled", "Nothing is sent to this app. Enable it once its endpoint is back."],
   sink_disabled: ["bad", "sink disabled", "The sink of this watch answered 410, so nothing is sent to it. Resume the watch once the sink is back."],
-  blocked: ["bad", "blocked", "Repair the cause named above. Then send a test or resume; skipping gives the change at the head up."],
+  blocked: ["bad", "blocked", "Repair the cause named above. Then send a test or resume; skipping makes a dead letter of the change at the head."],
   credential_refused: ["bad", "credential refused", "The Git host does not take the token of the repository any more. Replace the token, here or with tidings repository token."],
   source_failing: ["bad", "source failing", "The repository cannot be read. Check its address and its host; a scan by hand asks at once."],
   endpoint_failing: ["bad", "endpoint failing", "The receiver does not answer. Delivery goes on by itself with the first probe that it takes."],
@@ -34,7 +37,7 @@ export const toneOf = (state) => STATES[state]?.[0] ?? "";
 const stateName = (state) => STATES[state]?.[1] ?? words(state);
 // What differs where the changes of a watch become tasks.
 const ADVICE_OF_TASKS = {
-  blocked: "Repair the workers. One task at a time is tried; its first success goes on with the others and sends those dead letters again by itself. A task that can never succeed is cancelled on its page.",
+  blocked: "Repair the workers. One task at a time is tried; its first success goes on with the others and redrives those dead letters by itself. A task that can never succeed is cancelled on its page.",
 };
 export const adviceOf = (state, isOfTasks = false) => (isOfTasks && ADVICE_OF_TASKS[state]) || (STATES[state]?.[2] ?? null);
 export const stateBadge = (state) => badge(toneOf(state), stateName(state));
@@ -53,7 +56,7 @@ const REASONS = {
 };
 // The same for a change that was a task.
 const REASONS_OF_TASKS = {
-  rejected: "its worker gave it up",
+  rejected: "its worker failed it for good",
   failing: "its task used up its attempts",
   content_unavailable: "its content was not available",
   skipped: "its task was cancelled",

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Serialize;
-use tidings_entity::id::{AppId, DeadLetterId};
+use tidings_actors::ports::DeadLetter;
+use tidings_entity::id::AppId;
 use utoipa::ToSchema;
 
 use super::super::{
-    deliveries::dead_letters::{DeadLetterShown, queues_of, search},
+    deliveries::dead_letters::{DeadLetterShown, search::PageOfLetters},
     front::Front,
 };
 use crate::http::{
     bodies::{
         names::Names,
-        paging::{Page, Query, cursor_at},
+        paging::{Page, cursor_at},
         problem::{Kind, Problem},
     },
     door::{
@@ -75,24 +76,22 @@ struct LetterOfApp {
     ),
     responses((status = 200, body = Page<LetterOfApp>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
-    let known = [&["limit", "cursor", "q", "status", "app_id"][..], &search::WORDS[..]].concat();
-    let query = Query::of(&request.query, &known)?;
-    let limit = query.limit()?;
-    let filter = search::of_letters(&query, front.clock.now())?;
-    let app = query.get("app_id").map(str::parse::<AppId>).transpose();
+    let asked = PageOfLetters::of(&front, &request, LETTERS, &["app_id"])?;
+    let app = asked.query.get("app_id").map(str::parse::<AppId>).transpose();
     let app = app.map_err(|_| Problem::malformed("app_id must be the id of an app: app_..."))?;
-    let before: Option<DeadLetterId> = query.after(LETTERS)?;
-    let found = front.administration.all_dead_letters(app.as_ref(), &filter, before.as_ref(), limit).await;
+    let PageOfLetters { filter, before, limit, .. } = &asked;
+    let found = front.administration.all_dead_letters(app.as_ref(), filter, before.as_ref(), *limit).await;
     let found = found.map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
-    let queues = queues_of(&front, found.letters.iter().map(|(_, letter)| letter)).await?;
+    let letters: Vec<&DeadLetter> = found.letters.iter().map(|(_, letter)| letter).collect();
+    let shown = DeadLetterShown::all(&front, &letters).await?;
     let mut names = Names::of(&front);
-    let mut items = Vec::with_capacity(found.letters.len());
-    for (app, letter) in &found.letters {
+    let mut items = Vec::with_capacity(shown.len());
+    for ((app, row), letter) in found.letters.iter().zip(shown) {
         items.push(LetterOfApp {
             app_id: app.to_string(),
             app_name: names.app(app).await?.name,
-            repository: names.repository(app, &letter.watch).await?,
-            letter: DeadLetterShown::of(letter).with_queue(&queues, &letter.watch),
+            repository: names.repository(app, &row.watch).await?,
+            letter,
         });
     }
     let next_cursor = found.next.map(|last| cursor_at(LETTERS, last.as_str()));

@@ -135,11 +135,22 @@ pub(crate) fn page<Row, T: Serialize>(
     id: impl Fn(&Row) -> String,
     show: impl FnMut(&Row) -> T,
 ) -> Page<T> {
+    let next_cursor = cut(&mut rows, limit, list, id);
+    Page { items: rows.iter().map(show).collect(), next_cursor }
+}
+
+/// Cuts rows off that are more than were requested. Returns the cursor behind the last row that stays; `None`
+/// if these rows are the last of the list.
+pub(crate) fn cut<Row>(
+    rows: &mut Vec<Row>,
+    limit: u64,
+    list: &str,
+    id: impl Fn(&Row) -> String,
+) -> Option<String> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
     rows.truncate(limit);
-    let next_cursor = rows.last().filter(|_| more).map(|row| cursor_at(list, &id(row)));
-    Page { items: rows.iter().map(show).collect(), next_cursor }
+    rows.last().filter(|_| more).map(|row| cursor_at(list, &id(row)))
 }
 
 /// The page of a search of the list `list`.

@@ -20,11 +20,12 @@ use tidings_actors::ports::{DeadLetter, StoreError};
 use tidings_entity::id::{DeadLetterId, WatchId};
 use utoipa::ToSchema;
 
+use self::search::PageOfLetters;
 use crate::http::{
     bodies::{
         moment::iso,
         operation::operation,
-        paging::{Page, Query, cursor_at},
+        paging::{Page, cursor_at},
         problem::{Kind, Problem},
     },
     deliveries::attempt::AttemptShown,
@@ -110,8 +111,18 @@ impl DeadLetterShown {
         }
     }
 
+    /// These letters, each with the queue that the changes of its watch fill.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(in crate::http) async fn all(front: &Front, letters: &[&DeadLetter]) -> Result<Vec<Self>, Problem> {
+        let queues = queues_of(front, letters).await?;
+        let shown = letters.iter().map(|letter| Self::of(letter).with_queue(&queues, &letter.watch));
+        Ok(shown.collect())
+    }
+
     /// The letter with the queue that the changes of its watch fill.
-    pub(in crate::http) fn with_queue(self, queues: &HashMap<WatchId, String>, watch: &WatchId) -> Self {
+    fn with_queue(self, queues: &HashMap<WatchId, String>, watch: &WatchId) -> Self {
         Self { command: queues.get(watch).cloned(), ..self }
     }
 }
@@ -148,11 +159,8 @@ fn no_letter(id: &str) -> Problem {
 }
 
 /// The queues of those of these letters whose watches make tasks of their changes.
-pub(in crate::http) async fn queues_of<'l>(
-    front: &Front,
-    letters: impl Iterator<Item = &'l DeadLetter>,
-) -> Result<HashMap<WatchId, String>, Problem> {
-    let watches: BTreeSet<&WatchId> = letters.map(|letter| &letter.watch).collect();
+async fn queues_of(front: &Front, letters: &[&DeadLetter]) -> Result<HashMap<WatchId, String>, Problem> {
+    let watches: BTreeSet<&WatchId> = letters.iter().map(|letter| &letter.watch).collect();
     let watches: Vec<WatchId> = watches.into_iter().cloned().collect();
     let found = front.tasks.queues_of_watches(&watches).await;
     found.map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))
@@ -190,24 +198,14 @@ pub(in crate::http) async fn queues_of<'l>(
     ))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let app = request.app()?;
-    let known = [&["limit", "cursor", "q", "status"][..], &search::WORDS[..]].concat();
-    let query = Query::of(&request.query, &known)?;
-    let limit = query.limit()?;
-    let filter = search::of_letters(&query, front.clock.now())?;
     let name = format!("dead-letters of {}", app.id);
-    let before: Option<DeadLetterId> = query.after(&name)?;
-    let found = front
-        .store
-        .dead_letters(&app.id, &filter, before.as_ref(), limit)
-        .await
-        .map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
-    let queues = queues_of(&front, found.letters.iter()).await?;
-    let shown = |letter: &DeadLetter| DeadLetterShown::of(letter).with_queue(&queues, &letter.watch);
-    let page = Page {
-        items: found.letters.iter().map(shown).collect(),
-        next_cursor: found.next.map(|last| cursor_at(&name, last.as_str())),
-    };
-    Ok(json(StatusCode::OK, &page))
+    let asked = PageOfLetters::of(&front, &request, &name, &[])?;
+    let found = front.store.dead_letters(&app.id, &asked.filter, asked.before.as_ref(), asked.limit).await;
+    let found = found.map_err(|error| Problem::of_store(error, Kind::NO_DEAD_LETTER))?;
+    let letters: Vec<&DeadLetter> = found.letters.iter().collect();
+    let items = DeadLetterShown::all(&front, &letters).await?;
+    let next_cursor = found.next.map(|last| cursor_at(&name, last.as_str()));
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
 
 /// A dead letter with its attempts.
@@ -231,7 +229,7 @@ async fn show(front: Arc<Front>, request: Request) -> Answer {
     let letter = front.store.dead_letter(&request.app()?.id, &id).await.map_err(failed)?;
     let attempts = front.store.attempts(&letter.cursor, letter.round, letter.position, ATTEMPTS_MAX);
     let attempts = attempts.await.map_err(failed)?;
-    let queues = queues_of(&front, std::iter::once(&letter)).await?;
+    let queues = queues_of(&front, &[&letter]).await?;
     let detail = DeadLetterDetail {
         letter: DeadLetterShown::of(&letter).with_queue(&queues, &letter.watch),
         attempts: attempts.iter().map(AttemptShown::of).collect(),

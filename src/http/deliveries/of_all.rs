@@ -11,14 +11,13 @@ use tidings_entity::id::AppId;
 use utoipa::ToSchema;
 
 use super::{
-    Deliveries, DeliveryShown, Mark, PageCost, ROUNDS_MAX, Search, UnreadableRound, WORDS, Wanted, of_query,
-    open_endpoint,
+    Deliveries, DeliveryShown, Mark, PageCost, ROUNDS_MAX, Search, UnreadableRound, Wanted, open_endpoint,
+    page_asked::PageAsked,
 };
 use crate::http::{
     bodies::{
         moment::iso,
         names::Names,
-        paging::{Query, cursor_at},
         problem::{Kind, Problem},
     },
     deliveries::histories::{Histories, round_failed},
@@ -97,15 +96,11 @@ struct DeliveriesOfAll {
     ),
     responses((status = 200, body = DeliveriesOfAll)))]
 async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
-    let query = Query::of(&request.query, &WORDS)?;
-    let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
-    let (wanted, name) = of_query(&front, &query, DELIVERIES)?;
-    let mark: Option<Mark> = query.after(&name)?;
-    let apps = HashMap::new();
-    let mut search = SearchOfAll { front: &front, histories: &histories, wanted: &wanted, apps };
-    let (mut page, mark) = search.run(mark, limit).await?;
-    let is_found = wanted.id.is_some() && !page.items.is_empty();
-    page.next_cursor = mark.filter(|_| !is_found).map(|mark| cursor_at(&name, &mark.text()));
+    let mut asked = PageAsked::of(&front, &request, DELIVERIES)?;
+    let (mark, apps) = (asked.mark.take(), HashMap::new());
+    let mut search = SearchOfAll { front: &front, histories: &histories, wanted: &asked.wanted, apps };
+    let (mut page, mark) = search.run(mark, asked.limit).await?;
+    page.next_cursor = asked.next_cursor(page.items.is_empty(), mark);
     Ok(json(StatusCode::OK, &page))
 }
 

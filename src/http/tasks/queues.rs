@@ -26,7 +26,7 @@ use crate::http::{
         fields::Fields,
         filters,
         names::Names,
-        paging::{Page, Query, cursor_at, page},
+        paging::{Page, Query, cut, page},
         problem::{Kind, Problem},
     },
     door::{
@@ -174,23 +174,29 @@ async fn list_all(front: Arc<Front>, request: Request) -> Answer {
     let after: Option<PlaceOfApp> = query.after(ALL_QUEUES)?;
     let after = after.as_ref().map(|PlaceOfApp(app, command)| (app, command.as_str()));
     let queues = front.tasks.queues(&filter, after, limit + 1).await;
-    let queues = queues.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?;
+    let mut queues = queues.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?;
+    let place = |queue: &Queue| PlaceOfApp::text(&queue.app, &queue.command);
+    let next_cursor = cut(&mut queues, limit, ALL_QUEUES, place);
     let (mut names, mut items) = (Names::of(&front), Vec::with_capacity(queues.len()));
-    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
-    for queue in queues.iter().take(shown) {
+    for queue in &queues {
         items.push(QueueOfApp {
             app_id: queue.app.to_string(),
             app_name: names.app(&queue.app).await?.name,
             queue: QueueShown::of(queue, now),
         });
     }
-    let last = queues.get(shown).and_then(|_more| queues.get(shown - 1));
-    let place = |queue: &Queue| cursor_at(ALL_QUEUES, &format!("{} {}", queue.app, queue.command));
-    Ok(json(StatusCode::OK, &Page { items, next_cursor: last.map(place) }))
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
 
 /// The place of a queue or schedule among those of all apps: its app and its name.
 pub(super) struct PlaceOfApp(pub(super) AppId, pub(super) String);
+
+impl PlaceOfApp {
+    /// The place as a cursor holds it.
+    pub(super) fn text(app: &AppId, name: &str) -> String {
+        format!("{app} {name}")
+    }
+}
 
 impl FromStr for PlaceOfApp {
     type Err = ();

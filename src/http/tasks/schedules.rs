@@ -38,7 +38,7 @@ use crate::http::{
         filters,
         moment::iso,
         names::{NOT_WATCHED, Names},
-        paging::{Page, Query, cursor_at, page},
+        paging::{Page, Query, cut, page},
         problem::{Kind, Problem},
         raw::RawFields,
     },
@@ -250,20 +250,18 @@ async fn list_all(front: Arc<Front>, request: Request) -> Answer {
     let after: Option<PlaceOfApp> = query.after(ALL_SCHEDULES)?;
     let after = after.as_ref().map(|PlaceOfApp(app, name)| (app, name.as_str()));
     let schedules = front.tasks.schedules(&filter, after, limit + 1).await;
-    let schedules = schedules.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    let mut schedules = schedules.map_err(|error| Problem::of_store(error, Kind::NO_SCHEDULE))?;
+    let place = |schedule: &Schedule| PlaceOfApp::text(&schedule.app, &schedule.name);
+    let next_cursor = cut(&mut schedules, limit, ALL_SCHEDULES, place);
     let (mut names, mut items) = (Names::of(&front), Vec::with_capacity(schedules.len()));
-    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
-    for schedule in schedules.iter().take(shown) {
+    for schedule in &schedules {
         items.push(ScheduleOfApp {
             app_id: schedule.app.to_string(),
             app_name: names.app(&schedule.app).await?.name,
             schedule: ScheduleShown::of(schedule, 1, now),
         });
     }
-    let last = schedules.get(shown).and_then(|_more| schedules.get(shown - 1));
-    let place =
-        |schedule: &Schedule| cursor_at(ALL_SCHEDULES, &format!("{} {}", schedule.app, schedule.name));
-    Ok(json(StatusCode::OK, &Page { items, next_cursor: last.map(place) }))
+    Ok(json(StatusCode::OK, &Page { items, next_cursor }))
 }
 
 /// Shows one schedule with its next ten ticks.

@@ -81,3 +81,53 @@ fn a_share_or_a_percentage_in_a_file_may_be_a_number_or_a_text_and_an_empty_text
     let unset = load(Some("[git]\nallow_local = \"\"\n[delivery]\napp_rate = \"\""), &[]).expect("valid");
     assert_eq!(unset.redacted(), super::Settings::default().redacted());
 }
+
+#[test]
+fn a_date_in_a_file_is_no_text() {
+    for (file, expected) in [
+        ("data_dir = 2026-01-31", "data_dir: 2026-01-31 is a date, and a text in quotes is needed"),
+        (
+            "[telemetry]\nlog_filter = 2026-01-31T08:00:00Z",
+            "telemetry.log_filter: 2026-01-31T08:00:00Z is a date, and a text in quotes is needed",
+        ),
+        ("[egress]\nallow = [\"a.example\", 2026-01-31]", "2026-01-31 is a date, and a text"),
+        ("[delivery]\napp_rate = 2026-01-31", "app_rate: 2026-01-31 is a date, and a whole number is needed"),
+        ("[roles.support]\nincludes = [08:00:00]", "includes: 08:00:00 is a date, and a text in quotes"),
+    ] {
+        let faults = load(Some(file), &[]).expect_err(file);
+        assert!(faults.contains(expected), "{file}: {faults}");
+        assert!(faults.ends_with("(in /etc/tidings.toml)"), "{file}: {faults}");
+    }
+    let quoted = load(Some("data_dir = \"2026-01-31\""), &[]).expect("a text");
+    assert_eq!(quoted.data_dir.to_str(), Some("2026-01-31"));
+}
+
+#[test]
+fn a_table_in_the_place_of_a_value_is_refused_with_the_setting_and_the_type_that_is_needed() {
+    for (file, expected) in [
+        ("[onboarding]\nmode = {a = 1}", "onboarding.mode: this is a table, and a text in quotes is needed"),
+        ("[onboarding]\nmode = {a = 1, b = 2}", "onboarding.mode: this is a table, and a text in quotes is"),
+        ("[onboarding]\nmode = {}", "onboarding.mode: this is a table, and a text in quotes is needed"),
+        ("[onboarding.mode.deep]\na = 1", "onboarding.mode: this is a table, and a text in quotes is needed"),
+        ("[git.allow_local]\na = 1", "git.allow_local: this is a table, and true or false is needed"),
+        ("[delivery.app_rate]\na = 1", "delivery.app_rate: this is a table, and a whole number is needed"),
+        ("[egress.allow]\na = 1", "egress.allow: this is a table, and a list is needed"),
+        ("[roles.support.includes]\na = 1", "roles.support.includes: this is a table, and a list is needed"),
+        ("[server]\nadmin_token = {a = \"planted\"}", "server.admin_token: this is a table, and a text"),
+    ] {
+        let faults = load(Some(file), &[]).expect_err(file);
+        assert!(faults.starts_with(expected), "{file}: {faults}");
+        assert!(faults.ends_with("(in /etc/tidings.toml)") && !faults.contains("planted"), "{file}: {faults}");
+        assert_eq!(faults.lines().count(), 1, "{file}: {faults}");
+    }
+    let below = load(None, &[("TIDINGS__DATA_DIR__X", "1")]).expect_err("no setting");
+    assert!(below.starts_with("data_dir.x: there is no such setting (in the variable"), "{below}");
+}
+
+#[test]
+fn an_empty_table_of_a_file_has_the_name_of_a_section() {
+    let faults = load(Some("[gti]\n"), &[]).expect_err("no section");
+    assert!(faults.starts_with("gti: there is no such setting (in /etc/tidings.toml)"), "{faults}");
+    let unset = load(Some("[git]\n[roles]\n[roles.support]\n"), &[]).expect("valid");
+    assert_eq!(unset.git.allow_local, super::Settings::default().git.allow_local);
+}

@@ -232,7 +232,7 @@ fn a_skip_names_its_change_and_gives_no_other_one_up() {
     let (first, change) = head();
     let path = change["path"].as_str().expect("a path").to_owned();
     browser.click_on("Skip one change");
-    browser.wait_for(&format!("Give {path} on main up?"));
+    browser.wait_for(&format!("Skip {path} on main?"));
     // The head moves on while the question is open.
     assert_eq!(ask(&scene, &app.token, &format!("/api/repositories/{id}/skip"), &first).0, 202);
     eventually("another head", SOON, || (head().0 != first).then_some(()));

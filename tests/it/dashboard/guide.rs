@@ -199,13 +199,13 @@ fn an_app_is_disabled_and_enabled_and_given_a_narrow_token_with_each_hand() {
         hand.press(&browser, "Enable");
         browser.wait_for("The app is served again.");
         hand.follow(&browser, "Tokens");
-        hand.press(&browser, "Make a token");
+        hand.press(&browser, "Create a token");
         hand.write(&browser, "What it is for", name);
         hand.write(&browser, "Permissions", "*:read");
-        hand.press(&browser, "Make it");
+        hand.press(&browser, "Create it");
         let token = shown_once(&browser, "new-token");
         hand.press(&browser, "I have copied it");
-        browser.wait_for("The token is made.");
+        browser.wait_for("The token is created.");
         let ask = |method: &str, path: &str| {
             scene.server.ask(method, path, Some(&token), None).expect("an answer").status
         };
@@ -244,9 +244,9 @@ fn a_hook_is_made_used_given_another_secret_and_removed_with_each_hand() {
     for (hand, name) in [(Hand::Mouse, "pushes"), (Hand::Keyboard, "pulls")] {
         scene.visit(&browser, "app");
         hand.follow(&browser, "Hooks");
-        hand.press(&browser, "Make a hook");
+        hand.press(&browser, "Create a hook");
         hand.write(&browser, "Name", name);
-        hand.press(&browser, "Make it");
+        hand.press(&browser, "Create it");
         let (address, secret) = (shown_once(&browser, "hook-address"), shown_once(&browser, "hook-secret"));
         hand.press(&browser, "I have copied both");
         assert!(address.starts_with(&format!("http://{}/hooks/", scene.server.address())), "{address}");
@@ -258,7 +258,7 @@ fn a_hook_is_made_used_given_another_secret_and_removed_with_each_hand() {
         );
         wait_until(&browser, "what came of the push", &row, &json!(true));
         let question = format!("Give {name} a new secret?");
-        hand.confirm(&browser, &format!("New secret of {name}"), &question, "Make it");
+        hand.confirm(&browser, &format!("New secret of {name}"), &question, "Create it");
         assert_ne!(shown_once(&browser, "hook-secret"), secret);
         hand.press(&browser, "I have copied both");
         browser.wait_for(&format!("{name} has a new secret."));

@@ -99,9 +99,9 @@ fn a_narrowed_token_gets_the_pages_that_it_may_see() {
     let made = scene.app.ask(&scene.server, "POST", "/api/app/tokens", Some(&wish)).json();
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, made["token"].as_str().expect("a token"));
-    browser.wait_for("Changes that were given up, and why.");
+    browser.wait_for("Changes that became dead letters, and why.");
     browser.click_on(letter["path"].as_str().expect("a path"));
-    browser.wait_for("Why it was given up");
+    browser.wait_for("Why it is a dead letter");
     assert!(browser.url().contains(id), "{}", browser.url());
     sign_out(&browser);
     let admin = scene.admin_token();

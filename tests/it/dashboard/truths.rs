@@ -168,7 +168,7 @@ fn letters_that_somebody_else_dismissed_are_chosen_no_more_and_the_keyboard_stay
     browser.click_on("Choose none");
     // A question that is taken back leads to its button again.
     browser.click_on("Dismiss all");
-    browser.wait_for("Dismiss 2 letters?");
+    browser.wait_for("Dismiss 2 dead letters?");
     browser.press("\u{e00c}");
     let focus = "return document.activeElement.textContent.trim()";
     eventually("the button", SOON, || (browser.run(focus, &[]) == "Dismiss all").then_some(()));

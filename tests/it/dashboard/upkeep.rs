@@ -43,7 +43,7 @@ fn keys_are_rotated_and_the_former_one_is_taken_out_with_each_hand() {
     for hand in Hand::BOTH {
         let former = keys(&scene)[0]["id"].as_str().expect("an id").to_owned();
         scene.visit(&browser, "system?tab=keys");
-        hand.confirm(&browser, "Rotate", "Add a new key?", "Rotate");
+        hand.confirm(&browser, "Rotate", "Create a new key?", "Rotate");
         eventually("a second key", SOON, || (keys(&scene).len() == 2).then_some(()));
         hand.confirm(&browser, "Seal again", "Seal older values again?", "Seal them");
         browser.wait_for("sealed by the newest key.");
@@ -131,7 +131,7 @@ fn a_subscription_is_paused_resumed_tested_and_removed_with_each_hand() {
 }
 
 #[test]
-fn dead_letters_are_dismissed_and_sent_again_with_each_hand_and_redrives_are_cancelled() {
+fn dead_letters_are_dismissed_and_redriven_with_each_hand_and_redrives_are_cancelled() {
     let scene = Scene::told("");
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.app.token);
@@ -141,16 +141,16 @@ fn dead_letters_are_dismissed_and_sent_again_with_each_hand_and_redrives_are_can
         hand.follow(&browser, "Dead letters");
         hand.tick(&browser, &format!("Select {path}"));
         browser.wait_for("1 chosen");
-        hand.confirm(&browser, "Dismiss", "Dismiss 1 letter?", "Dismiss");
+        hand.confirm(&browser, "Dismiss", "Dismiss 1 dead letter?", "Dismiss");
         eventually("a letter less", SOON, || (scene.letters().len() == before - 1).then_some(()));
         scene.visit(&browser, "app?tab=redrives");
         hand.confirm(&browser, "Cancel all redrives", "Cancel all redrives?", "Cancel them");
-        browser.wait_for("Cancelled; 0 letters are open again.");
+        browser.wait_for("Cancelled; 0 dead letters are open again.");
     }
     scene.receiver.accept_all();
     scene.visit(&browser, "letters");
-    Hand::Keyboard.confirm(&browser, "Send all again", "Send 1 letter again?", "Send them");
-    browser.wait_for("1 letter is sent again.");
+    Hand::Keyboard.confirm(&browser, "Redrive all", "Redrive 1 dead letter?", "Redrive them");
+    browser.wait_for("A redrive of 1 dead letter was asked for.");
     eventually("no letter", SOON, || scene.letters().is_empty().then_some(()));
     scene.visit(&browser, "app?tab=redrives");
     let progress = "return document.querySelector('[role=progressbar][aria-label=\"Progress of the redrive\"]')?.getAttribute('aria-valuenow')";
@@ -158,7 +158,7 @@ fn dead_letters_are_dismissed_and_sent_again_with_each_hand_and_redrives_are_can
 }
 
 #[test]
-fn a_queue_is_sent_again_and_purged_with_the_keyboard_alone() {
+fn a_queue_is_redriven_and_purged_with_the_keyboard_alone() {
     let scene = Scene::told("");
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.app.token);
@@ -168,7 +168,7 @@ fn a_queue_is_sent_again_and_purged_with_the_keyboard_alone() {
     hand.follow(&browser, "index");
     hand.choose(&browser, "State", "failed");
     wait_for_rows(&browser, "the index is full");
-    hand.confirm(&browser, "Send again", "Send 2 tasks again?", "Send them");
+    hand.confirm(&browser, "Redrive", "Redrive 2 tasks?", "Redrive them");
     browser.wait_for("2 tasks are ready again.");
     hand.confirm(&browser, "Purge", "Purge index?", "Remove them");
     browser.wait_for("tasks are removed.");
@@ -184,12 +184,12 @@ fn a_schedule_is_made_changed_paused_and_removed_with_the_keyboard_alone() {
     let (hand, app) = (Hand::Keyboard, &scene.app);
     let schedule = || app.ask(&scene.server, "GET", "/api/schedules/rome", None).json();
     hand.follow(&browser, "Schedules");
-    hand.follow(&browser, "Make a schedule");
+    hand.follow(&browser, "Create a schedule");
     hand.write(&browser, "Name", "rome");
     hand.write(&browser, "Cron line", "0 3 * * *");
     hand.write(&browser, "Time zone", "Europe/Rome");
     hand.write(&browser, "Command of its tasks", "index");
-    hand.press(&browser, "Make the schedule");
+    hand.press(&browser, "Create the schedule");
     browser.wait_for("The next tick is in");
     assert_eq!((&schedule()["cron"], &schedule()["zone"]), (&json!("0 3 * * *"), &json!("Europe/Rome")));
     hand.follow(&browser, "Change");

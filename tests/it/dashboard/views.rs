@@ -229,8 +229,8 @@ fn a_queue_shows_the_settings_that_it_has_by_default() {
     let shown = browser.run(settings, &[]);
     for (name, value) in [
         ("Attempts", "9"),
-        ("Claims", "no limit (default)"),
-        ("Wait between attempts", "exp full jitter (default)"),
+        ("Handed out", "no limit (default)"),
+        ("Wait between attempts", "random, at most a bound that doubles each time (default)"),
         ("First wait", "5.0 s (default)"),
         ("Longest claim", "1 h (default)"),
         ("Dead tasks are kept", "30 days (default)"),
@@ -265,4 +265,80 @@ fn the_page_of_a_queue_shows_its_rates() {
     });
     let table = browser.run("return document.querySelector('details.numbers')?.textContent", &[]).to_string();
     assert!(table.contains("Handed out") && table.contains("Succeeded"), "{table}");
+}
+
+#[test]
+fn two_lines_of_a_plot_differ_in_colour_and_dash_and_a_single_sample_is_a_dot_with_its_value() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    scene.visit(&browser, &format!("queue?app={}&command=index", scene.app.id));
+    let marks = "return [...document.querySelectorAll('.key')].map((key) => [...key.querySelectorAll('.mark')].map((one) => {
+        const { borderTopColor, borderTopStyle } = getComputedStyle(one, '::before');
+        return [borderTopColor, borderTopStyle, one.textContent]; }))";
+    let legends = browser.run(marks, &[]);
+    assert_eq!(legends.as_array().map(Vec::len), Some(2), "{legends}");
+    for legend in legends.as_array().expect("legends") {
+        for part in 0..3_usize {
+            assert_ne!(legend[0][part], legend[1][part], "{legend}");
+        }
+    }
+
+    let drawn = "const [done] = arguments;
+        const main = document.querySelector('script[type=module]').src;
+        const load = (file) => import(new URL(file, main));
+        Promise.all([load('vendor/lit-html.js'), load('parts/plot.js')]).then(([{ render }, { plot }]) => {
+            const host = document.body.appendChild(document.createElement('div'));
+            render(plot('single', { at: [Date.now() / 1000], unit: 's', lines: [{ label: 'lag', values: [3] }] }), host);
+            done(true);
+        });";
+    assert_eq!(browser.run_async(drawn, &[]), true);
+    // The pixels of the colour of the line: a dot that is as wide as the line has fewer than ten.
+    let dot = "const canvas = document.querySelector('[data-plot=single] canvas');
+        if (!canvas) return null;
+        const accent = getComputedStyle(document.documentElement).getPropertyValue('--accent');
+        const [red, green, blue] = accent.match(/[0-9a-f]{2}/g).map((part) => parseInt(part, 16));
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        let pixels = 0;
+        for (let at = 0; at < data.length; at += 4) if (data[at] === red && data[at + 1] === green && data[at + 2] === blue) pixels += 1;
+        return [pixels, document.querySelector('[data-plot=single]').closest('figure').innerText]";
+    eventually("a dot with its value", SOON, || {
+        let seen = browser.run(dot, &[]);
+        (seen[0].as_u64()? > 30 && seen[1].as_str()?.contains("lag: 3 s")).then_some(())
+    });
+}
+
+#[test]
+fn the_figures_of_the_overview_leave_no_place_of_their_grid_empty() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    let grid = "const grid = document.querySelector(`section[aria-label=${arguments[0]}] .figures`);
+        return grid && [grid.children.length, getComputedStyle(grid).gridTemplateColumns.split(' ').length]";
+    for width in [1600, 1280, 1000, 640] {
+        browser.resize(width, 900);
+        scene.visit(&browser, "");
+        for section in ["Now", "Tasks"] {
+            eventually(&format!("a grid without a hole, {section} at {width}"), SOON, || {
+                let shown = browser.run(grid, &[json!(section)]);
+                let (figures, columns) = (shown[0].as_u64()?, shown[1].as_u64()?);
+                (columns > 1 && figures % columns == 0).then_some(())
+            });
+        }
+    }
+}
+
+#[test]
+fn labels_of_all_pages_use_one_word_for_each_concept() {
+    let scene = Scene::told("").with_work("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    // The words are: create, dead letter, state, redrive.
+    let others = "const labels = [...document.querySelectorAll('h1, h2, th, dt, label, button, a.button')];
+        const other = /\\b(Made|Make|Given up|Letters?|Status|Condition|Claims|Held|Head)\\b|Send .*again/;
+        return labels.map((one) => one.textContent.trim()).filter((text) => other.test(text))";
+    for (name, path) in scene.pages() {
+        scene.visit(&browser, &path);
+        assert_eq!(browser.run(others, &[]), json!([]), "{name}");
+    }
 }

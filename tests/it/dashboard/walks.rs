@@ -17,7 +17,7 @@ const SPACE: &str = " ";
 const PRESSES: usize = 80;
 
 #[test]
-fn a_person_signs_in_finds_what_was_given_up_and_sends_it_again() {
+fn a_person_signs_in_finds_dead_letters_and_redrives_them() {
     let scene = Scene::start();
     let Some(browser) = Browser::start() else { return };
     browser.go(&format!("http://{}/", scene.server.address()));
@@ -40,21 +40,21 @@ fn a_person_signs_in_finds_what_was_given_up_and_sends_it_again() {
     browser.click("input[aria-label='Select img/picture-2.png']");
     browser.wait_for("1 chosen");
     scene.receiver.accept_all();
-    browser.click_on("Send again");
-    browser.wait_for("1 letter is sent again.");
+    browser.click_on("Redrive");
+    browser.wait_for("A redrive of 1 dead letter was asked for.");
     eventually("the picture at the receiver", SOON, || (scene.letters().len() == 2).then_some(()));
     browser.wait_for("Redrives");
-    browser.click_on("Send all again");
-    browser.wait_for("Send 2 letters again?");
-    browser.click_on("Send them");
-    browser.wait_for("2 letters are sent again.");
+    browser.click_on("Redrive all");
+    browser.wait_for("Redrive 2 dead letters?");
+    browser.click_on("Redrive them");
+    browser.wait_for("A redrive of 2 dead letters was asked for.");
     browser.wait_for("No open dead letters");
     eventually("no letter", SOON, || scene.letters().is_empty().then_some(()));
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
 #[test]
-fn a_person_finds_the_task_that_failed_sends_it_again_and_pauses_its_queue() {
+fn a_person_finds_the_task_that_failed_redrives_it_and_pauses_its_queue() {
     let scene = Scene::told("");
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
@@ -63,7 +63,7 @@ fn a_person_finds_the_task_that_failed_sends_it_again_and_pauses_its_queue() {
     browser.wait_for("the index is full");
     browser.click_on(&scene.task);
     browser.wait_for("\"page\": 1");
-    browser.click_on("Send again");
+    browser.click_on("Redrive");
     browser.wait_for("The task is ready again.");
     browser.click_on("Cancel");
     browser.wait_for("Cancel this task?");
@@ -95,13 +95,13 @@ fn a_letter_is_dismissed_only_after_a_question() {
     browser.click_on("img/picture-1.png");
     browser.wait_for("the receiver refused it");
     browser.click_on("Dismiss");
-    browser.wait_for("Dismiss this letter?");
+    browser.wait_for("Dismiss this dead letter?");
     browser.click_on("Cancel");
     assert_eq!(scene.letters().len(), 3, "who cancels changes nothing");
     browser.click_on("Dismiss");
-    browser.wait_for("Dismiss this letter?");
+    browser.wait_for("Dismiss this dead letter?");
     browser.run("document.querySelector('dialog form').requestSubmit()", &[]);
-    browser.wait_for("The letter is dismissed.");
+    browser.wait_for("The dead letter is dismissed.");
     assert_eq!(scene.letters().len(), 2);
 }
 
@@ -124,7 +124,7 @@ pub(super) fn tab_until(browser: &Browser, said: &str, wanted: &str) {
 }
 
 #[test]
-fn a_letter_is_sent_again_with_the_keyboard_alone() {
+fn a_dead_letter_is_redriven_with_the_keyboard_alone() {
     let scene = Scene::start();
     let Some(browser) = Browser::start() else { return };
     browser.go(&scene.url(""));
@@ -141,9 +141,9 @@ fn a_letter_is_sent_again_with_the_keyboard_alone() {
     browser.press(SPACE);
     browser.wait_for("1 chosen");
     browser.run("document.activeElement.blur()", &[]);
-    tab_to(&browser, "Send again");
+    tab_to(&browser, "Redrive");
     browser.press(ENTER);
-    browser.wait_for("1 letter is sent again.");
+    browser.wait_for("A redrive of 1 dead letter was asked for.");
     eventually("the picture at the receiver", SOON, || (scene.letters().len() == 2).then_some(()));
 }
 
@@ -248,8 +248,8 @@ fn a_narrowed_token_sees_the_buttons_that_it_may_press() {
         ("app".to_owned(), vec![]),
         ("watches".to_owned(), vec![]),
         (format!("watch?id={}", scene.watch), vec![]),
-        ("letters".to_owned(), vec!["Send all again"]),
-        (format!("letter?id={letter}"), vec!["Send again"]),
+        ("letters".to_owned(), vec!["Redrive all"]),
+        (format!("letter?id={letter}"), vec!["Redrive"]),
         ("ledger".to_owned(), vec![]),
         ("start".to_owned(), vec![]),
     ] {

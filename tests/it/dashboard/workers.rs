@@ -136,14 +136,14 @@ fn the_page_of_a_task_leads_to_its_change_and_says_what_its_end_did() {
     }
     browser.wait_for("\"step\": \"layout\"");
     say(&scene.server, &work.app, &work.claimed, "fail", json!({ "error": "the page is a loop" }));
-    browser.wait_for("The task was given up");
+    browser.wait_for("The task ended without success");
     // A reload and a shared link say the same.
     browser.reload();
-    browser.wait_for("The task was given up");
+    browser.wait_for("The task ended without success");
     browser.click_on("its dead letter");
-    browser.wait_for("its worker gave it up");
-    assert_eq!(facts(&browser, "Why it was given up")["Last word"], "the page is a loop");
-    browser.click_on("Send again");
+    browser.wait_for("its worker failed it for good");
+    assert_eq!(facts(&browser, "Why it is a dead letter")["Last word"], "the page is a loop");
+    browser.click_on("Redrive");
     browser.wait_for("It becomes a task again, as its branch is now.");
     let ended = browser.complaints();
     assert!(ended.iter().all(|text| text.contains("/tasks/")), "{ended:?}");
@@ -151,7 +151,7 @@ fn the_page_of_a_task_leads_to_its_change_and_says_what_its_end_did() {
     // The letters of the app, with the reasons of workers.
     scene.visit(&browser, &format!("letters?app={}&status=all", work.app.id));
     browser.wait_for("this page has no title");
-    browser.wait_for("its worker gave it up");
+    browser.wait_for("its worker failed it for good");
     // The page of a delivery leads to the task, and says what became of the change.
     let next = claim_tasks(&scene.server, &work.app, "render", 1).remove(0);
     let delivery = next["payload"]["event"]["id"].as_str().expect("an id");
@@ -188,10 +188,10 @@ fn a_task_of_a_watch_is_found_and_cancelled_with_the_keyboard_alone() {
     browser.wait_for("The change");
     tab_to(&browser, "Cancel");
     browser.press(ENTER);
-    browser.wait_for("Its change becomes a dead letter, which can be sent again later.");
+    browser.wait_for("Its change becomes a dead letter, which can be redriven later.");
     tab_to(&browser, "Cancel it");
     browser.press(ENTER);
-    browser.wait_for("The task was given up");
+    browser.wait_for("The task ended without success");
     let letters = work.app.dead_letters(&scene.server);
     let of_person = letters.iter().find(|letter| letter["path"] == json!(path)).expect("a letter");
     assert_eq!((&of_person["reason"], &of_person["command"]), (&json!("skipped"), &json!("render")));

@@ -11,20 +11,52 @@ use tidings_actors::{
     ports::{LetterFilter, PathFilter},
     time::Timestamp,
 };
-use tidings_entity::kind::LetterStatus;
+use tidings_entity::{id::DeadLetterId, kind::LetterStatus};
 use utoipa::ToSchema;
 
-use crate::http::bodies::{
-    fields::Fields,
-    filters,
-    moment::{iso, parsed},
-    paging::Query,
-    problem::{Problem, sentence},
+use crate::http::{
+    bodies::{
+        fields::Fields,
+        filters,
+        moment::{iso, parsed},
+        paging::Query,
+        problem::{Problem, sentence},
+    },
+    door::request::Request,
+    front::Front,
 };
 
 /// The field names of a filter, in queries and in bodies.
-pub(in crate::http) const WORDS: [&str; 9] =
+const WORDS: [&str; 9] =
     ["repository_id", "path", "path_base64", "path_prefix", "path_glob", "kind", "reason", "from", "to"];
+
+/// The page of a list of dead letters, of one app or of all, that a request asks for.
+pub(in crate::http) struct PageOfLetters {
+    pub(in crate::http) query: Query,
+    pub(in crate::http) limit: u64,
+    pub(in crate::http) filter: LetterFilter,
+    /// The last dead letter that the earlier pages looked at.
+    pub(in crate::http) before: Option<DeadLetterId>,
+}
+
+impl PageOfLetters {
+    /// Reads the query of the list `list`. Beside the keys of every such list, the query may hold `more`.
+    ///
+    /// # Errors
+    /// 400 with the first invalid value.
+    pub(in crate::http) fn of(
+        front: &Front,
+        request: &Request,
+        list: &str,
+        more: &[&str],
+    ) -> Result<Self, Problem> {
+        let known = [&["limit", "cursor", "q", "status"][..], more, &WORDS[..]].concat();
+        let query = Query::of(&request.query, &known)?;
+        let (limit, filter) = (query.limit()?, of_letters(&query, front.clock.now())?);
+        let before = query.after(list)?;
+        Ok(Self { query, limit, filter, before })
+    }
+}
 
 /// A filter for dead letters. A dead letter must match all fields.
 #[derive(Default, Serialize, ToSchema)]
@@ -90,7 +122,7 @@ impl FilterShown {
 ///
 /// # Errors
 /// 400 with the first word that is wrong.
-pub(in crate::http) fn of_letters(query: &Query, now: Timestamp) -> Result<LetterFilter, Problem> {
+fn of_letters(query: &Query, now: Timestamp) -> Result<LetterFilter, Problem> {
     let q = filters::of_query(query, &LETTERS, now)?;
     Ok(LetterFilter { status: status_of(query)?, q, ..of_query(query)? })
 }

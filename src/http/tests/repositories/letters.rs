@@ -1,6 +1,6 @@
 //! Dead letters of an app: lists, searches and redrives.
 
-use super::*;
+use super::{super::ADMIN, *};
 
 #[tokio::test]
 async fn dead_letters_are_searched_and_redriven_by_the_same_words() {
@@ -140,4 +140,52 @@ async fn dead_letters_are_listed_and_redriven() {
     let open = house.call("GET", "/api/dead-letters?status=open", Some(&mine), None).await.json();
     assert_eq!(open["items"], json!([]));
     assert_eq!(house.call("GET", "/api/dead-letters?status=lost", Some(&mine), None).await.status, 400);
+}
+
+#[tokio::test]
+async fn the_lists_of_one_app_and_of_all_apps_read_their_queries_alike() {
+    let house = House::open().await;
+    let app = house.app().await;
+    let refusal = async |path: &str, token: &str, query: &str| -> String {
+        let answered = house.call("GET", &format!("{path}?{query}"), Some(token), None).await;
+        assert_eq!(answered.status, 400, "{path}?{query}: {answered:?}");
+        answered.json()["detail"].as_str().expect("a detail").replace(", app_id", "")
+    };
+    for list in ["dead-letters", "deliveries", "queues", "schedules"] {
+        let mut queries = vec!["nothing=1", "limit=0", "limit=101", "cursor=x", "q=nothing:x"];
+        if ["dead-letters", "deliveries"].contains(&list) {
+            queries.extend(["status=x", "path=a&path_prefix=b", "kind=move", "from=today"]);
+        }
+        for query in queries {
+            let (of_one, of_all) = (format!("/api/{list}"), format!("/api/admin/{list}"));
+            let of_one = refusal(&of_one, &app, query).await;
+            assert_eq!(of_one, refusal(&of_all, ADMIN, query).await, "{list}?{query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_dead_letter_stands_on_one_page_of_the_list_of_its_app_and_of_the_list_of_all() {
+    let house = House::open().await;
+    let app = house.app().await;
+    let owner = house.call("GET", "/api/app", Some(&app), None).await.json();
+    let owner: AppId = owner["app_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    house.repository(&app, "https://github.com/o/r").await;
+    for path in [&b"a.md"[..], b"b.md", b"c.md"] {
+        house.park(&owner, path).await;
+    }
+    let pages = async |path: &str, token: &str| -> Vec<String> {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = house.call("GET", &format!("{path}?limit=2{cursor}"), Some(token), None).await.json();
+            let items = page["items"].as_array().expect("items");
+            seen.extend(items.iter().map(|item| item["path"].as_str().expect("a path").to_owned()));
+            let Some(next) = page["next_cursor"].as_str() else { return seen };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let mut of_one = pages("/api/dead-letters", &app).await;
+    assert_eq!(of_one, pages("/api/admin/dead-letters", ADMIN).await);
+    of_one.sort();
+    assert_eq!(of_one, ["a.md", "b.md", "c.md"]);
 }
