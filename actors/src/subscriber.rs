@@ -3,20 +3,23 @@
 //! failure, ends when nothing is left to send. Only the replica that holds the shard of the app runs this
 //! actor; the fence refuses late writes of the previous replica.
 //!
-//! [`course`] and, for mails, [`mails`] decide the next step and the meaning of an answer, pure. Rows and the
-//! network are tasks of this actor, one at a time, each of which comes back as one message. The mailbox is
-//! bounded by that task, its timers and the news of its breaker; a wake only sets a flag.
+//! [`course`] and, for mails, [`mails`] decide the next step and the meaning of an answer. [`poison`] finds a
+//! message that the receiver fails on although it takes others. All three are pure. Rows and the network are
+//! tasks of this actor, one at a time, each of which comes back as one message. The mailbox is bounded by
+//! that task, its timers and the news of its breaker; a wake only sets a flag.
 //!
 //! A crash loses only the attempt in flight: the position is a row, which moves after the answer. So a
 //! message may be sent twice, with the same id, and no message is lost.
 //!
 //! Invariants: a message is sent only after the result of the previous one is on disk; while the breaker of
-//! the sink is open only its probe is sent.
+//! the sink is open only its probe is sent. The probe with a suspect message is up to three requests, one
+//! after another.
 
 mod answers;
 pub mod course;
 mod driving;
 pub mod mails;
+pub mod poison;
 pub mod rounds;
 
 use std::{sync::Arc, time::Duration};
@@ -97,7 +100,7 @@ pub struct Answered {
 /// The content of a message.
 #[derive(Clone, Copy, Debug)]
 enum Content {
-    Entry { number: i64, at: Timestamp },
+    Entry { number: i64, at: Timestamp, is_behind: bool },
     Gap(Gap),
     Mail { range: MailRange, entries: u64, gap: Option<Gap>, at: Timestamp },
 }
@@ -154,6 +157,8 @@ pub struct SubscriberState {
     wait_until: Option<Instant>,
     /// Answers to the message at the head that were about this message.
     refusals: u32,
+    /// Whether the receiver fails on the message at the head alone.
+    suspicion: poison::Suspicion,
     /// The mail that was chosen last, if the mail server surely does not have it.
     untaken: mails::Untaken,
     idle_since: Option<Instant>,
@@ -191,6 +196,7 @@ impl Actor for Subscriber {
             is_stale: true,
             wait_until: None,
             refusals: 0,
+            suspicion: poison::Suspicion::default(),
             is_behind: false,
             untaken: mails::Untaken::default(),
             idle_since: None,
@@ -293,6 +299,7 @@ impl SubscriberState {
         }
         warn!(subscription.id = %self.id, "rows of {} are read again in {AGAIN:?}: {reason}", self.id);
         (self.is_stale, self.work) = (true, None);
+        self.suspicion.interrupted();
         self.wait(AGAIN);
     }
 

@@ -23,6 +23,7 @@ mod backlogs;
 mod by_hand;
 mod mails;
 mod mails_in_trouble;
+mod poisoned;
 mod replicas;
 mod trouble;
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     Answered, Content, Mode, SubscriberMessage, SubscriberState,
@@ -37,18 +37,22 @@ impl SubscriberState {
             refusals: self.refusals,
             skips: row.skips,
             threshold: self.context.policy.endpoint_breaker.threshold.max(1),
+            is_well_behind: self.suspicion.is_well_behind(),
         };
         let consequence = course::consequence(&outcome, standing, &work.rules, self.context.random.as_ref());
         let cap = work.rules.cap;
+        let is_of_endpoint =
+            course::is_endpoint_failure(&outcome) && !matches!(consequence, Consequence::Skip(_));
         if self.gate.is_of(pass) {
-            self.report(&outcome, cap);
+            self.report(&outcome, is_of_endpoint, cap);
         }
+        let is_behind = matches!(content, Content::Entry { is_behind: true, .. });
         let next_in = match &consequence {
-            Consequence::Retry(wait, _) => Some(*wait),
+            Consequence::Retry(wait, _) if !is_behind => Some(*wait),
             _ => None,
         };
         let (entry, entry_at) = match content {
-            Content::Entry { number, at } => (number, at),
+            Content::Entry { number, at, .. } => (number, at),
             Content::Gap(gap) => (gap.last, Timestamp(0)),
             Content::Mail { range, at, .. } => (range.last, at),
         };
@@ -57,12 +61,41 @@ impl SubscriberState {
             entry,
             entry_at,
             number: 0,
-            is_of_message: !course::is_endpoint_failure(&outcome) && !outcome.is_success(),
+            is_of_message: !is_of_endpoint && !outcome.is_success(),
             at,
             next_at: next_in.map(|wait| at.after(wait)),
             outcome,
         });
-        self.follow((content, refused, is_in_doubt), attempt, consequence);
+        self.count_callback(&consequence, is_behind);
+        match consequence {
+            Consequence::Sent | Consequence::Skip(_) | Consequence::Retry(..) if is_behind => {
+                self.note_behind(attempt);
+            }
+            consequence => self.follow((content, refused, is_in_doubt), attempt, consequence),
+        }
+    }
+
+    /// An entry was tried ahead of its turn. The position stays.
+    fn note_behind(&mut self, attempt: Box<SubscriptionAttempt>) {
+        let (entry, is_taken) = (attempt.entry, attempt.outcome.is_success());
+        info!(
+            subscription.id = %self.id, entry.number = entry,
+            "entry {entry} was tried ahead of its turn: {}", describe(&attempt.outcome)
+        );
+        self.suspicion.behind_answered(entry, is_taken);
+        self.note(SubscriptionEvent::TriedBehind { attempt });
+    }
+
+    fn count_callback(&self, consequence: &Consequence, is_behind: bool) {
+        if self.work.as_ref().is_some_and(|work| work.rows.subscription.callback.is_some()) {
+            self.context.meter.called_back(match consequence {
+                Consequence::Sent => "taken",
+                // An entry that was tried ahead of its turn comes again.
+                Consequence::Skip(_) if !is_behind => "refused",
+                Consequence::Skip(_) | Consequence::Retry(..) => "not_taken",
+                Consequence::Gone => "gone",
+            });
+        }
     }
 
     /// Applies the consequence of an answer.
@@ -72,19 +105,11 @@ impl SubscriberState {
         attempt: Box<SubscriptionAttempt>,
         consequence: Consequence,
     ) {
-        if self.work.as_ref().is_some_and(|work| work.rows.subscription.callback.is_some()) {
-            self.context.meter.called_back(match &consequence {
-                Consequence::Sent => "taken",
-                Consequence::Skip(_) => "refused",
-                Consequence::Retry(..) => "not_taken",
-                Consequence::Gone => "gone",
-            });
-        }
         let (id, entry, said) = (self.id.clone(), attempt.entry, describe(&attempt.outcome));
         match consequence {
             Consequence::Sent => self.note(self.done(content, refused, attempt, None)),
             Consequence::Skip(reason) => {
-                warn!(subscription.id = %id, entry.number = entry, "entry {entry} is refused: {said}");
+                warn!(subscription.id = %id, entry.number = entry, "entry {entry} is passed over: {reason}");
                 self.note(self.done(content, refused, attempt, Some(reason)));
             }
             Consequence::Retry(wait, blocked) => {
@@ -93,6 +118,10 @@ impl SubscriberState {
                     "entry {entry} was not sent to {id} ({said}), next in {wait:?}"
                 );
                 self.refusals += u32::from(attempt.is_of_message);
+                let tries = self.work.as_ref().map_or(0, |work| work.rows.subscription.tries);
+                if !matches!(content, Content::Mail { .. }) {
+                    self.suspicion.head_failed(&attempt.outcome, tries.saturating_add(1));
+                }
                 // Of a mail the status is a class only: the words of the mail server say more.
                 let blocked = blocked.map(|reason| match content {
                     Content::Mail { .. } => attempt.outcome.excerpt.clone(),
@@ -139,8 +168,8 @@ impl SubscriberState {
     }
 
     /// Reports the result of an attempt to the breaker of the sink.
-    fn report(&mut self, outcome: &AttemptOutcome, cap: Duration) {
-        let word = if course::is_endpoint_failure(outcome) {
+    fn report(&mut self, outcome: &AttemptOutcome, is_of_endpoint: bool, cap: Duration) {
+        let word = if is_of_endpoint {
             Err((describe(outcome), outcome.retry_after.map(|asked| asked.min(cap))))
         } else {
             Ok(())

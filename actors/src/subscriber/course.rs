@@ -4,6 +4,7 @@
 //! keeps the entry: after some attempts the subscription is blocked and goes on probing. The same holds for a
 //! receiver that does not know the caller or the address (401, 403, 404, 405), because a changed password or
 //! a moved receiver looks like that, and for a receiver that refuses [`SKIPS_MAX`] entries in a row.
+//! The module `poison` says when a failure is about one entry after all.
 
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub enum Next {
     TellGap(Gap),
     /// The sink is sent this entry.
     Send(Box<LedgerEntry>),
+    /// The sink is sent this entry ahead of its turn, because it fails on the message before.
+    TryBehind(Box<LedgerEntry>),
     /// The subscription gets none of the entries up to this number.
     Pass(i64),
     /// All entries that were read are done, and the ledger has more: read again.
@@ -49,7 +52,8 @@ impl Next {
     /// Whether there is something to send.
     #[must_use]
     pub fn is_to_send(&self) -> bool {
-        matches!(self, Self::Send(_) | Self::TellGap(_) | Self::Freeze(_) | Self::Mail(_))
+        use Next::{Freeze, Mail, Send, TellGap, TryBehind};
+        matches!(self, Send(_) | TryBehind(_) | TellGap(_) | Freeze(_) | Mail(_))
     }
 }
 
@@ -93,6 +97,8 @@ pub struct Standing {
     pub skips: u32,
     /// The number of failed attempts at which the subscription is blocked.
     pub threshold: u32,
+    /// Whether the sink took an entry behind the message directly before this attempt.
+    pub is_well_behind: bool,
 }
 
 /// The consequence of an answer.
@@ -117,6 +123,9 @@ pub fn consequence(
     rules: &RetryRules,
     random: &dyn Random,
 ) -> Consequence {
+    if standing.is_well_behind && may_be_of_message(outcome) {
+        return Consequence::Skip(format!("{}, while a later entry was accepted", describe(outcome)));
+    }
     let tries = standing.tries.saturating_add(1);
     let asked = outcome.retry_after;
     let quick = || {
@@ -146,6 +155,15 @@ pub fn consequence(
 #[must_use]
 pub fn is_endpoint_failure(outcome: &AttemptOutcome) -> bool {
     matches!(verdict(outcome.result), Verdict::Endpoint | Verdict::Failing)
+}
+
+/// Whether an answer may be about the message alone: the receiver answered with a failure, and did not ask to
+/// wait. 408, 425 and 429 are about the moment, 410 is about the sink.
+#[must_use]
+pub fn may_be_of_message(outcome: &AttemptOutcome) -> bool {
+    let is_failure = matches!(outcome.result, Ok(400..=599));
+    let is_of_moment = matches!(outcome.result, Ok(408 | 410 | 425 | 429)) || outcome.retry_after.is_some();
+    is_failure && !is_of_moment
 }
 
 #[cfg(test)]

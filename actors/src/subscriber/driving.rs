@@ -11,12 +11,14 @@ use super::{
     Answered, Content, IDLE_END, Mode, PIECE, SubscriberMessage, SubscriberState, Work,
     course::{self, Next},
     mails::RECIPIENT_TRIES,
+    poison::Suspicion,
 };
 use crate::{
     circuit_breaker::CircuitBreakerMessage,
     deliverer::{gate::Gate, retry::RetryRules, take_turn_under},
     ports::{
-        Digest, Endpoint, Gap, Notice, SentFrom, SubscriptionEvent, SubscriptionMessage, SubscriptionWork,
+        Digest, Endpoint, Gap, LedgerEntry, Notice, SentFrom, SubscriptionEvent, SubscriptionMessage,
+        SubscriptionWork,
     },
     supervision::tasks::in_time,
     time::Timestamp,
@@ -38,7 +40,8 @@ impl SubscriberState {
             return self.read();
         }
         let Some(work) = &self.work else { return };
-        match course::next(&work.rows, self.context.now()) {
+        let next = course::next(&work.rows, self.context.now());
+        match self.suspicion.instead(next, &work.rows.entries) {
             Next::End => myself.stop(None),
             Next::Read => self.read(),
             // Entries were written while a message was on its way.
@@ -46,11 +49,8 @@ impl SubscriberState {
             Next::Rest => self.rest(),
             Next::Pass(to) => self.note(SubscriptionEvent::Passed { to }),
             Next::TellGap(gap) => self.tell_gap(gap),
-            Next::Send(entry) => {
-                let content = Content::Entry { number: entry.id.number, at: entry.at };
-                let message = SubscriptionMessage::of_entry(&work.rows.subscription, *entry);
-                self.send(content, message);
-            }
+            Next::Send(entry) => self.send_entry(*entry, false),
+            Next::TryBehind(entry) => self.send_entry(*entry, true),
             Next::Freeze(range) if self.may_begin() => self.note(SubscriptionEvent::Frozen { range }),
             // Entries were written while rows were read: the later mail reports them as well.
             Next::Freeze(_) if self.is_behind => self.read(),
@@ -82,6 +82,7 @@ impl SubscriberState {
         if since != self.gate.since() {
             let is_first = self.gate.since() == Timestamp(0);
             self.gate = Gate::new(since, 1);
+            self.suspicion = Suspicion::default();
             // The breaker may have been running before this actor: ask for its state. For another sink its
             // state does not count.
             match is_first {
@@ -101,6 +102,7 @@ impl SubscriberState {
         if !is_same || row.tries == 0 {
             self.refusals = 0;
         }
+        self.suspicion.read_at(row.position);
         let rules = RetryRules::of(&app.delivery, &context.policy);
         self.work = Some(Work { rows, endpoint, rules, hold: Arc::new(hold), store: context.store });
     }
@@ -110,6 +112,14 @@ impl SubscriberState {
         self.work = None;
         self.idle_since = Some(Instant::now());
         self.mailbox.send_after(IDLE_END, || SubscriberMessage::EndIfIdle);
+    }
+
+    /// Sends an entry: the one at the head, or one behind it ahead of its turn.
+    fn send_entry(&mut self, entry: LedgerEntry, is_behind: bool) {
+        let Some(work) = &self.work else { return };
+        let content = Content::Entry { number: entry.id.number, at: entry.at, is_behind };
+        let message = SubscriptionMessage::of_entry(&work.rows.subscription, entry);
+        self.send(content, message);
     }
 
     fn tell_gap(&mut self, gap: Gap) {
@@ -138,6 +148,9 @@ impl SubscriberState {
 
     /// Whether a message may go now.
     fn may_begin(&self) -> bool {
+        if self.suspicion.is_under_way() {
+            return true;
+        }
         let now = Instant::now();
         match self.gate.is_open() {
             true => self.gate.permits_probe(),
@@ -200,7 +213,10 @@ impl SubscriberState {
         let (id, store) = (self.id.clone(), Arc::clone(&work.store));
         // The row after this write; if the write fails, the row is read again.
         match &event {
-            SubscriptionEvent::Passed { to } => (row.position, row.mail) = (*to, None),
+            SubscriptionEvent::Passed { to } => {
+                (row.position, row.mail) = (*to, None);
+                self.suspicion.moved_to(*to);
+            }
             SubscriptionEvent::Frozen { range } => {
                 row.mail = Some(*range);
                 self.untaken.chosen(*range);
@@ -208,6 +224,12 @@ impl SubscriberState {
             SubscriptionEvent::Sent { number, .. } => {
                 (row.position, row.tries, row.skips, row.next_at) = (*number, 0, 0, None);
                 self.refusals = 0;
+                self.suspicion.moved_to(*number);
+            }
+            SubscriptionEvent::Skipped { number: to, .. }
+            | SubscriptionEvent::GapTold { gap: Gap { last: to, .. }, .. } => {
+                self.is_stale = true;
+                self.suspicion.moved_to(*to);
             }
             SubscriptionEvent::Mailed { .. } => (self.refusals, self.is_stale) = (0, true),
             _ => self.is_stale = true,

@@ -223,6 +223,13 @@ async fn a_block_a_skip_and_a_gap_are_told_and_none_of_them_is_sent(home: Home) 
         (now.state, now.tries, now.reason.as_deref()),
         (SubscriptionState::Blocked, 3, Some("status 503"))
     );
+    // An entry that was tried ahead of its turn moves nothing, also if the sink took it.
+    let behind = SubscriptionEvent::TriedBehind { attempt: attempt(3, Ok(200), None) };
+    assert!(store.note_subscription(&id(1), sent_from(0), &behind).await.expect("noted"));
+    let same = store.subscription(&app, &SubscriptionName::Id(id(1))).await.expect("found");
+    assert_eq!((same.state, same.tries, same.position), (SubscriptionState::Blocked, 3, 0));
+    let tries = store.subscription_attempts(&id(1), Some(3), None, 10).await.expect("read");
+    assert_eq!((tries.len(), tries[0].outcome.result), (1, Ok(200)));
     let skipped = SubscriptionEvent::Skipped {
         number: 1,
         reason: "status 422".into(),
@@ -231,6 +238,9 @@ async fn a_block_a_skip_and_a_gap_are_told_and_none_of_them_is_sent(home: Home) 
     assert!(store.note_subscription(&id(1), sent_from(0), &skipped).await.expect("noted"));
     let now = store.subscription(&app, &SubscriptionName::Id(id(1))).await.expect("found");
     assert_eq!((now.state, now.tries, now.skips, now.position), (SubscriptionState::Active, 0, 1, 1));
+    assert!(store.note_subscription(&id(1), sent_from(1), &behind).await.expect("noted"));
+    let now = store.subscription(&app, &SubscriptionName::Id(id(1))).await.expect("found");
+    assert_eq!((now.skips, now.position), (0, 1), "the sink took an entry between two that it refuses");
     let gap = Gap { first: 2, last: 2 };
     let told = SubscriptionEvent::GapTold { gap, refused: None, attempt: attempt(2, Ok(200), None) };
     assert!(store.note_subscription(&id(1), sent_from(1), &told).await.expect("noted"));

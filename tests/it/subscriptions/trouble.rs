@@ -30,7 +30,9 @@ fn one_whose_endpoint_is_down_is_blocked_once_and_catches_up() {
     assert_eq!(inbox.taken(), all, "each once, in order");
     assert_eq!(all.len(), 16);
     let letters = inbox.letters();
-    assert!(letters.iter().take_while(|letter| letter.status == 503).all(|letter| letter.number() == 1));
+    // From the eighth try on, an entry behind the head may be tried.
+    let mut first = letters.iter().take_while(|letter| letter.status == 503).take(8);
+    assert!(first.all(|letter| letter.number() == 1));
     assert!(tried < 30, "a dead endpoint is only probed: {tried}");
     scene.wait_for_state("ops", "active");
     eventually("its recovery", FOLDED, || scene.entries("type:subscription.recovered").pop());

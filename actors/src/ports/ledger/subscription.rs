@@ -232,13 +232,19 @@ pub enum SubscriptionEvent {
         /// The attempt that the sink acknowledged.
         attempt: Box<SubscriptionAttempt>,
     },
-    /// The sink refused the message, which is passed over.
+    /// The sink refused the message, or failed on it and took a later one: the message is passed over.
     Skipped {
         /// The number of the entry; of a gap that of its last entry.
         number: i64,
-        /// Why the sink refused the message, in a few words.
+        /// Why the message is passed over, in a few words.
         reason: String,
         /// The attempt that the sink refused.
+        attempt: Box<SubscriptionAttempt>,
+    },
+    /// An entry behind the next message was sent ahead of its turn. The position stays, also if the sink took
+    /// the entry; that ends a streak of skipped entries.
+    TriedBehind {
+        /// The attempt to send that entry.
         attempt: Box<SubscriptionAttempt>,
     },
     /// The next mail reports these entries. It is not sent yet.

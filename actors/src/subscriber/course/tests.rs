@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-struct Most;
+pub(crate) struct Most;
 impl Random for Most {
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill(0xff);
@@ -27,20 +27,20 @@ impl Random for Most {
     }
 }
 
-const RULES: RetryRules = RetryRules {
+pub(crate) const RULES: RetryRules = RetryRules {
     policy: RetryPolicy::Exponential,
     base: Duration::from_secs(1),
     cap: Duration::from_secs(3_600),
     window: Duration::from_secs(72 * 3_600),
 };
 
-fn outcome(result: Result<u16, SendFailure>) -> AttemptOutcome {
+pub(crate) fn outcome(result: Result<u16, SendFailure>) -> AttemptOutcome {
     AttemptOutcome { result, retry_after: None, excerpt: "no".to_owned(), took: Duration::ZERO, answer: None }
 }
 
 /// What follows in a word: how it stood is `tries refusals skips`.
 fn follows(result: Result<u16, SendFailure>, (tries, refusals, skips): (u32, u32, u32)) -> &'static str {
-    let standing = Standing { tries, refusals, skips, threshold: 5 };
+    let standing = Standing { tries, refusals, skips, threshold: 5, is_well_behind: false };
     match consequence(&outcome(result), standing, &RULES, &Most) {
         Consequence::Sent => "sent",
         Consequence::Skip(_) => "skip",
@@ -98,7 +98,7 @@ fn no_answer_but_a_refusal_ever_passes_an_entry_over() {
 
 #[test]
 fn what_is_blocked_is_probed_every_five_minutes_at_least_and_not_before_it_was_asked() {
-    let standing = Standing { tries: 60, refusals: 2, skips: 0, threshold: 5 };
+    let standing = Standing { tries: 60, refusals: 2, skips: 0, threshold: 5, is_well_behind: false };
     let mut answer = outcome(Ok(503));
     let wait = |answer: &AttemptOutcome| match consequence(answer, standing, &RULES, &Most) {
         Consequence::Retry(wait, Some(reason)) => (wait, reason),

@@ -113,15 +113,7 @@ pub(crate) async fn note(
     from: SentFrom,
     event: SubscriptionEvent,
 ) -> Result<bool, StoreError> {
-    let attempt = match &event {
-        SubscriptionEvent::Passed { .. } | SubscriptionEvent::Frozen { .. } => None,
-        SubscriptionEvent::Sent { attempt, .. }
-        | SubscriptionEvent::Mailed { attempt, .. }
-        | SubscriptionEvent::GapTold { attempt, .. }
-        | SubscriptionEvent::Skipped { attempt, .. }
-        | SubscriptionEvent::Failed { attempt, .. } => Some(attempt),
-    };
-    if let Some(attempt) = attempt {
+    if let Some(attempt) = attempt_of(&event) {
         attempts::record(connection, id, attempt).await?;
     }
     let row = row(connection, id).await?.ok_or(StoreError::NotFound)?;
@@ -146,6 +138,11 @@ pub(crate) async fn note(
             advance(connection, context, &row, gap.last, skips).await?;
             tell_gap(connection, context, &row, gap, refused).await?;
         }
+        SubscriptionEvent::TriedBehind { attempt } if attempt.outcome.is_success() => {
+            let text = "update subscription set skips = 0 where id = $1";
+            rows::execute(connection, "subscription", text, vec![id.clone().into()]).await?;
+        }
+        SubscriptionEvent::TriedBehind { .. } => {}
         SubscriptionEvent::Frozen { range } => mails::freeze(connection, id, range).await?,
         SubscriptionEvent::Mailed { range, entries, gap, refused, taken_by, quiet_until, attempt } => {
             let skips = if taken_by.is_empty() { row.skips + 1 } else { 0 };
@@ -176,6 +173,19 @@ pub(crate) async fn note(
     Ok(true)
 }
 
+/// The attempt that an event reports; `None`: no message was sent.
+fn attempt_of(event: &SubscriptionEvent) -> Option<&SubscriptionAttempt> {
+    match event {
+        SubscriptionEvent::Passed { .. } | SubscriptionEvent::Frozen { .. } => None,
+        SubscriptionEvent::Sent { attempt, .. }
+        | SubscriptionEvent::Mailed { attempt, .. }
+        | SubscriptionEvent::GapTold { attempt, .. }
+        | SubscriptionEvent::TriedBehind { attempt }
+        | SubscriptionEvent::Skipped { attempt, .. }
+        | SubscriptionEvent::Failed { attempt, .. } => Some(attempt.as_ref()),
+    }
+}
+
 /// Whether an event is no failure of the sink: the message was accepted, or none was sent.
 fn is_taken(event: &SubscriptionEvent) -> bool {
     match event {
@@ -184,7 +194,9 @@ fn is_taken(event: &SubscriptionEvent) -> bool {
         | SubscriptionEvent::Sent { .. } => true,
         SubscriptionEvent::GapTold { refused, .. } => refused.is_none(),
         SubscriptionEvent::Mailed { taken_by, .. } => !taken_by.is_empty(),
-        SubscriptionEvent::Skipped { .. } | SubscriptionEvent::Failed { .. } => false,
+        SubscriptionEvent::TriedBehind { .. }
+        | SubscriptionEvent::Skipped { .. }
+        | SubscriptionEvent::Failed { .. } => false,
     }
 }
 

@@ -1,0 +1,144 @@
+//! The rule for a message that the receiver fails on for ever, although it takes others. Pure.
+//!
+//! The message at the head is suspect after [`FAILING_TRIES`] failed tries, of which the last
+//! [`QUICK_TRIES`] brought an answer that may be about the message alone. From then on each failed try of the
+//! head goes on at once with one of the [`BEHIND_MAX`] entries behind the head. If the receiver takes that
+//! entry, the receiver is well, and the head is tried once more at once. Only if this try brings such an
+//! answer again is the head skipped. In every other case the head waits for its next try.
+//!
+//! So an endpoint that is down loses nothing: it does not take the entry behind, or it takes the head
+//! afterwards. The head is always tried first, so an endpoint that is well again gets the entries in their
+//! order, unless it recovers in the moment between the head and the entry behind.
+//!
+//! Nothing of this is a row. A crash costs three more tries of the head, and an entry that was taken ahead of
+//! its turn comes again.
+//!
+//! Mails do not follow this rule. A mail server says "never" (5xx) and "not now" (4xx) by different answers,
+//! and a mail ahead of its turn would be one mail too many.
+
+use std::collections::BTreeSet;
+
+use super::course::{Next, may_be_of_message};
+use crate::{
+    deliverer::retry::{FAILING_TRIES, QUICK_TRIES},
+    ports::{AttemptOutcome, LedgerEntry},
+};
+
+/// Entries behind a suspect that are tried in turn: so many entries in a row may be poisoned.
+pub const BEHIND_MAX: usize = 10;
+
+/// The requests that follow a failed try of a suspect at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Step {
+    /// None: the head is tried when its next try is due.
+    #[default]
+    Wait,
+    /// An entry behind the head.
+    Behind,
+    /// The head once more, because the receiver took the entry behind.
+    HeadAgain,
+}
+
+/// The findings about the message at the head of a subscription, as far as this process made them.
+#[derive(Debug, Default)]
+pub struct Suspicion {
+    /// The position whose next message the findings are about.
+    position: i64,
+    /// The number of the entry at the head; of a gap that of its last entry.
+    head: i64,
+    /// Failed tries in a row whose answers may be about the message.
+    answers: u32,
+    step: Step,
+    /// The entry behind the head that was tried last.
+    tried: i64,
+    /// Entries behind the head that the receiver took.
+    taken: BTreeSet<i64>,
+}
+
+impl Suspicion {
+    /// The rows were read with this position. If the position was moved by a person, or by another process,
+    /// nothing is known of the next message.
+    pub fn read_at(&mut self, position: i64) {
+        if self.position != position {
+            *self = Self { position, ..Self::default() };
+        }
+    }
+
+    /// The subscription is done with the entries up to this number.
+    pub fn moved_to(&mut self, position: i64) {
+        let taken = self.taken.split_off(&position.saturating_add(1));
+        *self = Self { position, taken, ..Self::default() };
+    }
+
+    /// The head was tried for the `tries`-th time, and is tried again.
+    pub fn head_failed(&mut self, outcome: &AttemptOutcome, tries: u32) {
+        self.answers = if may_be_of_message(outcome) { self.answers.saturating_add(1) } else { 0 };
+        let is_suspect = tries >= FAILING_TRIES && self.answers >= QUICK_TRIES;
+        self.step = if is_suspect { Step::Behind } else { Step::Wait };
+    }
+
+    /// An entry behind the head was answered.
+    pub fn behind_answered(&mut self, number: i64, is_taken: bool) {
+        self.tried = number;
+        self.step = if is_taken { Step::HeadAgain } else { Step::Wait };
+        if is_taken {
+            self.taken.insert(number);
+        }
+    }
+
+    /// Time passed since the last answer, so the next request is no part of that try any more.
+    pub fn interrupted(&mut self) {
+        self.step = Step::Wait;
+    }
+
+    /// Whether the next request belongs to the try before it, so it waits for no moment and no permit.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.step != Step::Wait
+    }
+
+    /// Whether the receiver took an entry behind the head directly before.
+    #[must_use]
+    pub fn is_well_behind(&self) -> bool {
+        self.step == Step::HeadAgain
+    }
+
+    /// The step to do in place of the one that follows from the rows, whose entries these are.
+    #[must_use]
+    pub fn instead(&mut self, next: Next, entries: &[LedgerEntry]) -> Next {
+        let head = match &next {
+            // The receiver took this entry ahead of its turn.
+            Next::Send(entry) if self.taken.contains(&entry.id.number) => return Next::Pass(entry.id.number),
+            Next::Send(entry) => entry.id.number,
+            Next::TellGap(gap) => gap.last,
+            _ => {
+                self.step = Step::Wait;
+                return next;
+            }
+        };
+        if self.head != head {
+            (self.head, self.answers, self.step, self.tried) = (head, 0, Step::Wait, 0);
+        }
+        if self.step != Step::Behind {
+            return next;
+        }
+        match self.behind(head, entries) {
+            Some(entry) => Next::TryBehind(Box::new(entry.clone())),
+            None => {
+                self.step = Step::Wait;
+                next
+            }
+        }
+    }
+
+    /// The entry behind the head that comes after the one that was tried last.
+    fn behind<'e>(&self, head: i64, entries: &'e [LedgerEntry]) -> Option<&'e LedgerEntry> {
+        let numbered = entries.iter().map(|entry| (entry.id.number, entry));
+        let left = numbered.filter(|(number, _)| *number > head && !self.taken.contains(number));
+        let in_turn = left.take(BEHIND_MAX).min_by_key(|(number, _)| (*number <= self.tried, *number));
+        in_turn.map(|(_, entry)| entry)
+    }
+}
+
+#[cfg(test)]
+mod tests;

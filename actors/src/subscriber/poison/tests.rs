@@ -1,0 +1,271 @@
+//! Receivers that fail in every way. Entries are sent as the actor sends them, without rows and network.
+
+use std::time::Duration;
+
+use super::{
+    super::course::{
+        Consequence, Standing, consequence, is_endpoint_failure, next,
+        tests::{Most, RULES, outcome, work},
+    },
+    *,
+};
+use crate::{
+    ports::{Gap, SendFailure, Subscription, SubscriptionWork},
+    time::Timestamp,
+};
+
+type Answer = Result<u16, SendFailure>;
+
+/// More requests than any of the walks needs that come to an end.
+const MANY: usize = 2_000;
+
+/// The requests of a walk, with their answers, and the entries that were skipped.
+#[derive(Default)]
+struct Walk {
+    requests: Vec<(i64, Answer)>,
+    skipped: Vec<i64>,
+}
+
+impl Walk {
+    /// Sends the entries `1..=last` until each is done with, or `most` requests were sent. The receiver is
+    /// told the number of the entry and how many requests came before.
+    fn of(last: i64, most: usize, mut receiver: impl FnMut(i64, usize) -> Answer) -> Self {
+        let all: Vec<i64> = (1..=last).collect();
+        let (mut rows, mut walk) = (work(0, (1, last), &all), Self::default());
+        let (mut suspicion, mut refusals) = (Suspicion::default(), 0);
+        while walk.requests.len() < most {
+            suspicion.read_at(rows.subscription.position);
+            let mut ask = |number| {
+                let answer = receiver(number, walk.requests.len());
+                walk.requests.push((number, answer));
+                outcome(answer)
+            };
+            match suspicion.instead(next(&rows, Timestamp(1_000)), &rows.entries) {
+                Next::Rest => break,
+                Next::Pass(to) => {
+                    rows.subscription.position = to;
+                    suspicion.moved_to(to);
+                }
+                Next::TryBehind(entry) => {
+                    let outcome = ask(entry.id.number);
+                    suspicion.behind_answered(entry.id.number, outcome.is_success());
+                }
+                Next::Send(entry) => {
+                    let outcome = ask(entry.id.number);
+                    walk.take(&mut rows, &mut suspicion, &mut refusals, (entry.id.number, &outcome));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        walk
+    }
+
+    /// Applies the answer for the head.
+    fn take(
+        &mut self,
+        rows: &mut SubscriptionWork,
+        suspicion: &mut Suspicion,
+        refusals: &mut u32,
+        (number, outcome): (i64, &AttemptOutcome),
+    ) {
+        let row = &mut rows.subscription;
+        let standing = Standing {
+            tries: row.tries,
+            refusals: *refusals,
+            skips: row.skips,
+            threshold: 5,
+            is_well_behind: suspicion.is_well_behind(),
+        };
+        let skips = match consequence(outcome, standing, &RULES, &Most) {
+            Consequence::Sent => 0,
+            Consequence::Skip(_) => {
+                self.skipped.push(number);
+                row.skips + 1
+            }
+            Consequence::Retry(..) => {
+                row.tries += 1;
+                *refusals += u32::from(!is_endpoint_failure(outcome));
+                return suspicion.head_failed(outcome, row.tries);
+            }
+            Consequence::Gone => panic!("no receiver is gone"),
+        };
+        (row.position, row.tries, row.skips, *refusals) = (number, 0, skips, 0);
+        suspicion.moved_to(number);
+    }
+
+    fn taken(&self) -> Vec<i64> {
+        let taken = self.requests.iter().filter(|(_, answer)| *answer == Ok(200));
+        taken.map(|(number, _)| *number).collect()
+    }
+
+    fn count(&self, number: i64) -> usize {
+        self.requests.iter().filter(|(sent, _)| *sent == number).count()
+    }
+}
+
+#[test]
+fn an_entry_that_always_fails_is_skipped_after_nine_tries_and_all_others_come_once_in_order() {
+    for status in [500, 501, 502, 503, 504, 401, 403, 404, 405] {
+        let walk = Walk::of(6, MANY, |number, _| if number == 3 { Ok(status) } else { Ok(200) });
+        assert_eq!((walk.taken(), &walk.skipped[..]), (vec![1, 2, 4, 5, 6], &[3][..]), "{status}");
+        assert_eq!(walk.count(3), 9, "eight tries, and one more when entry 4 was taken: {status}");
+    }
+}
+
+#[test]
+fn up_to_ten_such_entries_in_a_row_are_skipped_while_later_entries_are_taken() {
+    for row in 1..=10 {
+        let (poisoned, last) = (2..=row + 1, 2 * row + 2);
+        let walk =
+            Walk::of(last, MANY, |number, _| if poisoned.contains(&number) { Ok(500) } else { Ok(200) });
+        let others: Vec<i64> = (1..=last).filter(|number| !poisoned.contains(number)).collect();
+        assert_eq!(walk.taken(), others, "{row} in a row");
+        assert_eq!(walk.skipped, poisoned.collect::<Vec<i64>>());
+    }
+    let walk = Walk::of(40, MANY, |number, _| if (2..=12).contains(&number) { Ok(500) } else { Ok(200) });
+    assert_eq!((walk.taken(), walk.skipped), (vec![1], vec![]), "eleven look like an endpoint that is down");
+}
+
+#[test]
+fn an_outage_loses_nothing_whenever_it_ends() {
+    let kinds = [500, 502, 503, 429, 403, 302].map(Ok);
+    let faults = [SendFailure::Connection, SendFailure::Timeout, SendFailure::Refused].map(Err);
+    for kind in kinds.into_iter().chain(faults) {
+        for end in 0..80 {
+            let walk = Walk::of(20, MANY, |_, before| if before < end { kind } else { Ok(200) });
+            let (mut taken, all) = (walk.taken(), (1..=20).collect::<Vec<i64>>());
+            assert_eq!(walk.skipped, Vec::<i64>::new(), "{kind:?} until {end}");
+            let is_answer = may_be_of_message(&outcome(kind));
+            if is_answer && taken[0] != 1 {
+                // The endpoint recovered between the head and the entry behind: the head follows at once.
+                assert_eq!(taken[1], 1, "{kind:?} until {end}");
+                taken.sort_unstable();
+            }
+            assert_eq!(taken, all, "{kind:?} until {end}");
+            let only_head = walk.requests[..end].iter().all(|(number, _)| *number == 1);
+            assert!(is_answer || only_head, "without an answer nothing goes ahead of its turn: {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_that_fails_at_everything_gets_the_head_and_one_entry_behind_in_turn() {
+    let walk = Walk::of(20, 100, |_, _| Ok(500));
+    assert_eq!(walk.skipped, Vec::<i64>::new());
+    let numbers: Vec<i64> = walk.requests.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers[..14], [1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 3, 1, 4, 1]);
+    assert!(numbers.windows(2).skip(7).all(|two| (two[0] == 1) != (two[1] == 1)), "{numbers:?}");
+    assert_eq!(numbers.iter().max(), Some(&11), "at most ten behind");
+}
+
+#[test]
+fn a_head_whose_last_try_brought_no_answer_is_kept() {
+    // After entry 2 was taken the connection breaks once.
+    let mut broken = false;
+    let mut seen = 0;
+    let walk = Walk::of(5, MANY, |number, _| {
+        seen = seen.max(number);
+        match number {
+            1 if seen > 1 && !std::mem::replace(&mut broken, true) => Err(SendFailure::Connection),
+            1 if broken => Ok(200),
+            1 => Ok(500),
+            _ => Ok(200),
+        }
+    });
+    assert_eq!((walk.taken(), walk.skipped), (vec![2, 1, 3, 4, 5], vec![]));
+}
+
+#[test]
+fn without_an_entry_behind_the_head_waits_and_is_skipped_when_a_later_entry_was_taken() {
+    let walk = Walk::of(1, 100, |_, _| Ok(500));
+    assert_eq!((walk.skipped, walk.requests.len()), (vec![], 100));
+    let mut suspicion = Suspicion::default();
+    let failed = outcome(Ok(500));
+    let (alone, more) = (work(0, (1, 1), &[1]), work(0, (1, 2), &[1, 2]));
+    let step = |suspicion: &mut Suspicion, rows: &SubscriptionWork| {
+        suspicion.instead(next(rows, Timestamp(1_000)), &rows.entries)
+    };
+    for tries in 1..=8 {
+        assert!(matches!(step(&mut suspicion, &alone), Next::Send(entry) if entry.id.number == 1));
+        suspicion.head_failed(&failed, tries);
+    }
+    assert!(suspicion.is_under_way());
+    assert!(matches!(step(&mut suspicion, &alone), Next::Send(entry) if entry.id.number == 1));
+    assert!(!suspicion.is_under_way(), "the head waits for its next try");
+    assert!(matches!(step(&mut suspicion, &more), Next::Send(entry) if entry.id.number == 1));
+    suspicion.head_failed(&failed, 9);
+    assert!(matches!(step(&mut suspicion, &more), Next::TryBehind(entry) if entry.id.number == 2));
+    suspicion.behind_answered(2, true);
+    assert!(suspicion.is_under_way() && suspicion.is_well_behind());
+    assert!(matches!(step(&mut suspicion, &more), Next::Send(entry) if entry.id.number == 1));
+    suspicion.interrupted();
+    assert!(!suspicion.is_well_behind(), "the entry behind was not taken directly before");
+}
+
+#[test]
+fn a_message_about_a_gap_is_suspect_as_an_entry_is() {
+    let rows = work(2, (7, 9), &[8, 9]);
+    let mut suspicion = Suspicion::default();
+    suspicion.read_at(2);
+    let step = |suspicion: &mut Suspicion| suspicion.instead(next(&rows, Timestamp(1_000)), &rows.entries);
+    let gap = Next::TellGap(Gap { first: 3, last: 6 });
+    for tries in 1..=8 {
+        assert_eq!(step(&mut suspicion), gap);
+        suspicion.head_failed(&outcome(Ok(500)), tries);
+    }
+    assert!(matches!(step(&mut suspicion), Next::TryBehind(entry) if entry.id.number == 8));
+    suspicion.behind_answered(8, true);
+    assert_eq!(step(&mut suspicion), gap);
+    assert!(suspicion.is_well_behind());
+}
+
+#[test]
+fn another_message_at_the_head_is_not_suspect() {
+    let mut suspicion = Suspicion::default();
+    let at = |first: i64| work(0, (1, 3), &[first, 3]);
+    let step = |suspicion: &mut Suspicion, rows: &SubscriptionWork| {
+        suspicion.instead(next(rows, Timestamp(1_000)), &rows.entries)
+    };
+    for tries in 1..=8 {
+        assert!(matches!(step(&mut suspicion, &at(1)), Next::Send(_)));
+        suspicion.head_failed(&outcome(Ok(500)), tries);
+    }
+    assert!(matches!(step(&mut suspicion, &at(1)), Next::TryBehind(entry) if entry.id.number == 3));
+    suspicion.behind_answered(3, true);
+    // A person changed the filter: entry 1 is not selected any more.
+    assert!(matches!(step(&mut suspicion, &at(2)), Next::Send(entry) if entry.id.number == 2));
+    assert!(!suspicion.is_well_behind() && !suspicion.is_under_way());
+}
+
+#[test]
+fn a_position_that_a_person_moved_forgets_what_was_taken_ahead() {
+    let rows = work(0, (1, 3), &[1, 2, 3]);
+    let mut suspicion = Suspicion::default();
+    suspicion.behind_answered(2, true);
+    suspicion.moved_to(1);
+    let at = |position| SubscriptionWork {
+        subscription: Subscription { position, ..rows.subscription.clone() },
+        ..rows.clone()
+    };
+    suspicion.read_at(1);
+    assert_eq!(suspicion.instead(next(&at(1), Timestamp(1_000)), &rows.entries), Next::Pass(2));
+    suspicion.read_at(0);
+    suspicion.moved_to(1);
+    assert!(matches!(suspicion.instead(next(&at(1), Timestamp(1_000)), &rows.entries), Next::Send(_)));
+}
+
+#[test]
+fn only_a_failure_that_was_answered_and_asks_for_no_wait_may_be_about_the_message() {
+    let is_of_message = |answer| may_be_of_message(&outcome(answer));
+    for status in [400, 401, 403, 404, 405, 409, 422, 423, 500, 501, 502, 503, 504, 599] {
+        assert!(is_of_message(Ok(status)), "{status}");
+        let asking = AttemptOutcome { retry_after: Some(Duration::ZERO), ..outcome(Ok(status)) };
+        assert!(!may_be_of_message(&asking), "{status} with Retry-After");
+    }
+    for status in [100, 200, 204, 301, 302, 304, 408, 410, 425, 429] {
+        assert!(!is_of_message(Ok(status)), "{status}");
+    }
+    for fault in [SendFailure::Timeout, SendFailure::Connection, SendFailure::Refused] {
+        assert!(!is_of_message(Err(fault)), "{fault:?}");
+    }
+}
