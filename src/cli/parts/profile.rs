@@ -360,10 +360,7 @@ mod tests {
         let of_one = |line: &str| format!("[profiles.one]\nserver = \"http://one.example\"\n{line}\n");
         let alone = |line: &str| line.to_owned();
         for (text, expected) in [
-            (
-                alone("defualt = \"one\""),
-                "defualt: there is no such key; write default or [profiles.NAME]",
-            ),
+            (alone("defualt = \"one\""), "defualt: there is no such key; write default or [profiles.NAME]"),
             (alone("default = 5"), "default: this is a number, and a text in quotes is needed"),
             (alone("default = 2026-01-31"), "default: this is a date, and a text in quotes is needed"),
             (

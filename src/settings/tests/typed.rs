@@ -117,7 +117,10 @@ fn a_table_in_the_place_of_a_value_is_refused_with_the_setting_and_the_type_that
     ] {
         let faults = load(Some(file), &[]).expect_err(file);
         assert!(faults.starts_with(expected), "{file}: {faults}");
-        assert!(faults.ends_with("(in /etc/tidings.toml)") && !faults.contains("planted"), "{file}: {faults}");
+        assert!(
+            faults.ends_with("(in /etc/tidings.toml)") && !faults.contains("planted"),
+            "{file}: {faults}"
+        );
         assert_eq!(faults.lines().count(), 1, "{file}: {faults}");
     }
     let below = load(None, &[("TIDINGS__DATA_DIR__X", "1")]).expect_err("no setting");
