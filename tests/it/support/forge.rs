@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ use super::{
     project::Project,
     remote::Host,
 };
+
+/// What the thread of an answer gets to count its request down.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// What is done with a status.
 #[derive(Clone, Debug)]
@@ -241,11 +245,15 @@ fn answer(message: &Message, path: &str, mut stream: &TcpStream, state: &Mutex<S
     let Some(told) = read(message, path, locked(state).kind) else {
         return say(stream, 404, "", r#"{"message":"Not Found"}"#).map(|()| true);
     };
+    *locked(state).under_way.entry(told.commit.clone()).or_default() += 1;
+    // The client may have its answer, and ask again, before the thread of the request before has counted down.
+    let until = Instant::now() + SETTLED;
+    while locked(state).under_way[&told.commit] > 1 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(5));
+    }
     let verdict = {
         let mut state = locked(state);
-        let under_way = state.under_way.entry(told.commit.clone()).or_default();
-        *under_way += 1;
-        let now = *under_way;
+        let now = state.under_way[&told.commit];
         state.most_under_way = state.most_under_way.max(now);
         let verdict = decide(&mut state, &told);
         let (is_taken, is_sure) = match verdict {
