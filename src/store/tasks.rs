@@ -166,7 +166,7 @@ pub(super) async fn run(
     moves.write(connection, at).await?;
     let of_watches =
         watch_tasks::settles::settle(connection, context, moves.take_ended(), &mut queues, at).await?;
-    watch_tasks::aside::arrange_given_back(connection, &mut queues, moves.given_back(), at).await?;
+    watch_tasks::aside::arrange_free(connection, &mut queues, moves.free(), at).await?;
     ticks.fire(connection, context, &mut queues, &mut creates, at).await?;
     creates.write(connection, &mut queues, moves.called_back()).await?;
     claim(connection, context, operations, &mut outcomes, &mut queues, at).await?;

@@ -8,7 +8,7 @@
 //! that they meet ([`of_disabled`]). Before the app is enabled they go on, some cursors at a time
 //! ([`go_on`]); a process that dies between leaves the app disabled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
@@ -91,23 +91,31 @@ pub(crate) async fn arrange_cursor(
     arrange_where(connection, context, "c.id = $1", cursor.as_str()).await
 }
 
-/// Sets tasks aside that workers gave back, or whose claims ran out, while their watch is paused or their
-/// cursor is blocked. Runs in the turn that gave them back, after their rows were written.
-pub(in crate::tasks) async fn arrange_given_back(
+/// Keeps the rule for tasks that a turn holds and that nobody has at its end: workers gave them back, their
+/// claims ran out, they became due, or words about them changed nothing. Each cursor comes with whether one
+/// of its tasks is aside. Runs in the turn that holds the tasks, after their rows were written: a turn of
+/// another replica that blocked a cursor, or ended its block, passed over these rows. That turn had the
+/// queues before this one, so what it did is seen here.
+pub(in crate::tasks) async fn arrange_free(
     connection: &impl ConnectionTrait,
     queues: &mut Queues,
-    cursors: BTreeSet<CursorId>,
+    cursors: BTreeMap<CursorId, bool>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let cursors: Vec<Vec<Value>> = cursors.into_iter().map(|cursor| vec![cursor.into()]).collect();
+    let cursors: Vec<Vec<Value>> = cursors
+        .into_iter()
+        .map(|(cursor, is_aside)| vec![cursor.into(), i64::from(is_aside).into()])
+        .collect();
     for some in cursors.chunks(rows::LISTED_MAX) {
-        let (values, bound) = rows::list(connection, &["text"], some);
+        let (values, bound) = rows::list(connection, &["text", "bigint"], some);
         let text = format!(
-            "with v(id) as ({values})
-             select c.id, case when w.state = 'paused' then 1 else 0 end as is_paused,
+            "with v(id, is_aside) as ({values})
+             select distinct c.id, case when w.state = 'paused' then 1 else 0 end as is_paused,
                case when c.state = 'blocked' then 1 else 0 end as is_blocked
-             from cursor c join watch w on w.id = c.watch_id
-             where c.id in (select id from v) and (w.state = 'paused' or c.state = 'blocked') order by c.id"
+             from v join cursor c on c.id = v.id join watch w on w.id = c.watch_id
+             join app a on a.id = w.app_id
+             where w.state = 'paused' or c.state = 'blocked' or (v.is_aside = 1 and not {STOPPED})
+             order by c.id"
         );
         for cursor in rows::all::<Stands>(connection, "cursor", &text, bound).await? {
             let stands = (cursor.is_paused == 1, cursor.is_blocked == 1);
