@@ -341,7 +341,9 @@ pub struct Woken {
 pub struct TaskNews {
     /// Queues with tasks that may be claimed now and could not before, with their apps.
     pub ready: BTreeSet<(AppId, QueueId)>,
-    /// Tasks that have ended, or that a purge removed.
+    /// Queues whose rate allows no claim now although tasks of them are ready, with their apps.
+    pub rated: BTreeSet<(AppId, QueueId)>,
+    /// Tasks that have ended, or that were removed before their end.
     pub ended: BTreeSet<TaskId>,
     /// Apps of which tasks were claimed, ended, set aside or removed, so that more changes of their watches
     /// may be handed over.

@@ -248,13 +248,9 @@ impl TaskStore for SqlStore {
 
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError> {
         let (id, name) = (app.clone(), command.to_owned());
-        let gone = transact!(self, |transaction, context| {
+        transact!(self, |transaction, context| {
             tasks::purge(transaction, context, &id, &name, limit).await
-        })?;
-        let count = gone.len() as u64;
-        // Requests that wait for the results of these tasks read only now that the tasks are gone.
-        self.context.tasks.tell(TaskNews { ended: gone.into_iter().collect(), ..TaskNews::default() });
-        Ok(count)
+        })
     }
 }
 

@@ -207,7 +207,7 @@ async fn a_restore_pauses_the_watch_and_voids_tokens(home: Home) {
 }
 
 /// A task that a producer makes in the queue of the watch.
-fn made(number: u128) -> NewTask {
+pub(super) fn made(number: u128) -> NewTask {
     NewTask {
         id: TaskId::new(Ulid::from_parts(1_000, number)),
         command: COMMAND.into(),
