@@ -217,6 +217,9 @@ impl Moves {
         let mut after = task.standing.clone();
         let moved = apply(context, &settings, &mut after, step, word.proof.as_ref(), self.at)
             .map_err(WordRefusal::Move)?;
+        if moved == Moved::Now && *step == TaskMove::Redrive {
+            creates.send_again(&task.row).map_err(WordRefusal::Redrive)?;
+        }
         let mut then = Vec::new();
         if moved == Moved::Now && !word.then.is_empty() && !is_overtaken {
             let parent = Parent::of(&task.row);

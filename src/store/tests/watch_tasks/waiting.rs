@@ -196,8 +196,7 @@ impl Desk {
     }
 
     async fn words(&self, id: &TaskId, step: TaskMove) {
-        let word =
-            TaskWord { id: id.clone(), app: app(), proof: None, step, body: None, then: Vec::new() };
+        let word = TaskWord { id: id.clone(), app: app(), proof: None, step, body: None, then: Vec::new() };
         let answers = self.store.move_tasks(vec![word]).await.expect("written");
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     }
