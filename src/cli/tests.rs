@@ -177,6 +177,22 @@ async fn a_list_is_read_to_its_last_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_of_tasks_without_room_for_all_says_how_many_it_sent() {
+    let house = House::open().await;
+    let token = house.app().await;
+    for _ in 0..2 {
+        let made = house.call("POST", "/api/tasks", Some(&token), Some(&json!({ "command": "embed" }))).await;
+        let path = format!("/api/tasks/{}/cancel", made.json()["id"].as_str().expect("an id"));
+        assert_eq!(house.call("POST", &path, Some(&token), None).await.status, 200);
+    }
+    house.plant("update queue set ready = 999999").await;
+    let text = format!("tidings task redrive --all --server http://{}", house.address);
+    let ended = tokio::task::spawn_blocking(move || code(&text, &[(TOKEN_VARIABLE, token.as_str())])).await;
+    let (_, message) = ended.expect("no panic").expect_err("there is no room for the other one");
+    assert!(message.starts_with("sent 1 task again") && message.contains("open tasks"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_verbs_do_what_they_say() {
     let house = House::open().await;
     let token = house.app().await;

@@ -23,6 +23,7 @@ mod metrics;
 mod permissions;
 pub(crate) mod plain;
 mod planting;
+mod redrives_of_tasks;
 mod repositories;
 mod shared;
 mod sights;

@@ -68,7 +68,10 @@ pub(super) use queues::{
 pub(super) use schedules::{
     of_restored as of_restored_schedules, pause as pause_schedule, remove as remove_schedule,
     remove_of_watch as remove_schedules_of_watch,
-    resyncs::{DueResync, due as due_resyncs, fire_one as fire_resync, put_off as put_off_resync},
+    resyncs::{
+        DueResync, due as due_resyncs, ended as resync_ended, fire_one as fire_resync,
+        put_off as put_off_resync,
+    },
     schedule, schedules, set as set_schedule,
 };
 pub(super) use watch_tasks::{
@@ -166,7 +169,7 @@ pub(super) async fn run(
     moves.write(connection, at).await?;
     let of_watches =
         watch_tasks::settles::settle(connection, context, moves.take_ended(), &mut queues, at).await?;
-    watch_tasks::aside::arrange_given_back(connection, &mut queues, moves.given_back(), at).await?;
+    watch_tasks::aside::arrange_free(connection, &mut queues, moves.free(), at).await?;
     ticks.fire(connection, context, &mut queues, &mut creates, at).await?;
     creates.write(connection, &mut queues, moves.called_back()).await?;
     claim(connection, context, operations, &mut outcomes, &mut queues, at).await?;
@@ -178,7 +181,7 @@ pub(super) async fn run(
     notes.extend(of_watches);
     news.tally.queues = queues.take_tallies();
     ledger::write(connection, context, notes, at).await?;
-    (news.ready, news.room) = (queues.ready(), queues.rooms());
+    (news.ready, news.rated, news.room) = (queues.ready(), queues.rated(), queues.rooms());
     let ahead = [news.wake_at, creates.wake_at(), queues.wake_at(), lets_go_on.then_some(at)];
     news.wake_at = ahead.into_iter().flatten().min();
     let mut outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();

@@ -257,6 +257,7 @@ impl Task {
             if outcome.is_ok() {
                 self.context.news.tell();
                 self.context.statuses.tell();
+                self.context.tasks.tell_marked();
             }
             gather_until = (turn.settlements.len() > 1).then(|| Instant::now() + GATHER);
             if let Err(StoreError::Unavailable(reason)) = &outcome {

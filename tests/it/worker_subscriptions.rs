@@ -149,6 +149,28 @@ fn words_keep_their_interval_and_a_late_one_comes_only_if_work_is_there() {
 }
 
 #[test]
+fn a_worker_that_only_listens_is_given_what_a_rate_leaves_for_later() {
+    let server = Server::start();
+    let (app, inbox) = (app(&server), Inbox::start());
+    assert_eq!(ask(&server, &app.token, "PUT", "/api/queues/embed", json!({ "rate": 1 })).0, 200);
+    listen(&server, &app, &inbox.url(), json!({}));
+    for _ in 0..4 {
+        create(&server, &app, json!({}));
+    }
+    // The worker asks when it is told of work, and then until it is given nothing.
+    let (mut heard, mut given) = (0, 0);
+    eventually("all tasks", SOON, || {
+        let letters = inbox.letters().len();
+        if std::mem::replace(&mut heard, letters) < letters {
+            while claim(&server, &app, 60)["token"].is_string() {
+                given += 1;
+            }
+        }
+        (given == 4).then_some(())
+    });
+}
+
+#[test]
 fn one_of_a_group_is_told_in_turn_and_each_of_a_fanout() {
     let server = Server::start();
     let (app, inboxes, all) =

@@ -40,7 +40,7 @@ use crate::{
     supervision::{
         directory::Mailbox,
         tasks::{Tasks, in_time},
-        tree::{CLOCK_KEEPER, WORK_CALLER},
+        tree::{CLOCK_KEEPER, DELIVERER, WORK_CALLER},
     },
     time::Timestamp,
 };
@@ -365,14 +365,15 @@ impl ClaimsState {
         self.mailbox.send_after(GATHER, || ClaimsMessage::Listen);
     }
 
-    /// Passes on which queues have work. The replica with the first shard tells worker subscriptions; it
-    /// hears of the work of others by their signals.
+    /// Passes on which queues have work, or will have some once their rate allows a claim. The replica with
+    /// the first shard tells worker subscriptions; it hears of the work of others by their signals.
     fn tell_workers(&self, news: &TaskNews) {
-        if !news.ready.is_empty()
+        let queues: BTreeSet<(AppId, QueueId)> = news.ready.union(&news.rated).cloned().collect();
+        if !queues.is_empty()
             && self.context.shards.leads()
             && let Some(caller) = self.context.directory.find(WORK_CALLER, "")
         {
-            caller.send(WorkCallerMessage::Ready(news.ready.clone()));
+            caller.send(WorkCallerMessage::Ready(queues));
         }
     }
 
@@ -404,6 +405,12 @@ impl ClaimsState {
     fn on_heard(&mut self, apps: &[AppId]) {
         self.line.ready_of(apps);
         self.tell_deliverers(apps);
+        if apps.is_empty() {
+            for (_, deliverer) in self.context.directory.all::<DelivererMessage>(DELIVERER) {
+                // Those without lanes that hand over tasks pass over the word.
+                deliverer.send(DelivererMessage::Room);
+            }
+        }
         // Which of their tasks ended is not told: who waits looks.
         for task in self.ends.keys().cloned().collect::<Vec<_>>() {
             self.end_wait(&task);

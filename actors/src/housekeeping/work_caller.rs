@@ -56,7 +56,8 @@ const GROUPS_MAX: usize = 10_000;
 /// Messages to the actor.
 #[derive(Debug)]
 pub enum WorkCallerMessage {
-    /// This process wrote tasks: these queues have work that they did not have before.
+    /// This process wrote tasks: these queues have work that they did not have before, or the rest of their
+    /// work once their rate allows a claim.
     Ready(BTreeSet<(AppId, QueueId)>),
     /// Another replica wrote tasks of these apps; of all where none is named.
     Heard(Vec<AppId>),

@@ -302,6 +302,17 @@ pub enum WordRefusal {
     ResultTooLarge(u64),
     /// The tasks that follow it up cannot be created.
     Then(CreateRefusal),
+    /// The task cannot be sent again: the app has as much as it may have.
+    Redrive(CreateRefusal),
+}
+
+/// How far a redrive of several tasks came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// How many of the tasks were sent again.
+    pub count: u64,
+    /// The bound of the app that the first of the other tasks met; `None`: no task met one.
+    pub refusal: Option<CreateRefusal>,
 }
 
 /// The result of a requested move.
@@ -341,7 +352,9 @@ pub struct Woken {
 pub struct TaskNews {
     /// Queues with tasks that may be claimed now and could not before, with their apps.
     pub ready: BTreeSet<(AppId, QueueId)>,
-    /// Tasks that have ended, or that a purge removed.
+    /// Queues whose rate allows no claim now although tasks of them are ready, with their apps.
+    pub rated: BTreeSet<(AppId, QueueId)>,
+    /// Tasks that have ended, or that were removed before their end.
     pub ended: BTreeSet<TaskId>,
     /// Apps of which tasks were claimed, ended, set aside or removed, so that more changes of their watches
     /// may be handed over.
@@ -423,8 +436,9 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WatchTasks + WorkerSubscriptio
         after: Option<&TaskId>,
         limit: u64,
     ) -> Result<Searched<TaskId, TaskId>, StoreError>;
-    /// Sends those of these tasks of an app again that failed, died or were cancelled. How many moved.
-    async fn redrive_tasks(&self, app: &AppId, tasks: Vec<TaskId>) -> Result<u64, StoreError>;
+    /// Sends those of these tasks of an app again that failed, died or were cancelled, as far as the bounds
+    /// of the app allow.
+    async fn redrive_tasks(&self, app: &AppId, tasks: Vec<TaskId>) -> Result<Redriven, StoreError>;
     /// Queues by their apps and commands, after the queue of `after`, at most `limit`.
     async fn queues(
         &self,

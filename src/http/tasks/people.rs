@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
     model::{filter::sets, task::TaskMove},
-    ports::{Task, TaskChange, TaskFilter, TaskWord},
+    ports::{Redriven, Task, TaskChange, TaskFilter, TaskWord},
 };
 use tidings_entity::{
     id::{AppId, TaskId},
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::{
     artifacts,
     creates::check_command,
-    may_read_payload, may_use, owner, seen,
+    may_read_payload, may_use, owner, refused, seen,
     shown::{TaskShown, WholeTask, raw},
     words::{WordedShown, not_moved},
 };
@@ -227,7 +227,8 @@ async fn cancel(front: Arc<Front>, request: Request) -> Answer {
 #[utoipa::path(post, path = "/api/tasks/{id}/redrive", tag = "tasks", params(("id" = String, Path)),
     responses(
         (status = 200, body = WordedShown),
-        (status = 409, description = "A task in this state cannot be redriven.")
+        (status = 409, description = "A task in this state cannot be redriven."),
+        (status = 429, description = "The app has reached its limit of open tasks or bytes. Nothing changed.")
     ))]
 async fn redrive(front: Arc<Front>, request: Request) -> Answer {
     one(&front, &request, TaskMove::Redrive).await
@@ -272,15 +273,18 @@ body! {
 struct RedriveShown {
     /// Number of tasks that were redriven, or would be in a dry run.
     count: u64,
-    /// Whether more tasks may be left. The same request continues with them.
+    /// Whether more tasks may be left: the request met its limit of tasks, or the app its limit of open tasks
+    /// or bytes. The same request continues with them.
     more: bool,
     /// Whether the tasks were only counted.
     dry_run: bool,
 }
 
 /// Redrives tasks that failed, are dead or were cancelled, at most 10,000 per request.
-#[utoipa::path(post, path = "/api/tasks/redrive", tag = "tasks", request_body = RedriveOfTasks,
-    responses((status = 200, body = RedriveShown)))]
+#[utoipa::path(post, path = "/api/tasks/redrive", tag = "tasks", request_body = RedriveOfTasks, responses(
+    (status = 200, body = RedriveShown),
+    (status = 429, description = "The app has reached its limit of open tasks or bytes. Nothing changed.")
+))]
 async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     let app = owner(&request)?.id.clone();
     let mut fields = Fields::of_body::<RedriveOfTasks>(&request.body)?;
@@ -310,25 +314,40 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     fields.finish()?;
     may_use(&request, command.as_deref())?;
     let filter = TaskFilter { command, state, query };
-    let count = redriven(&front, &app, &filter, is_dry).await?;
-    Ok(json(StatusCode::OK, &RedriveShown { count, more: count >= REDRIVE_MAX, dry_run: is_dry }))
+    let Redriven { count, refusal } = redriven(&front, &app, &filter, is_dry).await?;
+    match refusal {
+        Some(refusal) if count == 0 => Err(refused(&refusal, None)),
+        // What was sent again is said; the next request is refused as long as there is no room.
+        refusal => {
+            let more = count >= REDRIVE_MAX || refusal.is_some();
+            Ok(json(StatusCode::OK, &RedriveShown { count, more, dry_run: is_dry }))
+        }
+    }
 }
 
-/// Sends tasks again, or counts them if `is_dry`: in steps, so that other work runs in between.
-async fn redriven(front: &Front, app: &AppId, filter: &TaskFilter, is_dry: bool) -> Result<u64, Problem> {
+/// Sends tasks again, or counts them if `is_dry`: in steps, so that other work runs in between. The first
+/// step that meets a bound of the app is the last one.
+async fn redriven(
+    front: &Front,
+    app: &AppId,
+    filter: &TaskFilter,
+    is_dry: bool,
+) -> Result<Redriven, Problem> {
     let failed = |error| Problem::of_store(error, Kind::NO_TASK);
-    let (mut count, mut after) = (0, None);
-    while count < REDRIVE_MAX {
-        let limit = REDRIVE_STEP.min(REDRIVE_MAX - count);
+    let (mut all, mut after) = (Redriven::default(), None);
+    while all.count < REDRIVE_MAX {
+        let limit = REDRIVE_STEP.min(REDRIVE_MAX - all.count);
         let step = front.tasks.redrivable(app, filter, after.as_ref(), limit).await.map_err(failed)?;
-        count += match is_dry {
-            true => step.found.len() as u64,
-            false => front.tasks.redrive_tasks(app, step.found).await.map_err(failed)?,
-        };
+        if is_dry {
+            all.count += step.found.len() as u64;
+        } else {
+            let sent = front.tasks.redrive_tasks(app, step.found).await.map_err(failed)?;
+            all = Redriven { count: all.count + sent.count, refusal: sent.refusal };
+        }
         after = step.next;
-        if after.is_none() {
+        if after.is_none() || all.refusal.is_some() {
             break;
         }
     }
-    Ok(count)
+    Ok(all)
 }

@@ -362,6 +362,7 @@ pub(in crate::http) fn not_moved(refusal: &WordRefusal) -> Problem {
             "a result of this queue has at most {limit} bytes (payload_bytes of the queue)"
         )),
         WordRefusal::Then(refusal) => refused(refusal, Some("then")),
+        WordRefusal::Redrive(refusal) => refused(refusal, None),
     }
 }
 

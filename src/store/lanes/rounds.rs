@@ -238,6 +238,9 @@ pub(crate) async fn finish(
     let values = vec![closed.into(), at.0.into(), id.clone().into(), number.into()];
     rows::execute(connection, "dead_letter", text, values).await?;
     caught_up(connection, id).await?;
+    if round.kind == RoundKind::Resync {
+        tasks::resync_ended(connection, context, id, context.clock.now()).await?;
+    }
     tell(connection, context, &round, EntryType::RoundEnded).await?;
     if is_shown {
         statuses::refresh(connection, context, id, round.target).await?;

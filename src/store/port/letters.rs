@@ -143,7 +143,7 @@ impl LetterStore for SqlStore {
     ) -> Result<bool, StoreError> {
         let (cursor, reached) = (cursor.clone(), reached.to_vec());
         transact!(self, |transaction, context| {
-            let is_ended = redrive::end(transaction, &cursor, round, &reached, at).await?;
+            let is_ended = redrive::end(transaction, context, &cursor, round, &reached, at).await?;
             statuses::refresh_held(transaction, context, &cursor).await?;
             Ok(is_ended)
         })

@@ -7,9 +7,9 @@ use tidings_actors::{
     model::task::TaskMove,
     ports::{
         BranchTasks, Claim, ClaimRequest, ClaimStore, ClaimedTask, Creation, NewTask, PastClaim, Queue,
-        QueueFilter, QueueSettings, QueueWork, Schedule, ScheduleFilter, ScheduleSettings, ScheduleStore,
-        Searched, StoreError, Task, TaskBodies, TaskChange, TaskFilter, TaskNews, TaskStore, TaskWord,
-        TopicPolicy, WatchTasks, Woken, WordRefusal, Worded, WorkWords,
+        QueueFilter, QueueSettings, QueueWork, Redriven, Schedule, ScheduleFilter, ScheduleSettings,
+        ScheduleStore, Searched, StoreError, Task, TaskBodies, TaskChange, TaskFilter, TaskNews, TaskStore,
+        TaskWord, TopicPolicy, WatchTasks, Woken, WordRefusal, Worded, WorkWords,
     },
     time::Timestamp,
 };
@@ -170,7 +170,7 @@ impl TaskStore for SqlStore {
         tasks::redrivable(&self.readers, app, filter, after, limit).await
     }
 
-    async fn redrive_tasks(&self, app: &AppId, tasks: Vec<TaskId>) -> Result<u64, StoreError> {
+    async fn redrive_tasks(&self, app: &AppId, tasks: Vec<TaskId>) -> Result<Redriven, StoreError> {
         let word = |id| TaskWord {
             id,
             app: app.clone(),
@@ -180,10 +180,20 @@ impl TaskStore for SqlStore {
             then: Vec::new(),
         };
         if tasks.is_empty() {
-            return Ok(0);
+            return Ok(Redriven::default());
         }
-        let answers = self.move_tasks(tasks.into_iter().map(word).collect()).await?;
-        Ok(answers.iter().filter(|answer| answer.is_ok()).count() as u64)
+        let mut redriven = Redriven::default();
+        for answer in self.move_tasks(tasks.into_iter().map(word).collect()).await? {
+            match answer {
+                Ok(_) => redriven.count += 1,
+                Err(WordRefusal::Redrive(refusal)) if redriven.refusal.is_none() => {
+                    redriven.refusal = Some(refusal);
+                }
+                // Another request moved the task meanwhile.
+                Err(_) => {}
+            }
+        }
+        Ok(redriven)
     }
 
     async fn queues(
@@ -248,13 +258,9 @@ impl TaskStore for SqlStore {
 
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError> {
         let (id, name) = (app.clone(), command.to_owned());
-        let gone = transact!(self, |transaction, context| {
+        transact!(self, |transaction, context| {
             tasks::purge(transaction, context, &id, &name, limit).await
-        })?;
-        let count = gone.len() as u64;
-        // Requests that wait for the results of these tasks read only now that the tasks are gone.
-        self.context.tasks.tell(TaskNews { ended: gone.into_iter().collect(), ..TaskNews::default() });
-        Ok(count)
+        })
     }
 }
 

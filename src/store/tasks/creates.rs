@@ -1,4 +1,5 @@
-//! Tasks that a turn creates: all of a request or none, decided before anything is written.
+//! Tasks that a turn creates: all of a request or none, decided before anything is written. A task that is
+//! sent again is bounded as a new one is.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -7,7 +8,7 @@ use std::{
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    model::task::rank,
+    model::task::{TaskMove, rank},
     ports::{
         CreateRefusal, CreatedTask, Creation, DEPTH_MAX, NewTask, OPEN_BYTES_MAX, OPEN_TASKS_MAX, Origin,
         QUEUES_MAX, QueueSettings, StoreError,
@@ -112,7 +113,9 @@ impl Creates {
                 creates.keys.insert((found.queue_id, found.key_hash), (found.id, request));
             }
         }
-        let apps: BTreeSet<&AppId> = asked.iter().map(|(app, _)| *app).chain(of_ticks).collect();
+        let of_redrives = operations.iter().flat_map(sent_again);
+        let apps: BTreeSet<&AppId> =
+            asked.iter().map(|(app, _)| *app).chain(of_ticks).chain(of_redrives).collect();
         let apps: Vec<Vec<Value>> = apps.into_iter().map(|app| vec![app.clone().into()]).collect();
         for some in apps.chunks(LISTED_MAX) {
             let (values, bound) = list(connection, &["text"], some);
@@ -191,6 +194,23 @@ impl Creates {
             }
         }
         Ok(created)
+    }
+
+    /// Lets an app have a task again that has ended, if its bounds allow one task more of this size. The
+    /// callback of the task is made again where it was removed meanwhile.
+    pub(super) fn send_again(&mut self, row: &task::Model) -> Result<(), CreateRefusal> {
+        let mut used = self.uses.get(&row.app_id).cloned().unwrap_or_default();
+        used.open += 1;
+        used.bytes += row.bytes;
+        bounded(&used)?;
+        if let Some(address) = row.callback.as_deref() {
+            if !self.callbacks.has_room(&row.app_id, std::iter::once(address)) {
+                return Err(CreateRefusal::Callbacks);
+            }
+            self.callbacks.need(&row.app_id, address);
+        }
+        self.uses.insert(row.app_id.clone(), used);
+        Ok(())
     }
 
     fn add(&mut self, app: &AppId, task: &NewTask, parent: Option<&Parent>, queues: &mut Queues) {
@@ -284,6 +304,11 @@ fn within(used: &AppUse, created: &[CreatedTask], makes_queues: bool) -> Result<
     if makes_queues && used.queues > signed(QUEUES_MAX) {
         return Err(CreateRefusal::Queues);
     }
+    bounded(used)
+}
+
+/// Whether an app may have so many open tasks, and so many bytes of their payloads.
+fn bounded(used: &AppUse) -> Result<(), CreateRefusal> {
     if used.open > signed(OPEN_TASKS_MAX) {
         return Err(CreateRefusal::OpenTasks);
     }
@@ -291,6 +316,16 @@ fn within(used: &AppUse, created: &[CreatedTask], makes_queues: bool) -> Result<
         return Err(CreateRefusal::OpenBytes);
     }
     Ok(())
+}
+
+/// The apps whose ended tasks an operation sends again.
+fn sent_again(operation: &Operation) -> Vec<&AppId> {
+    match operation {
+        Operation::Move(words) => {
+            words.iter().filter(|word| word.step == TaskMove::Redrive).map(|word| &word.app).collect()
+        }
+        Operation::Create(..) | Operation::Claim(_) | Operation::Wake => Vec::new(),
+    }
 }
 
 /// The tasks that an operation may create.

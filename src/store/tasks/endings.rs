@@ -111,6 +111,13 @@ pub(super) struct Purged {
     callback: Option<String>,
 }
 
+impl Purged {
+    /// Whether a schedule created it, or a task that it follows up.
+    pub(super) fn is_of_tick(&self) -> bool {
+        self.origin_kind == OriginKind::Tick
+    }
+}
+
 /// Makes the callbacks of tasks that a purge removed, and returns their entries: the tasks are cancelled.
 pub(super) async fn of_purged(
     connection: &impl ConnectionTrait,

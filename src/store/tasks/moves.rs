@@ -1,5 +1,7 @@
 //! Tasks that move by a word or by the clock: read and locked first, decided in memory, written at once.
 
+mod told;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -9,12 +11,12 @@ use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     deliverer::retry::RetryRules,
     model::task::{ClaimProof, MoveRefusal, Moved, TaskMove, TaskPlace, TaskStanding},
-    ports::{PastClaim, QueueSettings, StoreError, TaskNews, TaskWord, Woken, WordRefusal, Worded},
+    ports::{PastClaim, QueueSettings, StoreError, TaskWord, Woken, WordRefusal, Worded},
     time::Timestamp,
 };
 use tidings_entity::{
-    id::{AppId, CursorId, QueueId, TaskId},
-    kind::{OriginKind, TaskState},
+    id::{AppId, QueueId, TaskId},
+    kind::TaskState,
     task,
 };
 
@@ -25,7 +27,6 @@ use super::{
     for_update, history, moment,
     queues::{Queues, is_open},
     text,
-    watch_tasks::settles::{End, Ended},
     watch_tasks::{aside, late},
 };
 use crate::{
@@ -216,6 +217,9 @@ impl Moves {
         let mut after = task.standing.clone();
         let moved = apply(context, &settings, &mut after, step, word.proof.as_ref(), self.at)
             .map_err(WordRefusal::Move)?;
+        if moved == Moved::Now && *step == TaskMove::Redrive {
+            creates.send_again(&task.row).map_err(WordRefusal::Redrive)?;
+        }
         let mut then = Vec::new();
         if moved == Moved::Now && !word.then.is_empty() && !is_overtaken {
             let parent = Parent::of(&task.row);
@@ -262,21 +266,6 @@ impl Moves {
             }
             None => Err(WordRefusal::Move(MoveRefusal::ClaimLost)),
         }
-    }
-
-    /// The cursors of tasks of watches whose claim ended in this turn without an end of the task.
-    pub(super) fn given_back(&self) -> BTreeSet<CursorId> {
-        let is_back = |task: &&HeldTask| {
-            task.row.state == TaskState::Claimed
-                && matches!(task.standing.state, TaskState::Waiting | TaskState::Ready)
-        };
-        self.held.values().filter(is_back).filter_map(|task| task.row.cursor_id.clone()).collect()
-    }
-
-    /// Takes the tasks of watches that ended, in the order of their ends.
-    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
-        let ended = std::mem::take(&mut self.ended);
-        ended.iter().filter_map(|id| ended_of_watch(self.held.get(id)?)).collect()
     }
 
     /// Does what the clock asks for.
@@ -349,52 +338,6 @@ impl Moves {
         let kept = self.held.values().filter(|task| task.is_kept());
         history::write(connection, &kept.flat_map(claims).collect::<Vec<_>>()).await
     }
-
-    /// The addresses of tasks that may end.
-    pub(super) fn callbacks(&self) -> impl Iterator<Item = (AppId, String)> {
-        self.held.values().filter_map(|task| Some((task.row.app_id.clone(), task.row.callback.clone()?)))
-    }
-
-    /// The addresses of tasks that ended.
-    pub(super) fn called_back(&self) -> Vec<(AppId, String)> {
-        let ended = self.held.values().filter(|task| !task.ends.is_empty());
-        ended.filter_map(|task| Some((task.row.app_id.clone(), task.row.callback.clone()?))).collect()
-    }
-
-    /// Tasks that a schedule created, and that ended.
-    pub(super) fn ended_of_ticks(&self) -> Vec<TaskId> {
-        let has_ended = |task: &&HeldTask| task.is_changed() && !is_open(task.standing.state);
-        let is_of_tick =
-            |task: &&HeldTask| task.row.origin_kind == OriginKind::Tick && task.row.parent_id.is_none();
-        let ended = self.held.values().filter(has_ended).filter(is_of_tick);
-        ended.map(|task| task.row.id.clone()).collect()
-    }
-
-    /// What others are told of the moves, and what ledgers are.
-    pub(super) fn told(&mut self, queues: &mut Queues) -> (TaskNews, Vec<Note>) {
-        let (mut news, mut notes) = (TaskNews::default(), Vec::new());
-        for task in self.held.values_mut() {
-            notes.append(&mut task.ends);
-        }
-        for task in self.held.values().filter(|task| task.is_changed()) {
-            if is_open(task.standing.state) {
-                news.wake_at = news.wake_at.into_iter().chain(task.standing.wake_at).min();
-                continue;
-            }
-            news.ended.insert(task.row.id.clone());
-            let lived = self.at.since(Timestamp(task.row.created_at));
-            if let Some(queue) = queues.get_mut(&task.row.queue_id) {
-                queue.tally.ended.push((task.standing.state, lived));
-            }
-            let end = endings::of_watch(&task.row, &task.standing);
-            news.tally.of_watches.extend(end.map(|end| (task.row.app_id.clone(), end)));
-            if task.standing.state == TaskState::Dead {
-                let queue = queues.get(&task.row.queue_id);
-                notes.push(endings::dead(&task.row, &task.standing, queue.map(|queue| &*queue.command)));
-            }
-        }
-        (news, notes)
-    }
 }
 
 fn settings(queues: &Queues, id: &QueueId) -> QueueSettings {
@@ -444,25 +387,6 @@ fn move_to(task: &mut HeldTask, after: TaskStanding, queues: &mut Queues) -> Opt
         queue.left(to, task.row.bytes);
     }
     Some(task.row.id.clone())
-}
-
-/// How a task of a watch ended.
-fn ended_of_watch(task: &HeldTask) -> Option<Ended> {
-    let error = || task.standing.error.clone().unwrap_or_default();
-    let end = match task.standing.state {
-        TaskState::Succeeded => End::Success,
-        TaskState::Failed => End::Failed(error()),
-        TaskState::Dead => End::Dead(error()),
-        _ => End::Cancelled,
-    };
-    Some(Ended {
-        task: task.row.id.clone(),
-        cursor: task.row.cursor_id.clone()?,
-        round: task.row.round?,
-        position: task.row.position?,
-        end,
-        change: None,
-    })
 }
 
 fn written(task: &HeldTask, at: Timestamp) -> Vec<Value> {

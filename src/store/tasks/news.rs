@@ -14,6 +14,8 @@ const REMEMBERED: usize = 100_000;
 #[derive(Default)]
 pub(crate) struct TaskChanges {
     news: Mutex<TaskNews>,
+    /// What transactions do that are not on disk yet.
+    marked: Mutex<TaskNews>,
     told: Notify,
     rank: AtomicI64,
 }
@@ -28,12 +30,22 @@ impl TaskChanges {
         if news.ended.len() > REMEMBERED || news.ready.len() > REMEMBERED {
             *news = TaskNews::default();
         }
-        news.ready.extend(of_turn.ready);
-        news.ended.extend(of_turn.ended);
-        news.room.extend(of_turn.room);
-        news.wake_at = news.wake_at.into_iter().chain(of_turn.wake_at).min();
+        add(&mut news, of_turn);
         drop(news);
         self.told.notify_one();
+    }
+
+    /// A verb does this in a transaction that is not on disk yet. [`Self::tell_marked`] tells it: who is told
+    /// reads at once, perhaps over another connection or at another replica, and must see what changed.
+    pub(crate) fn mark(&self, of_verb: TaskNews) {
+        add(&mut self.marked.lock(), of_verb);
+    }
+
+    /// Tells what was marked, once its transaction is on disk. A verb that failed may be told as well: who is
+    /// told looks in vain.
+    pub(crate) fn tell_marked(&self) {
+        let marked = std::mem::take(&mut *self.marked.lock());
+        self.tell(marked);
     }
 
     /// Waits until there is something, and takes it.
@@ -55,4 +67,13 @@ impl TaskChanges {
         let last = self.rank.fetch_update(Relaxed, Relaxed, next).unwrap_or(now);
         now.max(last + 1)
     }
+}
+
+/// Adds what tasks did to what they did before. The numbers for the meter go another way.
+fn add(news: &mut TaskNews, more: TaskNews) {
+    news.ready.extend(more.ready);
+    news.rated.extend(more.rated);
+    news.ended.extend(more.ended);
+    news.room.extend(more.room);
+    news.wake_at = news.wake_at.into_iter().chain(more.wake_at).min();
 }

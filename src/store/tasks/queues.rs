@@ -70,6 +70,8 @@ pub(super) struct HeldQueue {
     is_ready: bool,
     /// Whether a task of it was claimed, ended, set aside or removed, so that watches may hand over more.
     has_room: bool,
+    /// Whether a claim of this turn left tasks ready that its rate allows only later.
+    is_rated: bool,
     /// What the turn did with its tasks, for the meter.
     pub(super) tally: QueueTally,
     pub(super) created_at: i64,
@@ -93,6 +95,7 @@ impl HeldQueue {
             paid: false,
             is_ready: false,
             has_room: false,
+            is_rated: false,
             tally: QueueTally::default(),
             created_at: at.0,
             is_new: true,
@@ -155,6 +158,7 @@ impl HeldQueue {
         if let Some(rate) = self.rate() {
             self.permits_until = rate.after(count, at.0.saturating_mul(1_000)).paid_until;
             self.paid = true;
+            self.is_rated = matches!(self.room(at), (0, Some(_)));
         }
     }
 
@@ -291,6 +295,12 @@ impl Queues {
     pub(super) fn ready(&self) -> BTreeSet<(AppId, QueueId)> {
         let ready = self.held.iter().filter(|(_, queue)| queue.is_ready && queue.count(TaskState::Ready) > 0);
         ready.map(|(id, queue)| (queue.app.clone(), id.clone())).collect()
+    }
+
+    /// Queues whose rate allows no claim now although tasks of them are ready.
+    pub(super) fn rated(&self) -> BTreeSet<(AppId, QueueId)> {
+        let rated = self.held.iter().filter(|(_, queue)| queue.is_rated);
+        rated.map(|(id, queue)| (queue.app.clone(), id.clone())).collect()
     }
 
     pub(super) async fn write(&self, connection: &impl ConnectionTrait) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use tidings_actors::{
     ports::{
         AppStore, CALLBACKS_MAX, ClaimRequest, ClaimStore, Clock, CreateRefusal, LedgerFilter, Ledgers,
         NewTask, Origin, QueueSettings, Reach, SUBSCRIPTIONS_MAX, SubscriberStore, Subscription,
-        SubscriptionPatch, Subscriptions, TaskStore, TaskWord, UpkeepStore,
+        SubscriptionPatch, Subscriptions, TaskStore, TaskWord, UpkeepStore, WordRefusal,
     },
     testing::ManualClock,
     time::Timestamp,
@@ -227,6 +227,23 @@ async fn an_app_has_so_many_addresses_and_all_its_subscriptions_beside_them(home
     const { assert!(SUBSCRIPTIONS_MAX == 100) };
 }
 
+async fn a_redrive_needs_room_for_the_address_of_its_task(home: Home) {
+    let (store, _clock) = open(&home).await;
+    create(&store, vec![new(1, Some(HERE))]).await.expect("created");
+    store.move_tasks(vec![told(1, TaskMove::Cancel)]).await.expect("written");
+    store.remove_subscription(&app(), &callback(HERE)).await.expect("removed");
+    let address = |number: u64| format!("https://calls.example/{number}");
+    let others = (100..100 + CALLBACKS_MAX).map(|task| new(task, Some(&address(task)))).collect();
+    create(&store, others).await.expect("created");
+    let redrive =
+        async || store.move_tasks(vec![told(1, TaskMove::Redrive)]).await.expect("written").remove(0);
+    let full = Err(WordRefusal::Redrive(CreateRefusal::Callbacks));
+    assert_eq!(redrive().await, full, "the app has as many addresses as it may have");
+    store.remove_subscription(&app(), &callback(&address(100))).await.expect("removed");
+    redrive().await.expect("sent again");
+    assert!(shown(&store).await.iter().any(|one| one.id == callback(HERE)), "its callback is there again");
+}
+
 async fn a_callback_that_went_is_there_again_when_a_task_ends(home: Home) {
     let (store, _clock) = open(&home).await;
     create(&store, vec![new(1, Some(HERE)), new(2, Some(HERE))]).await.expect("created");
@@ -318,6 +335,7 @@ on_both! {
     a_task_without_an_address_makes_neither_entry_nor_callback
     an_entry_is_for_the_callback_of_its_address_alone
     an_app_has_so_many_addresses_and_all_its_subscriptions_beside_them
+    a_redrive_needs_room_for_the_address_of_its_task
     a_callback_that_went_is_there_again_when_a_task_ends
     a_callback_without_tasks_and_entries_goes_after_a_day
     a_person_pauses_a_callback_and_changes_nothing_else

@@ -29,6 +29,8 @@ use ulid::Ulid;
 
 use self::{
     bounds::{
+        a_claim_that_leaves_tasks_to_a_later_moment_of_the_rate_is_told,
+        a_redrive_stops_at_the_bounds_of_its_app_and_goes_on_when_there_is_room,
         an_app_at_its_bound_ends_a_task_that_one_other_follows_up, bounds_of_an_app_refuse_all_of_a_request,
     },
     filtered::a_filter_over_tasks_means_what_a_naive_filter_means,
@@ -479,6 +481,8 @@ on_both! {
     what_follows_up_is_there_with_the_end_or_the_task_does_not_end
     bounds_of_an_app_refuse_all_of_a_request
     an_app_at_its_bound_ends_a_task_that_one_other_follows_up
+    a_redrive_stops_at_the_bounds_of_its_app_and_goes_on_when_there_is_room
+    a_claim_that_leaves_tasks_to_a_later_moment_of_the_rate_is_told
     priorities_go_first_over_all_commands_and_then_the_older
     a_rate_and_a_bound_hold_over_many_claims
     a_restored_database_knows_no_claims

@@ -6,6 +6,7 @@ mod faces;
 mod interruptions;
 mod origins;
 mod per_round;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 

@@ -373,7 +373,7 @@ async fn redrive(arguments: RedriveArgs, context: &Context) -> Result<(), Failur
     let client = context.client(&server)?;
     let mut count = 0;
     loop {
-        let answer = redriven(&client, &body).await?;
+        let answer = redriven(&client, &body).await.map_err(|failure| so_far(count, failure))?;
         count += answer["count"].as_u64().unwrap_or(0);
         if answer["more"] != json!(true) || dry_run {
             let verb = if dry_run { "would send" } else { "sent" };
@@ -382,6 +382,16 @@ async fn redrive(arguments: RedriveArgs, context: &Context) -> Result<(), Failur
             return context.output.print(&json!({ "count": count, "dry_run": dry_run }), &[line]);
         }
     }
+}
+
+/// Adds to a failure how far the redrive came before it: those tasks stay sent.
+fn so_far(count: u64, failure: Failure) -> Failure {
+    if count == 0 {
+        return failure;
+    }
+    let sent = counted(count, "task");
+    let message = format!("sent {sent} again, and the rest is for a later request: {}", failure.message);
+    Failure { message, ..failure }
 }
 
 async fn redriven(client: &Client, body: &Value) -> Result<Value, Failure> {

@@ -365,6 +365,7 @@ pub(crate) async fn ask_to_end(
 /// [`LANE_LETTERS`](tidings_actors::ports::LANE_LETTERS) letters, so one transaction is enough.
 pub(crate) async fn end(
     connection: &impl ConnectionTrait,
+    context: &Context,
     cursor: &CursorId,
     round: i64,
     reached: &[DeadLetterId],
@@ -379,7 +380,7 @@ pub(crate) async fn end(
         return Ok(false);
     }
     rounds::caught_up(connection, cursor).await?;
-    tasks::overtake(connection, cursor, at).await?;
+    context.tasks.mark(tasks::overtake(connection, cursor, at).await?);
     let text = "update round set ended_at = $3 where cursor_id = $1 and number = $2";
     rows::execute(connection, "round", text, [this(), vec![at.0.into()]].concat()).await?;
     for some in reached.chunks(LIST) {

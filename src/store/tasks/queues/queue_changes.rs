@@ -17,7 +17,10 @@ use crate::{
     Context,
     database::rows::{self, signed},
     ledger,
-    tasks::endings::{self, Purged},
+    tasks::{
+        endings::{self, Purged},
+        schedules::ticks,
+    },
 };
 
 /// Declares a queue, or gives it other settings. Its topic stays.
@@ -107,15 +110,15 @@ pub(crate) async fn pause(
     queue(connection, app, command).await
 }
 
-/// Removes open tasks of a queue that no watch created and nobody has claimed, at most `limit`. Which ones
-/// went.
+/// Removes open tasks of a queue that no watch created and nobody has claimed, at most `limit`. Schedules
+/// that wait for the end of these tasks go on. Returns the number of the tasks.
 pub(crate) async fn purge(
     connection: &impl ConnectionTrait,
     context: &Context,
     app: &AppId,
     command: &str,
     limit: u64,
-) -> Result<Vec<TaskId>, StoreError> {
+) -> Result<u64, StoreError> {
     let id = QueueId::of(app, command);
     let mut queues = Queues::load(connection, &BTreeSet::from([id.clone()])).await?;
     let Some(queue) = queues.get_mut(&id) else { return Err(StoreError::NotFound) };
@@ -132,9 +135,16 @@ pub(crate) async fn purge(
     let at = context.clock.now();
     let notes = endings::of_purged(connection, command, &gone, at).await?;
     ledger::write(connection, context, notes, at).await?;
-    // A lane that looks at once looks after the turn of this purge.
-    context.tasks.tell(queues.news());
-    Ok(gone.into_iter().map(|task| task.id).collect())
+    let of_ticks: Vec<TaskId> =
+        gone.iter().filter(|task| task.is_of_tick()).map(|task| task.id.clone()).collect();
+    let mut news = queues.news();
+    if ticks::wake_after(connection, &of_ticks, at).await? {
+        news.wake_at = Some(at);
+    }
+    let count = gone.len() as u64;
+    news.ended = gone.into_iter().map(|task| task.id).collect();
+    context.tasks.mark(news);
+    Ok(count)
 }
 
 /// Sets the numbers of queues right whose tasks were all removed, of an app that is being erased.

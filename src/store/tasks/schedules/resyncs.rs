@@ -6,11 +6,15 @@
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    model::schedule::{Calendar, Firing, fire},
-    ports::StoreError,
+    model::schedule::{Calendar, Firing, OVERLAP_LOOK, fire},
+    ports::{StoreError, TaskNews},
     time::Timestamp,
 };
-use tidings_entity::{id::AppId, kind::TickOverlap, schedule};
+use tidings_entity::{
+    id::{AppId, CursorId},
+    kind::TickOverlap,
+    schedule,
+};
 
 use super::ticks;
 use crate::{
@@ -85,6 +89,23 @@ pub(crate) async fn fire_one(
     ticks::write(connection, std::slice::from_ref(&row)).await?;
     ledger::write(connection, context, notes, at).await?;
     Ok(app)
+}
+
+/// The resync of a branch has ended: schedules that wait for that look again at once. They wait on while
+/// another branch of the watch is being resynced.
+pub(crate) async fn ended(
+    connection: &impl ConnectionTrait,
+    context: &Context,
+    cursor: &CursorId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let text = "update schedule set wake_at = $1 where overlap = 'wait' and wake_at > $1 and wake_at <= $2
+                and watch_id = (select c.watch_id from cursor c where c.id = $3)";
+    let values = vec![at.0.into(), at.after(OVERLAP_LOOK).0.into(), cursor.clone().into()];
+    if rows::execute(connection, "schedule", text, values).await? > 0 {
+        context.tasks.mark(TaskNews { wake_at: Some(at), ..TaskNews::default() });
+    }
+    Ok(())
 }
 
 /// Puts a schedule off whose resync failed. Reads nothing of its row, which may be why the resync failed.

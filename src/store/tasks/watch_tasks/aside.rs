@@ -8,7 +8,7 @@
 //! that they meet ([`of_disabled`]). Before the app is enabled they go on, some cursors at a time
 //! ([`go_on`]); a process that dies between leaves the app disabled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
@@ -34,7 +34,8 @@ pub(in crate::tasks) const OVERTAKEN: &str = "resync";
 const CURSORS_AT_ONCE: i64 = 4;
 
 #[derive(FromQueryResult)]
-struct Moved {
+struct Gone {
+    id: TaskId,
     queue_id: QueueId,
     state: TaskState,
     bytes: i64,
@@ -91,23 +92,31 @@ pub(crate) async fn arrange_cursor(
     arrange_where(connection, context, "c.id = $1", cursor.as_str()).await
 }
 
-/// Sets tasks aside that workers gave back, or whose claims ran out, while their watch is paused or their
-/// cursor is blocked. Runs in the turn that gave them back, after their rows were written.
-pub(in crate::tasks) async fn arrange_given_back(
+/// Keeps the rule for tasks that a turn holds and that nobody has at its end: workers gave them back, their
+/// claims ran out, they became due, or words about them changed nothing. Each cursor comes with whether one
+/// of its tasks is aside. Runs in the turn that holds the tasks, after their rows were written: a turn of
+/// another replica that blocked a cursor, or ended its block, passed over these rows. That turn had the
+/// queues before this one, so what it did is seen here.
+pub(in crate::tasks) async fn arrange_free(
     connection: &impl ConnectionTrait,
     queues: &mut Queues,
-    cursors: BTreeSet<CursorId>,
+    cursors: BTreeMap<CursorId, bool>,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let cursors: Vec<Vec<Value>> = cursors.into_iter().map(|cursor| vec![cursor.into()]).collect();
+    let cursors: Vec<Vec<Value>> = cursors
+        .into_iter()
+        .map(|(cursor, is_aside)| vec![cursor.into(), i64::from(is_aside).into()])
+        .collect();
     for some in cursors.chunks(rows::LISTED_MAX) {
-        let (values, bound) = rows::list(connection, &["text"], some);
+        let (values, bound) = rows::list(connection, &["text", "bigint"], some);
         let text = format!(
-            "with v(id) as ({values})
-             select c.id, case when w.state = 'paused' then 1 else 0 end as is_paused,
+            "with v(id, is_aside) as ({values})
+             select distinct c.id, case when w.state = 'paused' then 1 else 0 end as is_paused,
                case when c.state = 'blocked' then 1 else 0 end as is_blocked
-             from cursor c join watch w on w.id = c.watch_id
-             where c.id in (select id from v) and (w.state = 'paused' or c.state = 'blocked') order by c.id"
+             from v join cursor c on c.id = v.id join watch w on w.id = c.watch_id
+             join app a on a.id = w.app_id
+             where w.state = 'paused' or c.state = 'blocked' or (v.is_aside = 1 and not {STOPPED})
+             order by c.id"
         );
         for cursor in rows::all::<Stands>(connection, "cursor", &text, bound).await? {
             let stands = (cursor.is_paused == 1, cursor.is_blocked == 1);
@@ -147,8 +156,7 @@ async fn arrange_each(
         arrange(connection, &mut queues, &cursor.id, stands, context.clock.now()).await?;
     }
     queues.write(connection).await?;
-    // A claim that looks at once is done in a turn after this one.
-    context.tasks.tell(queues.news());
+    context.tasks.mark(queues.news());
     Ok(())
 }
 
@@ -202,7 +210,8 @@ pub(crate) async fn go_on(
 }
 
 /// Lets the rest of them go on in the transaction that enables the app: those that claims met since the steps
-/// before. The queues of the app are held until its end, so no claim sets a task aside in between.
+/// before. The queues of the app are held until its end, so no claim sets a task aside in between. Schedules
+/// whose ticks came meanwhile fire at once.
 pub(crate) async fn all_go_on(
     connection: &impl ConnectionTrait,
     context: &Context,
@@ -223,7 +232,8 @@ pub(crate) async fn all_go_on(
         last = go_on(connection, context, app, last.as_ref()).await?;
     }
     let ready = queues.into_iter().filter(|queue| queue.ready > 0).map(|queue| (app.clone(), queue.id));
-    context.tasks.tell(TaskNews { ready: ready.collect(), ..TaskNews::default() });
+    let wake_at = Some(context.clock.now());
+    context.tasks.mark(TaskNews { ready: ready.collect(), wake_at, ..TaskNews::default() });
     Ok(())
 }
 
@@ -293,21 +303,23 @@ async fn write(
 }
 
 /// The open round of a cursor ends early: tasks that nobody has claimed go, and a claim lasts until its
-/// worker reports, at most a minute. The next round waits for that.
+/// worker reports, at most a minute. The next round waits for that. Returns what others are told: other
+/// watches of the app may hand over more.
 pub(crate) async fn overtake(
     connection: &impl ConnectionTrait,
     cursor: &CursorId,
     at: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<TaskNews, StoreError> {
     let text = "delete from task where cursor_id = $1 and state in ('waiting', 'ready', 'aside')
-                returning queue_id, state, bytes";
-    leave(connection, text, cursor.as_str()).await?;
+                returning id, queue_id, state, bytes";
+    let news = leave(connection, text, cursor.as_str()).await?;
     let text = format!(
         "update task set flag = '{OVERTAKEN}', wake_at = case when wake_at > $2 then $2 else wake_at end
          where cursor_id = $1 and state = 'claimed'"
     );
     let values = vec![cursor.clone().into(), at.after(CANCEL_GRACE).0.into()];
-    rows::execute(connection, "task", &text, values).await.map(drop)
+    rows::execute(connection, "task", &text, values).await?;
+    Ok(news)
 }
 
 /// Removes all tasks of a watch, also those that workers have: their tokens are void. Other watches of the
@@ -318,9 +330,8 @@ pub(crate) async fn remove(
     watch: &WatchId,
 ) -> Result<(), StoreError> {
     let text = "delete from task where cursor_id in (select id from cursor where watch_id = $1)
-                returning queue_id, state, bytes";
-    // A lane that looks at once looks after the turn of this removal.
-    context.tasks.tell(leave(connection, text, watch.as_str()).await?);
+                returning id, queue_id, state, bytes";
+    context.tasks.mark(leave(connection, text, watch.as_str()).await?);
     Ok(())
 }
 
@@ -331,7 +342,7 @@ pub(in crate::tasks) async fn of_restored(
     reason: &str,
 ) -> Result<(), StoreError> {
     let text = "delete from task where cursor_id is not null and cursor_id <> $1
-                returning queue_id, state, bytes";
+                returning id, queue_id, state, bytes";
     leave(connection, text, "").await?;
     let text = "update watch set state = 'paused', reason = $1 where state = 'active'
                 and sink_id in (select id from sink where kind = 'tasks')";
@@ -349,7 +360,7 @@ pub(crate) async fn has_tasks(
 
 /// Removes tasks by this statement. Returns what others are told.
 async fn leave(connection: &impl ConnectionTrait, text: &str, value: &str) -> Result<TaskNews, StoreError> {
-    let gone: Vec<Moved> = rows::all(connection, "task", text, vec![value.into()]).await?;
+    let gone: Vec<Gone> = rows::all(connection, "task", text, vec![value.into()]).await?;
     if gone.is_empty() {
         return Ok(TaskNews::default());
     }
@@ -361,5 +372,6 @@ async fn leave(connection: &impl ConnectionTrait, text: &str, value: &str) -> Re
         }
     }
     queues.write(connection).await?;
-    Ok(queues.news())
+    let ended = gone.into_iter().map(|task| task.id).collect();
+    Ok(TaskNews { ended, ..queues.news() })
 }

@@ -1,4 +1,8 @@
-//! What an app may have: queues, open tasks and the bytes of their payloads.
+//! What an app may have: queues, open tasks and the bytes of their payloads; and what the rate of a queue
+//! leaves for later.
+
+use tidings_actors::ports::Redriven;
+use tidings_entity::id::QueueId;
 
 use super::*;
 
@@ -31,4 +35,47 @@ pub(super) async fn an_app_at_its_bound_ends_a_task_that_one_other_follows_up(ho
     let ended = say(&store, done(vec![new(3, "a")])).await.expect("completed");
     assert_eq!((ended.moved, ended.then.len()), (Moved::Now, 1));
     assert_eq!(create(&store, vec![new(4, "a")]).await, Err(CreateRefusal::OpenTasks), "it is full again");
+}
+
+pub(super) async fn a_redrive_stops_at_the_bounds_of_its_app_and_goes_on_when_there_is_room(home: Home) {
+    let (store, _clock) = open(&home).await;
+    let ids: Vec<TaskId> = (1..=4).map(|number| new(number, "a").id).collect();
+    create(&store, (1..=4).map(|number| new(number, "a")).collect()).await.expect("created");
+    for id in &ids {
+        say(&store, told(id, TaskMove::Cancel)).await.expect("cancelled");
+    }
+    store.tamper("update queue set ready = 999998 where command = 'a'").await;
+    let redrive = async || store.redrive_tasks(&app(), ids.clone()).await.expect("written");
+    let full = |count| Redriven { count, refusal: Some(CreateRefusal::OpenTasks) };
+    assert_eq!(redrive().await, full(2), "as many as there is room for");
+    assert_eq!(redrive().await, full(0));
+    let one = say(&store, told(&ids[2], TaskMove::Redrive)).await;
+    assert_eq!(one, Err(WordRefusal::Redrive(CreateRefusal::OpenTasks)));
+    let task = store.task(&app(), &ids[2]).await.expect("there");
+    assert_eq!(task.state, TaskState::Cancelled, "what is refused changes nothing");
+    let queue = store.queue(&app(), "a").await.expect("a queue");
+    assert!(queue.counts.contains(&(TaskState::Ready, 1_000_000)), "{:?}", queue.counts);
+    store.tamper("update queue set ready = 999999 where command = 'a'").await;
+    assert_eq!(redrive().await, full(1), "there is room for one more");
+    store.tamper("update queue set ready = 3, bytes = 1073741824 where command = 'a'").await;
+    let heavy = Redriven { count: 0, refusal: Some(CreateRefusal::OpenBytes) };
+    assert_eq!(redrive().await, heavy);
+    store.tamper("update queue set bytes = 0 where command = 'a'").await;
+    assert_eq!(redrive().await, Redriven { count: 1, refusal: None }, "the last one");
+}
+
+pub(super) async fn a_claim_that_leaves_tasks_to_a_later_moment_of_the_rate_is_told(home: Home) {
+    let (store, clock) = open(&home).await;
+    let rated = QueueSettings { rate: Some(1), ..QueueSettings::default() };
+    store.set_queue(&app(), "a", &rated, START).await.expect("set");
+    create(&store, (1..=3).map(|number| new(number, "a")).collect()).await.expect("created");
+    drop(store.task_news().await);
+    let place = (app(), QueueId::of(&app(), "a"));
+    for left in [2, 1, 0] {
+        assert_eq!(claim(&store, asks(&["a"], 9)).await.tasks.len(), 1);
+        let told = store.task_news().await;
+        assert_eq!(told.rated.contains(&place), left > 0, "{left} tasks are left");
+        assert!(told.ready.is_empty(), "nothing can be claimed now");
+        clock.advance(2 * SECOND);
+    }
 }

@@ -7,13 +7,13 @@ use super::*;
 
 impl Desk {
     /// Finishes the open round.
-    async fn finish(&self, round: &Round) {
+    pub(super) async fn finish(&self, round: &Round) {
         let ended = self.store.finish_round(&self.cursor, round.number, START, false).await;
         assert!(ended.expect("written"), "every change is settled");
     }
 
     /// Begins the redrive of every open letter.
-    async fn redrive(&self) -> Round {
+    pub(super) async fn redrive(&self) -> Round {
         let lane = self.store.lane(&self.cursor).await.expect("a lane");
         let letters: Vec<_> = lane.letters.into_iter().map(|(letter, _)| letter).collect();
         let ids: Vec<DeadLetterId> = letters.iter().map(|letter| letter.id.clone()).collect();
@@ -29,7 +29,7 @@ impl Desk {
         new.round
     }
 
-    async fn disable(&self, reason: Option<&str>) {
+    pub(super) async fn disable(&self, reason: Option<&str>) {
         let patch = AppPatch { disabled: Some(reason.map(str::to_owned)), ..AppPatch::default() };
         self.store.patch_app(&app(), &patch, START).await.expect("patched");
     }

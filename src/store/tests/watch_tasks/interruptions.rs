@@ -61,6 +61,36 @@ async fn a_task_that_comes_back_during_a_pause_or_a_block_is_set_aside(home: Hom
     desk.counts_agree().await;
 }
 
+async fn a_row_that_another_replica_held_during_a_block_follows_the_block(home: Home) {
+    let desk = Desk::new(home, 10).await;
+    let round = desk.begin(0, 3).await;
+    desk.hand_over(&round).await;
+    let back = |seconds| TaskMove::Nack { delay: Some(Duration::from_secs(seconds)), reason: None };
+    let claimed = desk.claim(2).await;
+    desk.say(&claimed[0].token, back(0)).await.expect("given back");
+    desk.say(&claimed[1].token, back(60)).await.expect("given back");
+    let states = async || {
+        let states = [TaskState::Ready, TaskState::Waiting, TaskState::Aside];
+        (desk.queue(states[0]).await, desk.queue(states[1]).await, desk.queue(states[2]).await)
+    };
+    assert_eq!(states().await, (2, 1, 0));
+    // The tenth task dies at another replica, which passes over the row that the clock holds here.
+    desk.store.tamper("update cursor set state = 'blocked', reason = 'ten tasks are dead'").await;
+    desk.store.tamper("update task set state = 'aside' where position = 2").await;
+    desk.store.tamper("update queue set ready = ready - 1, aside = aside + 1").await;
+    desk.clock.advance(Duration::from_secs(60));
+    assert_eq!(desk.store.wake_tasks().await.expect("woken").due, 1);
+    assert_eq!(states().await, (1, 0, 2), "one task at a time is tried");
+    desk.counts_agree().await;
+    // A success at that replica ends the block, which passes over a row that a word holds here.
+    desk.store.tamper("update cursor set state = 'active', reason = null").await;
+    desk.store.tamper("update task set state = 'ready' where position = 2").await;
+    desk.store.tamper("update queue set ready = ready + 1, aside = aside - 1").await;
+    assert_eq!(desk.say(&claimed[1].token, TaskMove::Complete).await, lost());
+    assert_eq!(states().await, (3, 0, 0), "no task is left aside");
+    desk.counts_agree().await;
+}
+
 async fn a_resync_takes_what_nobody_has_and_waits_for_claims(home: Home) {
     let desk = Desk::new(home, 10).await;
     let round = desk.begin(0, 4).await;
@@ -177,7 +207,7 @@ async fn a_restore_pauses_the_watch_and_voids_tokens(home: Home) {
 }
 
 /// A task that a producer makes in the queue of the watch.
-fn made(number: u128) -> NewTask {
+pub(super) fn made(number: u128) -> NewTask {
     NewTask {
         id: TaskId::new(Ulid::from_parts(1_000, number)),
         command: COMMAND.into(),
@@ -229,6 +259,7 @@ async fn what_makes_room_is_told_whoever_made_the_tasks(home: Home) {
 on_both! {
     a_pause_sets_tasks_aside_and_keeps_their_attempts
     a_task_that_comes_back_during_a_pause_or_a_block_is_set_aside
+    a_row_that_another_replica_held_during_a_block_follows_the_block
     a_resync_takes_what_nobody_has_and_waits_for_claims
     unwatch_removes_tasks_at_once
     ten_dead_tasks_block_and_a_success_redrives_them_once

@@ -4,7 +4,7 @@
 use sea_orm::ConnectionTrait;
 use tidings_actors::{
     model::follow::unblocked,
-    ports::{Random, StoreError},
+    ports::{Random, StoreError, TaskNews},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -39,7 +39,8 @@ pub(crate) async fn of_watch(
     let cursors: Vec<cursor::Model> =
         rows::all(connection, "cursor", text, vec![watch.clone().into()]).await?;
     for cursor in cursors {
-        request(connection, &*context.random, cursor, complete, None, at).await?;
+        let news = request(connection, &*context.random, cursor, complete, None, at).await?;
+        context.tasks.mark(news);
     }
     statuses::refresh_watch(connection, context, watch).await
 }
@@ -57,10 +58,12 @@ pub(crate) async fn of_cursor(
     let values = vec![id.clone().into()];
     let cursor: Option<cursor::Model> = rows::one(connection, "cursor", text, values).await?;
     let cursor = cursor.ok_or(StoreError::NotFound)?;
-    request(connection, &*context.random, cursor, complete, Some(reason), at).await?;
+    let news = request(connection, &*context.random, cursor, complete, Some(reason), at).await?;
+    context.tasks.mark(news);
     statuses::refresh(connection, context, &id, None).await
 }
 
+/// Requests a resync of the branch of this row. Returns what is to be told of the tasks that go by that.
 pub(crate) async fn request(
     connection: &impl ConnectionTrait,
     random: &dyn Random,
@@ -68,11 +71,11 @@ pub(crate) async fn request(
     complete: bool,
     reason: Option<String>,
     at: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<TaskNews, StoreError> {
     // The reason for an open complete resync remains until that resync has ended.
-    let (was_complete, mut trees) = match cursor.open_round {
+    let EndedEarly { was_complete, mut trees, news } = match cursor.open_round {
         Some(open) => end(connection, &cursor, open, at).await?,
-        None => (false, Vec::new()),
+        None => EndedEarly::default(),
     };
     let complete = complete || was_complete;
     // An app that requested a replay may hold the files of that earlier tree.
@@ -93,17 +96,27 @@ pub(crate) async fn request(
     let complete = complete || cursor.resync == Some(true);
     let values = vec![complete.into(), state.into(), reason.into(), cursor.id.into(), at.0.into()];
     rows::execute(connection, "cursor", text, values).await?;
-    Ok(())
+    Ok(news)
 }
 
-/// Ends an open round early. Whether it was a complete resync, and the trees of which its app may hold
-/// files.
+/// An open round that ended early.
+#[derive(Default)]
+struct EndedEarly {
+    /// Whether the round was a complete resync.
+    was_complete: bool,
+    /// The trees of which its app may hold files.
+    trees: Vec<(ObjectId, ViewId)>,
+    /// What is to be told of its tasks.
+    news: TaskNews,
+}
+
+/// Ends an open round early.
 async fn end(
     connection: &impl ConnectionTrait,
     cursor: &cursor::Model,
     number: i64,
     at: Timestamp,
-) -> Result<(bool, Vec<(ObjectId, ViewId)>), StoreError> {
+) -> Result<EndedEarly, StoreError> {
     let this = || vec![cursor.id.clone().into(), number.into()];
     let text = "select * from round where cursor_id = $1 and number = $2";
     let round: Option<round::Model> = rows::one(connection, "round", text, this()).await?;
@@ -117,8 +130,8 @@ async fn end(
     let text = "update round set ended_at = $1 where cursor_id = $2 and number = $3";
     let values = vec![at.0.into(), cursor.id.clone().into(), number.into()];
     rows::execute(connection, "round", text, values).await?;
-    tasks::overtake(connection, &cursor.id, at).await?;
-    Ok((was_complete, trees))
+    let news = tasks::overtake(connection, &cursor.id, at).await?;
+    Ok(EndedEarly { was_complete, trees, news })
 }
 
 /// Notes trees as bases of the resync to come.
