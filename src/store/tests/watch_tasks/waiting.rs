@@ -179,7 +179,11 @@ impl Desk {
 
     /// Creates this number of tasks of a producer.
     async fn make(&self, count: u128) {
-        self.store.create_tasks(&app(), (0..count).map(made).collect()).await.expect("written").expect("made");
+        self.store
+            .create_tasks(&app(), (0..count).map(made).collect())
+            .await
+            .expect("written")
+            .expect("made");
     }
 
     /// Makes this number of tasks of the watch.
