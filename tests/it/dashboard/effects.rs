@@ -247,7 +247,7 @@ fn a_skip_names_its_change_and_gives_no_other_one_up() {
     // Where nothing moves meanwhile, the change that is named is given up.
     scene.visit(&browser, &format!("watch?id={other}"));
     browser.click_on("Skip one change");
-    browser.wait_for(" on main up?");
+    browser.wait_for(" on main?");
     browser.click_on("Skip it");
     eventually("a second letter", SOON, || (skipped() == 2).then_some(()));
 }
