@@ -254,7 +254,8 @@ impl Task {
             if failed || matches!(outcome, Err(StoreError::Unavailable(_))) {
                 self.next_trial = Some(Instant::now());
             }
-            if outcome.is_ok() {
+            // A turn of flushes waits for nothing: what an earlier turn in doubt did may not be on disk yet.
+            if outcome.is_ok() && !self.is_in_doubt {
                 self.context.news.tell();
                 self.context.statuses.tell();
                 self.context.tasks.tell_marked();
@@ -433,6 +434,13 @@ fn unavailable(reason: &str) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use tidings_actors::{
+        ports::TaskNews,
+        testing::{ManualClock, SeededRandom},
+        time::Timestamp,
+    };
+    use tidings_secrets::Keyring;
+
     use super::*;
 
     #[tokio::test]
@@ -440,5 +448,43 @@ mod tests {
         let panics = async { if true { panic!("a row of another shape") } else { Ok(1) } };
         assert!(matches!(unpanicked(panics).await, Err(StoreError::Unavailable(_))));
         assert!(matches!(unpanicked(async { Ok(1) }).await, Ok(1)));
+    }
+
+    #[tokio::test]
+    async fn what_a_turn_in_doubt_did_is_not_told_before_its_outcome_is_known() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, random) = (folder.path().join("keyring"), Arc::new(SeededRandom::new(1)));
+        let context = Context {
+            keyring: Arc::new(Keyring::create(&path, &*random).expect("a keyring")),
+            clock: Arc::new(ManualClock::new(Timestamp(1))),
+            random,
+            kept: Arc::default(),
+            news: Arc::default(),
+            statuses: Arc::default(),
+            tasks: Arc::default(),
+        };
+        let news = TaskNews { wake_at: Some(Timestamp(1)), ..TaskNews::default() };
+        context.tasks.mark(news.clone());
+        for (is_in_doubt, told) in [(true, None), (false, Some(news))] {
+            let (inbox, work) = mpsc::channel(1);
+            let (answer, answered) = oneshot::channel();
+            assert!(inbox.send(Work::Flush(answer)).await.is_ok());
+            drop(inbox);
+            let task = Task {
+                address: Address::parse("sqlite:///tidings.db").expect("an address"),
+                connection: None,
+                is_in_doubt,
+                context: context.clone(),
+                epoch: 1,
+                work,
+                held_back: Vec::new(),
+                meter: Arc::default(),
+                next_trial: None,
+                is_refused: Arc::default(),
+            };
+            task.run().await;
+            answered.await.expect("answered").expect("flushed");
+            assert_eq!(context.tasks.next().now_or_never(), told, "in doubt: {is_in_doubt}");
+        }
     }
 }

@@ -93,14 +93,18 @@ impl LaneStore for SqlStore {
     }
 
     async fn hand_over(&self, next: HandOver) -> Result<bool, StoreError> {
-        let news =
-            transact!(self, |transaction, context| tasks::hand_over(transaction, context, &next).await)?;
-        let Some(mut news) = news else { return Ok(false) };
-        let tally = std::mem::take(&mut news.tally);
+        let tally = transact!(self, |transaction, context| {
+            let news = tasks::hand_over(transaction, context, &next).await?;
+            Ok(news.map(|mut news| {
+                let tally = std::mem::take(&mut news.tally);
+                context.tasks.mark(news);
+                tally
+            }))
+        })?;
+        let Some(tally) = tally else { return Ok(false) };
         if let Some(meter) = self.writer.meter() {
             meter.tasks_moved(&tally);
         }
-        self.context.tasks.tell(news);
         Ok(true)
     }
 

@@ -29,6 +29,16 @@ fn other() -> StoreError {
     undecodable("task", "the turn answered another operation")
 }
 
+/// What is told of a queue of which more tasks may be claimed now.
+fn may_be_claimed(queue: &Queue) -> TaskNews {
+    TaskNews { ready: [(queue.app.clone(), queue.id.clone())].into(), ..TaskNews::default() }
+}
+
+/// What is told of a change of a schedule, which may be the next thing to be done.
+fn clock_must_look(at: Timestamp) -> TaskNews {
+    TaskNews { wake_at: Some(at), ..TaskNews::default() }
+}
+
 #[async_trait]
 impl ClaimStore for SqlStore {
     async fn claim_tasks(&self, requests: Vec<ClaimRequest>) -> Result<Vec<Claim>, StoreError> {
@@ -217,12 +227,12 @@ impl TaskStore for SqlStore {
         at: Timestamp,
     ) -> Result<Queue, StoreError> {
         let (id, name, settings) = (app.clone(), command.to_owned(), settings.clone());
-        let set = transact!(self, |transaction| tasks::set(transaction, &id, &name, &settings, at).await)?;
-        // A wider bound lets workers go on.
-        self.context
-            .tasks
-            .tell(TaskNews { ready: [(set.app.clone(), set.id.clone())].into(), ..TaskNews::default() });
-        Ok(set)
+        transact!(self, |transaction, context| {
+            let set = tasks::set(transaction, &id, &name, &settings, at).await?;
+            // A wider bound lets workers go on.
+            context.tasks.mark(may_be_claimed(&set));
+            Ok(set)
+        })
     }
 
     async fn set_topic(
@@ -233,22 +243,22 @@ impl TaskStore for SqlStore {
         at: Timestamp,
     ) -> Result<Queue, StoreError> {
         let (id, name, policy) = (app.clone(), command.to_owned(), policy.cloned());
-        let set = transact!(self, |transaction| {
-            tasks::set_topic(transaction, &id, &name, policy.as_ref(), at).await
-        })?;
-        let ready = [(set.app.clone(), set.id.clone())].into();
-        self.context.tasks.tell(TaskNews { ready, ..TaskNews::default() });
-        Ok(set)
+        transact!(self, |transaction, context| {
+            let set = tasks::set_topic(transaction, &id, &name, policy.as_ref(), at).await?;
+            context.tasks.mark(may_be_claimed(&set));
+            Ok(set)
+        })
     }
 
     async fn pause_queue(&self, app: &AppId, command: &str, is_paused: bool) -> Result<Queue, StoreError> {
         let (id, name) = (app.clone(), command.to_owned());
-        let set = transact!(self, |transaction| tasks::pause(transaction, &id, &name, is_paused).await)?;
-        if !is_paused {
-            let ready = [(set.app.clone(), set.id.clone())].into();
-            self.context.tasks.tell(TaskNews { ready, ..TaskNews::default() });
-        }
-        Ok(set)
+        transact!(self, |transaction, context| {
+            let set = tasks::pause(transaction, &id, &name, is_paused).await?;
+            if !is_paused {
+                context.tasks.mark(may_be_claimed(&set));
+            }
+            Ok(set)
+        })
     }
 
     async fn forget_tasks_of(&self, app: &AppId, before: Timestamp, limit: u64) -> Result<u64, StoreError> {
@@ -286,32 +296,26 @@ impl ScheduleStore for SqlStore {
         settings: &ScheduleSettings,
     ) -> Result<Schedule, StoreError> {
         let (id, name, settings) = (app.clone(), name.to_owned(), settings.clone());
-        let set = transact!(self, |transaction, context| {
-            tasks::set_schedule(transaction, &id, &name, &settings, context.clock.now()).await
-        })?;
-        self.look_at_clock();
-        Ok(set)
+        transact!(self, |transaction, context| {
+            let at = context.clock.now();
+            let set = tasks::set_schedule(transaction, &id, &name, &settings, at).await?;
+            context.tasks.mark(clock_must_look(at));
+            Ok(set)
+        })
     }
 
     async fn pause_schedule(&self, app: &AppId, name: &str, is_paused: bool) -> Result<Schedule, StoreError> {
         let (id, name) = (app.clone(), name.to_owned());
-        let set = transact!(self, |transaction, context| {
-            tasks::pause_schedule(transaction, &id, &name, is_paused, context.clock.now()).await
-        })?;
-        self.look_at_clock();
-        Ok(set)
+        transact!(self, |transaction, context| {
+            let at = context.clock.now();
+            let set = tasks::pause_schedule(transaction, &id, &name, is_paused, at).await?;
+            context.tasks.mark(clock_must_look(at));
+            Ok(set)
+        })
     }
 
     async fn remove_schedule(&self, app: &AppId, name: &str) -> Result<(), StoreError> {
         let (id, name) = (app.clone(), name.to_owned());
         transact!(self, |transaction| tasks::remove_schedule(transaction, &id, &name).await)
-    }
-}
-
-impl SqlStore {
-    /// Wakes the clock keeper: a schedule may be the next thing to be done.
-    fn look_at_clock(&self) {
-        let wake_at = Some(self.context.clock.now());
-        self.context.tasks.tell(TaskNews { wake_at, ..TaskNews::default() });
     }
 }

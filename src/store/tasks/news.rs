@@ -21,7 +21,7 @@ pub(crate) struct TaskChanges {
 }
 
 impl TaskChanges {
-    /// A turn is on disk that did this.
+    /// A turn is on disk that did this. Verbs [mark](Self::mark) what they do: a caller may be gone by now.
     pub(crate) fn tell(&self, of_turn: TaskNews) {
         if of_turn == TaskNews::default() {
             return;

@@ -162,7 +162,36 @@ async fn each_verb_on_a_server_tells_those_whose_wait_it_may_end() {
     each_verb(Home::server).await;
 }
 
+#[tokio::test]
+async fn a_verb_whose_caller_is_gone_tells_all_the_same() {
+    let desk = Desk::new(Home::file(), 30).await;
+    let round = desk.begin(0, 2).await;
+    let (queue, app) = (QueueSettings::default(), app());
+    let work = [Waiter::Claim, Waiter::Listener];
+    desk.quiet();
+    // The lane is told nothing of tasks that it handed over too late for its own deadline.
+    desk.leave(desk.store.hand_over(desk.changes(&round, 0, 2)), &work).await;
+    assert_eq!(desk.queue(TaskState::Ready).await, 2);
+    // The connections of these requests end before their answers.
+    desk.leave(desk.store.set_queue(&app, COMMAND, &queue, START), &work).await;
+    desk.leave(desk.store.set_topic(&app, COMMAND, Some(&TopicPolicy::default()), START), &work).await;
+    desk.leave(desk.store.pause_queue(&app, COMMAND, true), &[]).await;
+    desk.leave(desk.store.pause_queue(&app, COMMAND, false), &work).await;
+    let settings = desk.each_minute(false);
+    desk.leave(desk.store.set_schedule(&app, "nightly", &settings), &[Waiter::Tick]).await;
+    desk.leave(desk.store.pause_schedule(&app, "nightly", true), &[Waiter::Tick]).await;
+}
+
 impl Desk {
+    /// Begins a verb whose caller is gone before its answer, and compares who is told once it is done.
+    async fn leave<T>(&self, verb: impl Future<Output = T>, wakes: &[Waiter]) {
+        assert!(verb.now_or_never().is_none(), "the writer has not begun yet");
+        // The writer does one verb after another, and this one tells nothing.
+        self.store.forget_tasks_of(&app(), START, 1).await.expect("written");
+        let told = Waiter::told_by(&self.news(), self.clock.now());
+        assert_eq!(told, BTreeSet::from_iter(wakes.iter().copied()));
+    }
+
     /// Takes what was told since the last call.
     fn news(&self) -> TaskNews {
         self.store.task_news().now_or_never().unwrap_or_default()
@@ -208,7 +237,12 @@ impl Desk {
     /// Makes a schedule that fires each minute and waits for what the tick before began: tasks, or resyncs of
     /// the watch.
     async fn schedule(&self, is_resync: bool) {
-        let settings = ScheduleSettings {
+        let settings = self.each_minute(is_resync);
+        self.store.set_schedule(&app(), "nightly", &settings).await.expect("set");
+    }
+
+    fn each_minute(&self, is_resync: bool) -> ScheduleSettings {
+        ScheduleSettings {
             cron: "* * * * *".into(),
             zone: "UTC".into(),
             missed: MissedTicks::One,
@@ -219,8 +253,7 @@ impl Desk {
             priority: 0,
             max_attempts: None,
             callback: None,
-        };
-        self.store.set_schedule(&app(), "nightly", &settings).await.expect("set");
+        }
     }
 
     /// Two minutes later, with a look at the clock in each: the first tick has its task, the second one waits.
