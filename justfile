@@ -23,7 +23,7 @@ test:
 
 # The documentation, warnings refused
 docs:
-    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace
+    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --lib --examples
 
 # One story, or all whose name contains NAME
 story NAME:

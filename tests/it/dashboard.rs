@@ -10,7 +10,7 @@ use crate::support::{
     browser::Browser,
     inbox::Inbox,
     model::Arrival,
-    patience::{SOON, eventually, eventually_or},
+    patience::{SOON, eventually, on_page_or},
     project::Project,
     remote::Host,
     server::Server,
@@ -308,7 +308,7 @@ fn wait_until_shown(browser: &Browser, path: &str) {
         return main?.getAttribute('aria-busy') === 'false' && document.querySelector('h1') !== null
             && !document.body.innerText.includes('Loading …')";
     let look = || (browser.run(is_shown, &[]) == true).then_some(());
-    eventually_or(&format!("all of {path}"), SOON, look, || browser.shown());
+    on_page_or(&format!("all of {path}"), look, || browser.shown());
 }
 
 impl Work {

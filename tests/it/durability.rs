@@ -6,14 +6,25 @@ use serde_json::json;
 use crate::support::{
     api::App,
     dice::Dice,
+    kills, length,
     project::Project,
     server::Server,
     subscriber::{Answer, Subscriber},
 };
 
+/// Kinds of writes, behind each of which the server is killed.
+const WRITES: u64 = 5;
+/// Kills behind answered writes, unless `TIDINGS_STORY_KILLS` says otherwise.
+const KILLS_BEHIND: u64 = 6 * WRITES;
+/// The same of a short story.
+const KILLS_BEHIND_SHORT: u64 = 3 * WRITES;
+/// Kills in the middle of a write, unless `TIDINGS_STORY_KILLS` says otherwise.
+const KILLS_WITHIN: u64 = 15;
+
 #[test]
 fn every_answered_write_survives_a_kill_right_behind_it() {
-    let projects: Vec<Project> = (0..6).map(|_| Project::with(&[("a", "1")])).collect();
+    let kills = length("TIDINGS_STORY_KILLS", KILLS_BEHIND, KILLS_BEHIND_SHORT);
+    let projects: Vec<Project> = (0..kills.div_ceil(WRITES)).map(|_| Project::with(&[("a", "1")])).collect();
     let subscriber = Subscriber::start();
     // Nothing is delivered meanwhile; this is about the writes of the API.
     subscriber.script(|_| Answer::Refuse(503));
@@ -53,7 +64,7 @@ fn writes_that_a_kill_cut_off_are_whole_or_not_there() {
     let subscriber = Subscriber::start();
     let mut server = Server::start();
     let mut app = App::onboard(&server, &subscriber);
-    for _ in 0..15 {
+    for _ in 0..kills(KILLS_WITHIN) {
         let (address, token, body) = (server.address(), app.token.clone(), json!({ "url": project.url() }));
         let asking = std::thread::spawn(move || {
             crate::support::http::ask(address, "POST", "/api/repositories", Some(&token), Some(&body))

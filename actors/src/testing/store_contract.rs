@@ -1,5 +1,5 @@
-//! What every [`Store`] must keep, as one async function a promise, each on an empty store.
-//! [`store_contract_tests!`](crate::store_contract_tests) makes a test of each.
+//! What every [`Store`](crate::ports::Store) must keep, as one async function a promise, each on an empty
+//! store. [`store_contract_tests!`](crate::store_contract_tests) makes a test of each.
 
 mod agreement;
 mod apps;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::wait_until_shown;
 use crate::support::{
     browser::Browser,
-    patience::{SOON, eventually, eventually_or},
+    patience::{SOON, eventually, on_page_or},
 };
 
 /// Keys of the keyboard, as WebDriver names them.
@@ -136,5 +136,5 @@ fn field_of(browser: &Browser, label: &str) -> String {
 /// Waits until a function body says this.
 pub(super) fn wait_until(browser: &Browser, what: &str, said: &str, wanted: &Value) {
     let is_said = || (browser.run(said, &[]) == *wanted).then_some(());
-    eventually_or(what, SOON, is_said, || browser.shown());
+    on_page_or(what, is_said, || browser.shown());
 }

@@ -91,7 +91,7 @@ fn refresh(browser: &Browser, times: u64) {
 #[test]
 fn a_page_that_is_refreshed_for_long_holds_no_more_than_before() {
     let scene = Scene::start();
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = Browser::start_anew() else { return };
     scene.sign_in(&browser, &scene.admin_token());
     let (app, watch) = (&scene.app.id, &scene.watch);
     let times = length("TIDINGS_STORY_REFRESHES", REFRESHES, REFRESHES / 2);
@@ -133,7 +133,7 @@ fn make_entries(scene: &Scene, inbox: &Inbox, count: u64) {
 fn a_live_page_of_a_busy_ledger_keeps_a_bounded_number_of_entries() {
     let scene = Scene::start();
     let inbox = Inbox::start();
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = Browser::start_anew() else { return };
     scene.sign_in(&browser, &scene.admin_token());
     scene.visit(&browser, &format!("ledger?app={}", scene.app.id));
     wait_until_live(&browser);

@@ -14,6 +14,7 @@ use crate::support::{
     browser::Browser,
     http::{self, Reply},
     patience::{SOON, eventually},
+    server::Server,
 };
 
 /// What a browser sends for a page of the dashboard.
@@ -206,4 +207,25 @@ fn who_guesses_tokens_is_slowed_down() {
         assert!([201, 429].contains(&right), "{right}");
         (right == 429).then_some(())
     });
+}
+
+#[test]
+fn a_browser_that_is_handed_on_holds_nothing_of_the_story_before() {
+    let server = Server::start();
+    let page = format!("http://{}/dashboard/", server.address());
+    let keep = "document.cookie = 'kept=1; path=/'; localStorage.setItem('kept', '1');
+        sessionStorage.setItem('kept', '1'); console.error('kept')";
+    let kept = "return [document.cookie.includes('kept'), localStorage.getItem('kept'),
+        sessionStorage.getItem('kept'), innerWidth]";
+    let Some(browser) = Browser::start() else { return };
+    browser.go(&page);
+    browser.run(keep, &[]);
+    browser.resize(360, 900);
+    assert_eq!(browser.run(kept, &[]), json!([true, "1", "1", 360]));
+    browser.open_tab();
+    drop(browser);
+    let Some(browser) = Browser::start() else { return };
+    assert_eq!(browser.logged(), Vec::<String>::new());
+    browser.go(&page);
+    assert_eq!(browser.run(kept, &[]), json!([false, null, null, 1280]));
 }

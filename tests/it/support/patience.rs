@@ -8,6 +8,9 @@ use std::{
 
 /// Time between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Time between two looks at a page. Each look takes some milliseconds of processor time from the browser, which
+/// draws the page meanwhile.
+const PAUSE_OF_PAGES: Duration = Duration::from_millis(25);
 /// What anything that should happen at once gets on a busy machine, which may be five times slower.
 pub(crate) const SOON: Duration = Duration::from_secs(120);
 
@@ -26,6 +29,36 @@ pub(crate) fn eventually<T>(what: &str, deadline: Duration, look: impl FnMut() -
 pub(crate) fn eventually_or<T>(
     what: &str,
     deadline: Duration,
+    look: impl FnMut() -> Option<T>,
+    instead: impl FnOnce() -> String,
+) -> T {
+    looks(PAUSE, what, deadline, look, instead)
+}
+
+/// Looks at a page until `look` gives something.
+///
+/// # Panics
+/// When [`SOON`] has passed; `what` tells what never came.
+pub(crate) fn on_page<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    on_page_or(what, look, String::new)
+}
+
+/// Looks at a page until `look` gives something; `instead` tells what is there when nothing came.
+///
+/// # Panics
+/// When [`SOON`] has passed.
+pub(crate) fn on_page_or<T>(
+    what: &str,
+    look: impl FnMut() -> Option<T>,
+    instead: impl FnOnce() -> String,
+) -> T {
+    looks(PAUSE_OF_PAGES, what, SOON, look, instead)
+}
+
+fn looks<T>(
+    pause: Duration,
+    what: &str,
+    deadline: Duration,
     mut look: impl FnMut() -> Option<T>,
     instead: impl FnOnce() -> String,
 ) -> T {
@@ -37,7 +70,7 @@ pub(crate) fn eventually_or<T>(
         if Instant::now() >= until {
             panic!("within {deadline:?} there was no {what} {}", instead());
         }
-        thread::sleep(PAUSE);
+        thread::sleep(pause);
     }
 }
 
