@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{REPOSITORY, Scene, sign_out};
+use super::{REPOSITORY, Scene, hands::wait_until, sign_out};
 use crate::support::{
     browser::Browser,
     patience::{SOON, eventually},
@@ -104,7 +104,7 @@ fn every_token_and_every_redrive_is_on_some_page() {
     browser.click_on("Next page");
     browser.wait_for("token-51");
     let place = "return [scrollY, document.activeElement.tagName]";
-    assert_eq!(browser.run(place, &[]), json!([0, "H1"]), "the next page begins at its top");
+    wait_until(&browser, "the top of the next page", place, &json!([0, "H1"]));
 }
 
 #[test]

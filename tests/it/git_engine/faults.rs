@@ -25,8 +25,9 @@ fn impatient(fault: &Fault) -> GitSettings {
             settings.read_timeout = Duration::from_secs(2);
         }
         Fault::Stall => settings.read_timeout = Duration::from_secs(2),
-        Fault::ProgressAlone => settings.fetch_begin_timeout = Duration::from_secs(4),
-        Fault::Drip(_) | Fault::ProgressInPack => settings.least_rate_window = Duration::from_secs(1),
+        // A drip is so slow that the pack does not begin.
+        Fault::Drip(_) | Fault::ProgressAlone => settings.fetch_begin_timeout = Duration::from_secs(4),
+        Fault::ProgressInPack => settings.least_rate_window = Duration::from_secs(1),
         _ => {}
     }
     settings
