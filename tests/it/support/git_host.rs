@@ -1,6 +1,7 @@
 //! A real Git host: HTTP on port 0 in front of `git http-backend`, serving the repositories of a
 //! temporary folder. It records what was asked and how many bytes went by, can demand a
-//! credential, speak only version 0, and misbehave on demand.
+//! credential, speak only version 0, and misbehave on demand. A repository that did not change is not listed
+//! again by Git: what Git listed before is said once more.
 
 use std::{
     collections::HashMap,
@@ -29,10 +30,13 @@ use url::Url;
 use super::repository::{Repository, git_command};
 pub(crate) use faults::Fault;
 use faults::{misbehave, said};
+use listings::{Listings, Question, made_of};
 
 // Said in full: a benchmark takes this file by its path.
 #[path = "git_host/faults.rs"]
 mod faults;
+#[path = "git_host/listings.rs"]
+mod listings;
 
 /// What a request was and what went by.
 #[derive(Clone, Debug)]
@@ -45,8 +49,6 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
 }
 
-/// A request that lists refs: its address and its body.
-type Question = (String, Bytes);
 /// The status, content type and body of an answer.
 type Answer = (u16, String, Bytes);
 
@@ -54,6 +56,8 @@ type Answer = (u16, String, Bytes);
 struct State {
     /// The fault, and for how many requests of any kind; `None`: until it is taken back.
     fault: Mutex<Option<(Fault, Option<u64>)>>,
+    /// What Git listed of repositories that are still the same.
+    made: Listings,
     /// What was listed last, oldest first.
     listed: Mutex<HashMap<Question, Vec<Answer>>>,
     credential: Mutex<Option<String>>,
@@ -237,7 +241,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
         _ if moved.is_some() => (301, "text/plain".to_owned(), Bytes::new()),
         _ if !is_allowed => (401, "text/plain".to_owned(), Bytes::from_static(b"who are you?")),
         Some(said) => said,
-        None => listed(state, &parts, &body, backend(state, &parts, &body).await, misbehaves.as_ref()),
+        None => listed(state, &parts, &body, honest(state, &parts, &body).await, misbehaves.as_ref()),
     };
     state.seen.lock().expect("no panic").push(Seen {
         path: parts.uri.to_string(),
@@ -291,8 +295,7 @@ fn listed(
     honest: Answer,
     fault: Option<&Fault>,
 ) -> Answer {
-    let lists = parts.uri.path().ends_with("/info/refs") || is_listing(body);
-    if !lists {
+    if !lists(parts, body) {
         return honest;
     }
     let mut listed = state.listed.lock().expect("no panic");
@@ -321,6 +324,10 @@ fn moved(state: &State, uri: &hyper::Uri) -> Option<String> {
     })
 }
 
+fn lists(parts: &hyper::http::request::Parts, body: &[u8]) -> bool {
+    parts.uri.path().ends_with("/info/refs") || is_listing(body)
+}
+
 fn is_fetch(body: &[u8]) -> bool {
     body.windows(13).any(|window| window == b"command=fetch")
 }
@@ -339,6 +346,36 @@ async fn refused_blob(state: &State, parts: &hyper::http::request::Parts, body: 
     let words = format!("ERR want {want} not valid\n");
     let is_blob = kind.expect("git runs").stdout.starts_with(b"blob");
     is_blob.then(|| faults::in_protocol(format!("{:04x}{words}", words.len() + 4).into()))
+}
+
+/// What Git answers, or what it answered to this question when the repository was the same.
+async fn honest(state: &State, parts: &hyper::http::request::Parts, body: &Bytes) -> Answer {
+    if !lists(parts, body) {
+        return backend(state, parts, body).await;
+    }
+    let path = shown(state, parts);
+    let name =
+        path.trim_start_matches('/').trim_end_matches("/info/refs").trim_end_matches("/git-upload-pack");
+    let Some(repository) = made_of(&state.root.join(name)) else {
+        return backend(state, parts, body).await;
+    };
+    let protocol = (protocol_of(state, parts), parts.method.as_str(), parts.uri.query().unwrap_or(""));
+    let question: Question = (format!("{path} {protocol:?}"), body.clone());
+    if let Some(answer) = state.made.of(&question, &repository) {
+        return answer;
+    }
+    let answer = backend(state, parts, body).await;
+    if answer.0 == 200 {
+        state.made.keep(question, repository, &answer);
+    }
+    answer
+}
+
+/// The version of the protocol that the client asks for and this host speaks.
+fn protocol_of(state: &State, parts: &hyper::http::request::Parts) -> Option<String> {
+    let speaks = !*state.version_0.lock().expect("no panic");
+    let asked = parts.headers.get("git-protocol").and_then(|value| value.to_str().ok());
+    speaks.then(|| asked.unwrap_or("").to_owned())
 }
 
 /// Runs `git http-backend` as CGI.
@@ -362,9 +399,8 @@ async fn backend(state: &State, parts: &hyper::http::request::Parts, body: &Byte
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    if !*state.version_0.lock().expect("no panic") {
-        let protocol = parts.headers.get("git-protocol").and_then(|value| value.to_str().ok());
-        command.env("GIT_PROTOCOL", protocol.unwrap_or(""));
+    if let Some(protocol) = protocol_of(state, parts) {
+        command.env("GIT_PROTOCOL", protocol);
     }
     let mut child = command.spawn().expect("git http-backend runs");
     let mut stdin = child.stdin.take().expect("piped");

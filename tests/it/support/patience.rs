@@ -11,6 +11,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Time between two looks at a page. Each look takes some milliseconds of processor time from the browser, which
 /// draws the page meanwhile.
 const PAUSE_OF_PAGES: Duration = Duration::from_millis(25);
+/// The longest time between two checks: a long wait is checked less often, a twentieth of the time that it has lasted.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// What anything that should happen at once gets on a busy machine, which may be five times slower.
 pub(crate) const SOON: Duration = Duration::from_secs(120);
 
@@ -62,15 +64,16 @@ fn looks<T>(
     mut look: impl FnMut() -> Option<T>,
     instead: impl FnOnce() -> String,
 ) -> T {
-    let until = Instant::now() + deadline;
+    let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        if Instant::now() >= until {
+        let waited = began.elapsed();
+        if waited >= deadline {
             panic!("within {deadline:?} there was no {what} {}", instead());
         }
-        thread::sleep(pause);
+        thread::sleep((waited / 20).clamp(pause, PAUSE_MAX));
     }
 }
 
