@@ -174,17 +174,21 @@ fn changes_that_come_for_a_token_that_ended_are_the_next_callers_at_once() {
     let text = |key: &str| made[key].as_str().expect("a text").to_owned();
     let (token, token_id) = (text("token"), text("token_id"));
     let path = format!("/api/repositories/{id}/pending?wait_seconds=");
+    let is_over = AtomicBool::new(false);
     let refused = thread::scope(|scope| {
+        let _over = SetAtEnd(&is_over);
         let waiting = scope.spawn(|| {
             loop {
                 let path = format!("{path}30&lease_seconds=3600");
                 let reply = server.ask("GET", &path, Some(&token), None).expect("an answer");
-                if reply.status != 204 {
+                if reply.status != 204 || is_over.load(Ordering::SeqCst) {
                     break reply;
                 }
             }
         });
         eventually("a request waits, so that no other one may", SOON, || {
+            // A refusal takes a second, as this request does: without a rest, the other one could be refused for ever.
+            thread::sleep(Duration::from_millis(300));
             let reply = puller.app.ask(&server, "GET", &format!("{path}1"), None);
             (reply.status == 204 && reply.message.header("retry-after").is_some()).then_some(())
         });
