@@ -407,7 +407,7 @@ impl ClaimsState {
         self.tell_deliverers(apps);
         if apps.is_empty() {
             for (_, deliverer) in self.context.directory.all::<DelivererMessage>(DELIVERER) {
-                // Those without lanes that hand over tasks pass over the word.
+                // Deliverers without lanes that hand over tasks ignore this message.
                 deliverer.send(DelivererMessage::Room);
             }
         }

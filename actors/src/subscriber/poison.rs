@@ -10,8 +10,8 @@
 //! afterwards. The head is always tried first, so an endpoint that is well again gets the entries in their
 //! order, unless it recovers in the moment between the head and the entry behind.
 //!
-//! Nothing of this is a row. A crash costs three more tries of the head, and an entry that was taken ahead of
-//! its turn comes again.
+//! The database knows nothing of these findings. A crash costs three more tries of the head, and an entry
+//! that was taken ahead of its turn comes again.
 //!
 //! Mails do not follow this rule. A mail server says "never" (5xx) and "not now" (4xx) by different answers,
 //! and a mail ahead of its turn would be one mail too many.

@@ -31,6 +31,21 @@ async fn held() -> (House, Watch) {
     (house, watch)
 }
 
+/// A house where one app holds the heads of two branches, `main` and `other`; there is a `third` branch.
+async fn two_held() -> (House, Watch, Watch) {
+    let house = House::running().await;
+    let first = house.commit(&[("a", "1")]);
+    house.git.commit(&location(URL), "other", &[("a", "1")]);
+    house.git.commit(&location(URL), "third", &[("a", "1")]);
+    let app = house.app_with(|delivery| delivery.multi_branch = true).await;
+    let watch = house.watch(&app).await;
+    house.until_held(&watch, first).await;
+    let branch = Selector { kind: SelectorKind::Branch, value: "other".into() };
+    let other = house.watch_with(&app, URL, |watch| watch.selector = branch).await;
+    house.until("it is held", async || house.cursor(&other).await.held.is_some()).await;
+    (house, watch, other)
+}
+
 fn failures(count: usize) -> Vec<GitError> {
     vec![GitError::Unauthorized; count]
 }
@@ -252,16 +267,7 @@ async fn a_missing_branch_is_believed_after_two_listings_and_a_returning_one_goe
 
 #[tokio::test(start_paused = true)]
 async fn a_branch_that_vanishes_later_has_a_minute_of_its_own() {
-    let house = House::running().await;
-    let first = house.commit(&[("a", "1")]);
-    house.git.commit(&location(URL), "other", &[("a", "1")]);
-    house.git.commit(&location(URL), "third", &[("a", "1")]);
-    let app = house.app_with(|delivery| delivery.multi_branch = true).await;
-    let watch = house.watch(&app).await;
-    house.until_held(&watch, first).await;
-    let branch = Selector { kind: SelectorKind::Branch, value: "other".into() };
-    let other = house.watch_with(&app, URL, |watch| watch.selector = branch).await;
-    house.until("it is held", async || house.cursor(&other).await.held.is_some()).await;
+    let (house, watch, other) = two_held().await;
     house.git.remove_branch(&location(URL), "main");
     house.poke(&watch).await;
     tokio::time::sleep(Duration::from_secs(50)).await;

@@ -1,4 +1,5 @@
-//! Listings of refs that need not be made again. Servers look ten times a second, and each look is two processes.
+//! Listings of refs that Git need not make again. Servers ask ten times a second, and each answer of Git takes two
+//! processes.
 
 use std::{collections::HashMap, fs, os::unix::fs::MetadataExt, path::Path, sync::Mutex};
 

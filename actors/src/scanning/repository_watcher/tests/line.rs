@@ -134,16 +134,7 @@ async fn an_absence_is_looked_at_again_as_soon_as_it_can_be_believed() {
 
 #[tokio::test(start_paused = true)]
 async fn the_clock_of_an_absence_starts_again_when_more_vanishes_also_between_two_pokes() {
-    let house = House::running().await;
-    let first = house.commit(&[("a", "1")]);
-    house.git.commit(&location(URL), "other", &[("a", "1")]);
-    house.git.commit(&location(URL), "third", &[("a", "1")]);
-    let app = house.app_with(|delivery| delivery.multi_branch = true).await;
-    let watch = house.watch(&app).await;
-    house.until_held(&watch, first).await;
-    let branch = Selector { kind: SelectorKind::Branch, value: "other".into() };
-    let other = house.watch_with(&app, URL, |watch| watch.selector = branch).await;
-    house.until("it is held", async || house.cursor(&other).await.held.is_some()).await;
+    let (house, watch, other) = two_held().await;
     tokio::time::sleep(Duration::from_secs(7_200)).await;
     house.git.remove_branch(&location(URL), "main");
     house.poke(&watch).await;
