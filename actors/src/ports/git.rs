@@ -176,8 +176,8 @@ pub trait GitSource: Send + Sync + 'static {
     /// Asks which commits the refs name. One small request for a known host.
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError>;
 
-    /// Asks like [`GitSource::list_refs`]. `None`: the host's answer to the same patterns is byte for byte the
-    /// one that [`RefListing::answer`] of a listing was `last`. Such an answer is not read again.
+    /// Asks like [`GitSource::list_refs`]. `None`: the host answered with the bytes that a listing with the
+    /// same patterns was read from, whose [`RefListing::answer`] was `last`. They are not read again.
     async fn list_refs_unless(
         &self,
         remote: &Remote,

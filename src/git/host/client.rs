@@ -259,9 +259,9 @@ impl Answer {
         }
     }
 
-    /// Waits until the next section of packets with data is here whole, and returns its bytes; they stay to be
-    /// read as packets, or to be skipped. `None`: the section has more than `most` bytes, or its packets say
-    /// what is wrong.
+    /// Waits until the next section of packets with data is here whole, and returns its bytes. They stay to
+    /// be read as packets, or to be skipped. `None`: the section has more than `most` bytes, or its packets
+    /// say what is wrong.
     pub(crate) async fn section(&mut self, most: usize) -> Result<Option<&[u8]>, GitError> {
         let mut at = 0;
         loop {

@@ -31,9 +31,9 @@ const NAME_BYTES_MAX: usize = 1_024;
 /// in memory; of a longer answer each line is read as it comes.
 const HASHED_BYTES_MAX: usize = 1 << 20;
 
-/// Lists the refs of a host that speaks version 2, with one request. `None`: the bytes of the answer are those
-/// of the answer that `last` is the digest of, and none of its lines was read. Where no ref matches, a second
-/// request asks for any branch or tag: only other refs prove that the repository exists.
+/// Lists the refs of a host that speaks version 2, with one request. `None`: the bytes of the answer are
+/// those of the answer that `last` is the digest of, and none of its lines was read. Where no ref matches, a
+/// second request asks for any branch or tag: only other refs prove that the repository exists.
 pub(crate) async fn list(
     host: &Host,
     capabilities: &Capabilities,
