@@ -41,7 +41,8 @@ use tidings_entity::kind::SelectorKind;
 /// Branches that are followed, and how long the change may take after a restart.
 const CROWDS: [(usize, &str); 2] = [(4_000, "<= 3,000 ms"), (10_000, "<= 10,000 ms")];
 const POLL: Duration = Duration::from_millis(200);
-/// Polls that are looked at while nothing moves.
+/// Polls that are looked at while nothing moves. The host works in the process of the benchmark, and only the
+/// processor time of the server's process counts.
 const CALM: u32 = 50;
 
 #[tokio::main]

@@ -10,8 +10,9 @@ pub(crate) mod packet;
 pub(crate) mod receive;
 pub(crate) mod status;
 
-use std::sync::Arc;
+use std::{hash::BuildHasher, num::NonZeroU64, sync::Arc};
 
+use foldhash::quality::FixedState;
 use tidings_actors::ports::{GitError, RefListing, RefPatterns};
 use url::Url;
 
@@ -27,20 +28,25 @@ pub(super) struct Host {
     pub(super) settings: Arc<GitSettings>,
     pub(super) client: Client,
     pub(super) known: CapabilityCache,
+    /// Hashes answers. Its seed is random: nobody who names the refs of a repository knows two answers of one
+    /// digest.
+    pub(super) hashing: FixedState,
 }
 
 impl Host {
-    /// The refs that match; if the repository was renamed meanwhile, the host is asked a second time.
+    /// The refs that match; if the repository was renamed meanwhile, the host is asked a second time. `None`:
+    /// the answer is the one that `last` is the digest of.
     pub(super) async fn list(
         &self,
         url: &Url,
         requester: Requester<'_>,
         patterns: &RefPatterns,
-    ) -> Result<RefListing, GitError> {
+        last: Option<NonZeroU64>,
+    ) -> Result<Option<RefListing>, GitError> {
         let was_known = self.known.knows(url);
-        match self.list_once(url, requester, patterns).await {
+        match self.list_once(url, requester, patterns, last).await {
             // The repository was renamed since the capabilities were read; they are forgotten now.
-            Err(GitError::Moved(_)) if was_known => self.list_once(url, requester, patterns).await,
+            Err(GitError::Moved(_)) if was_known => self.list_once(url, requester, patterns, last).await,
             other => other,
         }
     }
@@ -50,7 +56,8 @@ impl Host {
         url: &Url,
         requester: Requester<'_>,
         patterns: &RefPatterns,
-    ) -> Result<RefListing, GitError> {
+        last: Option<NonZeroU64>,
+    ) -> Result<Option<RefListing>, GitError> {
         let capabilities = match self.known.get(url) {
             Some(known @ Capabilities { protocol: Protocol::Two { .. }, .. }) => known,
             known => {
@@ -60,18 +67,21 @@ impl Host {
                 let found = asked.await.inspect_err(|error| self.doubt(url, error))?;
                 self.known.put(url, &found.capabilities);
                 if let Some(listing) = found.listing {
-                    return Ok(RefListing { moved_to: moved_to(url, &found.capabilities.base), ..listing });
+                    let moved_to = moved_to(url, &found.capabilities.base);
+                    return Ok(Some(RefListing { moved_to, ..listing }));
                 }
                 found.capabilities
             }
         };
-        let Protocol::Two { unborn, object_format, .. } = capabilities.protocol else {
-            return Err(GitError::Protocol("the host changed its protocol".to_owned()));
-        };
-        let features = (unborn, object_format);
-        let listed = list(&self.client, &self.settings, &capabilities, features, requester, patterns).await;
+        let listed = list(self, &capabilities, requester, patterns, last).await;
         let listing = listed.inspect_err(|error| self.doubt(url, error))?;
-        Ok(RefListing { moved_to: moved_to(url, &capabilities.base), ..listing })
+        Ok(listing.map(|listing| RefListing { moved_to: moved_to(url, &capabilities.base), ..listing }))
+    }
+
+    /// A digest of an answer that came from this form of a repository's address: another form may say that
+    /// the repository moved. Only this process computes the same digest again.
+    pub(super) fn digest(&self, base: &Url, answer: &[u8]) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.hashing.hash_one((base.as_str(), answer)))
     }
 
     /// The capabilities of the host; asks for them if they are not known.

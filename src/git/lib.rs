@@ -25,6 +25,7 @@ pub use host::status::status_host;
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
+    num::NonZeroU64,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -32,6 +33,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use foldhash::quality::FixedState;
 use parking_lot::Mutex;
 use tidings_actors::{
     limits::hosts::Hosts,
@@ -126,8 +128,9 @@ impl Git {
         let space = Arc::new(Space::new(mirrors.clone(), &settings));
         let settings = Arc::new(settings);
         let client = Client::new(egress, Arc::clone(&settings), clock);
+        let (known, hashing) = (CapabilityCache::default(), FixedState::with_seed(random.below(u64::MAX)));
         Ok(Self {
-            host: Host { settings: Arc::clone(&settings), client, known: CapabilityCache::default() },
+            host: Host { settings: Arc::clone(&settings), client, known, hashing },
             readers: Readers::new(settings.readers as usize),
             recent: Recent::new(settings.content_cache_bytes),
             lists: Arc::default(),
@@ -204,6 +207,27 @@ impl Git {
         Err(lacking.map_or(GitError::Cancelled, GitError::Missing))
     }
 
+    /// The refs that match; `None`: the host's answer is the one that `last` is the digest of.
+    async fn listed(
+        &self,
+        remote: &Remote,
+        patterns: &RefPatterns,
+        last: Option<NonZeroU64>,
+    ) -> Result<Option<RefListing>, GitError> {
+        let listed = match &remote.location {
+            Location::Http(url) => {
+                let listed = self.host.list(url, Requester::of(remote), patterns, last).await;
+                listed.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))?
+            }
+            Location::Local(path) => {
+                let (path, patterns) = (self.local(path)?.to_owned(), patterns.clone());
+                Some(self.readers.run_for(&remote.apps, move |_| local::list(&path, &patterns)).await?)
+            }
+        };
+        let pattern_refs_max = Some(self.settings.pattern_refs_max as usize);
+        Ok(listed.map(|listing| RefListing { pattern_refs_max, ..listing }))
+    }
+
     fn acquire<'a>(&'a self, remote: &'a Remote, url: &'a Url, mirror: &'a Arc<Mirror>) -> Acquire<'a> {
         let (host, settings, credential) = (&self.host, &self.settings, remote.credential.as_ref());
         Acquire {
@@ -222,20 +246,17 @@ impl Git {
 #[async_trait]
 impl GitSource for Git {
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
-        let listed = match &remote.location {
-            Location::Http(url) => {
-                let listed = self.host.list(url, Requester::of(remote), patterns).await;
-                listed.map_err(|error| scrubbed(error, remote.credential.as_ref(), url))
-            }
-            Location::Local(path) => {
-                let (path, patterns) = (self.local(path)?.to_owned(), patterns.clone());
-                self.readers.run_for(&remote.apps, move |_| local::list(&path, &patterns)).await
-            }
-        };
-        listed.map(|listing| RefListing {
-            pattern_refs_max: Some(self.settings.pattern_refs_max as usize),
-            ..listing
-        })
+        let listed = self.listed(remote, patterns, None).await?;
+        listed.ok_or_else(|| GitError::Protocol("an answer counts as known that nobody knows".to_owned()))
+    }
+
+    async fn list_refs_unless(
+        &self,
+        remote: &Remote,
+        patterns: &RefPatterns,
+        last: NonZeroU64,
+    ) -> Result<Option<RefListing>, GitError> {
+        self.listed(remote, patterns, Some(last)).await
     }
 
     async fn fetch_each(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchOutcome, GitError> {

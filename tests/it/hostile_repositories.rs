@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::{
     api::App,
     git_host::Fault,
+    length,
     pack::Pack,
     patience::{SOON, eventually},
     project::Project,
@@ -18,6 +19,10 @@ use crate::support::{
 
 /// What a hostile repository may make of the server, in bytes.
 const MEMORY_MAX: u64 = 256 << 20;
+/// Size of two files that resemble each other, unless `TIDINGS_STORY_FILE_BYTES` says otherwise.
+const FILE_BYTES: u64 = 300_000;
+/// Changes of one of these files.
+const CHANGES: usize = 5;
 
 #[test]
 fn hostile_repositories_cost_little_and_tell_nothing() {
@@ -134,8 +139,10 @@ fn copied_to(bytes: u64) -> bytes::Bytes {
 /// A host packs one of them as a delta of the other, which is larger than what deltas may be made from.
 #[test]
 fn two_large_files_that_resemble_each_other_hold_no_other_up() {
-    let mut server = Server::prepare().with("git.delta_max_bytes", "100000");
+    let bytes = length("TIDINGS_STORY_FILE_BYTES", FILE_BYTES, FILE_BYTES);
+    let mut server = Server::prepare().with("git.delta_max_bytes", &(bytes / 8 * 7).to_string());
     server.run();
+    let bytes = usize::try_from(bytes).expect("64 bits");
     let subscriber = Subscriber::start();
     let app = App::onboard(&server, &subscriber);
     let (project, host) = (Project::with(&[("small", "1")]), Host::start_apart());
@@ -145,10 +152,10 @@ fn two_large_files_that_resemble_each_other_hold_no_other_up() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as u8
     })
-    .take(300_000)
+    .take(bytes)
     .collect();
     project.write("big", &noise);
-    noise[150_000..150_010].fill(0);
+    noise[bytes / 2..bytes / 2 + 10].fill(0);
     project.write("big2", &noise);
     let first = project.commit("two");
     host.publish(&project, "o/r");
@@ -157,7 +164,7 @@ fn two_large_files_that_resemble_each_other_hold_no_other_up() {
     assert!(status.expect("git runs").success());
     let id = app.watch_with(&server, &json!({ "url": host.url("o/r"), "max_size": 1_000 }));
     app.wait_until_held(&server, &id, &first);
-    for round in 2..5 {
+    for round in 0..CHANGES {
         project.write("small", format!("{round}").as_bytes());
         noise[round] ^= 1;
         project.write("big", &noise);
@@ -167,5 +174,11 @@ fn two_large_files_that_resemble_each_other_hold_no_other_up() {
     }
     assert!(app.dead_letters(&server).is_empty());
     let applied = subscriber.applied();
-    assert_eq!(applied.len(), 3 + 3 * 2, "{applied:?}");
+    assert_eq!(applied.len(), 3 + CHANGES * 2, "{applied:?}");
+    let model = subscriber.model();
+    let omitted = model
+        .bodies
+        .iter()
+        .filter(|body| body.contains(r#""path":"big""#) && body.contains(r#""content_omitted":"too_large""#));
+    assert_eq!(omitted.count(), 1 + CHANGES, "each says why its content is not there");
 }

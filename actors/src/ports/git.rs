@@ -4,7 +4,7 @@ mod error;
 mod listing;
 mod mirror;
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -175,6 +175,17 @@ pub enum Seek {
 pub trait GitSource: Send + Sync + 'static {
     /// Asks which commits the refs name. One small request for a known host.
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError>;
+
+    /// Asks like [`GitSource::list_refs`]. `None`: the host answered with the bytes that a listing with the
+    /// same patterns was read from, whose [`RefListing::answer`] was `last`. They are not read again.
+    async fn list_refs_unless(
+        &self,
+        remote: &Remote,
+        patterns: &RefPatterns,
+        _last: NonZeroU64,
+    ) -> Result<Option<RefListing>, GitError> {
+        self.list_refs(remote, patterns).await.map(Some)
+    }
 
     /// Makes objects present in the mirror and checks that wanted commits are complete, as far as the order's
     /// extent goes. What is present already is not fetched again. A local repository never fetches. An object

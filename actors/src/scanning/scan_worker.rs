@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
     sync::Arc,
     time::Duration,
 };
@@ -183,14 +184,16 @@ pub struct Known {
 pub struct Calm {
     /// Digest of the listing that changed nothing.
     digest: u64,
+    /// Digest of the answer that the listing was last read from: the same bytes need not be read again.
+    answer: Option<NonZeroU64>,
     /// When the rows were last compared with the listing.
     since: Instant,
 }
 
 impl Calm {
-    /// Whether a listing that says this means nothing new.
-    fn covers(&self, digest: u64) -> bool {
-        self.digest == digest && self.since.elapsed() < CALM_FOR
+    /// Whether the same listing still means nothing new.
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < CALM_FOR
     }
 }
 
@@ -278,10 +281,14 @@ async fn scan_traced(
     place: &mut ScanPermit,
 ) -> ScanOutcome {
     let Known { gone, mut wide, calm } = known;
+    // A ref that counts as gone changes rows although the listing stays the same.
+    let calm = calm.filter(|calm| gone.is_empty() && calm.is_fresh());
     let (asked_at, start) = (Some(context.now()), Instant::now());
-    let listed = place.hold(start, list(context, source, &mut wide)).await?;
+    let listed = place.hold(start, list(context, source, &mut wide, calm)).await?;
     context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), start.elapsed());
-    let (mut listing, mut unseen) = listed?;
+    let Some((mut listing, mut unseen)) = listed? else {
+        return Ok(ScanReport { wide, calm, ..ScanReport::default() });
+    };
     if !listing.unreadable.is_empty() {
         let reasons: Vec<&str> = listing.unreadable.values().map(String::as_str).collect();
         let reason = reasons.join("; ");
@@ -293,8 +300,10 @@ async fn scan_traced(
     listing.asked_at = asked_at;
     listing.gone = gone.into_iter().filter(|name| !listing.is_unseen(name)).collect();
     let digest = listing.digest();
-    if let Some(calm) = calm.filter(|calm| listing.gone.is_empty() && calm.covers(digest)) {
-        return Ok(ScanReport { wide, calm: Some(calm), ..ScanReport::default() });
+    let answer = listing.answer;
+    if let Some(calm) = calm.filter(|calm| calm.digest == digest) {
+        let calm = Some(Calm { answer, ..calm });
+        return Ok(ScanReport { wide, calm, ..ScanReport::default() });
     }
     let wants = source.followed.commits(&listing);
     let mut bytes = 0;
@@ -327,26 +336,31 @@ async fn scan_traced(
     let Moved { changed, absent, left_out, cursors } = moved;
     let is_clean = listing.refused.is_empty() && listing.untried.is_empty() && unseen.is_none();
     let is_calm = is_clean && !changed && absent.is_empty() && cursors.is_empty();
-    let calm = is_calm.then_some(Calm { digest, since: start });
+    let calm = is_calm.then_some(Calm { digest, answer, since: start });
     let left_out = Some(left_out);
     Ok(ScanReport { changed, missing: absent, wide, unseen, left_out, bytes, cursors, calm })
 }
 
 /// Lists the refs that the apps of a source follow, together. If they are too many, the refs of each app are
 /// listed alone: refs of an app that follows too many for one listing are unknown, and refs of other apps are
-/// not affected.
+/// not affected. `None`: the host answered as it did when the source was found calm.
 async fn list(
     context: &Context,
     source: &Source,
     wide: &mut Option<Vec<RefPatterns>>,
-) -> Result<(RefListing, Option<Unseen>), GitError> {
+    calm: Option<Calm>,
+) -> Result<Option<(RefListing, Option<Unseen>)>, GitError> {
     let all: BTreeSet<&String> = source.patterns.iter().flatten().collect();
     if wide.as_ref() != Some(&source.patterns) {
         *wide = None;
         let all: RefPatterns = all.into_iter().cloned().collect();
-        match context.git.list_refs(&source.remote, &all).await {
+        let listed = match calm.and_then(|calm| calm.answer) {
+            Some(last) => context.git.list_refs_unless(&source.remote, &all, last).await,
+            None => context.git.list_refs(&source.remote, &all).await.map(Some),
+        };
+        match listed {
             Err(GitError::TooLarge(_)) if source.patterns.len() > 1 => *wide = Some(source.patterns.clone()),
-            listed => return listed.map(|listing| (listing, None)),
+            listed => return Ok(listed?.map(|listing| (listing, None))),
         }
     }
     let (mut listing, mut fault) = (None::<RefListing>, None);
@@ -373,9 +387,11 @@ async fn list(
     // A pattern that failed for one app but was listed for another one counts as seen.
     listing.unseen = unseen.difference(&seen).cloned().collect();
     listing.seen = seen.into_iter().collect();
+    // The digest of the answer to one of these questions says nothing about the others.
+    listing.answer = None;
     let refs = listing.unseen.clone();
     let unseen = fault.filter(|_| !refs.is_empty()).map(|fault| Unseen { refs, reason: fault.to_string() });
-    Ok((listing, unseen))
+    Ok(Some((listing, unseen)))
 }
 
 /// Records, for each ref whose commit cannot be fetched, the reason. If no wanted commit can be fetched, the

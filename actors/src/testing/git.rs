@@ -42,6 +42,7 @@ struct World {
     unfetched: HashSet<ObjectId>,
     forgetful: bool,
     polls: u64,
+    known_answers: u64,
     fetches: u64,
     refusals: u64,
     polling: u32,
@@ -246,6 +247,11 @@ impl MemoryGit {
     /// The number of polls so far.
     pub fn polls(&self) -> u64 {
         self.world().polls
+    }
+
+    /// The number of polls so far whose answer was known and not read again.
+    pub fn known_answers(&self) -> u64 {
+        self.world().known_answers
     }
 
     /// The number of fetches so far.

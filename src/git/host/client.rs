@@ -23,7 +23,7 @@ use tidings_entity::id::AppId;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use super::packet::{Decoder, Packet};
+use super::packet::{Decoder, Packet, Section};
 use crate::{
     credential::{
         AppKey, Credential, InvalidCredential, TokenType, authorization,
@@ -250,17 +250,49 @@ impl Answer {
             if let Some(packet) = self.decoder.packet()? {
                 return Ok(Some(packet));
             }
-            // A host may pause between packets and before a pack; within a packet there is no reason to be
-            // slow.
-            if !self.decoder.is_empty() && self.begin.is_none() {
-                self.rate.get_or_insert_default();
-            }
-            match self.chunk().await? {
-                Some(chunk) => self.decoder.push(&chunk),
-                None if self.decoder.is_empty() => return Ok(None),
-                None => return Err(GitError::Unreachable("the answer was cut off".to_owned())),
+            if !self.more(!self.decoder.is_empty()).await? {
+                return match self.decoder.is_empty() {
+                    true => Ok(None),
+                    false => Err(GitError::Unreachable("the answer was cut off".to_owned())),
+                };
             }
         }
+    }
+
+    /// Waits until the next section of packets with data is here whole, and returns its bytes. They stay to
+    /// be read as packets, or to be skipped. `None`: the section has more than `most` bytes, or its packets
+    /// say what is wrong.
+    pub(crate) async fn section(&mut self, most: usize) -> Result<Option<&[u8]>, GitError> {
+        let mut at = 0;
+        loop {
+            match self.decoder.section(at) {
+                Section::Whole(length) if length <= most => return Ok(self.decoder.bytes().get(..length)),
+                Section::Part(reached) if self.decoder.bytes().len() <= most => at = reached,
+                _ => return Ok(None),
+            }
+            let is_within_packet = at < self.decoder.bytes().len();
+            if !self.more(is_within_packet).await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Leaves out bytes that [`Answer::section`] returned.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.decoder.skip(bytes);
+    }
+
+    /// Waits for more bytes; `false`: the body has ended.
+    async fn more(&mut self, is_within_packet: bool) -> Result<bool, GitError> {
+        // A host may pause between packets and before a pack; within a packet there is no reason to be slow.
+        if is_within_packet && self.begin.is_none() {
+            self.rate.get_or_insert_default();
+        }
+        let chunk = self.chunk().await?;
+        if let Some(chunk) = &chunk {
+            self.decoder.push(chunk);
+        }
+        Ok(chunk.is_some())
     }
 
     /// Everything that matters was read: reads the end of the body, so that the connection serves

@@ -2,7 +2,10 @@
 //! of any version. Hosts treat `ref-prefix` as a hint and a prefix matches more than one name, so every
 //! answer is filtered by whole name. See gitprotocol-v2(5), "ls-refs".
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    num::NonZeroU64,
+};
 
 use bytes::Bytes;
 use tidings_actors::{
@@ -12,28 +15,36 @@ use tidings_actors::{
 use tidings_entity::id::ObjectId;
 
 use super::{
-    capabilities::Capabilities,
-    client::{Answer, Body, Client, Question, Requester},
+    Host,
+    capabilities::{Capabilities, Protocol},
+    client::{Answer, Body, Question, Requester},
     packet::{self, Packet},
 };
 use crate::failure;
-use crate::settings::GitSettings;
 
 /// The prefixes of branches and tags: a repository with any such ref exists.
 const EVERYTHING: [&str; 2] = ["refs/heads/", "refs/tags/"];
 /// Longest admitted ref name in bytes.
 const NAME_BYTES_MAX: usize = 1_024;
 
-/// Lists the refs of a host that speaks version 2, with one request. Where no ref matches, a second request
-/// asks for any branch or tag: only other refs prove that the repository exists.
+/// Longest answer that is hashed before its lines are read: some 15,000 refs. The hash needs the whole answer
+/// in memory; of a longer answer each line is read as it comes.
+const HASHED_BYTES_MAX: usize = 1 << 20;
+
+/// Lists the refs of a host that speaks version 2, with one request. `None`: the bytes of the answer are
+/// those of the answer that `last` is the digest of, and none of its lines was read. Where no ref matches, a
+/// second request asks for any branch or tag: only other refs prove that the repository exists.
 pub(crate) async fn list(
-    client: &Client,
-    settings: &GitSettings,
+    host: &Host,
     capabilities: &Capabilities,
-    (unborn, object_format): (bool, bool),
     requester: Requester<'_>,
     patterns: &RefPatterns,
-) -> Result<RefListing, GitError> {
+    last: Option<NonZeroU64>,
+) -> Result<Option<RefListing>, GitError> {
+    let Protocol::Two { unborn, object_format, .. } = capabilities.protocol else {
+        return Err(GitError::Protocol("the host changed its protocol".to_owned()));
+    };
+    let (client, settings) = (&host.client, &host.settings);
     let question = |patterns: &RefPatterns| Question {
         base: &capabilities.base,
         requester,
@@ -44,11 +55,24 @@ pub(crate) async fn list(
         deadline: settings.poll_timeout,
     };
     let mut answer = client.ask(question(patterns)).await?;
+    let hashed = answer.section(HASHED_BYTES_MAX).await?.map(|answer| {
+        let digest = host.digest(&capabilities.base, answer);
+        (digest, answer.len())
+    });
+    if let Some((Some(digest), length)) = hashed
+        && last == Some(digest)
+    {
+        answer.skip(length);
+        answer.end().await;
+        return Ok(None);
+    }
     let mut listing = Listing::new(patterns);
     while let Some(line) = line(&mut answer).await? {
         listing.listed(packet::line(&line))?;
     }
     answer.end().await;
+    // A second answer belongs to a listing without refs: the first does not say everything.
+    let digest = hashed.and_then(|(digest, _)| digest).filter(|_| listing.has_refs);
     if !listing.has_refs {
         let anything = EVERYTHING.map(str::to_owned).to_vec();
         let mut answer = client.ask(question(&anything)).await?;
@@ -61,7 +85,7 @@ pub(crate) async fn list(
         }
         listing.has_refs = others.has_refs;
     }
-    Ok(listing.finish())
+    Ok(Some(RefListing { answer: digest, ..listing.finish() }))
 }
 
 /// The next line of a listing; `None` at its end.

@@ -25,7 +25,19 @@ pub(crate) enum Packet {
     End,
 }
 
-/// Cuts a stream of bytes into packets. Holds at most one packet and one chunk.
+/// Where a section ends: packets with data, and a flush behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    /// The section is here whole; its length in bytes, with that of the flush.
+    Whole(usize),
+    /// The packets up to this byte are here; the next packet is not here whole.
+    Part(usize),
+    /// An error of the host, a packet of another kind, or no packet comes before a flush.
+    Other,
+}
+
+/// Cuts a stream of bytes into packets. Holds at most one packet and one chunk, unless its caller waits for a
+/// whole section.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     buffer: BytesMut,
@@ -47,11 +59,8 @@ impl Decoder {
     /// # Errors
     /// [`GitError::Protocol`] for bytes that are no packet.
     pub(crate) fn packet(&mut self) -> Result<Option<Packet>, GitError> {
-        let Some(digits) = self.buffer.first_chunk::<4>() else { return Ok(None) };
-        let length = std::str::from_utf8(digits)
-            .ok()
-            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|digits| usize::from_str_radix(digits, 16).ok())
+        let Some(digits) = self.buffer.first_chunk() else { return Ok(None) };
+        let length = length_of(*digits)
             .ok_or_else(|| GitError::Protocol("the answer is not made of packets".to_owned()))?;
         let packet = match length {
             0 => Packet::Flush,
@@ -70,6 +79,42 @@ impl Decoder {
         drop(self.buffer.split_to(4));
         Ok(Some(packet))
     }
+
+    /// The bytes that are here and were not taken out.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Looks for the end of a section, from the packet that begins at this byte on. Takes nothing out.
+    pub(crate) fn section(&self, mut at: usize) -> Section {
+        loop {
+            let rest = self.buffer.get(at..).unwrap_or_default();
+            let Some(digits) = rest.first_chunk() else { return Section::Part(at) };
+            match length_of(*digits) {
+                Some(0) => return Section::Whole(at + HEAD_BYTES),
+                Some(length @ HEAD_BYTES..=PACKET_BYTES_MAX) => match rest.get(HEAD_BYTES..length) {
+                    Some(data) if data.starts_with(b"ERR ") => return Section::Other,
+                    Some(_) => at += length,
+                    None => return Section::Part(at),
+                },
+                _ => return Section::Other,
+            }
+        }
+    }
+
+    /// Takes these bytes out unread.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        drop(self.buffer.split_to(bytes.min(self.buffer.len())));
+    }
+}
+
+/// The length that the digits before a payload name; `None`: these are no digits.
+fn length_of(digits: [u8; HEAD_BYTES]) -> Option<usize> {
+    let mut length = 0;
+    for digit in digits {
+        length = length * 16 + char::from(digit).to_digit(16)?;
+    }
+    usize::try_from(length).ok()
 }
 
 /// Appends a packet with this payload.
@@ -124,6 +169,38 @@ mod tests {
             ];
             assert_eq!(packets, expected, "step {step}");
             assert!(decoder.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_section_is_found_however_the_stream_is_cut_and_nothing_is_taken_out() {
+        let mut stream = Vec::new();
+        write(&mut stream, "hello\n");
+        write(&mut stream, "");
+        write_flush(&mut stream);
+        let length = stream.len();
+        write(&mut stream, "more");
+        for step in 1..=stream.len() {
+            let (mut decoder, mut section) = (Decoder::default(), Section::Part(0));
+            for chunk in stream.chunks(step) {
+                decoder.push(chunk);
+                if let Section::Part(at) = section {
+                    section = decoder.section(at);
+                }
+            }
+            assert_eq!((section, decoder.bytes()), (Section::Whole(length), &stream[..]), "step {step}");
+            decoder.skip(length);
+            assert_eq!(decoder.packet().expect("valid"), Some(Packet::Data(Bytes::from_static(b"more"))));
+        }
+        for other in ["0001", "0009hello0002", "000fERR denied\n0000", "0009hello<htm", "0003"] {
+            let mut decoder = Decoder::default();
+            decoder.push(other.as_bytes());
+            assert_eq!(decoder.section(0), Section::Other, "{other}");
+        }
+        for (part, at) in [("", 0), ("000", 0), ("000ahello", 0), ("0009hello", 9), ("0009hello00", 9)] {
+            let mut decoder = Decoder::default();
+            decoder.push(part.as_bytes());
+            assert_eq!(decoder.section(0), Section::Part(at), "{part}");
         }
     }
 

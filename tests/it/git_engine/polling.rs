@@ -24,6 +24,60 @@ async fn an_unchanged_poll_is_one_small_request_at_one_ref_and_at_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_the_same_bytes_is_not_read_again_unless_it_comes_from_another_address() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("o/old");
+    repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    let remote = desk.remote("o/old");
+    let patterns = vec!["refs/heads/main".to_owned()];
+    let unless = async |known: Option<_>| {
+        let known = known.expect("a listing of one answer");
+        desk.git.list_refs_unless(&remote, &patterns, known).await.expect("an answer")
+    };
+    let first = desk.list(&remote, &["refs/heads/main"]).await.expect("a listing");
+    let connections = desk.host.connections();
+    for _ in 0..20 {
+        assert_eq!(unless(first.answer).await, None);
+    }
+    let opened = desk.host.connections() - connections;
+    assert!(opened < 5, "an answer that is left out is still read to its end: {opened} were opened");
+    // A host answers with all refs that begin with the name.
+    repository.commit("main-2", &[("a", Some(("100644", b"2")))]);
+    let beside = unless(first.answer).await.expect("other bytes");
+    assert!(beside.answer != first.answer && beside.digest() == first.digest());
+    assert_eq!(unless(beside.answer).await, None);
+    let moved = repository.commit("main", &[("a", Some(("100644", b"3")))]);
+    let listing = unless(beside.answer).await.expect("other bytes");
+    assert_eq!(listing.refs[0].commit, moved);
+    // The same refs at another address: the listing says that the repository moved.
+    let copy = repository.path().with_file_name("new");
+    let copied = std::process::Command::new("cp").arg("-r").arg(repository.path()).arg(&copy).status();
+    assert!(copied.expect("cp runs").success());
+    let new = desk.host.url("o/new").to_string();
+    desk.host.rename("o/old", &new);
+    let renamed = unless(listing.answer).await.expect("it moved");
+    assert_eq!((renamed.moved_to, renamed.refs), (Some(new), listing.refs));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_several_answers_and_version_0_are_read_at_each_poll() {
+    let desk = Desk::new().await;
+    let repository = desk.host.repository("many");
+    let commit = repository.commit("main", &[("a", Some(("100644", b"1")))]);
+    repository.many_refs(20_000, commit);
+    desk.host.repository("none");
+    let many = desk.list(&desk.remote("many"), &["refs/heads/", "refs/tags/"]).await.expect("a listing");
+    assert!(many.answer.is_none() && many.refs.len() > 20_000, "{} refs", many.refs.len());
+    let none = desk.list(&desk.remote("none"), &["refs/heads/main"]).await.expect("a listing");
+    assert!(none.answer.is_none() && !none.has_refs);
+    desk.host.speak_version_0();
+    let git = engine(engine_settings(), &desk.data);
+    let main = vec!["refs/heads/main".to_owned()];
+    let listing = git.list_refs(&desk.remote("many"), &main).await.expect("a listing");
+    assert!(listing.answer.is_none() && listing.refs.len() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unchanged_poll_writes_nothing_into_the_mirror_and_opens_no_connection() {
     let desk = Desk::new().await;
     let repository = desk.host.repository("r.git");

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroU64,
 };
 
 use tidings_entity::id::ObjectId;
@@ -58,6 +59,9 @@ pub struct RefListing {
     /// The normalised address at which the repository was found, if its host said that it moved permanently
     /// and the new address accepted the same credential; always at the same host.
     pub moved_to: Option<String>,
+    /// Digest of the bytes that the listing was read from, for [`crate::ports::GitSource::list_refs_unless`].
+    /// `None`: the listing was read from several answers, from a very long one, or in place.
+    pub answer: Option<NonZeroU64>,
 }
 
 impl RefListing {
@@ -75,7 +79,8 @@ impl RefListing {
     }
 
     /// A hash of the content of the listing: two different listings have different hashes, with a probability
-    /// of 1 - 2^-64. It covers neither the moment of the request nor the result of fetching its commits.
+    /// of 1 - 2^-64. It covers neither the moment of the request nor the result of fetching its commits, nor
+    /// the parts of the answer that nobody asked for.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -98,6 +103,7 @@ impl RefListing {
         self.unreadable.extend(other.unreadable);
         self.dangling.extend(other.dangling);
         self.moved_to = self.moved_to.take().or(other.moved_to);
+        self.answer = None;
     }
 }
 

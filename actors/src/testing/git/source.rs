@@ -1,5 +1,10 @@
 //! [`GitSource`] over the maps.
 
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroU64,
+};
+
 use async_trait::async_trait;
 use tidings_entity::{
     id::{ObjectId, RepositoryId},
@@ -52,13 +57,31 @@ impl GitSource for MemoryGit {
                 })
         };
         let found = refs.iter().filter(|(name, _)| wanted(name));
+        // Hosts also answer with refs that nobody asked for, and from another place after a move.
+        let mut hasher = DefaultHasher::new();
+        (place, refs, &head).hash(&mut hasher);
         Ok(RefListing {
+            answer: NonZeroU64::new(hasher.finish()),
             refs: found.map(|(name, commit)| Ref { name: name.clone(), commit: *commit }).collect(),
             has_refs: !refs.is_empty(),
             head: head.clone(),
             moved_to,
             ..RefListing::default()
         })
+    }
+
+    async fn list_refs_unless(
+        &self,
+        remote: &Remote,
+        patterns: &RefPatterns,
+        last: NonZeroU64,
+    ) -> Result<Option<RefListing>, GitError> {
+        let listing = self.list_refs(remote, patterns).await?;
+        if listing.answer == Some(last) {
+            self.world().known_answers += 1;
+            return Ok(None);
+        }
+        Ok(Some(listing))
     }
 
     async fn fetch_each(&self, remote: &Remote, order: &FetchOrder) -> Result<FetchOutcome, GitError> {

@@ -33,9 +33,12 @@ async fn the_same_listing_is_looked_up_in_the_rows_once_in_ten_minutes() {
     let (house, watch) = held().await;
     let changed = house.commit(&[("a", "2")]);
     house.until_held(&watch, changed).await;
+    let known = house.git.known_answers();
     let (polls, fetches) = counted(&house, 120 * MINUTE).await;
     assert!(polls > 24, "{polls} polls in two hours");
     assert!((10..=14).contains(&fetches), "{fetches} of {polls} listings were looked up");
+    let known = house.git.known_answers() - known;
+    assert!(known + 14 >= polls, "{known} of {polls} answers were not read again");
     let moved = house.commit(&[("a", "3")]);
     let start = Instant::now();
     house.until_held(&watch, moved).await;
@@ -48,6 +51,24 @@ async fn looks_up(house: &House) -> bool {
     house.until("the next poll", async || house.git.polls() > polls).await;
     tokio::time::sleep(Duration::from_secs(15)).await;
     house.git.fetches() > fetches
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_answer_with_the_same_followed_refs_is_read_once_and_not_looked_up() {
+    let (house, watch) = held().await;
+    let changed = house.commit(&[("a", "2")]);
+    house.until_held(&watch, changed).await;
+    tokio::time::sleep(20 * MINUTE).await;
+    house.poke(&watch).await;
+    assert!(looks_up(&house).await, "a poke may have news");
+    let known = house.git.known_answers();
+    house.git.commit(&location(URL), "other", &[("b", "1")]);
+    assert!(!looks_up(&house).await, "nobody follows that branch");
+    assert_eq!(house.git.known_answers(), known, "other bytes are read");
+    while looks_up(&house).await {}
+    assert!(house.git.known_answers() > known, "and then they are known");
+    let moved = house.commit(&[("a", "3")]);
+    house.until_held(&watch, moved).await;
 }
 
 #[tokio::test(start_paused = true)]
