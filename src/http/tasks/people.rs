@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
     model::{filter::sets, task::TaskMove},
-    ports::{Redriven, Task, TaskChange, TaskFilter, TaskWord},
+    ports::{CreateRefusal, Redriven, Task, TaskChange, TaskFilter, TaskWord},
 };
 use tidings_entity::{
     id::{AppId, TaskId},
@@ -325,8 +325,9 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     }
 }
 
-/// Sends tasks again, or counts them if `is_dry`: in steps, so that other work runs in between. The first
-/// step that meets a bound of the app is the last one.
+/// Sends tasks again, or counts them if `is_dry`: in steps, so that other work runs in between. Returns the
+/// first bound of the app that a task met. Where an app has as many open tasks as it may have, that is the
+/// end; what meets another bound is left, because a smaller task, or one with another address, may have room.
 async fn redriven(
     front: &Front,
     app: &AppId,
@@ -342,10 +343,14 @@ async fn redriven(
             all.count += step.found.len() as u64;
         } else {
             let sent = front.tasks.redrive_tasks(app, step.found).await.map_err(failed)?;
-            all = Redriven { count: all.count + sent.count, refusal: sent.refusal };
+            let is_full = sent.refusal == Some(CreateRefusal::OpenTasks);
+            all = Redriven { count: all.count + sent.count, refusal: all.refusal.or(sent.refusal) };
+            if is_full {
+                break;
+            }
         }
         after = step.next;
-        if after.is_none() || all.refusal.is_some() {
+        if after.is_none() {
             break;
         }
     }
