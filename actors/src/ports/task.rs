@@ -170,7 +170,8 @@ pub struct ClaimRequest {
 pub struct Claim {
     /// The tasks, in the order in which they stood in line.
     pub tasks: Vec<ClaimedTask>,
-    /// When claiming again may succeed although nothing changes until then: rates allow no more now.
+    /// When claiming again may succeed although nobody tells of a change: rates allow no more now, or another
+    /// replica just looks at the tasks.
     pub again_at: Option<Timestamp>,
 }
 

@@ -1,6 +1,7 @@
 //! What an app may have: queues, open tasks and the bytes of their payloads; and what the rate of a queue
 //! leaves for later.
 
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use tidings_actors::ports::Redriven;
 use tidings_entity::id::QueueId;
 
@@ -78,4 +79,24 @@ pub(super) async fn a_claim_that_leaves_tasks_to_a_later_moment_of_the_rate_is_t
         assert!(told.ready.is_empty(), "nothing can be claimed now");
         clock.advance(2 * SECOND);
     }
+}
+
+#[tokio::test]
+async fn tasks_that_another_replica_looks_at_are_looked_for_again_soon() {
+    // One process has one writer: only replicas of a server hold rows while another one claims.
+    let Some(home) = Home::server().await else { return };
+    let (store, _clock) = open(&home).await;
+    create(&store, vec![new(1, "a"), new(2, "b")]).await.expect("created");
+    let raw = home.raw().await;
+    let other = raw.begin().await.expect("begun");
+    let look = format!("select id from task where id = '{}' for update", new(1, "a").id);
+    other.execute_unprepared(&look).await.expect("held");
+    let nothing = claim(&store, asks(&["a"], 1)).await;
+    let soon = Some(START.after(Duration::from_millis(100)));
+    assert_eq!((nothing.tasks.len(), nothing.again_at), (0, soon));
+    assert_eq!(claim(&store, asks(&["a", "b"], 1)).await.tasks.len(), 1, "others are claimed meanwhile");
+    other.rollback().await.expect("let go");
+    assert_eq!(claim(&store, asks(&["a"], 1)).await.tasks.len(), 1);
+    let nothing = claim(&store, asks(&["a"], 1)).await;
+    assert_eq!((nothing.tasks.len(), nothing.again_at), (0, None), "the queue is empty");
 }
