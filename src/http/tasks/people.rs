@@ -292,15 +292,7 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     if let Some(reason) = command.as_deref().and_then(|command| check_command(command).err()) {
         fields.refuse("command", reason);
     }
-    let state = fields.text("state", 1..=16).map(|word| word.parse::<TaskState>());
-    let state = match state {
-        Some(Ok(state @ (TaskState::Failed | TaskState::Dead | TaskState::Cancelled))) => Some(state),
-        Some(_) => {
-            fields.refuse("state", "must be one of: failed, dead, cancelled");
-            None
-        }
-        None => None,
-    };
+    let state = ended_state(&mut fields);
     let query = filters::of_fields(&mut fields, &sets::TASKS, front.clock.now());
     let is_all = fields.boolean("all").unwrap_or(false);
     let is_dry = fields.boolean("dry_run").unwrap_or(false);
@@ -321,6 +313,17 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
         refusal => {
             let more = count >= REDRIVE_MAX || refusal.is_some();
             Ok(json(StatusCode::OK, &RedriveShown { count, more, dry_run: is_dry }))
+        }
+    }
+}
+
+/// Reads `state`: one in which a task can be sent again, or removed before its time.
+pub(super) fn ended_state(fields: &mut Fields) -> Option<TaskState> {
+    match fields.text("state", 1..=16)?.parse::<TaskState>() {
+        Ok(state @ (TaskState::Failed | TaskState::Dead | TaskState::Cancelled)) => Some(state),
+        _ => {
+            fields.refuse("state", "must be one of: failed, dead, cancelled");
+            None
         }
     }
 }

@@ -81,6 +81,29 @@ pub(super) async fn a_claim_that_leaves_tasks_to_a_later_moment_of_the_rate_is_t
     }
 }
 
+pub(super) async fn a_purge_of_dead_tasks_leaves_those_whose_key_holds(home: Home) {
+    let (store, clock) = open(&home).await;
+    let key = TaskRequestKey { key_hash: "k".into(), request_hash: "r".into() };
+    let once = |number| NewTask { max_attempts: Some(1), ..new(number, "a") };
+    let keyed = NewTask { key: Some(key), ..once(1) };
+    create(&store, vec![keyed.clone(), once(2), once(3), new(4, "a")]).await.expect("created");
+    for task in claim(&store, asks(&["a"], 3)).await.tasks {
+        let nack = TaskMove::Nack { delay: None, reason: None };
+        assert_eq!(say(&store, word(&task.token, nack)).await.expect("given up").state, TaskState::Dead);
+    }
+    let purge = async |state| store.purge_ended(&app(), "a", state, 10).await;
+    assert_eq!(purge(TaskState::Failed).await.expect("purged"), 0);
+    assert_eq!(purge(TaskState::Dead).await.expect("purged"), 2);
+    let again = create(&store, vec![keyed]).await.expect("there");
+    assert!(!again[0].is_new, "the key still names its task");
+    let queue = store.queue(&app(), "a").await.expect("a queue");
+    assert!(queue.counts.contains(&(TaskState::Dead, 1)), "{:?}", queue.counts);
+    assert!(queue.counts.contains(&(TaskState::Ready, 1)), "{:?}", queue.counts);
+    clock.advance(24 * 3_600 * SECOND);
+    assert_eq!(purge(TaskState::Dead).await.expect("purged"), 1, "its key may be used again");
+    assert!(store.purge_ended(&app(), "nobody", TaskState::Dead, 10).await.is_err());
+}
+
 #[tokio::test]
 async fn tasks_that_another_replica_looks_at_are_looked_for_again_soon() {
     // One process has one writer: only replicas of a server hold rows while another one claims.
