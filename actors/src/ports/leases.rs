@@ -179,7 +179,7 @@ pub enum Signal {
     Statuses,
     /// This subscription was changed or removed.
     Subscription(SubscriptionId),
-    /// Tasks were written.
+    /// A replica wrote tasks that others may wait for.
     Tasks(TaskSignal),
     /// Keys of the keyring were handed on, seal from now on, or were retired.
     Keys,

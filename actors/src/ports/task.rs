@@ -473,8 +473,8 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WatchTasks + WorkerSubscriptio
     async fn forget_tasks_of(&self, app: &AppId, before: Timestamp, limit: u64) -> Result<u64, StoreError>;
     /// Removes tasks of a queue that are neither claimed nor ended, at most `limit`. Returns their number.
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError>;
-    /// Removes tasks of a queue that failed, died or were cancelled, at most `limit`, although their retention
-    /// is not over. Those whose idempotency key must still hold stay. Returns the number of removed tasks.
+    /// Removes tasks of a queue that failed, died or were cancelled, at most `limit`, before their retention
+    /// is over. Those whose idempotency key must still hold stay. Returns the number of removed tasks.
     async fn purge_ended(
         &self,
         app: &AppId,

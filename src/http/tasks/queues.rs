@@ -285,8 +285,8 @@ async fn paused(front: &Front, request: &Request, is_paused: bool) -> Answer {
     Ok(json(StatusCode::OK, &QueueShown::of(&queue, front.clock.now())))
 }
 
-/// Removes the tasks of a queue that wait, are ready or are set aside, or those in one of the states `failed`,
-/// `dead` and `cancelled`. Claimed tasks and those of watches stay.
+/// Removes the tasks of a queue that wait, are ready or are set aside, or those that are `failed`, `dead` or
+/// `cancelled`. Claimed tasks and those of watches stay.
 #[utoipa::path(post, path = "/api/queues/{command}/purge", tag = "tasks", params(("command" = String, Path)),
     request_body = PurgeConfirmation, responses((status = 200, body = PurgeShown)))]
 async fn purge(front: Arc<Front>, request: Request) -> Answer {

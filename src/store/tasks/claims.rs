@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// How soon a queue is looked at again of which a turn of another replica holds tasks: far longer than a turn.
+/// How soon a queue is looked at again of which a turn of another replica holds tasks: longer than a turn.
 const HELD_ELSEWHERE: Duration = Duration::from_millis(100);
 
 /// What may be claimed of a queue in this turn.

@@ -55,8 +55,8 @@ pub(crate) async fn forget(
     count_gone(connection, &gone).await
 }
 
-/// Removes tasks of a queue (its app and command) that failed, died or were cancelled, at most `limit`. A task
-/// with a key stays until its key may be used again. How many went.
+/// Removes tasks of a queue (its app and command) that failed, died or were cancelled, at most `limit`. A
+/// task with a key stays until its key may be used again. How many went.
 pub(crate) async fn purge_ended(
     connection: &impl ConnectionTrait,
     (app, command): (&AppId, &str),
