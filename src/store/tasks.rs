@@ -55,7 +55,7 @@ use super::{
 pub(super) use artifacts::{
     artifact, artifact_ids, artifacts, known_artifacts, may_put_artifact, put_artifact, remove_artifact,
 };
-pub(super) use forgotten::{forget, of_restored};
+pub(super) use forgotten::{forget, of_restored, purge_ended};
 pub(super) use history::{claims, has_claim};
 pub(super) use lists::{bodies, find, list, payloads, redrivable};
 pub(super) use news::TaskChanges;

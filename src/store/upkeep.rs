@@ -302,6 +302,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
         dead_letters: i64,
         open_breakers: i64,
         subscriptions_blocked: i64,
+        worker_subscriptions: i64,
         oldest: Option<i64>,
     }
     let behind = &*ANY_BEHIND;
@@ -316,9 +317,10 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
          (select count(*) from dead_letter where status in ('open', 'redrive_requested')) as dead_letters,
          (select count(*) from breaker where opened_at is not null) as open_breakers,
          (select count(*) from subscription where state = 'blocked') as subscriptions_blocked,
+         (select count(*) from worker_subscription where expires_at > $1) as worker_subscriptions,
          (select min(c.behind_since) {behind}) as oldest"
     );
-    let row: Option<UpkeepRow> = rows::one(connection, "cursor", &text, vec![]).await?;
+    let row: Option<UpkeepRow> = rows::one(connection, "cursor", &text, vec![now.0.into()]).await?;
     let row = row.ok_or(StoreError::NotFound)?;
     let count = |number| rows::unsigned("cursor", number);
     let lag = row.oldest.map_or(Duration::ZERO, |oldest| now.since(Timestamp(oldest)));
@@ -334,6 +336,7 @@ pub(super) async fn totals(connection: &impl ConnectionTrait, now: Timestamp) ->
         dead_letters: count(row.dead_letters)?,
         open_breakers: count(row.open_breakers)?,
         subscriptions_blocked: count(row.subscriptions_blocked)?,
+        worker_subscriptions: count(row.worker_subscriptions)?,
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
     })
 }

@@ -111,6 +111,7 @@ const SURVEYED: &[(Instrument, Read)] = &[
             take(branches as f64, &[KeyValue::new("reason", reason.as_str())]);
         }
     }),
+    (list::WORKER_SUBSCRIPTIONS, |survey, take| take(survey.totals.worker_subscriptions as f64, &[])),
     (list::ACTORS, |survey, take| {
         for (name, found) in &survey.tree.roles {
             let of = |word| [KeyValue::new("role", *name), KeyValue::new("state", word)];

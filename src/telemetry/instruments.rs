@@ -387,6 +387,7 @@ pub const ALL: &[(&str, &[Instrument])] = &[
             HANDED_OVER,
             WATCH_TASKS_ENDED,
             CALLBACKS,
+            WORKER_SUBSCRIPTIONS,
             WORK_TOLD,
         ],
     ),

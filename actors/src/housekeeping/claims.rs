@@ -36,7 +36,7 @@ use crate::{
     deliverer::{self, DelivererMessage},
     housekeeping::{ClockKeeperMessage, UpkeepArguments, work_caller::WorkCallerMessage},
     model::task::ClaimToken,
-    ports::{Claim, ClaimRequest, ClaimedTask, Signal, StoreError, TaskNews, TaskWord},
+    ports::{Claim, ClaimRequest, ClaimedTask, Signal, StoreError, TaskNews, TaskSignal, TaskWord},
     supervision::{
         directory::Mailbox,
         tasks::{Tasks, in_time},
@@ -53,7 +53,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// Workers that one claim of the store asks for.
 const AT_ONCE: usize = 128;
-/// Most apps of one word to other replicas; of more, all are meant.
+/// Most queues, and most apps, that one word to other replicas names; with more of them all are meant. A
+/// notification of PostgreSQL has 8,000 bytes, of which a queue with its app takes 68.
+const QUEUES_TOLD: usize = 50;
 const APPS_TOLD: usize = 100;
 /// The wait between two looks whether all claims are with their workers, before the process stops.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
@@ -124,8 +126,8 @@ pub enum ClaimsMessage {
     Written(Result<TaskNews, String>),
     /// Listen for the next tasks that this process writes.
     Listen,
-    /// Another replica wrote tasks of these apps; of all where none is named.
-    Heard(Vec<AppId>),
+    /// Another replica wrote tasks, or may have.
+    Heard(Box<TaskSignal>),
     /// The rates of these queues allow claims again, or a claim failed a while ago.
     Again(Vec<QueueId>),
     /// All queues are to be looked at.
@@ -202,7 +204,7 @@ impl Actor for Claims {
             M::GiveBack(claims) => state.give_back(claims),
             M::Written(news) => state.on_written(news?),
             M::Listen => state.listen(),
-            M::Heard(apps) => state.on_heard(&apps),
+            M::Heard(did) => state.on_heard(&did),
             M::Again(queues) => state.on_again(&queues),
             M::Look => state.on_look(),
             M::Claimed(result) => state.on_claimed(result?),
@@ -340,7 +342,7 @@ impl ClaimsState {
             self.end_wait(task);
         }
         self.claim();
-        self.tell_workers(&news);
+        self.tell_workers(&news.ready, &news.rated);
         self.tell_deliverers(&news.room);
         let now = self.context.now();
         let soon = news.wake_at.filter(|at| at.since(now) < EVERY);
@@ -350,30 +352,27 @@ impl ClaimsState {
         if self.context.shards.is_sole() {
             return self.listen();
         }
-        let apps: BTreeSet<AppId> = news.ready.into_iter().map(|(app, _)| app).chain(news.room).collect();
-        let signals = signals(apps, !news.ended.is_empty(), soon);
-        if signals.is_empty() {
-            return self.listen();
-        }
+        let Some(signal) = signal(news, soon) else { return self.listen() };
         let context = self.context.clone();
-        let work = async move {
-            for signal in signals {
-                context.tell_others(signal).await;
-            }
-        };
+        let work = async move { context.tell_others(signal).await };
         self.tasks.spawn(&self.mailbox, work, ClaimsMessage::Told);
         self.mailbox.send_after(GATHER, || ClaimsMessage::Listen);
     }
 
     /// Passes on which queues have work, or will have some once their rate allows a claim. The replica with
     /// the first shard tells worker subscriptions; it hears of the work of others by their signals.
-    fn tell_workers(&self, news: &TaskNews) {
-        let queues: BTreeSet<(AppId, QueueId)> = news.ready.union(&news.rated).cloned().collect();
-        if !queues.is_empty()
-            && self.context.shards.leads()
+    fn tell_workers(&self, ready: &BTreeSet<(AppId, QueueId)>, rated: &BTreeSet<(AppId, QueueId)>) {
+        let queues: BTreeSet<(AppId, QueueId)> = ready.union(rated).cloned().collect();
+        if !queues.is_empty() {
+            self.tell_caller(WorkCallerMessage::Ready(queues));
+        }
+    }
+
+    fn tell_caller(&self, message: WorkCallerMessage) {
+        if self.context.shards.leads()
             && let Some(caller) = self.context.directory.find(WORK_CALLER, "")
         {
-            caller.send(WorkCallerMessage::Ready(queues));
+            caller.send(message);
         }
     }
 
@@ -402,18 +401,25 @@ impl ClaimsState {
         }
     }
 
-    fn on_heard(&mut self, apps: &[AppId]) {
-        self.line.ready_of(apps);
-        self.tell_deliverers(apps);
-        if apps.is_empty() {
+    fn on_heard(&mut self, did: &TaskSignal) {
+        for (_, queue) in &did.ready {
+            self.line.ready(queue);
+        }
+        self.tell_workers(&did.ready, &did.rated);
+        self.tell_deliverers(&did.room);
+        if did.is_all {
+            self.line.ready_all();
+            self.tell_caller(WorkCallerMessage::ReadyAll);
             for (_, deliverer) in self.context.directory.all::<DelivererMessage>(DELIVERER) {
                 // Deliverers without lanes that hand over tasks ignore this message.
                 deliverer.send(DelivererMessage::Room);
             }
         }
-        // Which of their tasks ended is not told: who waits looks.
-        for task in self.ends.keys().cloned().collect::<Vec<_>>() {
-            self.end_wait(&task);
+        if did.is_all || did.has_ended {
+            // Which tasks ended is not told: who waits looks.
+            for task in self.ends.keys().cloned().collect::<Vec<_>>() {
+                self.end_wait(&task);
+            }
         }
         self.claim();
     }
@@ -428,25 +434,23 @@ impl ClaimsState {
             replies.retain(|reply| !reply.is_closed());
             !replies.is_empty()
         });
-        self.line.ready_of(&[]);
+        self.line.ready_all();
         self.claim();
         self.mailbox.send_after(EVERY, || ClaimsMessage::Look);
     }
 }
 
-/// What other replicas are told of tasks of these apps, of tasks that ended, and of the moment at which the
-/// clock must look. A moment alone is no word about work: worker subscriptions would be told of work of all
-/// apps whenever a task waits for its moment.
-fn signals(apps: BTreeSet<AppId>, has_ended: bool, soon: Option<Timestamp>) -> Vec<Signal> {
-    let at = soon.map(|at| at.0);
-    if apps.len() > APPS_TOLD || (apps.is_empty() && has_ended) {
-        let clock = at.map(|at| Signal::Tasks(Vec::new(), Some(at)));
-        return std::iter::once(Signal::Tasks(Vec::new(), None)).chain(clock).collect();
-    }
-    if apps.is_empty() && at.is_none() {
-        return Vec::new();
-    }
-    vec![Signal::Tasks(apps.into_iter().collect(), at)]
+/// What other replicas are told of these news; `None`: nobody there waits for any of it. `soon` is the moment
+/// by which the clock of tasks must look.
+fn signal(news: TaskNews, soon: Option<Timestamp>) -> Option<Signal> {
+    let TaskNews { ready, rated, ended, room, .. } = news;
+    let is_all = ready.len() + rated.len() > QUEUES_TOLD || room.len() > APPS_TOLD;
+    let (has_ended, wake_at) = (!ended.is_empty(), soon.map(|at| at.0));
+    let did = match is_all {
+        true => TaskSignal { is_all, has_ended, wake_at, ..TaskSignal::default() },
+        false => TaskSignal { ready, rated, room, has_ended, is_all, wake_at },
+    };
+    (did != TaskSignal::default()).then_some(Signal::Tasks(did))
 }
 
 /// Gives a worker its tasks; those of one that is gone come back.

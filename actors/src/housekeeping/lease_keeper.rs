@@ -367,6 +367,7 @@ impl LeaseKeeperState {
                 self.renew_soon();
                 self.ensure(Look::All);
                 self.take_keys();
+                hints::heard(&self.context, &Signal::Missed);
             }
             Signal::Keys => self.take_keys(),
             signal => hints::heard(&self.context, &signal),

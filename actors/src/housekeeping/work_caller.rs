@@ -4,7 +4,7 @@
 //! wait, and the memory of what was told.
 //!
 //! Only the replica with the first shard tells, so that intervals and turns hold for all replicas together.
-//! It hears of its own work from the line of workers, and of that of others by signals, which name apps.
+//! It hears of all work from the line of workers, which hears of that of other replicas by their signals.
 //!
 //! Words are gathered for `GATHER` and read together; at most `WORDS_MAX` queues are remembered, beyond
 //! which all are looked at. At most `SENDING_MAX` messages are on their way, and `SENDING_OF_APP` of one
@@ -56,11 +56,11 @@ const GROUPS_MAX: usize = 10_000;
 /// Messages to the actor.
 #[derive(Debug)]
 pub enum WorkCallerMessage {
-    /// This process wrote tasks: these queues have work that they did not have before, or the rest of their
-    /// work once their rate allows a claim.
+    /// These queues have work that they did not have before, or the rest of their work once their rate allows
+    /// a claim.
     Ready(BTreeSet<(AppId, QueueId)>),
-    /// Another replica wrote tasks of these apps; of all where none is named.
-    Heard(Vec<AppId>),
+    /// Any queue may have work that it did not have before.
+    ReadyAll,
     /// The wait for further words is over.
     Look,
     /// Late words may be told.
@@ -135,7 +135,7 @@ impl Actor for WorkCaller {
         let _busy = gauge.begin();
         match message {
             M::Ready(queues) => state.on_ready(queues),
-            M::Heard(apps) => state.on_heard(apps),
+            M::ReadyAll => state.on_ready_all(),
             M::Look => state.on_look(),
             M::Late => state.on_late(),
             M::Read(result) => {
@@ -163,15 +163,14 @@ impl WorkCallerState {
         self.gather();
     }
 
-    fn on_heard(&mut self, apps: Vec<AppId>) {
-        self.words.all |= apps.is_empty();
-        self.words.apps.extend(apps);
+    fn on_ready_all(&mut self) {
+        self.words = WorkWords { all: true, ..WorkWords::default() };
         self.gather();
     }
 
     /// Looks soon, with all words that come until then.
     fn gather(&mut self) {
-        if self.words.queues.len() + self.words.apps.len() > WORDS_MAX {
+        if self.words.queues.len() > WORDS_MAX {
             self.words = WorkWords { all: true, ..WorkWords::default() };
         }
         if !self.is_gathering {

@@ -4,11 +4,11 @@
 //! of its life. Any replica may take an expired lease, and its epoch rises with that. In the database, taking
 //! a lease and a write under the old epoch exclude each other.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use tidings_entity::{
-    id::{AppId, ReplicaId, RepositoryId, SubscriptionId},
+    id::{AppId, QueueId, ReplicaId, RepositoryId, SubscriptionId},
     kind::ReplicaRole,
 };
 use ulid::Ulid;
@@ -179,13 +179,29 @@ pub enum Signal {
     Statuses,
     /// This subscription was changed or removed.
     Subscription(SubscriptionId),
-    /// Tasks of these apps may be claimed or have ended. The moment is set if the clock of tasks must look by
-    /// then. An empty list means all apps, and with a moment none: then only the clock must look.
-    Tasks(Vec<AppId>, Option<i64>),
+    /// A replica wrote tasks that others may wait for.
+    Tasks(TaskSignal),
     /// Keys of the keyring were handed on, seal from now on, or were retired.
     Keys,
     /// Sent by no replica: some notifications may have been lost.
     Missed,
+}
+
+/// What a replica did with tasks, for those at the other replicas who wait for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TaskSignal {
+    /// Queues with tasks that may be claimed now and could not before, with their apps.
+    pub ready: BTreeSet<(AppId, QueueId)>,
+    /// Queues whose rate allows no claim now although tasks of them are ready, with their apps.
+    pub rated: BTreeSet<(AppId, QueueId)>,
+    /// Apps whose watches may hand over more changes.
+    pub room: BTreeSet<AppId>,
+    /// Whether tasks have ended, or were removed before their end.
+    pub has_ended: bool,
+    /// Whether all queues may have work, all apps room, and all tasks an end.
+    pub is_all: bool,
+    /// The moment, in unix milliseconds, by which the clock of tasks must look; `None`: it need not.
+    pub wake_at: Option<i64>,
 }
 
 /// The leases of replicas on shards, and notifications among replicas.

@@ -119,6 +119,8 @@ pub struct Totals {
     pub open_breakers: u64,
     /// Subscriptions that are blocked.
     pub subscriptions_blocked: u64,
+    /// Worker subscriptions that have not ended.
+    pub worker_subscriptions: u64,
     /// Age of the oldest unsettled change in milliseconds.
     pub lag_ms: u64,
 }

@@ -170,7 +170,8 @@ pub struct ClaimRequest {
 pub struct Claim {
     /// The tasks, in the order in which they stood in line.
     pub tasks: Vec<ClaimedTask>,
-    /// When claiming again may succeed although nothing changes until then: rates allow no more now.
+    /// When claiming again may succeed although nobody tells of a change: rates allow no more now, or another
+    /// replica just looks at the tasks.
     pub again_at: Option<Timestamp>,
 }
 
@@ -472,4 +473,13 @@ pub trait TaskStore: ClaimStore + ScheduleStore + WatchTasks + WorkerSubscriptio
     async fn forget_tasks_of(&self, app: &AppId, before: Timestamp, limit: u64) -> Result<u64, StoreError>;
     /// Removes tasks of a queue that are neither claimed nor ended, at most `limit`. Returns their number.
     async fn purge_queue(&self, app: &AppId, command: &str, limit: u64) -> Result<u64, StoreError>;
+    /// Removes tasks of a queue that failed, died or were cancelled, at most `limit`, before their retention
+    /// is over. Those whose idempotency key must still hold stay. Returns the number of removed tasks.
+    async fn purge_ended(
+        &self,
+        app: &AppId,
+        command: &str,
+        state: TaskState,
+        limit: u64,
+    ) -> Result<u64, StoreError>;
 }

@@ -11,14 +11,14 @@ use crate::{
     deliverer,
     housekeeping::{
         ClockKeeperMessage, LetterKeeperMessage, StatusKeeperMessage, SubscriptionKeeperMessage,
-        claims::ClaimsMessage, work_caller::WorkCallerMessage,
+        claims::ClaimsMessage,
     },
-    ports::Signal,
+    ports::{Signal, TaskSignal},
     scanning::repository_watcher::RepositoryWatcherMessage,
     subscriber::SubscriberMessage,
     supervision::tree::{
         CIRCUIT_BREAKER, CLAIMS, CLOCK_KEEPER, LETTER_KEEPER, REPOSITORY_WATCHER, STATUS_KEEPER, SUBSCRIBER,
-        SUBSCRIPTION_KEEPER, WORK_CALLER,
+        SUBSCRIPTION_KEEPER,
     },
     time::Timestamp,
 };
@@ -49,9 +49,12 @@ pub(crate) fn heard(context: &Context, signal: &Signal) {
         Signal::Ledger => look_at_ledgers(context),
         Signal::Statuses => look_at_statuses(context),
         Signal::Subscription(subscription) => subscription_changed(context, subscription),
-        Signal::Tasks(apps, wake_at) => tasks_changed(context, apps, wake_at.map(Timestamp)),
+        Signal::Tasks(did) => tasks_changed(context, did),
+        Signal::Missed => {
+            let wake_at = Some(context.now().0);
+            tasks_changed(context, &TaskSignal { is_all: true, wake_at, ..TaskSignal::default() });
+        }
         Signal::Shards
-        | Signal::Missed
         | Signal::Keys
         | Signal::Repository(_)
         | Signal::Poke(_)
@@ -60,19 +63,14 @@ pub(crate) fn heard(context: &Context, signal: &Signal) {
     }
 }
 
-/// Another replica wrote tasks of these apps (an empty list: of all apps, or of none if there is a moment);
-/// `wake_at` is the nearest moment at which the clock of tasks must look.
-fn tasks_changed(context: &Context, apps: &[AppId], wake_at: Option<Timestamp>) {
-    let is_of_clock = apps.is_empty() && wake_at.is_some();
-    if let Some(claims) = context.directory.find(CLAIMS, "").filter(|_| !is_of_clock) {
-        claims.send(ClaimsMessage::Heard(apps.to_vec()));
-    }
-    if let Some(caller) = context.directory.find(WORK_CALLER, "").filter(|_| !is_of_clock) {
-        caller.send(WorkCallerMessage::Heard(apps.to_vec()));
+/// Another replica wrote tasks, or may have.
+fn tasks_changed(context: &Context, did: &TaskSignal) {
+    if let Some(claims) = context.directory.find(CLAIMS, "") {
+        claims.send(ClaimsMessage::Heard(Box::new(did.clone())));
     }
     let keeper = context.directory.find(CLOCK_KEEPER, "");
-    if let Some((keeper, at)) = keeper.zip(wake_at) {
-        keeper.send(ClockKeeperMessage::Nearest(at));
+    if let Some((keeper, at)) = keeper.zip(did.wake_at) {
+        keeper.send(ClockKeeperMessage::Nearest(Timestamp(at)));
     }
 }
 

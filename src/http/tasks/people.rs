@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_actors::{
     model::{filter::sets, task::TaskMove},
-    ports::{Redriven, Task, TaskChange, TaskFilter, TaskWord},
+    ports::{CreateRefusal, Redriven, Task, TaskChange, TaskFilter, TaskWord},
 };
 use tidings_entity::{
     id::{AppId, TaskId},
@@ -292,15 +292,7 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     if let Some(reason) = command.as_deref().and_then(|command| check_command(command).err()) {
         fields.refuse("command", reason);
     }
-    let state = fields.text("state", 1..=16).map(|word| word.parse::<TaskState>());
-    let state = match state {
-        Some(Ok(state @ (TaskState::Failed | TaskState::Dead | TaskState::Cancelled))) => Some(state),
-        Some(_) => {
-            fields.refuse("state", "must be one of: failed, dead, cancelled");
-            None
-        }
-        None => None,
-    };
+    let state = ended_state(&mut fields);
     let query = filters::of_fields(&mut fields, &sets::TASKS, front.clock.now());
     let is_all = fields.boolean("all").unwrap_or(false);
     let is_dry = fields.boolean("dry_run").unwrap_or(false);
@@ -325,8 +317,20 @@ async fn redrive_all(front: Arc<Front>, request: Request) -> Answer {
     }
 }
 
-/// Sends tasks again, or counts them if `is_dry`: in steps, so that other work runs in between. The first
-/// step that meets a bound of the app is the last one.
+/// Reads `state`: one in which a task can be sent again, or removed before its time.
+pub(super) fn ended_state(fields: &mut Fields) -> Option<TaskState> {
+    match fields.text("state", 1..=16)?.parse::<TaskState>() {
+        Ok(state @ (TaskState::Failed | TaskState::Dead | TaskState::Cancelled)) => Some(state),
+        _ => {
+            fields.refuse("state", "must be one of: failed, dead, cancelled");
+            None
+        }
+    }
+}
+
+/// Sends tasks again, or counts them if `is_dry`: in steps, so that other work runs in between. Returns the
+/// first bound of the app that a task met. Where an app has as many open tasks as it may have, that is the
+/// end; what meets another bound is left, because a smaller task, or one with another address, may have room.
 async fn redriven(
     front: &Front,
     app: &AppId,
@@ -342,10 +346,14 @@ async fn redriven(
             all.count += step.found.len() as u64;
         } else {
             let sent = front.tasks.redrive_tasks(app, step.found).await.map_err(failed)?;
-            all = Redriven { count: all.count + sent.count, refusal: sent.refusal };
+            let is_full = sent.refusal == Some(CreateRefusal::OpenTasks);
+            all = Redriven { count: all.count + sent.count, refusal: all.refusal.or(sent.refusal) };
+            if is_full {
+                break;
+            }
         }
         after = step.next;
-        if after.is_none() || all.refusal.is_some() {
+        if after.is_none() {
             break;
         }
     }

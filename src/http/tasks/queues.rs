@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use super::{
     creates::{ATTEMPTS_MAX, at_most, check_command},
     may_use, owner,
+    people::ended_state,
     shown::QueueShown,
 };
 use crate::http::{
@@ -101,6 +102,9 @@ body! {
     struct PurgeConfirmation {
         /// The command of the queue, repeated.
         confirm: String,
+        /// `failed`, `dead` or `cancelled`: tasks in this state are removed. Missing: tasks that wait, are
+        /// ready or are set aside.
+        state: Option<String>,
     }
 }
 
@@ -112,7 +116,7 @@ struct PurgeShown {
     /// Whether more tasks may be left. The same request continues with them.
     more: bool,
     /// Number of tasks that wait, are ready or are set aside and stay, because they are changes of a watch.
-    /// Missing while there may be more.
+    /// Missing while there may be more, and where tasks that ended were removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     of_watches: Option<u64>,
 }
@@ -281,8 +285,8 @@ async fn paused(front: &Front, request: &Request, is_paused: bool) -> Answer {
     Ok(json(StatusCode::OK, &QueueShown::of(&queue, front.clock.now())))
 }
 
-/// Removes the tasks of a queue that wait, are ready or are set aside. Claimed tasks, ended tasks and those
-/// of watches stay.
+/// Removes the tasks of a queue that wait, are ready or are set aside, or those that are `failed`, `dead` or
+/// `cancelled`. Claimed tasks and those of watches stay.
 #[utoipa::path(post, path = "/api/queues/{command}/purge", tag = "tasks", params(("command" = String, Path)),
     request_body = PurgeConfirmation, responses((status = 200, body = PurgeShown)))]
 async fn purge(front: Arc<Front>, request: Request) -> Answer {
@@ -293,15 +297,22 @@ async fn purge(front: Arc<Front>, request: Request) -> Answer {
     if !confirm.is_empty() && confirm != command {
         fields.refuse("confirm", "must be the command of the queue");
     }
+    let state = ended_state(&mut fields);
     fields.finish()?;
     let (mut removed, until) = (0, Instant::now() + PURGE_TIME);
     loop {
-        let step = front.tasks.purge_queue(&app.id, command, PURGE_STEP).await;
+        let step = match state {
+            None => front.tasks.purge_queue(&app.id, command, PURGE_STEP).await,
+            Some(state) => front.tasks.purge_ended(&app.id, command, state, PURGE_STEP).await,
+        };
         let step = step.map_err(|error| Problem::of_store(error, Kind::NO_QUEUE))?;
         removed += step;
         let is_done = step < PURGE_STEP;
         if is_done || Instant::now() >= until {
-            let of_watches = if is_done { Some(unclaimed(&front, &app.id, command).await?) } else { None };
+            let of_watches = match is_done && state.is_none() {
+                true => Some(unclaimed(&front, &app.id, command).await?),
+                false => None,
+            };
             return Ok(json(StatusCode::OK, &PurgeShown { removed, more: !is_done, of_watches }));
         }
     }

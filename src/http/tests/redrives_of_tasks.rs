@@ -39,3 +39,33 @@ async fn a_redrive_of_tasks_says_how_far_it_came_and_is_refused_where_there_is_n
     let rest = post(all, json!({ "all": true })).await.json();
     assert_eq!(rest, json!({ "count": 1, "more": false, "dry_run": false }), "the same request goes on");
 }
+
+#[tokio::test]
+async fn a_redrive_goes_on_behind_tasks_for_which_there_is_no_room() {
+    let house = House::open().await;
+    let app = house.app().await;
+    let post = async |path: &str, body: Value| house.call("POST", path, Some(&app), Some(&body)).await;
+    let large = json!({ "command": "embed", "payload": "a payload for which there is no room" });
+    for _ in 0..6 {
+        let tasks = vec![large.clone(); 100];
+        assert_eq!(post("/api/tasks/batch", json!({ "tasks": tasks })).await.status, 201);
+    }
+    let small = post("/api/tasks", json!({ "command": "embed", "payload": 1 })).await.json();
+    let small = small["id"].as_str().expect("an id");
+    house.plant("update task set state = 'cancelled', ended_at = created_at").await;
+    let room_for = async |bytes: u64| {
+        let bytes = (1_u64 << 30) - bytes;
+        house.plant(&format!("update queue set ready = 0, cancelled = 601, bytes = {bytes}")).await;
+    };
+    room_for(10).await;
+    let all = "/api/tasks/redrive";
+    let sent = post(all, json!({ "command": "embed" })).await.json();
+    assert_eq!(sent, json!({ "count": 1, "more": true, "dry_run": false }), "the last of two steps");
+    let task = house.call("GET", &format!("/api/tasks/{small}"), Some(&app), None).await.json();
+    assert_eq!(task["state"], "ready", "{task}");
+    let refused = post(all, json!({ "command": "embed" })).await;
+    assert_eq!(refused.status, 429, "{refused:?}");
+    room_for(1 << 20).await;
+    let rest = post(all, json!({ "command": "embed" })).await.json();
+    assert_eq!(rest, json!({ "count": 600, "more": false, "dry_run": false }));
+}

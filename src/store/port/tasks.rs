@@ -13,7 +13,10 @@ use tidings_actors::{
     },
     time::Timestamp,
 };
-use tidings_entity::id::{AppId, CursorId, TaskId, WatchId};
+use tidings_entity::{
+    id::{AppId, CursorId, TaskId, WatchId},
+    kind::TaskState,
+};
 use tracing::error;
 
 use super::transact;
@@ -270,6 +273,19 @@ impl TaskStore for SqlStore {
         let (id, name) = (app.clone(), command.to_owned());
         transact!(self, |transaction, context| {
             tasks::purge(transaction, context, &id, &name, limit).await
+        })
+    }
+
+    async fn purge_ended(
+        &self,
+        app: &AppId,
+        command: &str,
+        state: TaskState,
+        limit: u64,
+    ) -> Result<u64, StoreError> {
+        let (id, name) = (app.clone(), command.to_owned());
+        transact!(self, |transaction, context| {
+            tasks::purge_ended(transaction, (&id, name.as_str()), state, context.clock.now(), limit).await
         })
     }
 }

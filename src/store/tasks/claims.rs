@@ -1,7 +1,10 @@
 //! Handing tasks out: of each queue that is asked for, as many from the head as its bounds allow, given to
 //! the requests in their order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
@@ -19,6 +22,9 @@ use crate::{
         rows::{self, LISTED_MAX, list},
     },
 };
+
+/// How soon a queue is looked at again of which a turn of another replica holds tasks: longer than a turn.
+const HELD_ELSEWHERE: Duration = Duration::from_millis(100);
 
 /// What may be claimed of a queue in this turn.
 struct Heads {
@@ -100,12 +106,16 @@ async fn heads(
             aside::of_disabled(connection, queues, &id, wanted.min(CLAIM_QUEUE_MAX), at).await?;
             continue;
         }
-        let (room, again_at) = queue.room(at);
+        let (room, mut again_at) = queue.room(at);
         let most = room.min(wanted).min(CLAIM_QUEUE_MAX);
         let mut tasks: VecDeque<task::Model> = VecDeque::new();
         if most > 0 {
             let values = vec![id.clone().into(), most.into()];
             tasks = rows::all(connection, "task", &text, values).await?.into();
+            if i64::try_from(tasks.len()).is_ok_and(|found| found < most) {
+                // A turn of another replica holds the others, for a word that may change nothing.
+                again_at = again_at.into_iter().chain([at.after(HELD_ELSEWHERE)]).min();
+            }
         }
         heads.insert(id, Heads { tasks, again_at });
     }

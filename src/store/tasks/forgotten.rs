@@ -1,7 +1,10 @@
 //! Tasks that go because their time is over, and the claims of a restored database.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{ConnectionTrait, FromQueryResult};
 use tidings_actors::{
+    model::task::KEY_KEPT,
     ports::{QueueSettings, Random, StoreError},
     time::Timestamp,
 };
@@ -12,6 +15,7 @@ use tidings_entity::{
 
 use super::{
     endings,
+    lists::FAULTS,
     queues::{Queues, is_open},
     watch_tasks::aside,
 };
@@ -48,12 +52,42 @@ pub(crate) async fn forget(
         );
         gone.extend(rows::all::<GoneTask>(connection, "task", &text, values).await?);
     }
+    count_gone(connection, &gone).await
+}
+
+/// Removes tasks of a queue (its app and command) that failed, died or were cancelled, at most `limit`. A
+/// task with a key stays until its key may be used again. How many went.
+pub(crate) async fn purge_ended(
+    connection: &impl ConnectionTrait,
+    (app, command): (&AppId, &str),
+    state: TaskState,
+    at: Timestamp,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let id = QueueId::of(app, command);
+    let queues = Queues::load(connection, &BTreeSet::from([id.clone()])).await?;
+    if queues.get(&id).is_none() {
+        return Err(StoreError::NotFound);
+    }
+    let kept = i64::try_from(KEY_KEPT.as_millis()).unwrap_or(i64::MAX);
+    let values = vec![id.into(), state.into(), at.0.saturating_sub(kept).into(), signed(limit).into()];
+    let text = format!(
+        "delete from task where id in (select t.id from task t where t.queue_id = $1 and {FAULTS}
+           and t.state = $2 and (t.key_hash is null or t.ended_at <= $3) order by t.id limit $4)
+         returning queue_id, state, bytes"
+    );
+    let gone: Vec<GoneTask> = rows::all(connection, "task", &text, values).await?;
+    count_gone(connection, &gone).await
+}
+
+/// Corrects the numbers of the queues of removed tasks. How many these are.
+async fn count_gone(connection: &impl ConnectionTrait, gone: &[GoneTask]) -> Result<u64, StoreError> {
     if gone.is_empty() {
         return Ok(0);
     }
     let ids = gone.iter().map(|task| task.queue_id.clone()).collect();
     let mut queues = Queues::load(connection, &ids).await?;
-    for task in &gone {
+    for task in gone {
         if let Some(queue) = queues.get_mut(&task.queue_id) {
             queue.left(task.state, task.bytes);
         }

@@ -25,7 +25,7 @@ const BEHIND_ALL: &str = "tsk_ZZZZZZZZZZZZZZZZZZZZZZZZZZZZ";
 /// Tasks that one list looks at, with a filter of few terms.
 const LOOKED_AT_MAX: u64 = 10_000;
 /// The states that a redrive leads out of, as the index of faults has them.
-const FAULTS: &str = "t.state in ('failed', 'dead', 'cancelled')";
+pub(super) const FAULTS: &str = "t.state in ('failed', 'dead', 'cancelled')";
 
 /// The columns of the filter's fields in a statement over `t`, the row of the task.
 pub(crate) fn column(field: &str) -> Option<Column> {

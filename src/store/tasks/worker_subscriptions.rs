@@ -167,8 +167,7 @@ async fn listening(
         let text = "select * from worker_subscription where expires_at > $1 order by id";
         found = rows::readable(connection, "worker_subscription", text, vec![now.0.into()]).await?;
     } else {
-        let apps: BTreeSet<&AppId> =
-            words.apps.iter().chain(words.queues.iter().map(|(app, _)| app)).collect();
+        let apps: BTreeSet<&AppId> = words.queues.iter().map(|(app, _)| app).collect();
         let apps: Vec<Vec<Value>> = apps.into_iter().map(|app| vec![app.clone().into()]).collect();
         for some in apps.chunks(LISTED_MAX) {
             let (values, mut bound) = listed(connection, &["text"], some);

@@ -30,6 +30,7 @@ use ulid::Ulid;
 use self::{
     bounds::{
         a_claim_that_leaves_tasks_to_a_later_moment_of_the_rate_is_told,
+        a_purge_of_dead_tasks_leaves_those_whose_key_holds,
         a_redrive_stops_at_the_bounds_of_its_app_and_goes_on_when_there_is_room,
         an_app_at_its_bound_ends_a_task_that_one_other_follows_up, bounds_of_an_app_refuse_all_of_a_request,
     },
@@ -491,6 +492,7 @@ on_both! {
     each_task_is_measured_once
     the_claims_of_a_task_are_kept_with_their_ends
     a_purge_ends_the_waits_for_the_results_of_its_tasks
+    a_purge_of_dead_tasks_leaves_those_whose_key_holds
     an_erased_app_leaves_no_task
     every_verb_in_any_order_does_what_a_naive_queue_does
     a_filter_over_tasks_means_what_a_naive_filter_means

@@ -98,14 +98,13 @@ async fn work_is_for_those_who_listen_to_it_in_its_app(home: Home) {
     create(&store, 1, 3, "b").await;
     create(&store, 1, 4, "c").await;
     let (a, b) = (("a".to_owned(), 1, vec![1]), ("b".to_owned(), 2, vec![1, 2]));
-    assert_eq!(work(&store, all()).await, [a.clone(), b.clone()]);
-    let of_app = WorkWords { apps: BTreeSet::from([app(1)]), ..WorkWords::default() };
-    assert_eq!(work(&store, of_app).await, [a.clone(), b.clone()]);
-    let place = (app(1), QueueId::of(&app(1), "a"));
-    let of_queue = WorkWords { queues: BTreeSet::from([place]), ..WorkWords::default() };
-    assert_eq!(work(&store, of_queue).await, std::slice::from_ref(&a));
-    let elsewhere = WorkWords { apps: BTreeSet::from([app(2)]), ..WorkWords::default() };
-    assert!(work(&store, elsewhere).await.is_empty(), "the other app has no work");
+    assert_eq!(work(&store, all()).await, [a.clone(), b]);
+    let of_queue = |of: u128| {
+        let place = (app(of), QueueId::of(&app(of), "a"));
+        WorkWords { queues: BTreeSet::from([place]), ..WorkWords::default() }
+    };
+    assert_eq!(work(&store, of_queue(1)).await, std::slice::from_ref(&a));
+    assert!(work(&store, of_queue(2)).await.is_empty(), "the other app has no work");
     // Nothing can be claimed of a queue that is paused or full, or of a disabled app.
     store.pause_queue(&app(1), "a", true).await.expect("paused");
     let full = QueueSettings { max_claimed: Some(1), ..QueueSettings::default() };

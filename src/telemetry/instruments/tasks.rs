@@ -47,6 +47,9 @@ pub const CALLBACKS: Instrument = Instrument::counter(
     "Messages to the webhooks of tasks. outcome: taken, refused (for good), not_taken (sent again later) or \
      gone (410: nothing is sent there any more).",
 );
+/// Number of worker subscriptions.
+pub const WORKER_SUBSCRIPTIONS: Instrument =
+    Instrument::gauge("tidings.worker_subscriptions", "", &[], "Worker subscriptions that have not ended.");
 /// Messages to worker subscriptions.
 pub const WORK_TOLD: Instrument = Instrument::counter(
     "tidings.work_told",

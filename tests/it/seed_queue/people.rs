@@ -153,7 +153,7 @@ fn qg_the_command_line() {
     let file = file.expect("a file").path();
     assert!(std::fs::read_to_string(&file).expect("text").contains("# "));
     assert!(run(&["check-config", "--config", file.to_str().expect("text")], None).0);
-    // QG2: logged in, later verbs need no token; the file is private; nothing shows the secret.
+    // QG2: logged in, later verbs need no token; nothing shows the secret. `kept_login` looks at the file.
     let address = format!("http://{}", server.address());
     assert!(run(&["auth", "login", "--server", &address], Some(&app.token)).0);
     let (is_well, shown) = run(&["auth", "show"], None);
@@ -211,6 +211,10 @@ fn qh_metrics() {
         let line = format!("tidings_tasks{{queue=\"other\",state=\"{state}\"}}");
         eventually(&line, SOON, || (metric(&server, &line) == 1.0).then_some(()));
     }
+    let listener = json!({ "url": inbox.url(), "commands": ["m"] });
+    assert_eq!(post(&server, &app.token, "/api/workers/subscriptions", listener).0, 201);
+    let line = "tidings_worker_subscriptions";
+    eventually(line, SOON, || (metric(&server, line) == 1.0).then_some(()));
     // QH4: of several replicas the one that leads reports the depth, so that `max` is right.
     let Some(fleet) = Fleet::start(2, Duration::from_secs(10)) else { return };
     let app = super::app(&fleet.servers[0]);

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidings_entity::id::{AppId, QueueId};
+use tidings_entity::id::QueueId;
 
 use crate::ports::{CLAIM_QUEUE_MAX, ClaimRequest};
 
@@ -62,10 +62,9 @@ impl<R> Line<R> {
         self.hot.insert(queue.clone());
     }
 
-    /// Something happened in queues of these apps; of all where none is named.
-    pub fn ready_of(&mut self, apps: &[AppId]) {
-        let of = |waiter: &&Waiter<R>| apps.is_empty() || apps.contains(&waiter.request.app);
-        let queues = self.waiters.values().filter(of).flat_map(|waiter| waiter.queues.iter().cloned());
+    /// Something may have happened in any queue.
+    pub fn ready_all(&mut self) {
+        let queues = self.waiters.values().flat_map(|waiter| waiter.queues.iter().cloned());
         self.hot.extend(queues);
     }
 
@@ -139,6 +138,7 @@ impl<R> Line<R> {
 mod tests {
     use std::time::Duration;
 
+    use tidings_entity::id::AppId;
     use ulid::Ulid;
 
     use super::*;
@@ -274,9 +274,9 @@ mod tests {
         line.ready(&QueueId::of(&app(1), "b"));
         assert_eq!(places(&mut line), [1, 2]);
         drop(line.failed());
-        line.ready_of(&[app(2)]);
+        line.ready(&QueueId::of(&app(2), "b"));
         assert!(places(&mut line).is_empty());
-        line.ready_of(&[]);
+        line.ready_all();
         assert_eq!(places(&mut line), [0, 1, 2]);
     }
 }

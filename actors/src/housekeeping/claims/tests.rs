@@ -67,6 +67,9 @@ struct Waiting {
     _claim: oneshot::Receiver<GivenTasks>,
 }
 
+/// Everybody, in the order in which [`Waiting::told`] names them.
+const ALL: [Waiter; 5] = [Waiter::Claim, Waiter::Listener, Waiter::Result, Waiter::Lane, Waiter::Clock];
+
 fn task() -> TaskId {
     TaskId::new(Ulid::from_parts(1, 1))
 }
@@ -113,6 +116,19 @@ impl Waiting {
     }
 }
 
+/// A replica that leads, and whose first looks are over.
+async fn leading() -> House {
+    let house = House::alone(Duration::from_secs(9)).await;
+    house.until("it leads", async || house.context.shards.leads()).await;
+    tokio::time::sleep(SECOND).await;
+    house
+}
+
+/// What another replica may say.
+fn another(house: &House) -> impl Leases + use<> {
+    house.store.leases().seen_by(&ReplicaId::new(Ulid::from_parts(1, 99)))
+}
+
 /// Each part of the news of tasks, and who hears of it.
 fn parts(app: &AppId, soon: Timestamp) -> Vec<(TaskNews, Vec<Waiter>)> {
     // A part that is new does not compile before it has a row below.
@@ -147,19 +163,58 @@ async fn each_part_of_the_news_of_tasks_reaches_those_who_wait_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn everybody_who_waits_hears_of_what_another_replica_wrote() {
-    let house = House::alone(Duration::from_secs(9)).await;
-    house.until("it leads", async || house.context.shards.leads()).await;
-    let other = house.store.leases().seen_by(&ReplicaId::new(Ulid::from_parts(1, 99)));
+    let house = leading().await;
+    let other = another(&house);
     let waiting = Waiting::begin(&house).await;
-    let soon = house.context.now().after(SECOND).0;
-    other.tell(&Signal::Tasks(vec![waiting.app.clone()], Some(soon))).await.expect("told");
-    let all = [Waiter::Claim, Waiter::Listener, Waiter::Result, Waiter::Lane, Waiter::Clock];
-    assert_eq!(waiting.told(&house).await, all);
-    // A word about more apps than a signal names is about all of them.
+    let (app, soon) = (waiting.app.clone(), house.context.now().after(SECOND));
+    let news = TaskNews {
+        ready: [(app.clone(), QueueId::of(&app, "embed"))].into(),
+        ended: [task()].into(),
+        room: [app].into(),
+        ..TaskNews::default()
+    };
+    other.tell(&signal(news, Some(soon)).expect("it is told")).await.expect("told");
+    assert_eq!(waiting.told(&house).await, ALL);
+    // A word about more queues than a signal names is about all of them.
     let waiting = Waiting::begin(&house).await;
-    other.tell(&Signal::Tasks(vec![], None)).await.expect("told");
+    let many = TaskNews { ready: queues(QUEUES_TOLD + 1), ..TaskNews::default() };
+    other.tell(&signal(many, None).expect("it is told")).await.expect("told");
     let told = waiting.told(&house).await;
-    assert!(all[..4].iter().all(|waiter| told.contains(waiter)), "{told:?}");
+    assert!(ALL[..4].iter().all(|waiter| told.contains(waiter)), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_who_waits_looks_where_words_of_other_replicas_may_be_lost() {
+    let house = leading().await;
+    let other = another(&house);
+    let waiting = Waiting::begin(&house).await;
+    other.tell(&Signal::Missed).await.expect("told");
+    assert_eq!(waiting.told(&house).await, ALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_replica_did_is_told_to_those_alone_who_wait_for_it() {
+    for part in 0.. {
+        let house = leading().await;
+        let other = another(&house);
+        let waiting = Waiting::begin(&house).await;
+        let soon = house.context.now().after(SECOND);
+        let mut parts = parts(&waiting.app, soon);
+        if part >= parts.len() {
+            break;
+        }
+        let (news, expected) = parts.swap_remove(part);
+        let soon = news.wake_at.map(|_| soon);
+        let told = signal(news.clone(), soon).expect("it is told");
+        other.tell(&told).await.expect("told");
+        assert_eq!(waiting.told(&house).await, expected, "{news:?}");
+    }
+}
+
+/// Queues of one app.
+fn queues(count: usize) -> BTreeSet<(AppId, QueueId)> {
+    let app = AppId::new(Ulid::from_parts(1, 77));
+    (0..count).map(|number| (app.clone(), QueueId::of(&app, &format!("c{number}")))).collect()
 }
 
 fn apps(count: usize) -> BTreeSet<AppId> {
@@ -168,33 +223,56 @@ fn apps(count: usize) -> BTreeSet<AppId> {
 
 #[test]
 fn a_moment_alone_names_no_app_and_many_apps_mean_all() {
-    let soon = Some(Timestamp(7));
-    assert!(signals(apps(0), false, None).is_empty());
-    assert_eq!(signals(apps(0), false, soon), [Signal::Tasks(vec![], Some(7))]);
-    let two: Vec<AppId> = apps(2).into_iter().collect();
-    assert_eq!(signals(apps(2), true, soon), [Signal::Tasks(two, Some(7))]);
-    let all = Signal::Tasks(vec![], None);
-    assert_eq!(signals(apps(0), true, None), std::slice::from_ref(&all));
-    let many = signals(apps(APPS_TOLD + 1), false, soon);
-    assert_eq!(many, [all, Signal::Tasks(vec![], Some(7))]);
+    let told = |news: TaskNews, soon: Option<Timestamp>| match signal(news, soon) {
+        None => None,
+        Some(Signal::Tasks(did)) => Some(did),
+        Some(other) => panic!("{other:?}"),
+    };
+    let (none, nothing, soon) = (TaskNews::default, TaskSignal::default, Some(Timestamp(7)));
+    assert_eq!(told(none(), None), None);
+    assert_eq!(told(none(), soon), Some(TaskSignal { wake_at: Some(7), ..nothing() }));
+    let ended = TaskNews { ended: [task()].into(), ..none() };
+    assert_eq!(told(ended, None), Some(TaskSignal { has_ended: true, ..nothing() }));
+    let some = TaskNews { ready: queues(20), rated: queues(30), room: apps(APPS_TOLD), ..none() };
+    let expected = TaskSignal { ready: queues(20), rated: queues(30), room: apps(APPS_TOLD), ..nothing() };
+    assert_eq!(told(some, None), Some(expected.clone()));
+    let written = serde_json::to_string(&Signal::Tasks(expected)).expect("it is written");
+    assert!(written.len() < 7_900, "PostgreSQL takes 8,000 bytes at most: {}", written.len());
+    let all = Some(TaskSignal { is_all: true, wake_at: Some(7), ..nothing() });
+    let many = TaskNews { ready: queues(21), rated: queues(30), ..none() };
+    assert_eq!(told(many, soon), all);
+    assert_eq!(told(TaskNews { room: apps(APPS_TOLD + 1), ..none() }, soon), all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_of_another_queue_at_another_replica_is_no_word_to_a_worker() {
+    let house = leading().await;
+    let other = another(&house);
+    let waiting = Waiting::begin(&house).await;
+    let app = waiting.app.clone();
+    let elsewhere: BTreeSet<(AppId, QueueId)> = [(app.clone(), QueueId::of(&app, "other"))].into();
+    let news = TaskNews { ready: elsewhere, room: [app].into(), ..TaskNews::default() };
+    other.tell(&signal(news, None).expect("it is told")).await.expect("told");
+    assert_eq!(waiting.told(&house).await, [Waiter::Lane]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_waits_at_another_replica_tells_no_worker_of_work() {
-    let house = House::alone(Duration::from_secs(9)).await;
-    house.until("it leads", async || house.context.shards.leads()).await;
-    let other = house.store.leases().seen_by(&ReplicaId::new(Ulid::from_parts(1, 99)));
+    let house = leading().await;
+    let other = another(&house);
     let work = work(vec![subscription(1, None, Duration::ZERO)]);
     let app = work.app.id.clone();
     house.store.give_work(work);
     let is_work = |notice: &Notice| matches!(notice, Notice::WorkAvailable(_));
     let told = || house.transport.notices(&app).iter().filter(|notice| is_work(notice)).count();
-    let soon = house.context.now().after(Duration::from_secs(2)).0;
-    for (signal, expected) in [
-        (Signal::Tasks(vec![], Some(soon)), 0),
-        (Signal::Tasks(vec![app.clone()], Some(soon)), 1),
-        (Signal::Tasks(vec![], None), 2),
+    let soon = Some(house.context.now().after(Duration::from_secs(2)));
+    let ready: BTreeSet<(AppId, QueueId)> = [(app.clone(), QueueId::of(&app, "embed"))].into();
+    for (news, soon, expected) in [
+        (TaskNews::default(), soon, 0),
+        (TaskNews { ready, ..TaskNews::default() }, None, 1),
+        (TaskNews { ready: queues(QUEUES_TOLD + 1), ..TaskNews::default() }, None, 2),
     ] {
+        let signal = signal(news, soon).expect("it is told");
         other.tell(&signal).await.expect("told");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(told(), expected, "{signal:?}");

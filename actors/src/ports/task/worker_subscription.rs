@@ -47,8 +47,6 @@ pub struct WorkerSubscription {
 pub struct WorkWords {
     /// Queues that are named one by one.
     pub queues: BTreeSet<(AppId, QueueId)>,
-    /// All queues of these apps.
-    pub apps: BTreeSet<AppId>,
     /// All queues of all apps.
     pub all: bool,
 }
@@ -57,13 +55,13 @@ impl WorkWords {
     /// Whether no queue has new work.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.all && self.queues.is_empty() && self.apps.is_empty()
+        !self.all && self.queues.is_empty()
     }
 
     /// Whether a queue is one of them.
     #[must_use]
     pub fn has(&self, app: &AppId, queue: &QueueId) -> bool {
-        self.all || self.apps.contains(app) || self.queues.contains(&(app.clone(), queue.clone()))
+        self.all || self.queues.contains(&(app.clone(), queue.clone()))
     }
 }
 

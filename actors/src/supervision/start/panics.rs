@@ -59,7 +59,7 @@ async fn panicked(house: &House, gauge: &Arc<Gauge>, role: &str) {
     gauge.let_panic(1);
     // It has no timer: it hears of work alone.
     if let Some(caller) = house.context.directory.find(WORK_CALLER, "").filter(|_| role == WORK_CALLER) {
-        caller.send(WorkCallerMessage::Heard(Vec::new()));
+        caller.send(WorkCallerMessage::ReadyAll);
     }
     let done = async || gauge.panics_to_come() == 0 && gauge.restarts() > before;
     // An actor that only has a timer hears of it within an hour.

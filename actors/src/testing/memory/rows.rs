@@ -443,6 +443,7 @@ impl State {
             open_breakers: count(self.breakers.values().filter(|row| row.opened_at.is_some()).count()),
             // No actor asks this store about subscriptions.
             subscriptions_blocked: 0,
+            worker_subscriptions: 0,
             lag_ms: oldest
                 .map_or(0, |oldest| u64::try_from(now.since(oldest).as_millis()).unwrap_or(u64::MAX)),
         }

@@ -198,6 +198,7 @@ pub async fn totals_count_what_there_is(store: &dyn Store) {
         dead_letters: 1,
         open_breakers: 1,
         subscriptions_blocked: 0,
+        worker_subscriptions: 0,
         lag_ms: 1500,
     };
     assert_eq!(store.totals(Timestamp(7500)).await.expect("totals"), totals);

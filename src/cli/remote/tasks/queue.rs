@@ -42,6 +42,9 @@ pub(crate) enum QueueVerb {
     Purge {
         #[command(flatten)]
         one: OneArgs,
+        /// Remove the tasks in this state instead
+        #[arg(long, value_parser = PossibleValuesParser::new(["failed", "dead", "cancelled"]))]
+        state: Option<String>,
         /// Confirm that the tasks are removed for good
         #[arg(long)]
         yes: bool,
@@ -154,12 +157,19 @@ pub(crate) async fn run(verb: QueueVerb, context: &Context) -> Result<(), Failur
         }
         QueueVerb::Pause(one) => one_queue(&one, Method::POST, Some("pause"), None, context).await,
         QueueVerb::Resume(one) => one_queue(&one, Method::POST, Some("resume"), None, context).await,
-        QueueVerb::Purge { one, yes: false } => Err(Failure::new(
+        QueueVerb::Purge { one, state, yes: false } => Err(Failure::new(
             Code::Usage,
-            format!("this removes the open tasks of {} for good; add --yes", one.command),
+            format!(
+                "this removes the {} tasks of {} for good; add --yes",
+                state.as_deref().unwrap_or("open"),
+                one.command
+            ),
         )),
-        QueueVerb::Purge { one, yes: true } => {
-            let (client, body) = (context.client(&one.server)?, json!({ "confirm": one.command }));
+        QueueVerb::Purge { one, state, yes: true } => {
+            let (client, mut body) = (context.client(&one.server)?, json!({ "confirm": one.command }));
+            if let Some(state) = state {
+                body["state"] = json!(state);
+            }
             let mut removed = 0;
             loop {
                 let path = [PATH[0], PATH[1], &one.command, "purge"];

@@ -1,6 +1,7 @@
 //! What an app may have: queues, open tasks and the bytes of their payloads; and what the rate of a queue
 //! leaves for later.
 
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use tidings_actors::ports::Redriven;
 use tidings_entity::id::QueueId;
 
@@ -78,4 +79,47 @@ pub(super) async fn a_claim_that_leaves_tasks_to_a_later_moment_of_the_rate_is_t
         assert!(told.ready.is_empty(), "nothing can be claimed now");
         clock.advance(2 * SECOND);
     }
+}
+
+pub(super) async fn a_purge_of_dead_tasks_leaves_those_whose_key_holds(home: Home) {
+    let (store, clock) = open(&home).await;
+    let key = TaskRequestKey { key_hash: "k".into(), request_hash: "r".into() };
+    let once = |number| NewTask { max_attempts: Some(1), ..new(number, "a") };
+    let keyed = NewTask { key: Some(key), ..once(1) };
+    create(&store, vec![keyed.clone(), once(2), once(3), new(4, "a")]).await.expect("created");
+    for task in claim(&store, asks(&["a"], 3)).await.tasks {
+        let nack = TaskMove::Nack { delay: None, reason: None };
+        assert_eq!(say(&store, word(&task.token, nack)).await.expect("given up").state, TaskState::Dead);
+    }
+    let purge = async |state| store.purge_ended(&app(), "a", state, 10).await;
+    assert_eq!(purge(TaskState::Failed).await.expect("purged"), 0);
+    assert_eq!(purge(TaskState::Dead).await.expect("purged"), 2);
+    let again = create(&store, vec![keyed]).await.expect("there");
+    assert!(!again[0].is_new, "the key still names its task");
+    let queue = store.queue(&app(), "a").await.expect("a queue");
+    assert!(queue.counts.contains(&(TaskState::Dead, 1)), "{:?}", queue.counts);
+    assert!(queue.counts.contains(&(TaskState::Ready, 1)), "{:?}", queue.counts);
+    clock.advance(24 * 3_600 * SECOND);
+    assert_eq!(purge(TaskState::Dead).await.expect("purged"), 1, "its key may be used again");
+    assert!(store.purge_ended(&app(), "nobody", TaskState::Dead, 10).await.is_err());
+}
+
+#[tokio::test]
+async fn tasks_that_another_replica_looks_at_are_looked_for_again_soon() {
+    // One process has one writer: only replicas of a server hold rows while another one claims.
+    let Some(home) = Home::server().await else { return };
+    let (store, _clock) = open(&home).await;
+    create(&store, vec![new(1, "a"), new(2, "b")]).await.expect("created");
+    let raw = home.raw().await;
+    let other = raw.begin().await.expect("begun");
+    let look = format!("select id from task where id = '{}' for update", new(1, "a").id);
+    other.execute_unprepared(&look).await.expect("held");
+    let nothing = claim(&store, asks(&["a"], 1)).await;
+    let soon = Some(START.after(Duration::from_millis(100)));
+    assert_eq!((nothing.tasks.len(), nothing.again_at), (0, soon));
+    assert_eq!(claim(&store, asks(&["a", "b"], 1)).await.tasks.len(), 1, "others are claimed meanwhile");
+    other.rollback().await.expect("let go");
+    assert_eq!(claim(&store, asks(&["a"], 1)).await.tasks.len(), 1);
+    let nothing = claim(&store, asks(&["a"], 1)).await;
+    assert_eq!((nothing.tasks.len(), nothing.again_at), (0, None), "the queue is empty");
 }
