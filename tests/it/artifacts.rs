@@ -447,6 +447,7 @@ fn the_command_line_and_the_program_of_a_worker_carry_files() {
     assert!(run(&["remove", &task, "typed"], None).status.success());
     assert_eq!(names(&server, &app, &task), ["out.bin"]);
 
+    wait_for_files(&server, 1, "the object of what was removed is gone");
     // What is damaged in the store is not taken.
     let object = files(&folder(&server)).remove(0);
     fs::write(&object, vec![0; bytes.len()]).expect("written");

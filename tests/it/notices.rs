@@ -62,6 +62,8 @@ fn an_app_that_asked_hears_that_its_repository_is_well_again() {
     eventually("open breaker", SOON, || {
         (app.repository(&server, &id)["breaker"]["state"] == "open").then_some(())
     });
+    // The breaker is shown as open before the app was told so.
+    subscriber.wait_for("the first notice", |model| (model.notices.len() == 1).then_some(()));
 
     host.misbehave(None);
     app.tell(&server, &id, "scan");

@@ -38,7 +38,7 @@ struct Wire(Arc<Mutex<Vec<String>>>);
 
 impl Wire {
     fn note(&self, what: &str, message: &str) {
-        self.0.lock().expect("no panic").push(format!("### {what}\n{message}\n"));
+        self.0.lock().expect("no panic").push(noted(what, message));
     }
 
     /// How many requests the client has received.
@@ -53,6 +53,10 @@ impl Wire {
     }
 }
 
+fn noted(what: &str, message: &str) -> String {
+    format!("### {what}\n{message}\n")
+}
+
 /// A client: the server that it uses, and the address where it receives.
 struct Client {
     server: Server,
@@ -64,7 +68,7 @@ struct Client {
 impl Client {
     /// One whose endpoint answers its first requests with these codes, and all others with 200.
     fn start(answers: &'static [u16]) -> Self {
-        // An answer is written before the first round begins, also on a busy machine.
+        // An answer is written before the first round begins.
         let mut server = Server::prepare().with("delivery.first_delay", "1s");
         server.becomes(text_setting("TIDINGS_STORY_OLDER").map(PathBuf::from));
         server.run();
@@ -99,12 +103,14 @@ impl Client {
             head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         }
         let request = format!("{head}\r\n{body}");
+        // What comes to the endpoint meanwhile is noted, and answered, after the answer to this request.
+        let mut said = self.wire.0.lock().expect("no panic");
         let mut stream = TcpStream::connect(self.server.address()).expect("it listens");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
-        self.wire.note("asked", &request);
-        self.wire.note("answered", &answer);
+        said.extend([noted("asked", &request), noted("answered", &answer)]);
+        drop(said);
         let body = answer.split_once("\r\n\r\n").expect("a head").1;
         serde_json::from_str(body).unwrap_or(Value::Null)
     }

@@ -120,7 +120,8 @@ fn a_host_that_asks_for_patience_gets_it_and_another_host_does_not_wait() {
     scene.forge.script(move |_| {
         let mut asked = noted.lock().expect("no panic");
         asked.push(Instant::now());
-        if asked.len() == 1 { Verdict::Refuse(403, "retry-after: 4\r\n", "{}") } else { Verdict::Take }
+        // So long that a busy machine tells the other host meanwhile.
+        if asked.len() == 1 { Verdict::Refuse(403, "retry-after: 20\r\n", "{}") } else { Verdict::Take }
     });
     let head = scene.push(1);
     eventually("the first request", SOON, || (!asked.lock().expect("no panic").is_empty()).then_some(()));
@@ -131,7 +132,7 @@ fn a_host_that_asks_for_patience_gets_it_and_another_host_does_not_wait() {
     assert_eq!(asked.lock().expect("no panic").len(), 1, "the other host did not wait for this one");
     scene.forge.wait_for(&head, "success");
     let asked = asked.lock().expect("no panic").clone();
-    assert!(asked[1] - asked[0] >= Duration::from_secs(4), "{:?}", asked[1] - asked[0]);
+    assert!(asked[1] - asked[0] >= Duration::from_secs(20), "{:?}", asked[1] - asked[0]);
     assert!(scene.entries().is_empty(), "asking for patience is no refusal");
     scene.app.unwatch(&scene.server, &second);
     scene.end();

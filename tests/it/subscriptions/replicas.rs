@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::support::fleet::Fleet;
 
-/// Repositories, so many that each replica works on some.
-const REPOSITORIES: usize = 8;
+/// Repositories, so many that each replica works on some: their ids fall to one of the two by chance.
+const REPOSITORIES: usize = 16;
 /// Commits of each repository between two deaths.
-const COMMITS: usize = 4;
+const COMMITS: usize = 2;
 /// Deaths of the replica that sends.
 const DEATHS: usize = 3;
 
