@@ -6,7 +6,7 @@ import { link } from "../core/router.js";
 import { commit, count, ref } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { section } from "../parts/table.js";
-import { changeBadge, code, moment, pairs } from "../parts/words.js";
+import { changeBadge, changeWords, code, moment, pairs } from "../parts/words.js";
 import { empty } from "../parts/states.js";
 import { tries } from "../parts/tries.js";
 import { isOfTasks } from "../tasks/watch-tasks.js";
@@ -35,7 +35,7 @@ function view({ data }) {
   return html`${heading(row.path, { crumbs, text: changeBadge(row.state) })}
     <div class="sections">
       ${section(isTask ? "What was handed over" : "What was sent", html`<div class="card padded">${pairs([
-        ["Change", row.type], ["Branch", html`<a href=${link("watch", { app: staff, id: row.repository_id })}>${ref(row.branch)}</a>`],
+        ["Change", changeWords(row.type)], ["Branch", html`<a href=${link("watch", { app: staff, id: row.repository_id })}>${ref(row.branch)}</a>`],
         ["Round", html`<a href=${link("watch", { app: staff, id: row.repository_id, tab: "changes", branch: row.branch, round: row.round })}>${row.round}</a>, position ${count(row.position)}`],
         ["Content", row.blob ? code(commit(row.blob)) : "none"], row.previous_blob && ["Content before", code(commit(row.previous_blob))],
         ["Mode", row.mode ?? "–"], ["Delivery", code(row.id)],

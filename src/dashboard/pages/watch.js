@@ -8,7 +8,7 @@ import { bytes, capital, commit, count, plainTimes, plural, ref, span, visible, 
 import { heading } from "../parts/shell.js";
 import { pager, section, table, tabs } from "../parts/table.js";
 import { empty, loading } from "../parts/states.js";
-import { adviceOf, badge, changeBadge, code, fillsQueue, moment, pairs, stateBadge, toneOf } from "../parts/words.js";
+import { adviceOf, badge, changeBadge, changeWords, code, fillsQueue, moment, pairs, stateBadge, toneOf } from "../parts/words.js";
 import { tasksOfBranch, tasksOfWatch } from "../tasks/watch-tasks.js";
 import { entryColumns, goesTo, selectorWords } from "../parts/fields.js";
 import { watchButtons } from "../parts/acts.js";
@@ -129,8 +129,6 @@ const rounds = (page) => html`${table({
   ],
 })}${pager(page)}`;
 
-const MODES = { created: "created", updated: "changed", deleted: "deleted" };
-
 // A round is one of its branch: another branch begins with its newest round.
 function otherBranch(form) {
   form.elements.round.value = "";
@@ -152,7 +150,7 @@ function changes(page, watch, staff, { round, path }) {
     columns: [
       { label: "Position", kind: "num", cell: (row) => count(row.position) },
       { label: "Path", kind: "wide", cell: (row) => html`<a href=${link("delivery", { app: staff, id: row.id })}>${visible(row.path)}</a>` },
-      { label: "Change", kind: "tight", cell: (row) => MODES[row.type?.replace("file.", "")] ?? row.type },
+      { label: "Change", kind: "tight", cell: (row) => changeWords(row.type) },
       { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },
       { label: "Settled", kind: "tight", cell: (row) => moment(row.settled_at) },
       { label: "Dead letter", kind: "tight", cell: (row) => (row.dead_letter_id ? html`<a href=${link("letter", { app: staff, id: row.dead_letter_id })}>dead letter</a>` : "–") },
