@@ -98,16 +98,15 @@ const branches = (watch, failed, staff) => table({
   caption: "Branches", rows: watch.branches,
   none: empty("No branch is followed", "None of the repository's refs is what this watch follows."),
   columns: [
-    { label: "Branch", kind: "wide", cell: (row) => html`<a href=${here({ tab: "changes", branch: row.branch, round: undefined })}>${ref(row.branch)}</a>
+    { label: "Branch", kind: "wide named", cell: (row) => html`<a href=${here({ tab: "changes", branch: row.branch, round: undefined })}>${ref(row.branch)}</a>
       ${row.fault ? html`<span class="sub">its head cannot be taken: ${row.fault.reason}</span>` : nothing}` },
     { label: "State", kind: "wide", cell: (row) => html`${stateBadge(row.effective_state)}
-      ${row.reason ? html`<span class="sub">${plainTimes(row.reason)}</span>` : nothing}${waitsFor(row, failed, staff)}` },
+      ${row.reason ? html`<span class="sub">${plainTimes(row.reason)}</span>` : nothing}${waitsFor(row, failed, staff)}${row.next_attempt_at
+      ? html`<span class="sub">next try ${moment(row.next_attempt_at)}</span>` : nothing}` },
     { label: "App has", kind: "tight", title: "The commit that the app holds: every change up to here is settled", cell: (row) => html`<code title=${row.held_commit ?? ""}>${commit(row.held_commit)}</code>` },
     { label: "Newest commit", kind: "tight", title: "The commit of the branch at its Git host, as of the last scan", cell: (row) => html`<code title=${row.head_commit ?? ""}>${commit(row.head_commit)}</code>` },
     { label: "Behind for", kind: "num", cell: (row) => (row.lag_ms ? span(row.lag_ms) : "–") },
-    { label: "Round", kind: "wide", cell: position },
-    fillsQueue(watch) ? { label: "Tasks", cell: (row) => tasksOfBranch(row, watch) }
-      : { label: "Next try", kind: "tight", cell: (row) => moment(row.next_attempt_at) },
+    { label: "Round", kind: "wide", cell: (row) => html`${position(row)}${fillsQueue(watch) ? tasksOfBranch(row, watch) : nothing}` },
     { label: "Dead letters", kind: "num", cell: (row) => (row.dead_letters ? count(row.dead_letters) : "–") },
   ],
 });

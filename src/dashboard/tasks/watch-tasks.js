@@ -16,11 +16,11 @@ const WAITS = {
   app: "The next change waits until tasks of the app end.",
 };
 
-// The tasks of one branch in a table. What a watch of one branch waits for stands above.
+// The tasks of one branch, below its round. What a watch of one branch waits for stands above.
 export function tasksOfBranch({ tasks }, { sink, branches }) {
-  if (!tasks) return "–";
+  if (!tasks) return nothing;
   const waits = branches.length > 1 && tasks.waits_for;
-  return html`${count(tasks.unfinished)} of ${count(sink.window)}<span class="sub">${count(tasks.claimed)} with workers${tasks.left
+  return html`<span class="sub">${count(tasks.unfinished)} of ${plural(sink.window, "task")}, ${count(tasks.claimed)} with workers${tasks.left
     ? `, ${count(tasks.left)} to come` : ""}</span>${waits ? html`<span class="sub">${WAITS[waits] ?? waits}</span>` : nothing}`;
 }
 

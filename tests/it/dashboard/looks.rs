@@ -254,8 +254,13 @@ const BROKEN_WORDS: &str = "
     }
     return broken;";
 
+/// Captions of tables that are wider than their place: their last columns are cut off.
+const CUT_TABLES: &str = "
+    const cut = [...document.querySelectorAll('main .card.rows')].filter((one) => one.scrollWidth > one.clientWidth + 1);
+    return cut.map((one) => one.querySelector('caption').textContent)";
+
 #[test]
-fn no_table_breaks_a_word_on_a_common_screen() {
+fn no_table_breaks_a_word_or_is_cut_off_on_a_common_screen() {
     let scene = Scene::told("").with_work("");
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
@@ -264,10 +269,29 @@ fn no_table_breaks_a_word_on_a_common_screen() {
         scene.visit(&browser, &path);
         let broken = lasting(|| Some(browser.run(BROKEN_WORDS, &[])).filter(|words| *words != json!([])));
         assert_eq!(broken, None, "{name}");
+        let cut = lasting(|| Some(browser.run(CUT_TABLES, &[])).filter(|tables| *tables != json!([])));
+        assert_eq!(cut, None, "{name}");
         let count = browser.run("return document.querySelectorAll('main .table').length", &[]);
         tables += count.as_u64().expect("a number");
     }
     assert!(tables > 15, "{tables} tables were looked at");
+}
+
+#[test]
+fn tabs_keep_their_places_whichever_is_chosen() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    let places =
+        "return [...document.querySelectorAll('.tabs a')].map((one) => one.getBoundingClientRect().left)";
+    let of_system = |tab: &str| format!("system?tab={tab}");
+    scene.visit(&browser, &of_system("breakers"));
+    let first = browser.run(places, &[]);
+    assert!(first.as_array().is_some_and(|tabs| tabs.len() > 5), "{first}");
+    for tab in ["sources", "tokens"] {
+        scene.visit(&browser, &of_system(tab));
+        assert_eq!(browser.run(places, &[]), first, "{tab}");
+    }
 }
 
 #[test]
