@@ -1,7 +1,7 @@
 // One watch: how it really stands and what to do about it, its branches, its rounds with their changes, its
 // scans, and how it was set up.
 import { html, nothing } from "../vendor/lit-html.js";
-import { get, part } from "../core/api.js";
+import { get, part, post } from "../core/api.js";
 import { appSeen, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
 import { here, link } from "../core/router.js";
 import { bytes, capital, commit, count, plainTimes, plural, ref, span, visible, words } from "../core/format.js";
@@ -11,6 +11,7 @@ import { empty, loading } from "../parts/states.js";
 import { adviceOf, badge, changeBadge, changeWords, code, fillsQueue, moment, pairs, stateBadge, toneOf } from "../parts/words.js";
 import { tasksOfBranch, tasksOfWatch } from "../tasks/watch-tasks.js";
 import { entryColumns, goesTo, selectorWords } from "../parts/fields.js";
+import { button } from "../parts/dialog.js";
 import { watchButtons } from "../parts/acts.js";
 
 const TABS = [["", "Branches"], ["rounds", "Rounds"], ["changes", "Changes"], ["events", "What happened"], ["settings", "Settings"]];
@@ -111,9 +112,17 @@ const branches = (watch, failed, staff) => table({
   ],
 });
 
+// Sends again what one of these rounds brought, and what came after it.
+function replayButton({ cursor, branch, round, held_commit: from, state }, path) {
+  if (!from || state === "open" || !mayDo("watches:replay")) return "";
+  return button("Replay", { of: `of round ${round}`, work: () => post(`${path}/replay`, { commit: from, cursor }), done: "A replay was asked for.",
+    question: { title: `Replay ${ref(branch)} from ${commit(from)}?`, yes: "Replay",
+      text: "The app gets again what changed between that commit and the commit that it has now, before anything newer." } });
+}
+
 const roundTone = { finished: "good", open: "warn" };
 
-const rounds = (page) => html`${table({
+const rounds = (page, path) => html`${table({
   caption: "Rounds, the newest first", rows: page.items,
   none: empty("No round yet", "A round begins when a branch has something that the app lacks."),
   columns: [
@@ -125,6 +134,7 @@ const rounds = (page) => html`${table({
     { label: "To", kind: "tight", cell: (row) => code(commit(row.target_commit)) },
     { label: "Settled", kind: "num", cell: (row) => `${count(row.position)} of ${count(row.total)}` },
     { label: "Dead letters", kind: "num", cell: (row) => (row.parked ? count(row.parked) : "–") },
+    ...(mayDo("watches:replay") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => replayButton(row, path) }] : []),
   ],
 })}${pager(page)}`;
 
@@ -186,7 +196,7 @@ function view({ data, query }) {
   const crumbs = html`${isStaff() ? html`<a href=${link("apps")}>Apps</a> / ` : nothing}<a href=${link("app", { app: staff })}>${app.app_name}</a> /`;
   const tab = query.tab ?? "";
   const body = () => {
-    if (tab === "rounds" && data.rounds) return section("Rounds", rounds(data.rounds));
+    if (tab === "rounds" && data.rounds) return section("Rounds", rounds(data.rounds, ofApp(app.app_id, `repositories/${part(watch.repository_id)}`)));
     if (tab === "changes" && data.changes) return section("Changes", changes(data.changes, watch, staff, query));
     if (tab === "events" && data.entries) {
       return section("What happened", html`${table({ caption: "Entries of the ledger about this watch", rows: data.entries.items,
