@@ -20,13 +20,17 @@ const WIDTHS: [u32; 4] = [360, 768, 1280, 2560];
 /// The axe-core library, for tests only.
 const AXE: &str = include_str!("../vendor/axe.min.js");
 /// Pages of which the guide shows pictures.
-const PICTURED: [&str; 26] = [
+const PICTURED: [&str; 36] = [
     "overview",
+    "apps",
+    "start",
     "app",
     "app-tokens",
     "hooks-of-app",
     "watches",
     "watch",
+    "watch-rounds",
+    "watch-changes",
     "letters",
     "letter",
     "deliveries",
@@ -43,6 +47,12 @@ const PICTURED: [&str; 26] = [
     "audit",
     "tree",
     "breakers",
+    "sources",
+    "hooks",
+    "replicas",
+    "storage",
+    "settings",
+    "keys",
     "tokens",
     "watch-of-tasks",
     "queue-of-watch",
@@ -169,6 +179,36 @@ fn on_a_fresh_server_each_page_says_that_nothing_is_there_yet() {
                 all.extend(overflow(&browser).map(|found| format!("{path}, {width} px: {found}")));
             }
             all.extend(browser.complaints().into_iter().map(|text| format!("{path}: {text}")));
+        }
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
+/// How questions of a page to the server end, each with the words that then stand where rows would be.
+const ENDS: [(&str, &str); 4] = [
+    ("() => new Promise(() => {})", "Loading …"),
+    ("() => Promise.reject(new TypeError('gone'))", "The server does not answer"),
+    ("async () => new Response('{\"title\":\"The store failed\"}', { status: 500 })", "The store failed"),
+    (
+        "async () => new Response('{\"detail\":\"It is not yours.\"}', { status: 403 })",
+        "You may not see this",
+    ),
+];
+
+#[test]
+fn a_page_without_rows_says_why_and_has_no_finding_of_axe_in_light_or_dark() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.app.token);
+    let mut all = Vec::new();
+    for theme in ["light", "dark"] {
+        set_theme(&browser, theme);
+        for (end, words) in ENDS {
+            scene.visit(&browser, "watches");
+            browser.run(&format!("window.fetch = {end}"), &[]);
+            browser.click_on("Queues");
+            browser.wait_for(words);
+            all.extend(findings(&browser).into_iter().map(|finding| format!("{words}, {theme}: {finding}")));
         }
     }
     assert!(all.is_empty(), "{}", all.join("\n"));
