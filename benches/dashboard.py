@@ -313,9 +313,9 @@ def main():
 def look(browser, server, wanted, app, watch, figure):
     browser.sign_in(server)
     time.sleep(20)
-    pages = ["", "apps", "apps?q=name%3A~9999", "watches", "watches?condition=behind", "watches?q=name%3Ahandbook", "letters", "letters?q=path%3Adocs%2F**",
-             "letters?status=open", f"letters?app={app}", "deliveries", f"deliveries?app={app}", "queues", "queues?q=dead%3A1", f"queue?app={app}&command=report",
-             f"queue?app={app}&command=report&state=ready", "schedules", "schedules?q=state%3Apaused", f"schedule?app={app}&name=nightly", "ledger", f"ledger?app={app}", "tree", "system", "system?tab=sources&failing=false", "system?tab=replicas", "audit", "audit?action=seed_7",
+    pages = ["", "apps", "apps?q=name%3A~9999", "watches", "watches?condition=behind", "watches?q=name%3Ahandbook", "watches?condition=paused", "watches?q=name%3A~nowhere", "letters", "letters?q=path%3Adocs%2F**",
+             "letters?q=answer%3A~nowhere", "letters?status=open", f"letters?app={app}", f"letters?app={app}&watch={watch}", "deliveries", f"deliveries?app={app}", "queues", "queues?q=dead%3A1", f"queue?app={app}&command=report",
+             f"queue?app={app}&command=report&state=ready", "schedules", "schedules?q=state%3Apaused", f"schedule?app={app}&name=nightly", "ledger", f"ledger?app={app}", "tree", "system", "system?tab=sources", "system?tab=sources&failing=false", "system?tab=hooks", "system?tab=tokens", "system?tab=storage", "system?tab=replicas", "audit", "audit?action=seed_7",
              "audit?target=nothing", f"app?app={app}", f"app?app={app}&tab=ledger", f"watch?app={app}&id={watch}"]
     browser.load(server, "")
     for page in ("", "watches", "letters"):

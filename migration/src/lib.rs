@@ -90,6 +90,7 @@ mod m20261130_020000_keep_task_ids;
 mod m20261130_030000_schedule_resyncs;
 mod m20261201_000100_keep_told_lines;
 mod m20261201_000400_find_waiting_rows;
+mod m20261201_000500_find_open_letters;
 
 /// Every step, oldest first.
 pub struct Migrator;
@@ -146,6 +147,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_030000_schedule_resyncs::Migration),
             Box::new(m20261201_000100_keep_told_lines::Migration),
             Box::new(m20261201_000400_find_waiting_rows::Migration),
+            Box::new(m20261201_000500_find_open_letters::Migration),
         ]
     }
 }

@@ -3,6 +3,12 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 export const count = (number) => (number === null || number === undefined ? "–" : whole.format(number));
 
+// A span in its two largest units; a second part of nothing is left out.
+function parts(large, unit, small, smaller) {
+  const rest = Math.floor(small);
+  return `${Math.floor(large)} ${unit}${rest ? ` ${rest} ${smaller}` : ""}`;
+}
+
 export function span(ms) {
   if (ms === null || ms === undefined) return "–";
   if (ms < 1000) return `${Math.round(ms)} ms`;
@@ -11,9 +17,9 @@ export function span(ms) {
   const minutes = seconds / 60;
   if (minutes < 60) return `${Math.floor(minutes)} min`;
   const hours = minutes / 60;
-  const rest = Math.floor(minutes % 60);
-  if (hours < 48) return `${Math.floor(hours)} h${rest ? ` ${rest} min` : ""}`;
-  return `${Math.floor(hours / 24)} days`;
+  if (hours < 24) return parts(hours, "h", minutes % 60, "min");
+  const days = Math.floor(hours / 24);
+  return parts(days, days === 1 ? "day" : "days", hours % 24, "h");
 }
 
 export function bytes(number) {

@@ -10,7 +10,7 @@ import { badge, moment } from "../parts/words.js";
 
 const load = (query, signal) => get("admin/apps", { q: query.q, cursor: query.cursor, limit: 50 }, signal);
 
-const view = ({ data, query }) => html`${heading("Apps", { buttons: mayDo("apps:register") ? html`<a class="button first" href=${link("start")}>Register an app</a>` : nothing })}
+const view = ({ data, query }) => html`${heading("Apps", { text: "Programs that are sent the changes of repositories.", buttons: mayDo("apps:register") ? html`<a class="button first" href=${link("start")}>Register an app</a>` : nothing })}
   ${filterBar({ placeholder: "name:~docs state:disabled" })}
   ${table({
     caption: "Apps, oldest first",

@@ -1,13 +1,13 @@
 // Who did what, and whether the log is whole.
 import { html } from "../vendor/lit-html.js";
 import { get, getLong } from "../core/api.js";
-import { link, state as page } from "../core/router.js";
+import { here, link, state as page } from "../core/router.js";
 import { count, plural } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { pager, table } from "../parts/table.js";
 import { button } from "../parts/dialog.js";
 import { empty } from "../parts/states.js";
-import { badge, code, moment } from "../parts/words.js";
+import { badge, moment } from "../parts/words.js";
 import { actionWords } from "../parts/audit-words.js";
 
 const FIELDS = [["actor", "By"], ["action", "Action"], ["app", "App"], ["target", "Target"]];
@@ -28,8 +28,15 @@ const actionCell = (row) => {
   return words ? html`${words}<span class="sub mono">${atParts(row.action)}</span>` : html`<code>${atParts(row.action)}</code>`;
 };
 
+// Ids that were made at about the same time begin alike: the end of an id tells them apart. The whole id is what a
+// pointer shows, what a screen reader says, and what the filter holds.
+const short = (id) => id.replace(/^([a-z]+_)[0-9A-Z]{20}([0-9A-Z]{6})$/, "$1…$2");
+const idLink = (id, href) => html`<a class="mono ${short(id) === id ? "" : "nowrap"}" href=${href} title=${id} aria-label=${id}>${short(id)}</a>`;
+// Leads to the rows that have the same in this field.
+const narrowed = (field, id) => idLink(id, here({ [field]: id, cursor: undefined }));
+
 // A row may stand for several acts of one kind.
-const targetCell = ({ target }) => (/^times:\d+$/.test(target) ? plural(Number(target.slice(6)), "time") : target ? code(target) : "–");
+const targetCell = ({ target }) => (/^times:\d+$/.test(target) ? plural(Number(target.slice(6)), "time") : target ? narrowed("target", target) : "–");
 
 const view = ({ data }) => html`${heading("Audit log", { text: "Who did what, in a chain that shows whether a row was changed or taken out.",
   buttons: button("Check the whole log", { work: () => getLong("admin/audit/verify"), done: verified }) })}
@@ -39,9 +46,9 @@ const view = ({ data }) => html`${heading("Audit log", { text: "Who did what, in
     columns: [
       { label: "Row", kind: "num", cell: (row) => count(row.id) },
       { label: "When", kind: "tight", cell: (row) => moment(row.at) },
-      { label: "By", cell: (row) => code(row.actor) },
+      { label: "By", cell: (row) => (row.actor ? narrowed("actor", row.actor) : "–") },
       { label: "Action", kind: "wide", cell: actionCell },
-      { label: "App", cell: (row) => (row.app ? html`<a class="mono" href=${link("app", { app: row.app })}>${row.app}</a>` : "–") },
+      { label: "App", cell: (row) => (row.app ? idLink(row.app, link("app", { app: row.app })) : "–") },
       { label: "Target", cell: targetCell },
       { label: "Result", kind: "tight", cell: (row) => badge(row.result === "ok" ? "good" : "bad", row.result) },
       { label: "From", kind: "tight", cell: (row) => row.address ?? "–" },

@@ -6,7 +6,7 @@ import { link } from "../core/router.js";
 import { commit, count, ref } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { section } from "../parts/table.js";
-import { changeBadge, code, moment, pairs } from "../parts/words.js";
+import { changeBadge, changeWords, code, moment, pairs } from "../parts/words.js";
 import { empty } from "../parts/states.js";
 import { tries } from "../parts/tries.js";
 import { isOfTasks } from "../tasks/watch-tasks.js";
@@ -33,18 +33,18 @@ function view({ data }) {
   const crumbs = html`<a href=${link("app", { app: staff })}>${app.app_name}</a> / <a href=${link("deliveries", { app: staff, path: row.path, exact: 1, base64: row.path_base64 })}>Deliveries of this path</a> /`;
   const none = row.state === "delivered" ? "It was acknowledged at the first try. Tries that were taken are kept only with delivery.history = all." : "It was not tried yet.";
   return html`${heading(row.path, { crumbs, text: changeBadge(row.state) })}
-    <div class="sections">
+    <div class="sections"><div class="columns">
       ${section(isTask ? "What was handed over" : "What was sent", html`<div class="card padded">${pairs([
-        ["Change", row.type], ["Branch", html`<a href=${link("watch", { app: staff, id: row.repository_id })}>${ref(row.branch)}</a>`],
+        ["Change", changeWords(row.type)], ["Branch", html`<a href=${link("watch", { app: staff, id: row.repository_id })}>${ref(row.branch)}</a>`],
         ["Round", html`<a href=${link("watch", { app: staff, id: row.repository_id, tab: "changes", branch: row.branch, round: row.round })}>${row.round}</a>, position ${count(row.position)}`],
         ["Content", row.blob ? code(commit(row.blob)) : "none"], row.previous_blob && ["Content before", code(commit(row.previous_blob))],
         ["Mode", row.mode ?? "–"], ["Delivery", code(row.id)],
         row.replay_of && ["Replay of", code(row.replay_of)]])}</div>`)}
       ${section("What became of it", html`<div class="card padded">${pairs([
-        ["State", changeBadge(row.state)], !isTask && ["Tries", count(row.attempts)], !isTask && ["Last answer", row.last_status ?? "–"],
+        !isTask && ["Tries", count(row.attempts)], !isTask && ["Last answer", row.last_status ?? "–"],
         row.task_id && ["Task", html`<a href=${link("task", { app: staff, id: row.task_id, delivery: row.id })}>${code(row.task_id)}</a>`],
         ["Settled", moment(row.settled_at)], row.next_attempt_at && ["Next try", moment(row.next_attempt_at)],
-        row.dead_letter_id && ["Dead letter", html`<a href=${link("letter", { app: staff, id: row.dead_letter_id })}>${code(row.dead_letter_id)}</a>`]])}</div>`)}
+        row.dead_letter_id && ["Dead letter", html`<a href=${link("letter", { app: staff, id: row.dead_letter_id })}>${code(row.dead_letter_id)}</a>`]])}</div>`)}</div>
       ${contentSection(data.content)}
       ${requestSection(data.request, isTask)}
       ${isTask ? work(row, staff) : section("Tries", tries(row.tries, none))}

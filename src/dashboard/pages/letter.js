@@ -6,7 +6,7 @@ import { link } from "../core/router.js";
 import { heading } from "../parts/shell.js";
 import { section } from "../parts/table.js";
 import { button } from "../parts/dialog.js";
-import { code, letterBadge, moment, pairs, reasonOf, told } from "../parts/words.js";
+import { changeWords, code, letterBadge, moment, pairs, reasonOf, told } from "../parts/words.js";
 import { tries } from "../parts/tries.js";
 import { contentOf, contentSection } from "../parts/diff.js";
 
@@ -42,7 +42,7 @@ function view({ data, query }) {
   return html`${heading(letter.path || "A round", { crumbs, buttons, text: letterBadge(letter.status) })}
     <div class="sections">
       ${section("Why it is a dead letter", html`<div class="card padded">${pairs([
-        ["Because", reasonOf(letter.reason, isTask)], isTask ? ["Last word", letter.excerpt || "none"] : ["Last answer", letter.http_status ?? "none"], ["Change", letter.operation],
+        ["Because", reasonOf(letter.reason, isTask)], isTask ? ["Last word", letter.excerpt || "none"] : ["Last answer", letter.http_status ?? "none"], ["Change", changeWords(letter.operation)],
         ["Since", moment(letter.created_at)], ["Dead letter", code(letter.dead_letter_id)],
         ["Delivery", html`<a href=${link("delivery", { app: staff, id: letter.delivery_id })}>${code(letter.delivery_id)}</a>`],
         ["Watch", html`<a href=${link("watch", { app: staff, id: letter.repository_id })}>${watch ? told(watch.repository) : code(letter.repository_id)}</a>`],

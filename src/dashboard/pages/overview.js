@@ -124,10 +124,10 @@ function view({ data }) {
         ${WORK.map(([name, text, page, query, tone]) => figure(count(overview.work[name]), one(overview.work[name], text), overview.work[name] ? tone : "", link(page, query)))}
         ${figure(count(waiting(overview.hosts)), `${one(waiting(overview.hosts), "scan")} waiting for a Git host`)}
       </div>`)}
+      ${section("Behind for longest", worst(lag), html`<a href=${link("watches", { condition: "behind" })}>All that are behind</a>`)}
       ${overview.tasks ? section("Tasks", tasks(overview.tasks), html`<a href=${link("queues")}>All queues</a>`) : nothing}
       ${maySee("deliveries") ? section("Find what became of a path", deliverySearch()) : nothing}
       ${history(samples)}
-      ${section("Behind for longest", worst(lag), html`<a href=${link("watches", { condition: "behind" })}>All that are behind</a>`)}
       ${section("Servers", health(replicas))}
       ${section("What there is", html`<div class="figures">
         ${figure(count(overview.apps), one(overview.apps, "app"), "", link("apps"))}

@@ -112,7 +112,7 @@ function view({ data, query }) {
     <div class="sections">
       <div class="columns">
         ${section("Numbers", html`<div class="card padded">${pairs([...STATES.filter((state) => queue.counts[state] || state !== "aside").map((state) => [capital(state), count(queue.counts[state])]),
-          ["Oldest ready task", oldest === undefined ? "none" : span(oldest * RATIO)], ["Payloads of open tasks", bytes(queue.bytes)], ["Since", moment(queue.created_at)]])}</div>`)}
+          ["Oldest ready task", oldest === undefined ? "none" : span(oldest * RATIO)], ["Payloads of open tasks", bytes(queue.bytes)], ["Created", moment(queue.created_at)]])}</div>`)}
         ${section("Settings", settings(queue))}
       </div>
       ${rates(queue.rates)}

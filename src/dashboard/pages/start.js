@@ -8,7 +8,7 @@ import { count, plural } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
-import { badge, changeBadge, code, fillsQueue, moment, pairs, statusOf } from "../parts/words.js";
+import { badge, changeBadge, changeWords, code, fillsQueue, moment, pairs, statusOf } from "../parts/words.js";
 import { goesTo } from "../parts/fields.js";
 import { totalOf } from "../tasks/watch-tasks.js";
 import { testButton } from "../parts/acts.js";
@@ -150,7 +150,7 @@ function arrivals(data) {
     ${section("What arrives", table({ caption: "Deliveries of this watch, the newest first", rows: deliveries.items,
       none: empty("Nothing yet", data.pulls ? "What is pending is listed once the app has asked for the first of it." : "This page looks again each second."),
       columns: [
-        { label: "Path", kind: "wide", cell: (row) => html`<a href=${link("delivery", { app: staff, id: row.id })}>${row.path}</a><span class="sub">${row.type}</span>` },
+        { label: "Path", kind: "wide", cell: (row) => html`<a href=${link("delivery", { app: staff, id: row.id })}>${row.path}</a><span class="sub">${changeWords(row.type)}</span>` },
         { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },
         ...(fillsQueue(watch) ? [] : [{ label: "Answer", kind: "num", cell: statusOf }]),
         { label: "When", kind: "tight", cell: (row) => moment(row.settled_at) }] }))}

@@ -45,6 +45,9 @@ const sources = (page) => html`${filterBar({ label: "Sources", choices: [{ name:
 // What did not prove itself, or repeats another one, is not judged again.
 const isJudgedAgain = ({ verdict, body_state: body }) => ["accepted", "ignored"].includes(verdict) || (verdict === "refused" && body === "kept");
 
+const judged = ({ verdict, reason }) => (verdict === "accepted" ? "The hook is accepted: the Git host is asked soon."
+  : `The hook is ${words(verdict)}: ${words(reason)}.`);
+
 const VERDICTS = [["", "all"], ["accepted", "accepted"], ["duplicate", "duplicate"], ["ignored", "ignored"], ["refused", "refused"]];
 
 const hooks = (page) => html`${filterBar({ label: "Receipts", choices: [{ name: "verdict", label: "Verdict", options: VERDICTS }] })}${table({
@@ -53,11 +56,11 @@ const hooks = (page) => html`${filterBar({ label: "Receipts", choices: [{ name: 
     { label: "Received", kind: "tight", cell: (row) => moment(row.received_at) },
     { label: "From", cell: (row) => html`${row.provider}<span class="sub">${row.event}</span>` },
     { label: "Verdict", kind: "tight", cell: (row) => badge(row.verdict === "accepted" ? "good" : "warn", words(row.verdict)) },
-    { label: "Reason", kind: "wide", cell: (row) => row.reason },
+    { label: "Reason", kind: "wide", cell: (row) => words(row.reason) },
     { label: "Addresses", kind: "wide", cell: (row) => row.addresses.join(", ") },
     { label: "Watched", kind: "num", cell: (row) => count(row.repositories) },
     ...(mayDo("receipts:replay") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (isJudgedAgain(row) ? button("Judge again", {
-      work: () => post(`admin/receipts/${part(row.receipt_id)}/replay`, {}), done: "The hook was judged again.", of: row.receipt_id }) : "") }] : []),
+      work: () => post(`admin/receipts/${part(row.receipt_id)}/replay`, {}), done: judged, of: row.receipt_id }) : "") }] : []),
   ],
 })}${pager(page)}`;
 

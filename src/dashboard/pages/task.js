@@ -100,7 +100,7 @@ function view({ data, query }) {
   const { task, bodies, owner, watch } = data;
   const staff = isStaff() ? owner.app_id : undefined;
   return html`${heading("Task", { crumbs: crumbs(owner, task.command), text: taskBadge(task), buttons: buttons(pathOf(query), task) })}
-    <div class="sections">
+    <div class="sections"><div class="columns">
       ${section("Where it stands", html`<div class="card padded">${pairs([
         ["Task", code(task.id)], task.error && ["Last word", task.error], ["Attempts", `${count(task.attempts)} of ${count(task.max_attempts)}`],
         ["Priority", task.priority], task.worker && ["Worker", code(task.worker)], task.run_at && ["Due", moment(task.run_at)],
@@ -109,7 +109,7 @@ function view({ data, query }) {
         task.parent && ["Follows", html`<a href=${link("task", { app: staff, id: task.parent })}>${code(task.parent)}</a>`],
         task.webhook && ["Told of the end", code(task.webhook)],
         ["Created by", creator(task.origin)], ["Created", moment(task.created_at)]])}</div>`)}
-      ${task.change ? section(isWholeRound(task.change) ? "The round" : "The change", changeOfTask(task.change, watch, staff)) : nothing}
+      ${task.change ? section(isWholeRound(task.change) ? "The round" : "The change", changeOfTask(task.change, watch, staff)) : nothing}</div>
       ${bodies.has("progress") ? body("Progress", bodies.get("progress")) : nothing}
       ${payload(task, bodies)}
       ${task.change ? nothing : body("Result", bodies.get("result"), OPEN.includes(task.state) ? "No result yet" : "No result")}

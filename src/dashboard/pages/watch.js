@@ -1,16 +1,17 @@
 // One watch: how it really stands and what to do about it, its branches, its rounds with their changes, its
 // scans, and how it was set up.
 import { html, nothing } from "../vendor/lit-html.js";
-import { get, part } from "../core/api.js";
+import { get, part, post } from "../core/api.js";
 import { appSeen, appOf, isStaff, mayDo, ofApp } from "../core/session.js";
 import { here, link } from "../core/router.js";
 import { bytes, capital, commit, count, plainTimes, plural, ref, span, visible, words } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { pager, section, table, tabs } from "../parts/table.js";
 import { empty, loading } from "../parts/states.js";
-import { adviceOf, badge, changeBadge, code, fillsQueue, moment, pairs, stateBadge, toneOf } from "../parts/words.js";
+import { adviceOf, badge, changeBadge, changeWords, code, fillsQueue, moment, pairs, stateBadge, toneOf } from "../parts/words.js";
 import { tasksOfBranch, tasksOfWatch } from "../tasks/watch-tasks.js";
 import { entryColumns, goesTo, selectorWords } from "../parts/fields.js";
+import { button } from "../parts/dialog.js";
 import { watchButtons } from "../parts/acts.js";
 
 const TABS = [["", "Branches"], ["rounds", "Rounds"], ["changes", "Changes"], ["events", "What happened"], ["settings", "Settings"]];
@@ -98,23 +99,30 @@ const branches = (watch, failed, staff) => table({
   caption: "Branches", rows: watch.branches,
   none: empty("No branch is followed", "None of the repository's refs is what this watch follows."),
   columns: [
-    { label: "Branch", kind: "wide", cell: (row) => html`<a href=${here({ tab: "changes", branch: row.branch, round: undefined })}>${ref(row.branch)}</a>
+    { label: "Branch", kind: "wide named", cell: (row) => html`<a href=${here({ tab: "changes", branch: row.branch, round: undefined })}>${ref(row.branch)}</a>
       ${row.fault ? html`<span class="sub">its head cannot be taken: ${row.fault.reason}</span>` : nothing}` },
     { label: "State", kind: "wide", cell: (row) => html`${stateBadge(row.effective_state)}
-      ${row.reason ? html`<span class="sub">${plainTimes(row.reason)}</span>` : nothing}${waitsFor(row, failed, staff)}` },
+      ${row.reason ? html`<span class="sub">${plainTimes(row.reason)}</span>` : nothing}${waitsFor(row, failed, staff)}${row.next_attempt_at
+      ? html`<span class="sub">next try ${moment(row.next_attempt_at)}</span>` : nothing}` },
     { label: "App has", kind: "tight", title: "The commit that the app holds: every change up to here is settled", cell: (row) => html`<code title=${row.held_commit ?? ""}>${commit(row.held_commit)}</code>` },
     { label: "Newest commit", kind: "tight", title: "The commit of the branch at its Git host, as of the last scan", cell: (row) => html`<code title=${row.head_commit ?? ""}>${commit(row.head_commit)}</code>` },
     { label: "Behind for", kind: "num", cell: (row) => (row.lag_ms ? span(row.lag_ms) : "–") },
-    { label: "Round", kind: "wide", cell: position },
-    fillsQueue(watch) ? { label: "Tasks", cell: (row) => tasksOfBranch(row, watch) }
-      : { label: "Next try", kind: "tight", cell: (row) => moment(row.next_attempt_at) },
+    { label: "Round", kind: "wide", cell: (row) => html`${position(row)}${fillsQueue(watch) ? tasksOfBranch(row, watch) : nothing}` },
     { label: "Dead letters", kind: "num", cell: (row) => (row.dead_letters ? count(row.dead_letters) : "–") },
   ],
 });
 
+// Sends again what one of these rounds brought, and what came after it.
+function replayButton({ cursor, branch, round, held_commit: from, state }, path) {
+  if (!from || state === "open" || !mayDo("watches:replay")) return "";
+  return button("Replay", { of: `of round ${round}`, work: () => post(`${path}/replay`, { commit: from, cursor }), done: "A replay was asked for.",
+    question: { title: `Replay ${ref(branch)} from ${commit(from)}?`, yes: "Replay",
+      text: "The app gets again what changed between that commit and the commit that it has now, before anything newer." } });
+}
+
 const roundTone = { finished: "good", open: "warn" };
 
-const rounds = (page) => html`${table({
+const rounds = (page, path) => html`${table({
   caption: "Rounds, the newest first", rows: page.items,
   none: empty("No round yet", "A round begins when a branch has something that the app lacks."),
   columns: [
@@ -126,10 +134,9 @@ const rounds = (page) => html`${table({
     { label: "To", kind: "tight", cell: (row) => code(commit(row.target_commit)) },
     { label: "Settled", kind: "num", cell: (row) => `${count(row.position)} of ${count(row.total)}` },
     { label: "Dead letters", kind: "num", cell: (row) => (row.parked ? count(row.parked) : "–") },
+    ...(mayDo("watches:replay") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => replayButton(row, path) }] : []),
   ],
 })}${pager(page)}`;
-
-const MODES = { created: "created", updated: "changed", deleted: "deleted" };
 
 // A round is one of its branch: another branch begins with its newest round.
 function otherBranch(form) {
@@ -152,7 +159,7 @@ function changes(page, watch, staff, { round, path }) {
     columns: [
       { label: "Position", kind: "num", cell: (row) => count(row.position) },
       { label: "Path", kind: "wide", cell: (row) => html`<a href=${link("delivery", { app: staff, id: row.id })}>${visible(row.path)}</a>` },
-      { label: "Change", kind: "tight", cell: (row) => MODES[row.type?.replace("file.", "")] ?? row.type },
+      { label: "Change", kind: "tight", cell: (row) => changeWords(row.type) },
       { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },
       { label: "Settled", kind: "tight", cell: (row) => moment(row.settled_at) },
       { label: "Dead letter", kind: "tight", cell: (row) => (row.dead_letter_id ? html`<a href=${link("letter", { app: staff, id: row.dead_letter_id })}>dead letter</a>` : "–") },
@@ -189,7 +196,7 @@ function view({ data, query }) {
   const crumbs = html`${isStaff() ? html`<a href=${link("apps")}>Apps</a> / ` : nothing}<a href=${link("app", { app: staff })}>${app.app_name}</a> /`;
   const tab = query.tab ?? "";
   const body = () => {
-    if (tab === "rounds" && data.rounds) return section("Rounds", rounds(data.rounds));
+    if (tab === "rounds" && data.rounds) return section("Rounds", rounds(data.rounds, ofApp(app.app_id, `repositories/${part(watch.repository_id)}`)));
     if (tab === "changes" && data.changes) return section("Changes", changes(data.changes, watch, staff, query));
     if (tab === "events" && data.entries) {
       return section("What happened", html`${table({ caption: "Entries of the ledger about this watch", rows: data.entries.items,

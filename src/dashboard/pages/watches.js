@@ -16,7 +16,7 @@ function load(query, signal) {
   return get("admin/watches", { ...asked, condition: query.condition, app_id: query.app }, signal);
 }
 
-const view = ({ data, query }) => html`${heading("Watches", { buttons: !isStaff() && mayDo("watches:create") ? html`<a class="button first" href=${link("start")}>Watch a repository</a>` : nothing })}
+const view = ({ data, query }) => html`${heading("Watches", { text: "What each app follows, and how far it has come.", buttons: !isStaff() && mayDo("watches:create") ? html`<a class="button first" href=${link("start")}>Watch a repository</a>` : nothing })}
   ${filterBar({ placeholder: "name:~docs state:paused", choices: isStaff() ? [{ name: "condition", label: "State", options: CONDITIONS }] : [] })}
   ${table({
     caption: "Watches",

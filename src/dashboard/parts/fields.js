@@ -3,7 +3,7 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { appOf, isStaff } from "../core/session.js";
 import { addressOf, go, link, state } from "../core/router.js";
 import { count, plainTimes, plural, ref, span, visible, words } from "../core/format.js";
-import { answerOf, badge, changeBadge, code, letterBadge, moment, reasonOf, stateBadge, statusOf } from "./words.js";
+import { answerOf, badge, changeBadge, changeWords, code, letterBadge, moment, reasonOf, stateBadge, statusOf } from "./words.js";
 
 export const selectorWords = ({ kind, value }) => (kind === "default_branch" ? "default branch" : value);
 
@@ -32,7 +32,7 @@ export const letterColumns = ({ hrefOf, hasApp, local, redraw, mayAct }) => [
     cell: (row) => html`<input type="checkbox" aria-label="Select ${row.path}" .checked=${local.chosen?.has(row.dead_letter_id) ?? false}
       ?disabled=${row.status !== "open"} @change=${(event) => choose(local, row, event.target.checked, redraw)}>`,
   }] : []),
-  { label: "Path", kind: "wide", cell: (row) => html`<a href=${hrefOf(row)}>${visible(row.path) || code(row.delivery_id)}</a><span class="sub">${row.operation}</span>` },
+  { label: "Path", kind: "wide", cell: (row) => html`<a href=${hrefOf(row)}>${visible(row.path) || code(row.delivery_id)}</a><span class="sub">${changeWords(row.operation)}</span>` },
   ...(hasApp ? [{ label: "App", kind: "wide", cell: (row) => html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a>
     <span class="sub">${row.repository ?? "not watched any more"}</span>` }] : []),
   { label: "Why", kind: "wide", cell: (row) => html`${reasonOf(row.reason, Boolean(row.command))}<span class="sub">${answerOf(row)}</span>` },
@@ -48,7 +48,7 @@ function choose(local, row, isChosen, redraw) {
 }
 
 export const deliveryColumns = ({ hasApp, hrefOf, watchOf }) => [
-  { label: "Path", kind: "wide", cell: (row) => html`<a href=${hrefOf(row)}>${visible(row.path)}</a><span class="sub">${row.type}</span>` },
+  { label: "Path", kind: "wide", cell: (row) => html`<a href=${hrefOf(row)}>${visible(row.path)}</a><span class="sub">${changeWords(row.type)}</span>` },
   ...(hasApp ? [{ label: "App", kind: "wide", cell: (row) => html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a>
     <span class="sub">${row.repository ?? "not watched any more"}</span>` }] : []),
   { label: "State", kind: "tight", cell: (row) => changeBadge(row.state) },

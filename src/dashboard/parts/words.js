@@ -48,6 +48,10 @@ export const letterBadge = (status) => badge(LETTERS[status] ?? "", words(status
 const CHANGES = { delivered: "good", settled: "good", parked: "bad", failed: "warn", pending: "", dropped: "" };
 export const changeBadge = (state) => badge(CHANGES[state] ?? "", words(state));
 
+// What a change does to its file: the API has words of events, and words of operations.
+const OPERATIONS = { create: "created", update: "updated", delete: "deleted", round: "whole round" };
+export const changeWords = (name) => words(OPERATIONS[name] ?? (name ?? "").replace("file.", ""));
+
 const REASONS = {
   rejected: "the receiver refused it",
   failing: "the receiver failed on it until its tries were used up",

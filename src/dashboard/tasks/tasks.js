@@ -2,7 +2,7 @@
 import { html, nothing } from "../vendor/lit-html.js";
 import { link } from "../core/router.js";
 import { count, ref, span } from "../core/format.js";
-import { badge, moment } from "../parts/words.js";
+import { badge, changeWords, moment } from "../parts/words.js";
 
 export const STATES = ["waiting", "ready", "claimed", "succeeded", "failed", "dead", "aside", "cancelled"];
 
@@ -34,7 +34,7 @@ function when(row) {
 
 export const taskColumns = (hrefOf) => [
   { label: "Task", kind: "wide", cell: (row) => html`<a class="mono" href=${hrefOf(row)}>${row.change?.path || row.id}</a>${row.change
-    ? html`<span class="sub">${row.change.operation} on ${ref(row.change.branch)}</span>` : nothing}${row.error ? html`<span class="sub">${row.error}</span>` : nothing}` },
+    ? html`<span class="sub">${changeWords(row.change.operation)} on ${ref(row.change.branch)}</span>` : nothing}${row.error ? html`<span class="sub">${row.error}</span>` : nothing}` },
   { label: "State", kind: "tight", cell: taskBadge },
   { label: "Priority", kind: "num", cell: (row) => row.priority },
   { label: "Attempts", kind: "num", cell: (row) => `${count(row.attempts)} of ${count(row.max_attempts)}` },

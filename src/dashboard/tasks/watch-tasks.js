@@ -4,7 +4,7 @@ import { get, part } from "../core/api.js";
 import { mayDo, ofApp } from "../core/session.js";
 import { link } from "../core/router.js";
 import { commit, count, plural, ref } from "../core/format.js";
-import { code, fillsQueue, pairs } from "../parts/words.js";
+import { changeWords, code, fillsQueue, pairs } from "../parts/words.js";
 
 // Ten dead tasks in a row block a branch.
 const DEAD_MAX = 10;
@@ -16,11 +16,11 @@ const WAITS = {
   app: "The next change waits until tasks of the app end.",
 };
 
-// The tasks of one branch in a table. What a watch of one branch waits for stands above.
+// The tasks of one branch, below its round. What a watch of one branch waits for stands above.
 export function tasksOfBranch({ tasks }, { sink, branches }) {
-  if (!tasks) return "–";
+  if (!tasks) return nothing;
   const waits = branches.length > 1 && tasks.waits_for;
-  return html`${count(tasks.unfinished)} of ${count(sink.window)}<span class="sub">${count(tasks.claimed)} with workers${tasks.left
+  return html`<span class="sub">${count(tasks.unfinished)} of ${plural(sink.window, "task")}, ${count(tasks.claimed)} with workers${tasks.left
     ? `, ${count(tasks.left)} to come` : ""}</span>${waits ? html`<span class="sub">${WAITS[waits] ?? waits}</span>` : nothing}`;
 }
 
@@ -48,7 +48,7 @@ export function tasksOfWatch(watch, staff) {
 // The change of a task: where it comes from, and where its end is seen.
 // `watch`: as the API shows it; missing: it is gone, or may not be read.
 export const changeOfTask = (change, watch, staff) => html`<div class="card padded">${pairs([
-  !isWholeRound(change) && ["Path", html`<span class="mono">${change.path}</span>`], !isWholeRound(change) && ["Change", change.operation],
+  !isWholeRound(change) && ["Path", html`<span class="mono">${change.path}</span>`], !isWholeRound(change) && ["Change", changeWords(change.operation)],
   ["Watch", html`<a href=${link("watch", { app: staff, id: change.repository_id })}>${watch?.repository ?? change.repository_id}</a>, ${ref(change.branch)}`],
   ["Round", html`<a href=${link("watch", { app: staff, id: change.repository_id, tab: "changes", branch: change.branch, round: change.round })}>${change.round}</a>${isWholeRound(change)
     ? ", all of it" : `, position ${count(change.position)}`}`],

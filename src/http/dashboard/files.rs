@@ -127,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn every_vendored_file_is_listed_with_its_licence() {
+        let listed = read("vendor/LICENSES").expect("the file");
+        let listed = String::from_utf8_lossy(&listed);
+        for name in ALL.iter().filter_map(|(name, _)| name.strip_prefix("vendor/")) {
+            assert!(name == "LICENSES" || listed.contains(name), "{name} has no licence");
+        }
+    }
+
+    #[test]
     fn pages_ask_the_api_and_nothing_else() {
         for (name, text) in all_files().into_iter().filter(|(name, _)| name.ends_with(".js")) {
             let is_vendored = name.starts_with("vendor/");

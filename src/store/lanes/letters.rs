@@ -11,7 +11,6 @@ pub(crate) mod redrive;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
-    model::filter::Filter,
     model::round::{DeliveryId, Entry, Letter, Round},
     ports::{DeadLetter, LANE_LETTERS, LetterFilter, LetterPage, LetterPick, SEARCH_STEP, StoreError},
     time::Timestamp,
@@ -208,14 +207,14 @@ pub(crate) async fn list(
     let page = if filter.q.is_some() { FILTERED_PAGE } else { PAGE };
     while letters.len() < limit && looked < most {
         let some = (most - looked).min(page);
-        let range = older(app, filter.q.as_ref(), next.as_ref(), some);
+        let range = LetterRange { filter: filter.q.as_ref(), ..older(app, filter, next.as_ref(), some) };
         let Looked { found, count, last } = letter_search::look(connection, range).await?;
         looked += count;
         for found in found {
             next = Some(found.row.id.clone());
             letters.extend(found.meant(&matcher));
             if letters.len() == limit {
-                let rest = letter_search::look(connection, older(app, None, next.as_ref(), 1)).await?;
+                let rest = letter_search::look(connection, older(app, filter, next.as_ref(), 1)).await?;
                 return Ok(LetterPage { letters, next: next.filter(|_| rest.count > 0) });
             }
         }
@@ -227,20 +226,24 @@ pub(crate) async fn list(
     Ok(LetterPage { letters, next })
 }
 
-/// The letters of an app before one of them, or the newest.
-fn older<'f>(
+/// The letters of an app before one of them, or the newest. A filter that means open letters alone reads no
+/// closed ones.
+pub(crate) fn older(
     app: &AppId,
-    filter: Option<&'f Filter>,
+    filter: &LetterFilter,
     before: Option<&DeadLetterId>,
     limit: u64,
-) -> LetterRange<'f> {
+) -> LetterRange<'static> {
     let mut values: Vec<Value> = vec![app.clone().into()];
     let mut condition = String::from("d.app_id = $1");
     if let Some(before) = before {
         values.push(before.clone().into());
         condition.push_str(" and d.id < $2");
     }
-    LetterRange { condition, values, order: "desc", limit, filter }
+    if let Some(open) = letter_search::of_open(filter, &mut values) {
+        condition.push_str(&format!(" and {open}"));
+    }
+    LetterRange { condition, values, order: "desc", limit, filter: None }
 }
 
 fn letter(row: dead_letter::Model) -> Result<Letter, StoreError> {

@@ -3,14 +3,17 @@
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     model::filter::{Filter, sets},
-    ports::{LedgerFilter, RoundFilter, RoundPlace, WatchCondition},
+    ports::{LedgerFilter, LetterFilter, RoundFilter, RoundPlace, WatchCondition},
 };
-use tidings_entity::id::CursorId;
+use tidings_entity::{
+    id::{CursorId, DeadLetterId},
+    kind::LetterStatus,
+};
 
 use super::*;
 use crate::{
     database::rows,
-    lanes::history,
+    lanes::{history, letters},
     ledger,
     watching::{statuses, watches::watch_search},
 };
@@ -33,6 +36,39 @@ async fn watches_in_trouble_are_found_through_indexes() {
         let of_watches: Vec<_> = steps.iter().filter(|step| step.split(' ').nth(1) == Some("w")).collect();
         let is_sought = of_watches.iter().all(|step| step.starts_with("SEARCH w USING"));
         assert!(!of_watches.is_empty() && is_sought, "{condition:?}: {steps:#?}");
+    }
+}
+
+/// However many watches go on, none of them is looked at.
+#[tokio::test]
+async fn paused_watches_are_found_through_an_index() {
+    let (_store, home) = store().await;
+    let connection = home.raw().await;
+    let meant = watch_search::meaning(WatchCondition::Paused);
+    let text = format!("select w.* from watch w where w.id > $1 and {meant} order by w.id limit 51");
+    let steps = steps(&connection, &text, vec!["".into()]).await;
+    assert_eq!(steps, ["SEARCH w USING INDEX watch_paused (id>?)"]);
+}
+
+/// However many closed letters an app or a watch has, none of them is looked at for open ones.
+#[tokio::test]
+async fn open_letters_of_an_app_and_of_a_watch_are_found_through_indexes() {
+    let (_store, home) = store().await;
+    let connection = home.raw().await;
+    let (app, watch) = (new_app(1).id, WatchId::new(Ulid::from_parts(3, 1)));
+    let before = DeadLetterId::new(Ulid::from_parts(9, 1));
+    let open = LetterFilter::standing(LetterStatus::Open);
+    let of_watch = LetterFilter { watch: Some(watch), ..open.clone() };
+    for (filter, index) in [
+        (open, "dead_letter_app_open (app_id=? AND id<?)"),
+        (of_watch, "dead_letter_watch_open (watch_id=? AND id<?)"),
+        (LetterFilter::default(), "dead_letter_app (app_id=? AND id<?)"),
+    ] {
+        let range = letters::older(&app, &filter, Some(&before), 500);
+        let text =
+            format!("select d.* from dead_letter d where {} order by d.id desc limit 500", range.condition);
+        let steps = steps(&connection, &text, range.values).await;
+        assert_eq!(steps, [format!("SEARCH d USING INDEX {index}")]);
     }
 }
 

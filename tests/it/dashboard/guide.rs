@@ -10,7 +10,7 @@ use super::{
 use crate::{
     hooks::{digits, send},
     support::{
-        api::App,
+        api::{App, items},
         browser::Browser,
         inbox::Inbox,
         patience::{SOON, eventually},
@@ -216,10 +216,10 @@ fn an_app_is_disabled_and_enabled_and_given_a_narrow_token_with_each_hand() {
     }
 }
 
-/// Tells the hook at an address of a push to `main`, as GitHub does; the status of the answer.
-fn push(scene: &Scene, address: &str, secret: &str, name: &str) -> u16 {
-    let url = scene.repository_url();
-    let repository = json!({ "full_name": REPOSITORY, "clone_url": format!("{url}.git"), "html_url": url });
+/// Tells the hook at an address of a push to `main` of a repository, as GitHub does; the status of the answer.
+fn push(scene: &Scene, (address, secret): (&str, &str), repository: &str, name: &str) -> u16 {
+    let url = scene.host.url(repository);
+    let repository = json!({ "full_name": repository, "clone_url": format!("{url}.git"), "html_url": url });
     let body = json!({
         "ref": "refs/heads/main", "before": "0".repeat(40), "after": "1".repeat(40), "repository": repository,
         "commits": [{ "id": "1".repeat(40), "message": "one" }], "pushed_at": name,
@@ -250,7 +250,7 @@ fn a_hook_is_made_used_given_another_secret_and_removed_with_each_hand() {
         let (address, secret) = (shown_once(&browser, "hook-address"), shown_once(&browser, "hook-secret"));
         hand.press(&browser, "I have copied both");
         assert!(address.starts_with(&format!("http://{}/hooks/", scene.server.address())), "{address}");
-        assert_eq!(push(&scene, &address, &secret, name), 202, "{hand:?}");
+        assert_eq!(push(&scene, (&address, &secret), REPOSITORY, name), 202, "{hand:?}");
         scene.visit(&browser, "app?tab=hooks");
         let row = format!(
             "const row = [...document.querySelectorAll('main tbody tr')].find((one) => one.innerText.includes('{name}'));
@@ -269,5 +269,64 @@ fn a_hook_is_made_used_given_another_secret_and_removed_with_each_hand() {
         hand.confirm(&browser, &format!("Remove {name}"), &format!("Remove {name}?"), "Remove");
         browser.wait_for("No hook");
         assert_eq!(scene.app.ask(&scene.server, "GET", "/api/hooks", None).json()["items"], json!([]));
+    }
+}
+
+#[test]
+fn a_hook_that_came_before_its_watch_is_judged_again_with_each_hand() {
+    let scene = Scene::told("");
+    let hook = json!({ "name": "pushes", "provider": "github" });
+    let made = scene.app.ask(&scene.server, "POST", "/api/hooks", Some(&hook)).json();
+    let text = |field: &str| made[field].as_str().expect("a text").to_owned();
+    let (address, secret) = (text("path"), text("secret"));
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    for (hand, repository) in [(Hand::Mouse, "acme/plans"), (Hand::Keyboard, "acme/notes")] {
+        scene.host.publish(&Project::with(&[("one.md", "one")]), repository);
+        push(&scene, (&address, &secret), repository, repository);
+        let receipts = items(&scene.server.ask_as_admin("GET", "/api/admin/receipts").json());
+        let id = receipts[0]["receipt_id"].as_str().expect("an id");
+        let again = format!("Judge again {id}");
+        scene.visit(&browser, "system?tab=hooks");
+        hand.press(&browser, &again);
+        browser.wait_for("The hook is ignored: unknown repository.");
+        scene.app.watch_with(&scene.server, &json!({ "url": scene.host.url(repository) }));
+        hand.press(&browser, &again);
+        browser.wait_for("The hook is accepted: the Git host is asked soon.");
+        let shown = scene.server.ask_as_admin("GET", &format!("/api/admin/receipts/{id}")).json();
+        assert_eq!(shown["verdict"], "accepted", "{hand:?}: {shown}");
+        assert!(shown["replayed_at"].is_string(), "{hand:?}: {shown}");
+    }
+}
+
+#[test]
+fn a_round_is_replayed_with_each_hand() {
+    let scene = Scene::told("");
+    let (app, watch) = (&scene.app, &scene.watch);
+    let rounds = || {
+        let path = format!("/api/repositories/{watch}/rounds");
+        items(&app.ask(&scene.server, "GET", &path, None).json())
+    };
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &app.token);
+    for (hand, file) in [(Hand::Mouse, "docs/one.md"), (Hand::Keyboard, "docs/two.md")] {
+        let before = scene.project.head();
+        scene.project.write(file, b"more");
+        let head = scene.project.commit(file);
+        scene.host.publish(&scene.project, REPOSITORY);
+        app.wait_until_held(&scene.server, watch, &head);
+        let round = rounds()[0]["round"].clone();
+        scene.visit(&browser, &format!("watch?id={watch}&tab=rounds"));
+        let question = format!("Replay main from {}?", &before[..10]);
+        hand.confirm(&browser, &format!("Replay of round {round}"), &question, "Replay");
+        browser.wait_for("A replay was asked for.");
+        let replay = eventually("a replay", SOON, || {
+            rounds().into_iter().find(|row| {
+                row["kind"] == "replay"
+                    && row["state"] == "finished"
+                    && row["round"].as_i64() > round.as_i64()
+            })
+        });
+        assert_eq!(replay["total"], 1, "{hand:?}: {replay}");
     }
 }

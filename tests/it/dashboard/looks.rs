@@ -20,13 +20,17 @@ const WIDTHS: [u32; 4] = [360, 768, 1280, 2560];
 /// The axe-core library, for tests only.
 const AXE: &str = include_str!("../vendor/axe.min.js");
 /// Pages of which the guide shows pictures.
-const PICTURED: [&str; 26] = [
+const PICTURED: [&str; 36] = [
     "overview",
+    "apps",
+    "start",
     "app",
     "app-tokens",
     "hooks-of-app",
     "watches",
     "watch",
+    "watch-rounds",
+    "watch-changes",
     "letters",
     "letter",
     "deliveries",
@@ -43,6 +47,12 @@ const PICTURED: [&str; 26] = [
     "audit",
     "tree",
     "breakers",
+    "sources",
+    "hooks",
+    "replicas",
+    "storage",
+    "settings",
+    "keys",
     "tokens",
     "watch-of-tasks",
     "queue-of-watch",
@@ -174,6 +184,36 @@ fn on_a_fresh_server_each_page_says_that_nothing_is_there_yet() {
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
+/// How questions of a page to the server end, each with the words that then stand where rows would be.
+const ENDS: [(&str, &str); 4] = [
+    ("() => new Promise(() => {})", "Loading …"),
+    ("() => Promise.reject(new TypeError('gone'))", "The server does not answer"),
+    ("async () => new Response('{\"title\":\"The store failed\"}', { status: 500 })", "The store failed"),
+    (
+        "async () => new Response('{\"detail\":\"It is not yours.\"}', { status: 403 })",
+        "You may not see this",
+    ),
+];
+
+#[test]
+fn a_page_without_rows_says_why_and_has_no_finding_of_axe_in_light_or_dark() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.app.token);
+    let mut all = Vec::new();
+    for theme in ["light", "dark"] {
+        set_theme(&browser, theme);
+        for (end, words) in ENDS {
+            scene.visit(&browser, "watches");
+            browser.run(&format!("window.fetch = {end}"), &[]);
+            browser.click_on("Queues");
+            browser.wait_for(words);
+            all.extend(findings(&browser).into_iter().map(|finding| format!("{words}, {theme}: {finding}")));
+        }
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
 fn findings(browser: &Browser) -> Vec<String> {
     lasting(|| Some(findings_now(browser)).filter(|found| !found.is_empty())).unwrap_or_default()
 }
@@ -254,8 +294,13 @@ const BROKEN_WORDS: &str = "
     }
     return broken;";
 
+/// Captions of tables that are wider than their place: their last columns are cut off.
+const CUT_TABLES: &str = "
+    const cut = [...document.querySelectorAll('main .card.rows')].filter((one) => one.scrollWidth > one.clientWidth + 1);
+    return cut.map((one) => one.querySelector('caption').textContent)";
+
 #[test]
-fn no_table_breaks_a_word_on_a_common_screen() {
+fn no_table_breaks_a_word_or_is_cut_off_on_a_common_screen() {
     let scene = Scene::told("").with_work("");
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
@@ -264,10 +309,29 @@ fn no_table_breaks_a_word_on_a_common_screen() {
         scene.visit(&browser, &path);
         let broken = lasting(|| Some(browser.run(BROKEN_WORDS, &[])).filter(|words| *words != json!([])));
         assert_eq!(broken, None, "{name}");
+        let cut = lasting(|| Some(browser.run(CUT_TABLES, &[])).filter(|tables| *tables != json!([])));
+        assert_eq!(cut, None, "{name}");
         let count = browser.run("return document.querySelectorAll('main .table').length", &[]);
         tables += count.as_u64().expect("a number");
     }
     assert!(tables > 15, "{tables} tables were looked at");
+}
+
+#[test]
+fn tabs_keep_their_places_whichever_is_chosen() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    let places =
+        "return [...document.querySelectorAll('.tabs a')].map((one) => one.getBoundingClientRect().left)";
+    let of_system = |tab: &str| format!("system?tab={tab}");
+    scene.visit(&browser, &of_system("breakers"));
+    let first = browser.run(places, &[]);
+    assert!(first.as_array().is_some_and(|tabs| tabs.len() > 5), "{first}");
+    for tab in ["sources", "tokens"] {
+        scene.visit(&browser, &of_system(tab));
+        assert_eq!(browser.run(places, &[]), first, "{tab}");
+    }
 }
 
 #[test]

@@ -21,8 +21,8 @@ const ENTER: &str = "\u{e007}";
 const SPACE: &str = " ";
 const DOWN: &str = "\u{e015}";
 const TOKEN: &str = "reads-the-plans";
-/// From the first press to the first delivery: far more than a person's browser takes, which is not as busy.
-const SETUP_MAX: Duration = Duration::from_secs(300);
+/// From the first press to the first delivery.
+const SETUP_MAX: Duration = Duration::from_secs(120);
 
 /// The value of a secret that the page shows once.
 pub(super) fn shown_secret(browser: &Browser, label: &str) -> String {
@@ -140,6 +140,33 @@ fn a_private_repository_is_watched_with_the_keyboard_alone_for_an_app_that_asks(
     browser.wait_for("plans/two.md");
     assert_eq!((&watch["is_private"], &watch["has_token"]), (&json!(true), &json!(true)));
     assert_eq!(watch["include"], json!(["plans/**"]));
+}
+
+/// Keeps what the page sends to the server, beside sending it.
+const NOTE_SENT: &str = "window.sent = []; const send = window.fetch;
+    window.fetch = (path, wish) => { if (wish?.body) window.sent.push([path, JSON.parse(wish.body)]); return send(path, wish); }";
+
+#[test]
+fn a_github_app_is_asked_for_a_preview_as_soon_as_all_of_it_is_written() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.app.token);
+    scene.visit(&browser, "start");
+    browser.run(NOTE_SENT, &[]);
+    browser.click("input[name=access][value=github-app]");
+    browser.write("#field-app_id", "4711");
+    browser.write("#field-installation_id", "815");
+    browser.write("#field-private_key", "no key");
+    browser.write("#field-url", &scene.repository_url());
+    let app = json!({ "app_id": "4711", "installation_id": 815, "private_key": "no key" });
+    let sent = eventually("a preview", SOON, || {
+        let sent = browser.run("return window.sent.at(-1) ?? null", &[]);
+        (sent[1]["url"] == scene.repository_url()).then_some(sent)
+    });
+    assert_eq!((&sent[0], &sent[1]["github_app"]), (&json!("/api/repositories/preview"), &app), "{sent}");
+    // The key is none, which the form says.
+    let is_refused = "return document.querySelector('#field-app_id').getAttribute('aria-invalid')";
+    eventually("a fault of the App", SOON, || (browser.run(is_refused, &[]) == "true").then_some(()));
 }
 
 #[test]

@@ -210,6 +210,18 @@ fn who_guesses_tokens_is_slowed_down() {
 }
 
 #[test]
+fn a_server_tells_where_its_dashboard_is_and_where_the_token_lies() {
+    let server = Server::start();
+    let token = server.data().join("admin-token");
+    let told = format!(
+        "dashboard on http://{}/dashboard/; sign in with the token in {}",
+        server.address(),
+        token.display()
+    );
+    eventually(&told, SOON, || server.log().contains(&told).then_some(()));
+}
+
+#[test]
 fn a_browser_that_is_handed_on_holds_nothing_of_the_story_before() {
     let server = Server::start();
     let page = format!("http://{}/dashboard/", server.address());

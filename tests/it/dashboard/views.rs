@@ -329,6 +329,18 @@ fn the_figures_of_the_overview_leave_no_place_of_their_grid_empty() {
 }
 
 #[test]
+fn what_is_behind_stands_above_everything_but_the_figures() {
+    let scene = Scene::told("");
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    scene.visit(&browser, "");
+    let names =
+        "return [...document.querySelectorAll('main section')].map((one) => one.getAttribute('aria-label'))";
+    let names = browser.run(names, &[]);
+    assert_eq!((&names[0], &names[1]), (&json!("Now"), &json!("Behind for longest")), "{names}");
+}
+
+#[test]
 fn labels_of_all_pages_use_one_word_for_each_concept() {
     let scene = Scene::told("").with_work("");
     let Some(browser) = Browser::start() else { return };

@@ -127,7 +127,7 @@ fn the_page_of_a_task_leads_to_its_change_and_says_what_its_end_did() {
     let delivery = work.claimed["payload"]["event"]["id"].as_str().expect("an id");
     for (name, value) in [
         ("Path", path.as_str()),
-        ("Change", "create"),
+        ("Change", "created"),
         ("Watch", &format!("{REPOSITORY}, main")),
         ("Commit", &scene.project.head()[..10]),
         ("Delivery", delivery),

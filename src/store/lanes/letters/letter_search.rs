@@ -5,9 +5,9 @@
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use tidings_actors::{
     model::filter::Filter,
-    ports::{DeadLetter, LetterMatcher, LetterNames, StoreError},
+    ports::{DeadLetter, LetterFilter, LetterMatcher, LetterNames, StoreError},
 };
-use tidings_entity::{dead_letter, id::DeadLetterId};
+use tidings_entity::{dead_letter, id::DeadLetterId, kind::LetterStatus};
 
 use crate::{
     database::rows::{
@@ -107,6 +107,21 @@ pub(crate) async fn look(
     );
     let found: Vec<Found> = rows::readable(connection, "dead_letter", &text, values).await?;
     Ok(Looked { found, count: rows::unsigned("dead_letter", count)?, last: Some(last) })
+}
+
+/// The condition over `d` by which an index finds open letters, of one watch if a filter names the watch.
+/// `None`: the filter also means closed letters.
+pub(crate) fn of_open(filter: &LetterFilter, values: &mut Vec<Value>) -> Option<String> {
+    if !matches!(filter.status, Some(LetterStatus::Open | LetterStatus::RedriveRequested)) {
+        return None;
+    }
+    // As the indexes are written.
+    let mut condition = "d.status in ('open', 'redrive_requested')".to_owned();
+    if let Some(watch) = &filter.watch {
+        values.push(watch.clone().into());
+        condition.push_str(&format!(" and d.watch_id = ${}", values.len()));
+    }
+    Some(condition)
 }
 
 /// The fields of letters in SQL.

@@ -3,10 +3,7 @@
 
 use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::ports::{LetterFilter, LettersOfAll, SEARCH_STEP, StoreError};
-use tidings_entity::{
-    id::{AppId, DeadLetterId},
-    kind::LetterStatus,
-};
+use tidings_entity::id::{AppId, DeadLetterId};
 
 use super::letter_search::{self, LetterRange, Looked};
 use crate::database::error::undecodable;
@@ -63,10 +60,7 @@ fn older<'f>(
         values.push(before.clone().into());
         conditions.push(format!("d.id < ${}", values.len()));
     }
-    if matches!(filter.status, Some(LetterStatus::Open | LetterStatus::RedriveRequested)) {
-        // As the index is written.
-        conditions.push("d.status in ('open', 'redrive_requested')".to_owned());
-    }
+    conditions.extend(letter_search::of_open(filter, &mut values));
     let condition = conditions.join(" and ");
     LetterRange { condition, values, order: "desc", limit: PAGE, filter: filter.q.as_ref() }
 }
