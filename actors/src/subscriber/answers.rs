@@ -37,7 +37,7 @@ impl SubscriberState {
             refusals: self.refusals,
             skips: row.skips,
             threshold: self.context.policy.endpoint_breaker.threshold.max(1),
-            is_well_behind: self.suspicion.is_well_behind(),
+            is_last_chance: self.suspicion.is_last_chance(),
         };
         let consequence = course::consequence(&outcome, standing, &work.rules, self.context.random.as_ref());
         let cap = work.rules.cap;
@@ -121,6 +121,7 @@ impl SubscriberState {
                 let tries = self.work.as_ref().map_or(0, |work| work.rows.subscription.tries);
                 if !matches!(content, Content::Mail { .. }) {
                     self.suspicion.head_failed(&attempt.outcome, tries.saturating_add(1));
+                    self.let_restart(&attempt.outcome);
                 }
                 // Of a mail the status is a class only: the words of the mail server say more.
                 let blocked = blocked.map(|reason| match content {
