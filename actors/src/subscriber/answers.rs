@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::{
     Answered, Content, Mode, SubscriberMessage, SubscriberState,
     course::{self, Consequence, Standing},
+    mails,
 };
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
@@ -40,6 +41,7 @@ impl SubscriberState {
             is_last_chance: self.suspicion.is_last_chance(),
         };
         let consequence = course::consequence(&outcome, standing, &work.rules, self.context.random.as_ref());
+        let consequence = mails::spaced(consequence, is_in_doubt, self.context.policy.mail_interval);
         let cap = work.rules.cap;
         let is_of_endpoint =
             course::is_endpoint_failure(&outcome) && !matches!(consequence, Consequence::Skip(_));

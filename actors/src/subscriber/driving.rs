@@ -57,6 +57,8 @@ impl SubscriberState {
             // Entries were written while rows were read: the later mail reports them as well.
             Next::Freeze(_) if self.is_behind => self.read(),
             Next::Freeze(_) => {}
+            // The mail server may have this mail, so the probe of the breaker waits as well.
+            Next::Mail(digest) if is_waiting && !self.untaken.is(digest.range) => {}
             Next::Mail(digest) => self.send_mail(*digest),
             // The subscription keeper starts the actor again when the next mail may be sent.
             Next::Quiet => myself.stop(None),

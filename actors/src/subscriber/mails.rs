@@ -2,11 +2,14 @@
 //!
 //! The first entry is mailed at once. Later entries wait until [`Subscription::quiet_until`] and then go in
 //! one mail. The range of a mail's entries is written to the row before the mail is sent ([`Next::Freeze`]),
-//! so a mail that is sent again after a crash or a doubtful answer is the same mail, with the same id.
+//! so a mail that is sent again after a crash or a doubtful answer is the same mail, with the same id. After a
+//! doubtful answer it waits as long as another mail would ([`spaced`]).
 //!
 //! [`Subscription::quiet_until`]: crate::ports::Subscription::quiet_until
 
-use super::course::{Next, after_all};
+use std::time::Duration;
+
+use super::course::{Consequence, Next, after_all};
 use crate::{
     ports::{Digest, Gap, LedgerEntry, MAIL_ENTRIES_MAX, MailRange, SubscriptionWork},
     time::Timestamp,
@@ -43,6 +46,15 @@ pub fn next(work: &SubscriptionWork, now: Timestamp) -> Next {
     }
 }
 
+/// A mail that the mail server may have counts as sent: the same mail goes no earlier than another one would.
+#[must_use]
+pub fn spaced(consequence: Consequence, is_in_doubt: bool, interval: Duration) -> Consequence {
+    match consequence {
+        Consequence::Retry(wait, blocked) if is_in_doubt => Consequence::Retry(wait.max(interval), blocked),
+        other => other,
+    }
+}
+
 /// The range of the mail that was chosen last, if the mail server surely does not have that mail. A process
 /// that starts with a chosen range cannot know.
 #[derive(Debug, Default)]
@@ -52,6 +64,12 @@ impl Untaken {
     /// The entries of a mail were chosen, and the mail was not sent yet.
     pub fn chosen(&mut self, range: MailRange) {
         self.0 = Some(range);
+    }
+
+    /// Whether the mail server surely does not have the mail of this range.
+    #[must_use]
+    pub fn is(&self, range: MailRange) -> bool {
+        self.0 == Some(range)
     }
 
     /// The mail failed. Returns whether the entries of the next mail may be chosen again: the mail server may

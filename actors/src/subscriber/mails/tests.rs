@@ -49,10 +49,23 @@ fn a_mail_whose_answer_got_lost_stays_the_same_mail_also_after_a_later_refusal()
     untaken.chosen(range);
     assert!(untaken.fails(range, false), "the server has no such mail");
     untaken.chosen(range);
+    assert!(untaken.is(range), "the server has no such mail yet");
     assert!(!untaken.fails(range, true));
+    assert!(!untaken.is(range));
     assert!(!untaken.fails(range, false), "a later refusal says nothing of the first try");
     untaken.chosen(MailRange { last: 4, ..range });
     assert!(!untaken.fails(range, false), "another mail");
+}
+
+#[test]
+fn a_mail_that_the_server_may_have_goes_again_no_earlier_than_another_one_would() {
+    let minutes = Duration::from_mins;
+    let retry = |wait| Consequence::Retry(wait, Some("no answer".to_owned()));
+    for (wait, is_in_doubt, expected) in [(1, true, 10), (20, true, 20), (1, false, 1)] {
+        let spaced = spaced(retry(minutes(wait)), is_in_doubt, minutes(10));
+        assert_eq!(spaced, retry(minutes(expected)), "{wait} {is_in_doubt}");
+    }
+    assert_eq!(spaced(Consequence::Sent, true, minutes(10)), Consequence::Sent);
 }
 
 #[test]
