@@ -166,6 +166,8 @@ pub struct SubscriberState {
     suspicion: poison::Suspicion,
     /// The mail that was chosen last, if the mail server surely does not have it.
     untaken: mails::Untaken,
+    /// The mails that follow one that the mail server refused for good.
+    halves: mails::Halves,
     idle_since: Option<Instant>,
     drained: Option<RpcReplyPort<()>>,
     is_draining: bool,
@@ -205,6 +207,7 @@ impl Actor for Subscriber {
             suspicion: poison::Suspicion::default(),
             is_behind: false,
             untaken: mails::Untaken::default(),
+            halves: mails::Halves::default(),
             idle_since: None,
             drained: None,
         })

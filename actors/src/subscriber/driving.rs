@@ -53,7 +53,10 @@ impl SubscriberState {
             Next::TellGap(gap) => self.tell_gap(gap),
             Next::Send(entry) => self.send_entry(*entry, false),
             Next::TryBehind(entry) => self.send_entry(*entry, true),
-            Next::Freeze(range) if self.may_begin() => self.note(SubscriptionEvent::Frozen { range }),
+            Next::Freeze(range) if self.may_begin() => {
+                let range = self.halves.of(range, &work.rows);
+                self.note(SubscriptionEvent::Frozen { range });
+            }
             // Entries were written while rows were read: the later mail reports them as well.
             Next::Freeze(_) if self.is_behind => self.read(),
             Next::Freeze(_) => {}
