@@ -12,7 +12,7 @@
 //! message may be sent twice, with the same id, and no message is lost.
 //!
 //! Invariants: a message is sent only after the result of the previous one is on disk; while the breaker of
-//! the sink is open only its probe is sent. The probe with a suspect message is up to three requests, one
+//! the sink is open only its probe is sent. The probe with a suspect message is up to five requests, one
 //! after another.
 
 mod answers;
@@ -38,8 +38,8 @@ use crate::{
     },
     ownership::shards::ShardHold,
     ports::{
-        AttemptOutcome, Endpoint, Gap, MailRange, RefusedRecipient, Store, StoreError, SubscriptionWork,
-        sink_of,
+        AttemptOutcome, Endpoint, Gap, MailRange, RefusedRecipient, SendFailure, Store, StoreError,
+        SubscriptionWork, sink_of,
     },
     supervision::{
         directory::{Gauge, Mailbox},
@@ -53,6 +53,9 @@ use crate::{
 const IDLE_END: Duration = Duration::from_secs(30);
 /// The wait before rows that could not be read or written are read again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The time that a receiver gets to start again if the message at the head brought it down, before the next
+/// request of the same probe.
+const RESTART: Duration = Duration::from_secs(5);
 /// Entries that are read at once.
 const PIECE: u64 = 64;
 
@@ -155,12 +158,16 @@ pub struct SubscriberState {
     is_behind: bool,
     /// No message is sent before this moment.
     wait_until: Option<Instant>,
+    /// The receiver may be starting again until this moment.
+    restart_until: Option<Instant>,
     /// Answers to the message at the head that were about this message.
     refusals: u32,
     /// Whether the receiver fails on the message at the head alone.
     suspicion: poison::Suspicion,
     /// The mail that was chosen last, if the mail server surely does not have it.
     untaken: mails::Untaken,
+    /// The mails that follow one that the mail server refused for good.
+    halves: mails::Halves,
     idle_since: Option<Instant>,
     drained: Option<RpcReplyPort<()>>,
     is_draining: bool,
@@ -195,10 +202,12 @@ impl Actor for Subscriber {
             work: None,
             is_stale: true,
             wait_until: None,
+            restart_until: None,
             refusals: 0,
             suspicion: poison::Suspicion::default(),
             is_behind: false,
             untaken: mails::Untaken::default(),
+            halves: mails::Halves::default(),
             idle_since: None,
             drained: None,
         })
@@ -363,6 +372,15 @@ impl SubscriberState {
     fn wait(&mut self, wait: Duration) {
         self.wait_until = Some(Instant::now() + wait);
         self.mailbox.send_after(wait, || SubscriberMessage::Due);
+    }
+
+    /// The message at the head failed. If the receiver broke the connection, the next request of this probe
+    /// waits until the receiver may have started again.
+    fn let_restart(&mut self, outcome: &AttemptOutcome) {
+        if outcome.result == Err(SendFailure::Cut) && self.suspicion.is_under_way() {
+            self.restart_until = Some(Instant::now() + RESTART);
+            self.mailbox.send_after(RESTART, || SubscriberMessage::Due);
+        }
     }
 
     fn has_message(&self) -> bool {

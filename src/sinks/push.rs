@@ -301,8 +301,10 @@ fn failure(error: &reqwest::Error) -> SendFailure {
         SendFailure::InvalidUrl
     } else if error.is_timeout() {
         SendFailure::Timeout
-    } else {
+    } else if error.is_connect() {
         SendFailure::Connection
+    } else {
+        SendFailure::Cut
     }
 }
 

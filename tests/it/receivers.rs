@@ -154,7 +154,7 @@ async fn broken_answers_are_connection_failures_at_once() {
         let name = format!("{behaviour:?}");
         let (outcome, took) = attempt(&receiver, behaviour).await;
         // Nobody waits for the deadline of the attempt, which is a minute here.
-        assert_eq!(outcome.result, Err(SendFailure::Connection), "{name} after {took:?}: {outcome:?}");
+        assert_eq!(outcome.result, Err(SendFailure::Cut), "{name} after {took:?}: {outcome:?}");
         assert!(took < SOON, "{name} took {took:?}");
         assert!(!outcome.excerpt.contains("127.0.0.1"), "{}", outcome.excerpt);
     }

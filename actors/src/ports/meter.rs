@@ -105,7 +105,7 @@ pub fn attempt_outcome(outcome: &AttemptOutcome) -> &'static str {
         Ok(500..=599) => "5xx",
         Ok(_) => "other",
         Err(SendFailure::Timeout) => "timeout",
-        Err(SendFailure::Connection) => "connection",
+        Err(SendFailure::Connection | SendFailure::Cut) => "connection",
         Err(SendFailure::Refused) => "refused",
         Err(SendFailure::InvalidUrl) => "invalid_url",
     }

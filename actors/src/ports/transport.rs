@@ -314,8 +314,11 @@ pub const ATTEMPTS_LOG: &str = "tidings_actors::attempts";
 pub enum SendFailure {
     /// The deadline of the attempt passed.
     Timeout,
-    /// Resolution, connection or TLS failed, or the connection broke.
+    /// No connection was made: resolution, connection or TLS failed. Of sinks other than an endpoint also: the
+    /// connection broke.
     Connection,
+    /// The connection was made, and broke before a whole answer came: the receiver may have read the request.
+    Cut,
     /// The address is refused by the egress rules; trying again soon is useless.
     Refused,
     /// The base address cannot be used.

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::{
     Answered, Content, Mode, SubscriberMessage, SubscriberState,
     course::{self, Consequence, Standing},
+    mails,
 };
 use crate::{
     circuit_breaker::{self, CircuitBreakerMessage},
@@ -37,10 +38,12 @@ impl SubscriberState {
             refusals: self.refusals,
             skips: row.skips,
             threshold: self.context.policy.endpoint_breaker.threshold.max(1),
-            is_well_behind: self.suspicion.is_well_behind(),
+            is_last_chance: self.suspicion.is_last_chance(),
         };
         let consequence = course::consequence(&outcome, standing, &work.rules, self.context.random.as_ref());
+        let consequence = mails::spaced(consequence, is_in_doubt, self.context.policy.mail_interval);
         let cap = work.rules.cap;
+        let consequence = self.divided(consequence, content, &refused);
         let is_of_endpoint =
             course::is_endpoint_failure(&outcome) && !matches!(consequence, Consequence::Skip(_));
         if self.gate.is_of(pass) {
@@ -73,6 +76,20 @@ impl SubscriberState {
             }
             consequence => self.follow((content, refused, is_in_doubt), attempt, consequence),
         }
+    }
+
+    /// A mail of several entries whose content is refused for good is divided, unless the server may have that
+    /// mail. Where recipients are refused, a shorter mail would be refused as well.
+    fn divided(
+        &mut self,
+        consequence: Consequence,
+        content: Content,
+        refused: &[RefusedRecipient],
+    ) -> Consequence {
+        let Content::Mail { range, entries, .. } = content else { return consequence };
+        let may_be_divided = refused.is_empty() && self.untaken.is(range);
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        self.halves.after(consequence, entries, may_be_divided)
     }
 
     /// An entry was tried ahead of its turn. The position stays.
@@ -121,6 +138,7 @@ impl SubscriberState {
                 let tries = self.work.as_ref().map_or(0, |work| work.rows.subscription.tries);
                 if !matches!(content, Content::Mail { .. }) {
                     self.suspicion.head_failed(&attempt.outcome, tries.saturating_add(1));
+                    self.let_restart(&attempt.outcome);
                 }
                 // Of a mail the status is a class only: the words of the mail server say more.
                 let blocked = blocked.map(|reason| match content {

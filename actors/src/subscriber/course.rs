@@ -16,7 +16,10 @@ use crate::{
         describe,
         retry::{PROBE_WAIT_LAST, QUICK_TRIES, QUICK_WAIT, RetryRules, Verdict, verdict},
     },
-    ports::{AttemptOutcome, Digest, Gap, LedgerEnds, LedgerEntry, MailRange, Random, SubscriptionWork},
+    ports::{
+        AttemptOutcome, Digest, Gap, LedgerEnds, LedgerEntry, MailRange, Random, SendFailure,
+        SubscriptionWork,
+    },
     time::Timestamp,
 };
 
@@ -97,8 +100,9 @@ pub struct Standing {
     pub skips: u32,
     /// The number of failed attempts at which the subscription is blocked.
     pub threshold: u32,
-    /// Whether the sink took an entry behind the message directly before this attempt.
-    pub is_well_behind: bool,
+    /// Whether the sink took an entry behind the message, and failed on the message at all attempts since but
+    /// this one.
+    pub is_last_chance: bool,
 }
 
 /// The consequence of an answer.
@@ -123,7 +127,7 @@ pub fn consequence(
     rules: &RetryRules,
     random: &dyn Random,
 ) -> Consequence {
-    if standing.is_well_behind && may_be_of_message(outcome) {
+    if standing.is_last_chance && may_be_of_message(outcome) {
         return Consequence::Skip(format!("{}, while a later entry was accepted", describe(outcome)));
     }
     let tries = standing.tries.saturating_add(1);
@@ -157,11 +161,11 @@ pub fn is_endpoint_failure(outcome: &AttemptOutcome) -> bool {
     matches!(verdict(outcome.result), Verdict::Endpoint | Verdict::Failing)
 }
 
-/// Whether an answer may be about the message alone: the receiver answered with a failure, and did not ask to
-/// wait. 408, 425 and 429 are about the moment, 410 is about the sink.
+/// Whether a failure may be about the message alone: the receiver got the message and answered with a failure,
+/// or not at all, and did not ask to wait. 408, 425 and 429 are about the moment, 410 is about the sink.
 #[must_use]
 pub fn may_be_of_message(outcome: &AttemptOutcome) -> bool {
-    let is_failure = matches!(outcome.result, Ok(400..=599));
+    let is_failure = matches!(outcome.result, Ok(400..=599) | Err(SendFailure::Timeout | SendFailure::Cut));
     let is_of_moment = matches!(outcome.result, Ok(408 | 410 | 425 | 429)) || outcome.retry_after.is_some();
     is_failure && !is_of_moment
 }

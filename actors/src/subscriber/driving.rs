@@ -17,15 +17,17 @@ use crate::{
     circuit_breaker::CircuitBreakerMessage,
     deliverer::{gate::Gate, retry::RetryRules, take_turn_under},
     ports::{
-        Digest, Endpoint, Gap, LedgerEntry, Notice, SentFrom, SubscriptionEvent, SubscriptionMessage,
-        SubscriptionWork,
+        AttemptOutcome, Digest, Endpoint, Gap, LedgerEntry, Notice, SendFailure, SentFrom, SubscriptionEvent,
+        SubscriptionMessage, SubscriptionWork,
     },
     supervision::tasks::in_time,
     time::Timestamp,
 };
 
 /// A message without an answer within this time gives its place among the attempts of the app to another
-/// subscription. An app has at most a hundred subscriptions, each with one message in flight.
+/// subscription. An app has at most a hundred subscriptions, each with one message in flight. Behind a message
+/// on which the receiver was silent, the attempt ends then, or after half of its own time: otherwise many
+/// outages would end during this attempt, and the receiver would get the entry behind before the head.
 const QUICK: Duration = Duration::from_secs(5);
 
 impl SubscriberState {
@@ -51,10 +53,15 @@ impl SubscriberState {
             Next::TellGap(gap) => self.tell_gap(gap),
             Next::Send(entry) => self.send_entry(*entry, false),
             Next::TryBehind(entry) => self.send_entry(*entry, true),
-            Next::Freeze(range) if self.may_begin() => self.note(SubscriptionEvent::Frozen { range }),
+            Next::Freeze(range) if self.may_begin() => {
+                let range = self.halves.of(range, &work.rows);
+                self.note(SubscriptionEvent::Frozen { range });
+            }
             // Entries were written while rows were read: the later mail reports them as well.
             Next::Freeze(_) if self.is_behind => self.read(),
             Next::Freeze(_) => {}
+            // The mail server may have this mail, so the probe of the breaker waits as well.
+            Next::Mail(digest) if is_waiting && !self.untaken.is(digest.range) => {}
             Next::Mail(digest) => self.send_mail(*digest),
             // The subscription keeper starts the actor again when the next mail may be sent.
             Next::Quiet => myself.stop(None),
@@ -148,10 +155,10 @@ impl SubscriberState {
 
     /// Whether a message may go now.
     fn may_begin(&self) -> bool {
-        if self.suspicion.is_under_way() {
-            return true;
-        }
         let now = Instant::now();
+        if self.suspicion.is_under_way() {
+            return self.restart_until.is_none_or(|until| until <= now);
+        }
         match self.gate.is_open() {
             true => self.gate.permits_probe(),
             false => self.wait_until.is_none_or(|until| until <= now) && self.gate.admits(now),
@@ -176,6 +183,8 @@ impl SubscriberState {
         );
         let id = message.id.as_str().to_owned();
         let is_last = work.rows.subscription.tries + 1 >= RECIPIENT_TRIES;
+        let is_hurried =
+            matches!(content, Content::Entry { is_behind: true, .. }) && self.suspicion.is_silent();
         let work = async move {
             let (mut refused, mut is_in_doubt) = (Vec::new(), false);
             let outcome = match take_turn_under(&hold, &endpoint, &context.outbound).await {
@@ -189,8 +198,10 @@ impl SubscriberState {
                 Some(mut place) => {
                     let notice = Notice::OfSubscription(Arc::new(message));
                     let mut sent = pin!(context.transport.notify(&endpoint, &notice).instrument(span));
-                    Some(match timeout(QUICK, &mut sent).await {
+                    let quick = if is_hurried { QUICK.min(endpoint.timeout / 2) } else { QUICK };
+                    Some(match timeout(quick, &mut sent).await {
                         Ok(outcome) => outcome,
+                        Err(_) if is_hurried => silence(quick),
                         Err(_) => {
                             place.leave_app();
                             sent.await
@@ -238,4 +249,10 @@ impl SubscriberState {
         let write = async move { in_time(store.note_subscription(&id, from, &event)).await };
         self.tasks.spawn(&self.mailbox, write, SubscriberMessage::Noted);
     }
+}
+
+/// The outcome of an attempt that was ended early.
+fn silence(took: Duration) -> AttemptOutcome {
+    let excerpt = format!("no answer within {} s", took.as_secs_f32());
+    AttemptOutcome { result: Err(SendFailure::Timeout), retry_after: None, excerpt, took, answer: None }
 }

@@ -2,12 +2,17 @@
 //!
 //! The first entry is mailed at once. Later entries wait until [`Subscription::quiet_until`] and then go in
 //! one mail. The range of a mail's entries is written to the row before the mail is sent ([`Next::Freeze`]),
-//! so a mail that is sent again after a crash or a doubtful answer is the same mail, with the same id.
+//! so a mail that is sent again after a crash or a doubtful answer is the same mail, with the same id. After a
+//! doubtful answer it waits as long as another mail would ([`spaced`]). A mail of several entries that the mail
+//! server refuses for good is divided ([`Halves`]), so that one entry costs no other.
 //!
 //! [`Subscription::quiet_until`]: crate::ports::Subscription::quiet_until
 
-use super::course::{Next, after_all};
+use std::time::Duration;
+
+use super::course::{Consequence, Next, after_all};
 use crate::{
+    deliverer::retry::QUICK_WAIT,
     ports::{Digest, Gap, LedgerEntry, MAIL_ENTRIES_MAX, MailRange, SubscriptionWork},
     time::Timestamp,
 };
@@ -43,6 +48,15 @@ pub fn next(work: &SubscriptionWork, now: Timestamp) -> Next {
     }
 }
 
+/// A mail that the mail server may have counts as sent: the same mail goes no earlier than another one would.
+#[must_use]
+pub fn spaced(consequence: Consequence, is_in_doubt: bool, interval: Duration) -> Consequence {
+    match consequence {
+        Consequence::Retry(wait, blocked) if is_in_doubt => Consequence::Retry(wait.max(interval), blocked),
+        other => other,
+    }
+}
+
 /// The range of the mail that was chosen last, if the mail server surely does not have that mail. A process
 /// that starts with a chosen range cannot know.
 #[derive(Debug, Default)]
@@ -54,11 +68,50 @@ impl Untaken {
         self.0 = Some(range);
     }
 
+    /// Whether the mail server surely does not have the mail of this range.
+    #[must_use]
+    pub fn is(&self, range: MailRange) -> bool {
+        self.0 == Some(range)
+    }
+
     /// The mail failed. Returns whether the entries of the next mail may be chosen again: the mail server may
     /// have a mail whose answer got lost, and a later refusal says nothing of that.
     pub fn fails(&mut self, range: MailRange, is_in_doubt: bool) -> bool {
         self.0 = self.0.filter(|untaken| *untaken == range && !is_in_doubt);
         self.0.is_some()
+    }
+}
+
+/// The most entries of the next mail, if the mail server refused the content of the mail before. The database
+/// knows nothing of this: after a crash the first mail has all entries again.
+#[derive(Debug, Default)]
+pub struct Halves(Option<usize>);
+
+impl Halves {
+    /// The consequence of an answer to a mail of so many entries. `may_be_divided`: the server refused the
+    /// content of the mail, and surely does not have it. The next mail then has the first half of the entries,
+    /// until one entry is refused alone.
+    pub fn after(&mut self, consequence: Consequence, entries: usize, may_be_divided: bool) -> Consequence {
+        match consequence {
+            Consequence::Skip(_) if may_be_divided && entries > 1 => {
+                self.0 = Some(entries / 2);
+                Consequence::Retry(QUICK_WAIT, None)
+            }
+            Consequence::Sent | Consequence::Skip(_) => {
+                self.0 = None;
+                consequence
+            }
+            Consequence::Retry(..) | Consequence::Gone => consequence,
+        }
+    }
+
+    /// The range of the next mail: this one, or its beginning.
+    #[must_use]
+    pub fn of(&self, range: MailRange, work: &SubscriptionWork) -> MailRange {
+        let waiting = work.entries.iter().map(|entry| entry.id.number);
+        let mut waiting = waiting.filter(|number| *number > work.subscription.position);
+        let last = self.0.and_then(|most| waiting.nth(most.saturating_sub(1)));
+        MailRange { last: last.map_or(range.last, |last| last.min(range.last)), ..range }
     }
 }
 

@@ -1,17 +1,19 @@
 //! The rule for a message that the receiver fails on for ever, although it takes others. Pure.
 //!
 //! The message at the head is suspect after [`FAILING_TRIES`] failed tries, of which the last
-//! [`QUICK_TRIES`] brought an answer that may be about the message alone. From then on each failed try of the
-//! head goes on at once with one of the [`BEHIND_MAX`] entries behind the head. If the receiver takes that
-//! entry, the receiver is well, and the head is tried once more at once. Only if this try brings such an
-//! answer again is the head skipped. In every other case the head waits for its next try.
+//! [`QUICK_TRIES`] may be about the message alone: an answer, none in time, or a connection that broke. From
+//! then on each failed try of the head goes on at once with one of the [`BEHIND_MAX`] entries behind the head.
+//! If the receiver takes that entry, the receiver is well, and the head is tried [`HEADS_AGAIN`] times at
+//! once. Only if each of these tries fails in such a way again is the head skipped. In every other case the
+//! head waits for its next try.
 //!
 //! So an endpoint that is down loses nothing: it does not take the entry behind, or it takes the head
 //! afterwards. The head is always tried first, so an endpoint that is well again gets the entries in their
-//! order, unless it recovers in the moment between the head and the entry behind.
+//! order, unless it recovers in the moment between the head and the entry behind. Of up to [`HEADS_AGAIN`]
+//! processes that answer in turn, one that is well gets the head.
 //!
-//! The database knows nothing of these findings. A crash costs three more tries of the head, and an entry
-//! that was taken ahead of its turn comes again.
+//! The database knows nothing of these findings. A crash costs some more tries of the head, and an entry that
+//! was taken ahead of its turn comes again.
 //!
 //! Mails do not follow this rule. A mail server says "never" (5xx) and "not now" (4xx) by different answers,
 //! and a mail ahead of its turn would be one mail too many.
@@ -21,11 +23,13 @@ use std::collections::BTreeSet;
 use super::course::{Next, may_be_of_message};
 use crate::{
     deliverer::retry::{FAILING_TRIES, QUICK_TRIES},
-    ports::{AttemptOutcome, LedgerEntry},
+    ports::{AttemptOutcome, LedgerEntry, SendFailure},
 };
 
 /// Entries behind a suspect that are tried in turn: so many entries in a row may be poisoned.
 pub const BEHIND_MAX: usize = 10;
+/// Tries of the head, one after another, that must fail after the receiver took an entry behind the head.
+pub const HEADS_AGAIN: u32 = 3;
 
 /// The requests that follow a failed try of a suspect at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,8 +39,8 @@ enum Step {
     Wait,
     /// An entry behind the head.
     Behind,
-    /// The head once more, because the receiver took the entry behind.
-    HeadAgain,
+    /// The head once more, because the receiver took the entry behind. So many of these tries failed.
+    HeadAgain { failed: u32 },
 }
 
 /// The findings about the message at the head of a subscription, as far as this process made them.
@@ -46,8 +50,10 @@ pub struct Suspicion {
     position: i64,
     /// The number of the entry at the head; of a gap that of its last entry.
     head: i64,
-    /// Failed tries in a row whose answers may be about the message.
-    answers: u32,
+    /// Failed tries in a row that may be about the message.
+    failures: u32,
+    /// Whether the last try of the head got no answer in time.
+    is_silent: bool,
     step: Step,
     /// The entry behind the head that was tried last.
     tried: i64,
@@ -72,15 +78,20 @@ impl Suspicion {
 
     /// The head was tried for the `tries`-th time, and is tried again.
     pub fn head_failed(&mut self, outcome: &AttemptOutcome, tries: u32) {
-        self.answers = if may_be_of_message(outcome) { self.answers.saturating_add(1) } else { 0 };
-        let is_suspect = tries >= FAILING_TRIES && self.answers >= QUICK_TRIES;
-        self.step = if is_suspect { Step::Behind } else { Step::Wait };
+        let is_of_message = may_be_of_message(outcome);
+        self.failures = if is_of_message { self.failures.saturating_add(1) } else { 0 };
+        self.is_silent = outcome.result == Err(SendFailure::Timeout);
+        self.step = match self.step {
+            Step::HeadAgain { failed } if is_of_message => Step::HeadAgain { failed: failed + 1 },
+            _ if tries >= FAILING_TRIES && self.failures >= QUICK_TRIES => Step::Behind,
+            _ => Step::Wait,
+        };
     }
 
     /// An entry behind the head was answered.
     pub fn behind_answered(&mut self, number: i64, is_taken: bool) {
         self.tried = number;
-        self.step = if is_taken { Step::HeadAgain } else { Step::Wait };
+        self.step = if is_taken { Step::HeadAgain { failed: 0 } } else { Step::Wait };
         if is_taken {
             self.taken.insert(number);
         }
@@ -97,10 +108,17 @@ impl Suspicion {
         self.step != Step::Wait
     }
 
-    /// Whether the receiver took an entry behind the head directly before.
+    /// Whether the head is skipped if its next try fails as well: the receiver took an entry behind the head,
+    /// and failed on the head at all tries since.
     #[must_use]
-    pub fn is_well_behind(&self) -> bool {
-        self.step == Step::HeadAgain
+    pub fn is_last_chance(&self) -> bool {
+        matches!(self.step, Step::HeadAgain { failed } if failed + 1 >= HEADS_AGAIN)
+    }
+
+    /// Whether the receiver was silent on the head.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.is_silent
     }
 
     /// The step to do in place of the one that follows from the rows, whose entries these are.
@@ -117,7 +135,7 @@ impl Suspicion {
             }
         };
         if self.head != head {
-            (self.head, self.answers, self.step, self.tried) = (head, 0, Step::Wait, 0);
+            (self.head, self.failures, self.step, self.tried) = (head, 0, Step::Wait, 0);
         }
         if self.step != Step::Behind {
             return next;

@@ -236,7 +236,7 @@ impl TestOutcome {
             status: outcome.result.ok(),
             failure: outcome.result.err().map(|failure| match failure {
                 SendFailure::Timeout => "timeout",
-                SendFailure::Connection => "connection",
+                SendFailure::Connection | SendFailure::Cut => "connection",
                 SendFailure::Refused => "refused",
                 SendFailure::InvalidUrl => "invalid_url",
             }),

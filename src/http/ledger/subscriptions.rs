@@ -143,7 +143,7 @@ impl SubscriptionShown {
             position: subscription.position,
             last: subscription.last,
             tries: subscription.tries,
-            next_attempt_at: next_try(subscription.next_at, &sink.id, breakers, now).map(iso),
+            next_attempt_at: next_of(subscription, breakers, now).map(iso),
             next_mail_at: subscription.quiet_until.filter(|until| *until > now).map(iso),
             expires_at: subscription.expires_at.map(iso),
             created_at: iso(subscription.created_at),
@@ -168,6 +168,13 @@ impl SubscriptionShown {
     fn breaker(&self) -> String {
         endpoint_key(&self.sink.sink_id)
     }
+}
+
+/// When the next message of a subscription is sent, if it failed before. A mail that the mail server may have
+/// waits for its own moment, also while the breaker is open.
+fn next_of(subscription: &Subscription, breakers: &[BreakerRow], now: Timestamp) -> Option<Timestamp> {
+    let breakers: &[BreakerRow] = if subscription.mail.is_some() { &[] } else { breakers };
+    next_try(subscription.next_at, &subscription.sink.id, breakers, now)
 }
 
 /// When a message that failed is tried next: with the next probe while the breaker of its sink is open, and

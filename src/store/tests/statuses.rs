@@ -149,16 +149,17 @@ async fn a_look_says_when_the_next_status_is_due(home: Home) {
 
 async fn what_is_done_goes_after_a_day_and_what_nobody_decides_is_cancelled(home: Home) {
     let store = home.open(1).await.expect("opened");
-    rows(&home, &[(1, 2)]).await;
+    rows(&home, &[(1, 3)]).await;
     let raw = home.raw().await;
-    let done = format!(
-        "update commit_status set wanted = 'success', told = 'success', next_at = null where commit_id = '{}'",
-        key(1, 1).commit
-    );
-    raw.execute_unprepared(&done).await.expect("written");
+    for (commit, is_now) in
+        [(1, "wanted = 'success', told = 'success', next_at = null, count = 1"), (2, "count = 1")]
+    {
+        let text = format!("update commit_status set {is_now} where commit_id = '{}'", key(1, commit).commit);
+        raw.execute_unprepared(&text).await.expect("written");
+    }
     let all = "select count(*) from commit_status";
     assert!(!store.sweep_statuses(NOW).await.expect("swept"));
-    assert_eq!(number(&raw, all).await, 2, "young rows stay");
+    assert_eq!(number(&raw, all).await, 2, "young rows stay, but for that of which the host never heard");
     let cancelled = "select count(*) from commit_status where wanted = 'cancelled' and next_at is not null";
     assert_eq!(number(&raw, cancelled).await, 1, "its cursor is gone, and the host is told so");
     store.sweep_statuses(Timestamp(NOW.0 + 86_400_000)).await.expect("swept");

@@ -4,7 +4,8 @@
 //!
 //! A row belongs to one watch and one commit. Of several branches of a pattern at one commit it shows the
 //! worst state. `told` and `told_line` are what the host shows; `told` is empty while that is unknown. The
-//! same colour with the same line is not told again; of a pending state the line alone is no news.
+//! same colour with the same line is not told again; of a pending state the line alone is no news. The end of a
+//! commit of which the host never heard is no news either: such a row is removed.
 //!
 //! After a request without an answer the host may still be working on that request, and show its word after a
 //! newer one. So the newest word is told once more when no such request can be under way (`doubt_until`).
@@ -230,6 +231,11 @@ async fn change(
     put(connection, context, row, at).await
 }
 
+/// Whether the host was never told anything of a commit.
+fn is_unheard(row: &commit_status::Model) -> bool {
+    row.told.is_none() && row.count == 0
+}
+
 /// Whether the host shows the state of a row. The last statuses of a commit are kept for other colours.
 fn is_shown(row: &commit_status::Model) -> bool {
     let Some(told) = row.told else { return false };
@@ -246,6 +252,9 @@ async fn put(
     mut row: commit_status::Model,
     at: Timestamp,
 ) -> Result<(), StoreError> {
+    if row.wanted == StatusWord::Cancelled && is_unheard(&row) {
+        return farewell::remove(connection, &row).await;
+    }
     if row.ended.is_some() {
         row.next_at = None;
     } else if is_shown(&row) {

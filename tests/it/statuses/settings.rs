@@ -57,6 +57,30 @@ fn what_is_switched_on_later_shows_at_once_where_it_stands_and_off_takes_back_wh
 }
 
 #[test]
+fn the_end_of_a_commit_of_which_the_host_never_heard_is_neither_told_nor_listed() {
+    let scene = Scene::start(StatusHost::Github);
+    let first = scene.project.head();
+    scene.forge.wait_for(&first, "success");
+    scene.forge.script(|_| Verdict::Refuse(429, "retry-after: 300\r\n", "{}"));
+    let gate = scene.subscriber.hold_after(0);
+    let head = scene.push(2);
+    let path = format!("/api/repositories/{}/statuses", scene.watch);
+    let listed = || items(&scene.app.ask(&scene.server, "GET", &path, None).json());
+    eventually("a try", SOON, || {
+        let is_tried = |status: &Value| status["commit"] == head.as_str() && status["tries"] == 1;
+        listed().iter().any(is_tried).then_some(())
+    });
+    scene.app.patch(&scene.server, &scene.watch, &json!({ "status": "off" }));
+    let commits: Vec<Value> = listed().iter().map(|status| status["commit"].clone()).collect();
+    assert_eq!(commits, [json!(first)]);
+    scene.forge.take_all();
+    gate.open();
+    scene.wait_until_held(&head);
+    assert!(scene.forge.words(&head).is_empty());
+    scene.end();
+}
+
+#[test]
 fn watches_of_one_repository_have_names_of_their_own() {
     let scene = Scene::start(StatusHost::Github);
     let head = scene.project.head();

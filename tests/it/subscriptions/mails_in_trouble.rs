@@ -37,6 +37,29 @@ fn a_recipient_that_is_refused_keeps_the_mail_from_nobody_else_and_is_noted() {
 }
 
 #[test]
+fn an_entry_that_the_mail_server_takes_in_no_mail_is_passed_over_alone() {
+    let Some(mails) = MailServer::start("implicit") else { return };
+    let scene = scene(&mails, "1s");
+    subscribe(&scene, &json!("ops@example.org"));
+    scene.act("ops", "pause");
+    scene.commit(4);
+    scene.settle();
+    // The line of entry 3 in a digest, and in a mail of its own.
+    mails.behave(&json!({ "dislikes": ["#3 ", "entry: 3"] }));
+    scene.act("ops", "resume");
+    let all = wait_until_told(&scene);
+    let others: Vec<u64> = all.iter().copied().filter(|number| *number != 3).collect();
+    let told: Vec<u64> = mails.mails().iter().flat_map(Mail::numbers).collect();
+    assert_eq!((told, all[2]), (others, 3), "each of the others once, in order");
+    let failed = scene.entries("type:mail.failed");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let data = &failed[0]["data"];
+    assert_eq!((&data["first"], &data["last"]), (&json!(3), &json!(3)), "{data}");
+    assert_eq!(data["reason"], "content: 554 5.7.1 this is spam");
+    scene.wait_for_state("ops", "active");
+}
+
+#[test]
 fn what_the_mail_server_does_not_take_now_is_sent_later_to_all_or_in_the_end_to_the_others() {
     let Some(mails) = MailServer::start("implicit") else { return };
     let scene = scene(&mails, "1h");

@@ -3,6 +3,7 @@
 use std::{mem, sync::mpsc};
 
 use super::*;
+use crate::support::inbox::{CUT, SILENT};
 
 /// What eight failed tries and more get, also on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
@@ -12,7 +13,12 @@ const OUTAGE: u32 = 14;
 impl Scene {
     /// Makes the subscription `ops`, whose first entries are of this many commits and wait together.
     fn with_backlog(commits: u64, inbox: &Inbox, more: &Value) -> Self {
-        let scene = Self::start();
+        Self::start().and_backlog(commits, inbox, more)
+    }
+
+    /// The same, on a server that is there.
+    fn and_backlog(self, commits: u64, inbox: &Inbox, more: &Value) -> Self {
+        let scene = self;
         scene.subscribe("ops", &inbox.url(), more);
         scene.act("ops", "pause");
         scene.commit(commits);
@@ -51,6 +57,17 @@ impl Scene {
         };
         self.entries("type:subscription.skipped").iter().map(of).collect()
     }
+
+    /// Entry 3 alone was skipped, and the receiver did not answer it.
+    fn assert_skipped_without_an_answer(&self, kind: &str) {
+        let skipped = self.skipped();
+        let [(number, status, reason)] = &skipped[..] else { panic!("{skipped:?}") };
+        assert_eq!((number, status), (&json!(3), &Value::Null));
+        let reason = reason.as_str().expect("a reason");
+        assert!(reason.starts_with(kind), "{reason}");
+        assert!(reason.ends_with(", while a later entry was accepted"), "{reason}");
+        self.wait_for_state("ops", "active");
+    }
 }
 
 fn without(all: &[u64], left_out: &[u64]) -> Vec<u64> {
@@ -70,7 +87,7 @@ fn an_entry_that_a_receiver_always_fails_on_is_passed_over_noted_and_sent_again_
     let statuses = |query: &str| -> Vec<Value> {
         scene.tries("ops", query).iter().map(|one| one["http_status"].clone()).collect()
     };
-    assert_eq!(statuses("&number=3"), vec![json!(500); 9], "eight, and one more behind entry 4");
+    assert_eq!(statuses("&number=3"), vec![json!(500); 11], "eight, and three more behind entry 4");
     assert_eq!(statuses("&number=4"), [json!(200)], "the entry behind is listed, too");
     let letters = inbox.letters();
     assert!(letters.iter().all(|letter| letter.kind().starts_with("round.")), "nothing else was sent");
@@ -83,6 +100,42 @@ fn an_entry_that_a_receiver_always_fails_on_is_passed_over_noted_and_sent_again_
     let rounds = scene.wait_past_failures(&inbox);
     assert_eq!(inbox.taken()[rounds.len() - 2..], rounds[rounds.len() - 2..], "it goes on behind it");
     assert_eq!(scene.skipped().len(), 1);
+}
+
+#[test]
+fn an_entry_that_a_receiver_breaks_the_connection_at_is_passed_over() {
+    let inbox = Inbox::start();
+    inbox.script(|letter| if letter.number() == 3 { CUT } else { 200 });
+    let scene = Scene::with_backlog(4, &inbox, &json!({}));
+    let rounds = scene.wait_past_failures(&inbox);
+    assert_eq!(inbox.taken(), without(&rounds, &[3]), "each once, in order");
+    scene.assert_skipped_without_an_answer("Cut: ");
+    let letters = inbox.letters();
+    let tries = letters.iter().filter(|letter| letter.number() == 3).count();
+    assert_eq!(tries, 11, "eight, and three more behind entry 4");
+}
+
+#[test]
+fn an_entry_that_a_receiver_never_answers_is_passed_over() {
+    let inbox = Inbox::start();
+    let mut is_later = false;
+    // It is busy when entry 4 comes for the first time.
+    inbox.script(move |letter| match letter.number() {
+        3 => SILENT,
+        4 if !mem::replace(&mut is_later, true) => SILENT,
+        _ => 200,
+    });
+    let mut server = Server::prepare().with("delivery.attempt_timeout", "2s");
+    server.run();
+    let scene = Scene::with(server).and_backlog(4, &inbox, &json!({}));
+    let rounds = scene.wait_past_failures(&inbox);
+    let mut expected = without(&rounds, &[3]);
+    expected.swap(2, 3);
+    assert_eq!(inbox.taken(), expected, "entry 5 was sent ahead of its turn after entry 4");
+    scene.assert_skipped_without_an_answer("Timeout: ");
+    let tries = scene.tries("ops", "&number=4");
+    assert_eq!(tries.len(), 2, "{tries:?}");
+    assert_eq!(tries[1]["took_ms"], 1_000, "the entry behind has half of the time: {tries:?}");
 }
 
 #[test]

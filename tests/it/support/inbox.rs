@@ -19,6 +19,11 @@ use super::{
     patience::{SOON, eventually_or},
 };
 
+/// In place of a status: nothing is answered, until the other side gives up.
+pub(crate) const SILENT: u16 = 0;
+/// In place of a status: the connection ends without an answer.
+pub(crate) const CUT: u16 = 1;
+
 /// One message that arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
@@ -28,7 +33,7 @@ pub(crate) struct Letter {
     bytes: Vec<u8>,
     /// The body as JSON.
     pub(crate) body: Value,
-    /// The status that the receiver answered.
+    /// The status that the receiver answered; [`SILENT`] or [`CUT`]: it answered nothing.
     pub(crate) status: u16,
 }
 
@@ -172,6 +177,11 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let status = letter.status;
         // Noted before the answer leaves: what comes next must not overtake the note.
         locked(&shared.letters).push(letter);
+        match status {
+            SILENT => continue,
+            CUT => return Ok(()),
+            _ => {}
+        }
         stream.write_all(format!("HTTP/1.1 {status} OK\r\ncontent-length: 0\r\n\r\n").as_bytes())?;
     }
     Ok(())

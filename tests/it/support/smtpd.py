@@ -63,6 +63,9 @@ class Handler:
         if behaves.get("data"):
             return behaves["data"]
         mail = message_from_bytes(envelope.content, policy=policy.default)
+        lines = mail.get_body(("plain",)).get_content().splitlines()
+        if any(line.startswith(tuple(behaves.get("dislikes", []))) for line in lines):
+            return "554 5.7.1 this is spam"
         append(
             "mails.jsonl",
             {

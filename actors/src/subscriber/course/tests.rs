@@ -12,8 +12,8 @@ use super::*;
 use crate::{
     model::sink::SinkAddress,
     ports::{
-        App, DeliverySettings, EntryId, GONE, LedgerEnds, Origin, SendFailure, Subscription,
-        SubscriptionMessage, WatchSink, sink_of,
+        App, DeliverySettings, EntryId, GONE, LedgerEnds, Origin, Subscription, SubscriptionMessage,
+        WatchSink, sink_of,
     },
 };
 
@@ -40,7 +40,7 @@ pub(crate) fn outcome(result: Result<u16, SendFailure>) -> AttemptOutcome {
 
 /// What follows in a word: how it stood is `tries refusals skips`.
 fn follows(result: Result<u16, SendFailure>, (tries, refusals, skips): (u32, u32, u32)) -> &'static str {
-    let standing = Standing { tries, refusals, skips, threshold: 5, is_well_behind: false };
+    let standing = Standing { tries, refusals, skips, threshold: 5, is_last_chance: false };
     match consequence(&outcome(result), standing, &RULES, &Most) {
         Consequence::Sent => "sent",
         Consequence::Skip(_) => "skip",
@@ -73,6 +73,7 @@ fn a_refusal_passes_the_entry_over_and_an_endpoint_that_fails_keeps_it() {
         (Ok(302), (4, 0, 0), "block"),
         (Err(SendFailure::Timeout), (0, 0, 0), "retry"),
         (Err(SendFailure::Connection), (4, 0, 0), "block"),
+        (Err(SendFailure::Cut), (4, 0, 0), "block"),
         (Err(SendFailure::Refused), (4, 0, 0), "block"),
     ] {
         assert_eq!(follows(result, stood), expected, "{result:?} at {stood:?}");
@@ -82,8 +83,13 @@ fn a_refusal_passes_the_entry_over_and_an_endpoint_that_fails_keeps_it() {
 #[test]
 fn no_answer_but_a_refusal_ever_passes_an_entry_over() {
     let statuses = (100..600).map(Ok);
-    let failures =
-        [SendFailure::Timeout, SendFailure::Connection, SendFailure::Refused, SendFailure::InvalidUrl];
+    let failures = [
+        SendFailure::Timeout,
+        SendFailure::Connection,
+        SendFailure::Cut,
+        SendFailure::Refused,
+        SendFailure::InvalidUrl,
+    ];
     for result in statuses.chain(failures.map(Err)) {
         for tries in [0, 1, 2, 4, 5, 100, u32::MAX] {
             for skips in [0, SKIPS_MAX, SKIPS_MAX + 1] {
@@ -98,7 +104,7 @@ fn no_answer_but_a_refusal_ever_passes_an_entry_over() {
 
 #[test]
 fn what_is_blocked_is_probed_every_five_minutes_at_least_and_not_before_it_was_asked() {
-    let standing = Standing { tries: 60, refusals: 2, skips: 0, threshold: 5, is_well_behind: false };
+    let standing = Standing { tries: 60, refusals: 2, skips: 0, threshold: 5, is_last_chance: false };
     let mut answer = outcome(Ok(503));
     let wait = |answer: &AttemptOutcome| match consequence(answer, standing, &RULES, &Most) {
         Consequence::Retry(wait, Some(reason)) => (wait, reason),

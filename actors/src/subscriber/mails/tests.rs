@@ -49,10 +49,23 @@ fn a_mail_whose_answer_got_lost_stays_the_same_mail_also_after_a_later_refusal()
     untaken.chosen(range);
     assert!(untaken.fails(range, false), "the server has no such mail");
     untaken.chosen(range);
+    assert!(untaken.is(range), "the server has no such mail yet");
     assert!(!untaken.fails(range, true));
+    assert!(!untaken.is(range));
     assert!(!untaken.fails(range, false), "a later refusal says nothing of the first try");
     untaken.chosen(MailRange { last: 4, ..range });
     assert!(!untaken.fails(range, false), "another mail");
+}
+
+#[test]
+fn a_mail_that_the_server_may_have_goes_again_no_earlier_than_another_one_would() {
+    let minutes = Duration::from_mins;
+    let retry = |wait| Consequence::Retry(wait, Some("no answer".to_owned()));
+    for (wait, is_in_doubt, expected) in [(1, true, 10), (20, true, 20), (1, false, 1)] {
+        let spaced = spaced(retry(minutes(wait)), is_in_doubt, minutes(10));
+        assert_eq!(spaced, retry(minutes(expected)), "{wait} {is_in_doubt}");
+    }
+    assert_eq!(spaced(Consequence::Sent, true, minutes(10)), Consequence::Sent);
 }
 
 #[test]
@@ -126,6 +139,75 @@ fn walk(count: i64) -> Vec<usize> {
     }
     assert_eq!(told, (1..=count).collect::<Vec<_>>(), "each entry is told once, in order");
     sizes
+}
+
+/// Walks over a ledger of this many entries whose mail server refuses each mail that names one of these
+/// entries: the entries that were told, those that were passed over, and the number of mails that were taken.
+fn walk_refusing(count: i64, poisoned: &[i64]) -> (Vec<i64>, Vec<i64>, usize) {
+    let (mut told, mut passed_over, mut mails) = (Vec::new(), Vec::new(), 0);
+    let (mut halves, mut untaken) = (Halves::default(), Untaken::default());
+    let (mut position, mut mail) = (0, None);
+    for _ in 0..1_000 {
+        let mut work = work((1, count), 1..=count, position);
+        work.subscription.mail = mail;
+        let digest = match next(&work, NOW) {
+            Next::Freeze(range) => {
+                let range = halves.of(range, &work);
+                untaken.chosen(range);
+                mail = Some(range);
+                continue;
+            }
+            Next::Mail(digest) => digest,
+            Next::Rest => return (told, passed_over, mails),
+            other => panic!("{other:?}"),
+        };
+        let numbers: Vec<i64> = digest.entries.iter().map(|entry| entry.id.number).collect();
+        let is_refused = numbers.iter().any(|number| poisoned.contains(number));
+        let consequence = if is_refused { Consequence::Skip("no".to_owned()) } else { Consequence::Sent };
+        match halves.after(consequence, numbers.len(), untaken.is(digest.range)) {
+            Consequence::Sent => {
+                mails += 1;
+                told.extend(numbers);
+            }
+            Consequence::Skip(_) => passed_over.extend(numbers),
+            Consequence::Retry(..) => {
+                assert!(untaken.fails(digest.range, false), "its entries are chosen again");
+                mail = None;
+                continue;
+            }
+            Consequence::Gone => panic!("no mail server is gone"),
+        }
+        (position, mail) = (digest.range.last, None);
+    }
+    panic!("it never ends");
+}
+
+#[test]
+fn one_entry_that_the_mail_server_refuses_costs_no_other() {
+    for (count, poisoned) in [
+        (1, &[1][..]),
+        (2, &[1]),
+        (500, &[1]),
+        (500, &[300]),
+        (500, &[500]),
+        (500, &[17, 18, 400]),
+        (2_500, &[1_001]),
+    ] {
+        let (told, passed_over, mails) = walk_refusing(count, poisoned);
+        let others: Vec<i64> = (1..=count).filter(|number| !poisoned.contains(number)).collect();
+        assert_eq!((told, &passed_over[..]), (others, poisoned), "{poisoned:?} of {count}");
+        assert!(mails <= 3 + 10 * poisoned.len(), "{mails} mails for {poisoned:?} of {count}");
+    }
+    assert_eq!(walk_refusing(500, &[]).2, 1);
+}
+
+#[test]
+fn a_mail_that_the_server_may_have_or_of_one_entry_is_not_divided() {
+    let mut halves = Halves::default();
+    let refused = || Consequence::Skip("no".to_owned());
+    assert_eq!(halves.after(refused(), 500, false), refused());
+    assert_eq!(halves.after(refused(), 1, true), refused());
+    assert_eq!(halves.after(refused(), 500, true), Consequence::Retry(QUICK_WAIT, None));
 }
 
 #[test]

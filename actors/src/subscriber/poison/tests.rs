@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    ports::{Gap, SendFailure, Subscription, SubscriptionWork},
+    ports::{Gap, Subscription, SubscriptionWork},
     time::Timestamp,
 };
 
@@ -74,7 +74,7 @@ impl Walk {
             refusals: *refusals,
             skips: row.skips,
             threshold: 5,
-            is_well_behind: suspicion.is_well_behind(),
+            is_last_chance: suspicion.is_last_chance(),
         };
         let skips = match consequence(outcome, standing, &RULES, &Most) {
             Consequence::Sent => 0,
@@ -104,11 +104,28 @@ impl Walk {
 }
 
 #[test]
-fn an_entry_that_always_fails_is_skipped_after_nine_tries_and_all_others_come_once_in_order() {
-    for status in [500, 501, 502, 503, 504, 401, 403, 404, 405] {
-        let walk = Walk::of(6, MANY, |number, _| if number == 3 { Ok(status) } else { Ok(200) });
-        assert_eq!((walk.taken(), &walk.skipped[..]), (vec![1, 2, 4, 5, 6], &[3][..]), "{status}");
-        assert_eq!(walk.count(3), 9, "eight tries, and one more when entry 4 was taken: {status}");
+fn an_entry_that_always_fails_is_skipped_after_eleven_tries_and_all_others_come_once_in_order() {
+    let answers = [500, 501, 502, 503, 504, 401, 403, 404, 405].map(Ok);
+    for failure in answers.into_iter().chain([SendFailure::Timeout, SendFailure::Cut].map(Err)) {
+        let walk = Walk::of(6, MANY, |number, _| if number == 3 { failure } else { Ok(200) });
+        assert_eq!((walk.taken(), &walk.skipped[..]), (vec![1, 2, 4, 5, 6], &[3][..]), "{failure:?}");
+        assert_eq!(walk.count(3), 11, "eight tries, and three more when entry 4 was taken: {failure:?}");
+    }
+}
+
+#[test]
+fn of_three_processes_that_answer_in_turn_one_that_is_well_gets_every_entry() {
+    for processes in [2, 3] {
+        for (well, end) in (0..processes).flat_map(|well| (0..60).map(move |end| (well, end))) {
+            let walk = Walk::of(20, MANY, |_, before| {
+                let is_well = before >= end && before % processes == well;
+                Ok(if is_well { 200 } else { 500 })
+            });
+            assert_eq!(walk.skipped, Vec::<i64>::new(), "{well} of {processes} from request {end} on");
+            let mut taken = walk.taken();
+            taken.sort_unstable();
+            assert_eq!(taken, (1..=20).collect::<Vec<i64>>(), "{well} of {processes} from {end} on");
+        }
     }
 }
 
@@ -129,21 +146,21 @@ fn up_to_ten_such_entries_in_a_row_are_skipped_while_later_entries_are_taken() {
 #[test]
 fn an_outage_loses_nothing_whenever_it_ends() {
     let kinds = [500, 502, 503, 429, 403, 302].map(Ok);
-    let faults = [SendFailure::Connection, SendFailure::Timeout, SendFailure::Refused].map(Err);
-    for kind in kinds.into_iter().chain(faults) {
+    let faults = [SendFailure::Connection, SendFailure::Cut, SendFailure::Timeout, SendFailure::Refused];
+    for kind in kinds.into_iter().chain(faults.map(Err)) {
         for end in 0..80 {
             let walk = Walk::of(20, MANY, |_, before| if before < end { kind } else { Ok(200) });
             let (mut taken, all) = (walk.taken(), (1..=20).collect::<Vec<i64>>());
             assert_eq!(walk.skipped, Vec::<i64>::new(), "{kind:?} until {end}");
-            let is_answer = may_be_of_message(&outcome(kind));
-            if is_answer && taken[0] != 1 {
+            let is_suspect = may_be_of_message(&outcome(kind));
+            if is_suspect && taken[0] != 1 {
                 // The endpoint recovered between the head and the entry behind: the head follows at once.
                 assert_eq!(taken[1], 1, "{kind:?} until {end}");
                 taken.sort_unstable();
             }
             assert_eq!(taken, all, "{kind:?} until {end}");
             let only_head = walk.requests[..end].iter().all(|(number, _)| *number == 1);
-            assert!(is_answer || only_head, "without an answer nothing goes ahead of its turn: {kind:?}");
+            assert!(is_suspect || only_head, "nothing goes ahead of its turn: {kind:?}");
         }
     }
 }
@@ -159,8 +176,8 @@ fn an_endpoint_that_fails_at_everything_gets_the_head_and_one_entry_behind_in_tu
 }
 
 #[test]
-fn a_head_whose_last_try_brought_no_answer_is_kept() {
-    // After entry 2 was taken the connection breaks once.
+fn a_head_is_kept_if_no_connection_is_made_after_the_entry_behind_was_taken() {
+    // After entry 2 was taken there is once no connection.
     let mut broken = false;
     let mut seen = 0;
     let walk = Walk::of(5, MANY, |number, _| {
@@ -196,10 +213,15 @@ fn without_an_entry_behind_the_head_waits_and_is_skipped_when_a_later_entry_was_
     suspicion.head_failed(&failed, 9);
     assert!(matches!(step(&mut suspicion, &more), Next::TryBehind(entry) if entry.id.number == 2));
     suspicion.behind_answered(2, true);
-    assert!(suspicion.is_under_way() && suspicion.is_well_behind());
+    for tries in 10..=11 {
+        assert!(suspicion.is_under_way() && !suspicion.is_last_chance());
+        assert!(matches!(step(&mut suspicion, &more), Next::Send(entry) if entry.id.number == 1));
+        suspicion.head_failed(&failed, tries);
+    }
+    assert!(suspicion.is_under_way() && suspicion.is_last_chance());
     assert!(matches!(step(&mut suspicion, &more), Next::Send(entry) if entry.id.number == 1));
     suspicion.interrupted();
-    assert!(!suspicion.is_well_behind(), "the entry behind was not taken directly before");
+    assert!(!suspicion.is_last_chance(), "the entry behind was not taken directly before");
 }
 
 #[test]
@@ -215,8 +237,23 @@ fn a_message_about_a_gap_is_suspect_as_an_entry_is() {
     }
     assert!(matches!(step(&mut suspicion), Next::TryBehind(entry) if entry.id.number == 8));
     suspicion.behind_answered(8, true);
+    for tries in 9..=10 {
+        assert_eq!(step(&mut suspicion), gap);
+        suspicion.head_failed(&outcome(Ok(500)), tries);
+    }
     assert_eq!(step(&mut suspicion), gap);
-    assert!(suspicion.is_well_behind());
+    assert!(suspicion.is_last_chance());
+}
+
+#[test]
+fn only_a_head_without_an_answer_in_time_leaves_the_entry_behind_less_time() {
+    let mut suspicion = Suspicion::default();
+    for (answer, is_silent) in
+        [(Err(SendFailure::Timeout), true), (Err(SendFailure::Cut), false), (Ok(504), false)]
+    {
+        suspicion.head_failed(&outcome(answer), 8);
+        assert_eq!(suspicion.is_silent(), is_silent, "{answer:?}");
+    }
 }
 
 #[test]
@@ -234,7 +271,7 @@ fn another_message_at_the_head_is_not_suspect() {
     suspicion.behind_answered(3, true);
     // A person changed the filter: entry 1 is not selected any more.
     assert!(matches!(step(&mut suspicion, &at(2)), Next::Send(entry) if entry.id.number == 2));
-    assert!(!suspicion.is_well_behind() && !suspicion.is_under_way());
+    assert!(!suspicion.is_last_chance() && !suspicion.is_under_way());
 }
 
 #[test]
@@ -255,7 +292,7 @@ fn a_position_that_a_person_moved_forgets_what_was_taken_ahead() {
 }
 
 #[test]
-fn only_a_failure_that_was_answered_and_asks_for_no_wait_may_be_about_the_message() {
+fn only_a_failure_after_the_message_was_sent_that_asks_for_no_wait_may_be_about_it() {
     let is_of_message = |answer| may_be_of_message(&outcome(answer));
     for status in [400, 401, 403, 404, 405, 409, 422, 423, 500, 501, 502, 503, 504, 599] {
         assert!(is_of_message(Ok(status)), "{status}");
@@ -265,7 +302,13 @@ fn only_a_failure_that_was_answered_and_asks_for_no_wait_may_be_about_the_messag
     for status in [100, 200, 204, 301, 302, 304, 408, 410, 425, 429] {
         assert!(!is_of_message(Ok(status)), "{status}");
     }
-    for fault in [SendFailure::Timeout, SendFailure::Connection, SendFailure::Refused] {
-        assert!(!is_of_message(Err(fault)), "{fault:?}");
+    for (fault, may_be) in [
+        (SendFailure::Timeout, true),
+        (SendFailure::Cut, true),
+        (SendFailure::Connection, false),
+        (SendFailure::Refused, false),
+        (SendFailure::InvalidUrl, false),
+    ] {
+        assert_eq!(is_of_message(Err(fault)), may_be, "{fault:?}");
     }
 }

@@ -13,7 +13,7 @@ use tidings_actors::{
 use tidings_entity::kind::SinkKind;
 use utoipa::ToSchema;
 
-use super::{SubscriptionShown, changed, named, next_try, own_sink, store_failed};
+use super::{SubscriptionShown, changed, named, next_of, own_sink, store_failed};
 use crate::{
     http::{
         apps::test_delivery::{TestOutcome, Tests, send_once},
@@ -237,7 +237,7 @@ async fn attempts(front: Arc<Front>, request: Request) -> Answer {
     let tries = tries.map_err(store_failed)?;
     let breakers = front.store.breakers().await.map_err(store_failed)?;
     let planned = found.next_at;
-    let next = next_try(planned, &found.sink.id, &breakers, front.clock.now());
+    let next = next_of(&found, &breakers, front.clock.now());
     let mark = |one: &SubscriptionAttempt| format!("{} {} {}", one.at.0, one.entry, one.number);
     let shown = |one: &SubscriptionAttempt| SubscriptionAttemptShown {
         event_id: one.message.clone(),

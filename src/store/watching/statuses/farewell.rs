@@ -11,7 +11,7 @@ use tidings_entity::{
 };
 use tidings_secrets::SealedField;
 
-use super::{Spot, is_shown, is_undecided, tell_end, write};
+use super::{Spot, is_shown, is_undecided, is_unheard, tell_end, write};
 use crate::{
     Context,
     database::{error::undecodable, rows},
@@ -75,8 +75,8 @@ async fn leave(
         row.description = "no longer watched".to_owned();
     }
     let is_shown = row.doubt_until.is_none() && is_shown(&row);
-    let is_unheard = row.told.is_none() && row.count == 0;
-    let Some(credential) = credential.filter(|_| !is_shown && !is_unheard && row.ended.is_none()) else {
+    let is_over = is_shown || is_unheard(&row) || row.ended.is_some();
+    let Some(credential) = credential.filter(|_| !is_over) else {
         return remove(connection, &row).await;
     };
     let name = name(&row);

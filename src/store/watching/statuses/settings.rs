@@ -102,10 +102,6 @@ async fn stop(
     for mut row in of(connection, watch, &format!("wanted in {UNDECIDED}")).await? {
         row.wanted = StatusWord::Cancelled;
         row.description = "statuses were switched off".to_owned();
-        if row.told.is_none() && row.count == 0 {
-            // The host was told nothing yet, so no end must be told.
-            row.told = Some(StatusWord::Cancelled);
-        }
         put(connection, context, row, at).await?;
     }
     Ok(())
