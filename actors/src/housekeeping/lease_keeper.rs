@@ -367,6 +367,7 @@ impl LeaseKeeperState {
                 self.renew_soon();
                 self.ensure(Look::All);
                 self.take_keys();
+                hints::tasks_may_have_changed(&self.context);
             }
             Signal::Keys => self.take_keys(),
             signal => hints::heard(&self.context, &signal),

@@ -76,6 +76,14 @@ fn tasks_changed(context: &Context, apps: &[AppId], wake_at: Option<Timestamp>) 
     }
 }
 
+/// Words of other replicas about tasks may be lost: everybody who waits for tasks looks. Worker subscriptions
+/// are not told: the word may be about work that they were told of before.
+pub(crate) fn tasks_may_have_changed(context: &Context) {
+    if let Some(claims) = context.directory.find(CLAIMS, "") {
+        claims.send(ClaimsMessage::Heard(Vec::new()));
+    }
+}
+
 /// Polls a repository soon, regardless of its schedule; the replica that works on it does so.
 pub(crate) async fn poke(context: &Context, repository: &RepositoryId) {
     if context.shards.owns(repository) {

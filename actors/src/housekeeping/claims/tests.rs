@@ -160,6 +160,12 @@ async fn everybody_who_waits_hears_of_what_another_replica_wrote() {
     other.tell(&Signal::Tasks(vec![], None)).await.expect("told");
     let told = waiting.told(&house).await;
     assert!(all[..4].iter().all(|waiter| told.contains(waiter)), "{told:?}");
+    // A word that was lost may be about anything.
+    let waiting = Waiting::begin(&house).await;
+    other.tell(&Signal::Missed).await.expect("told");
+    let told = waiting.told(&house).await;
+    let all = [Waiter::Claim, Waiter::Result, Waiter::Lane];
+    assert!(all.iter().all(|waiter| told.contains(waiter)), "{told:?}");
 }
 
 fn apps(count: usize) -> BTreeSet<AppId> {
