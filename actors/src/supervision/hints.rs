@@ -77,7 +77,7 @@ fn tasks_changed(context: &Context, apps: &[AppId], wake_at: Option<Timestamp>) 
 }
 
 /// Words of other replicas about tasks may be lost: everybody who waits for tasks looks. Worker subscriptions
-/// are not told: the word may be about work that they were told of before.
+/// are not told: the word may be about work that they know already.
 pub(crate) fn tasks_may_have_changed(context: &Context) {
     if let Some(claims) = context.directory.find(CLAIMS, "") {
         claims.send(ClaimsMessage::Heard(Vec::new()));

@@ -22,8 +22,8 @@ pub(crate) struct TaskChanges {
 
 impl TaskChanges {
     /// A transaction does this that is not on disk yet, and whose callers may be gone by then.
-    /// [`Self::tell_marked`] tells it: who is told reads at once, perhaps over another connection or at another
-    /// replica, and must see what changed.
+    /// [`Self::tell_marked`] tells it: who is told reads at once, perhaps over another connection or at
+    /// another replica, and must see what changed.
     pub(crate) fn mark(&self, news: TaskNews) {
         add(&mut self.marked.lock(), news);
     }
