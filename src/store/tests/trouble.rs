@@ -274,7 +274,7 @@ async fn what_a_turn_in_doubt_claimed_is_given_back_and_told_once_its_outcome_is
         run(&raw, "select pg_reload_conf()").await;
     };
     wait_for_others("set synchronous_standby_names = 'nobody'").await;
-    for table in 0.. {
+    for table in 0..1_000 {
         let text = format!("create table probe_{table} ()");
         if timeout(PATIENCE / 30, probe.execute_unprepared(&text)).await.is_err() {
             break;
