@@ -185,8 +185,14 @@ pub struct DelivererArguments {
 }
 
 enum Slot {
-    Opening { changed: Changed },
-    Waiting { until: Instant },
+    Opening {
+        changed: Changed,
+    },
+    /// It is opened again at `until`; `for_claims`: or once workers have ended what they have of its branch.
+    Waiting {
+        until: Instant,
+        for_claims: bool,
+    },
     Running(Box<RunningLane>),
 }
 
@@ -194,6 +200,8 @@ enum Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Changed {
     Nothing,
+    /// Tasks of the app were claimed or ended: a lane that found claims of its branch looks again.
+    Room,
     /// The head moved. A lane with an open round reads the head when the round ends, so the lane goes on.
     /// If each new head opened the lane again, a lane that opens more slowly than heads move would never
     /// send anything.

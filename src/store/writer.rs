@@ -17,7 +17,8 @@
 //! of a request writes the request's audit entry in its transaction ([`super::audit`]). Every turn first
 //! checks the leases: if another process took over the database, the turn changes nothing, and a verb whose
 //! own lease has ended changes nothing. A full channel makes verbs wait. Dropping a verb's future does not
-//! cancel the verb; tasks that were claimed for a caller that is gone are given back in the next turn.
+//! cancel the verb; tasks that were claimed for a caller that is gone are given back in the next turn, and
+//! those of a turn whose outcome is unknown once it is known.
 
 mod tasking;
 mod trial;
@@ -35,7 +36,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use sea_orm::{DatabaseTransaction, TransactionTrait};
-use tidings_actors::ports::{Fence, Meter, Settlement, StoreError};
+use tidings_actors::ports::{Fence, Meter, Settlement, StoreError, TaskWord};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
@@ -94,6 +95,7 @@ impl Writer {
             epoch,
             work,
             held_back: Vec::new(),
+            unconfirmed: Vec::new(),
             meter: meter.clone(),
             next_trial: None,
             is_refused: is_refused.clone(),
@@ -221,6 +223,8 @@ struct Task {
     work: mpsc::Receiver<Work>,
     /// The work that the previous turn had no room for, or that follows from it.
     held_back: Vec<Work>,
+    /// The words that give back what turns in doubt claimed, if they did.
+    unconfirmed: Vec<TaskWord>,
     meter: Arc<OnceLock<Arc<dyn Meter>>>,
     /// When the next trial write is due; `None`: no write has failed.
     next_trial: Option<Instant>,
@@ -256,9 +260,7 @@ impl Task {
             }
             // A turn of flushes waits for nothing: what an earlier turn in doubt did may not be on disk yet.
             if outcome.is_ok() && !self.is_in_doubt {
-                self.context.news.tell();
-                self.context.statuses.tell();
-                self.context.tasks.tell_marked();
+                self.tell();
             }
             gather_until = (turn.settlements.len() > 1).then(|| Instant::now() + GATHER);
             if let Err(StoreError::Unavailable(reason)) = &outcome {
@@ -276,6 +278,13 @@ impl Task {
         for answer in closing {
             drop(answer.send(Ok(())));
         }
+    }
+
+    /// Tells what transactions did that are on disk.
+    fn tell(&self) {
+        self.context.news.tell();
+        self.context.statuses.tell();
+        self.context.tasks.tell_marked();
     }
 
     /// Takes further settlements until this moment, or until another verb arrives.
@@ -478,6 +487,7 @@ mod tests {
                 epoch: 1,
                 work,
                 held_back: Vec::new(),
+                unconfirmed: Vec::new(),
                 meter: Arc::default(),
                 next_trial: None,
                 is_refused: Arc::default(),

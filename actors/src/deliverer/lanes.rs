@@ -12,14 +12,18 @@ use tracing::warn;
 use super::{
     Changed, DelivererMessage, DelivererState, Generation, IDLE_END, Lane, Slot,
     opening::{self, Opening, OpeningError},
+    outlets::handed::Handing,
     running::RunningLane,
 };
-use crate::ports::StoreError;
+use crate::{model::task::CANCEL_GRACE, ports::StoreError};
 
 /// The wait after a lane could not be opened; doubled with each failure in a row.
 const REOPEN_FIRST: Duration = Duration::from_millis(500);
 /// The longest wait before a lane is opened again.
 const REOPEN_LAST: Duration = Duration::from_secs(60);
+/// The wait for claims of a round that ended early, in case the word of their end is lost: a claim has ended
+/// by then.
+const CLAIMS_END: Duration = CANCEL_GRACE;
 
 impl DelivererState {
     pub(super) fn waiting_lanes(&self) -> Vec<CursorId> {
@@ -65,7 +69,7 @@ impl DelivererState {
         }
         self.forget_unasked(Duration::ZERO);
         let rests = |lane: &mut Lane| match &mut lane.slot {
-            Slot::Waiting { until } => Some(*until).filter(|until| *until > now),
+            Slot::Waiting { until, .. } => Some(*until).filter(|until| *until > now),
             Slot::Running(running) => running.rests_until(now),
             Slot::Opening { .. } => None,
         };
@@ -87,9 +91,13 @@ impl DelivererState {
     }
 
     fn set_aside(&mut self, cursor: &CursorId, until: Instant) {
-        self.lanes.remove(cursor);
+        let waits_for_tasks = self.lanes.remove(cursor).is_some_and(|lane| match lane.slot {
+            Slot::Running(running) => matches!(running.handing, Handing::Full),
+            Slot::Waiting { for_claims, .. } => for_claims,
+            Slot::Opening { .. } => false,
+        });
         self.leave_lines(cursor);
-        self.waiting_cursors.rest(cursor.clone(), until);
+        self.waiting_cursors.rest(cursor.clone(), until, waits_for_tasks);
         let due = cursor.clone();
         let wait = until.saturating_duration_since(Instant::now());
         self.mailbox.send_after(wait, move || DelivererMessage::Due(due));
@@ -140,7 +148,7 @@ impl DelivererState {
         if result.is_ok() {
             lane.failures = 0;
         }
-        if matches!(result, Ok(Opening::Later(_) | Opening::Idle)) {
+        if matches!(result, Ok(Opening::Later(_) | Opening::Claimed | Opening::Idle)) {
             // There is nothing to hand over now: the misfits before were about a round that ended.
             lane.misfits = 0;
         }
@@ -153,8 +161,11 @@ impl DelivererState {
                 self.drive(cursor);
             }
             Ok(Opening::Open(_) | Opening::Again) => self.open(cursor),
-            Ok(_) if changed > Changed::Nothing => self.open(cursor),
+            // The rows may have been read before the last claim ended.
+            Ok(Opening::Claimed) if changed > Changed::Nothing => self.open(cursor),
+            Ok(_) if changed > Changed::Room => self.open(cursor),
             Ok(Opening::Later(wait)) => self.wait(cursor, wait),
+            Ok(Opening::Claimed) => self.wait_until(cursor, CLAIMS_END, true),
             Ok(Opening::Idle) => self.forget(cursor),
             Err(OpeningError::Store(StoreError::Fenced)) => {
                 self.context.give_up("another process took over this database");
@@ -172,8 +183,13 @@ impl DelivererState {
     }
 
     pub(super) fn wait(&mut self, cursor: &CursorId, wait: Duration) {
+        self.wait_until(cursor, wait, false);
+    }
+
+    /// Opens the lane again after this wait, or (`for_claims`) once tasks of the app were claimed or ended.
+    fn wait_until(&mut self, cursor: &CursorId, wait: Duration, for_claims: bool) {
         if let Some(lane) = self.lanes.get_mut(cursor) {
-            lane.slot = Slot::Waiting { until: Instant::now() + wait };
+            lane.slot = Slot::Waiting { until: Instant::now() + wait, for_claims };
             let due = cursor.clone();
             self.mailbox.send_after(wait, move || DelivererMessage::Due(due));
         }
@@ -199,7 +215,7 @@ impl DelivererState {
     pub(super) fn on_due(&mut self, cursor: &CursorId) {
         let now = Instant::now();
         match self.lanes.get(cursor).map(|lane| &lane.slot) {
-            Some(Slot::Waiting { until }) if *until <= now => self.open(cursor),
+            Some(Slot::Waiting { until, .. }) if *until <= now => self.open(cursor),
             Some(Slot::Running(_)) => self.drive(cursor),
             None if self.waiting_cursors.wake(cursor, now) => self.fill(),
             _ => {}

@@ -42,8 +42,6 @@ const UNFIT_WAIT: Duration = Duration::from_secs(300);
 const DOUBTFUL_WAIT: Duration = Duration::from_secs(60);
 /// The wait while the deliverer of the watch's previous sink still has the lane open.
 const HANDING_OVER: Duration = Duration::from_millis(100);
-/// The wait while workers have tasks of a round that a resync ended.
-const CLAIMS_END: Duration = Duration::from_secs(60);
 /// Conflicts in a row before that wait.
 const CONFLICTS_MAX: u32 = 3;
 /// Rounds without a change that are passed in one task before other lanes get a turn.
@@ -60,6 +58,8 @@ pub enum Opening {
     Again,
     /// The lane has no work before this wait is over.
     Later(Duration),
+    /// Workers still have tasks of a round that ended early: the end of the last of them wakes the lane.
+    Claimed,
     /// The cursor does not exist any more.
     Gone,
 }
@@ -117,7 +117,9 @@ pub async fn open(context: &Context, sink: &SinkKey, cursor: &CursorId) -> Resul
         Ok(Opening::Open(open)) => open.place = context.tracer.place(&span),
         Ok(Opening::Idle | Opening::Gone) => {}
         // The next opening has the same cause.
-        Ok(Opening::Again | Opening::Later(_)) | Err(_) => context.causes.of_lane(cursor, cause),
+        Ok(Opening::Again | Opening::Later(_) | Opening::Claimed) | Err(_) => {
+            context.causes.of_lane(cursor, cause);
+        }
     }
     opening
 }
@@ -190,8 +192,7 @@ async fn open_held(
             return resume_or_block(context, lane, hold).await;
         }
         if lane.has_tasks {
-            // Workers still have tasks of a round that ended early. The end of the last one wakes the lane.
-            return Ok(Opening::Later(CLAIMS_END));
+            return Ok(Opening::Claimed);
         }
         let next = next_round(&lane);
         let (replay, target) = match &next {

@@ -138,6 +138,11 @@ impl MemoryStore {
         self.state().work.push(work);
     }
 
+    /// Says whether workers have tasks of rounds that ended early; nothing else does so here.
+    pub fn leave_tasks(&self, has_tasks: bool) {
+        self.state().has_tasks = has_tasks;
+    }
+
     /// Says when a status of a commit is due next; nothing else does so here.
     pub fn delay_status(&self, until: Timestamp) {
         self.state().next_status = Some(until);

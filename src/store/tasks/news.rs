@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use tidings_actors::{ports::TaskNews, time::Timestamp};
 use tokio::sync::Notify;
 
-/// Most things that are remembered for who asks next. More of them are forgotten: who waits also looks from
-/// time to time.
+/// Most things that are remembered for who asks next, or until a turn is on disk. More of them are forgotten:
+/// who waits also looks from time to time.
 const REMEMBERED: usize = 100_000;
 
 /// What tasks did since somebody asked last.
@@ -21,31 +21,22 @@ pub(crate) struct TaskChanges {
 }
 
 impl TaskChanges {
-    /// A turn is on disk that did this. Verbs [mark](Self::mark) what they do: a caller may be gone by now.
-    pub(crate) fn tell(&self, of_turn: TaskNews) {
-        if of_turn == TaskNews::default() {
-            return;
-        }
-        let mut news = self.news.lock();
-        if news.ended.len() > REMEMBERED || news.ready.len() > REMEMBERED {
-            *news = TaskNews::default();
-        }
-        add(&mut news, of_turn);
-        drop(news);
-        self.told.notify_one();
+    /// A transaction does this that is not on disk yet, and whose callers may be gone by then.
+    /// [`Self::tell_marked`] tells it: who is told reads at once, perhaps over another connection or at
+    /// another replica, and must see what changed.
+    pub(crate) fn mark(&self, news: TaskNews) {
+        add(&mut self.marked.lock(), news);
     }
 
-    /// A verb does this in a transaction that is not on disk yet. [`Self::tell_marked`] tells it: who is told
-    /// reads at once, perhaps over another connection or at another replica, and must see what changed.
-    pub(crate) fn mark(&self, of_verb: TaskNews) {
-        add(&mut self.marked.lock(), of_verb);
-    }
-
-    /// Tells what was marked, once its transaction is on disk. A verb that failed may be told as well: who is
-    /// told looks in vain.
+    /// Tells what was marked, once its transaction is on disk, or has failed for good: then who is told looks
+    /// in vain.
     pub(crate) fn tell_marked(&self) {
         let marked = std::mem::take(&mut *self.marked.lock());
-        self.tell(marked);
+        if marked == TaskNews::default() {
+            return;
+        }
+        add(&mut self.news.lock(), marked);
+        self.told.notify_one();
     }
 
     /// Waits until there is something, and takes it.
@@ -71,6 +62,9 @@ impl TaskChanges {
 
 /// Adds what tasks did to what they did before. The numbers for the meter go another way.
 fn add(news: &mut TaskNews, more: TaskNews) {
+    if news.ended.len() > REMEMBERED || news.ready.len() > REMEMBERED {
+        *news = TaskNews::default();
+    }
     news.ready.extend(more.ready);
     news.rated.extend(more.rated);
     news.ended.extend(more.ended);

@@ -8,12 +8,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
-        Administration, AppStore, AuditEntry, AuditKept, LaneStore, Settlement, Standing, StoreError, Streak,
-        UpkeepStore,
+        Administration, AppStore, AuditEntry, AuditKept, ClaimRequest, ClaimStore, LaneStore, NewTask,
+        Origin, Settlement, Standing, StoreError, Streak, TaskStore, UpkeepStore,
     },
     time::Timestamp,
 };
-use tidings_entity::id::CursorId;
+use tidings_entity::{
+    id::{CursorId, TaskId},
+    kind::{OriginKind, TaskState},
+};
 use tokio::time::{sleep, timeout};
 use ulid::Ulid;
 
@@ -242,6 +245,76 @@ async fn a_turn_after_one_that_was_cut_off_waits_for_its_end() {
     assert!(timeout(CHANCE, &mut waits).await.is_err(), "it may still come to the disk");
     begun.rollback().await.expect("ended");
     assert!(!timeout(PATIENCE, waits).await.expect("its turn comes").expect("settled"));
+}
+
+#[tokio::test]
+async fn what_a_turn_in_doubt_claimed_is_given_back_and_told_once_its_outcome_is_known() {
+    let Some(home) = Home::own_server().await else { return };
+    let store = home.open(1).await.expect("opened");
+    let (app, task) = (new_app(1).id, TaskId::new(Ulid::from_parts(1, 1)));
+    store.create_app(&new_app(1)).await.expect("an app");
+    let new = NewTask {
+        id: task.clone(),
+        command: "embed".into(),
+        payload: "{}".into(),
+        priority: 0,
+        max_attempts: None,
+        run_at: None,
+        delay: None,
+        key: None,
+        origin: Origin { kind: OriginKind::Outside, name: "tok_a".into() },
+        callback: None,
+    };
+    store.create_tasks(&app, vec![new]).await.expect("written").expect("created");
+    drop(store.task_news().await);
+    let (raw, probe, id) = (home.raw().await, home.raw().await, writer(&store).await);
+    // A commit that waits for another server to take it is on disk here already.
+    let wait_for_others = async |change: &str| {
+        run(&raw, &format!("alter system {change}")).await;
+        run(&raw, "select pg_reload_conf()").await;
+    };
+    wait_for_others("set synchronous_standby_names = 'nobody'").await;
+    for table in 0..1_000 {
+        let text = format!("create table probe_{table} ()");
+        if timeout(PATIENCE / 30, probe.execute_unprepared(&text)).await.is_err() {
+            break;
+        }
+    }
+    let ends = async {
+        let text =
+            format!("select count(*) from pg_stat_activity where pid = {id} and wait_event = 'SyncRep'");
+        while number(&raw, &text).await == 0 {
+            sleep(CHANCE / 30).await;
+        }
+        end(&raw, id).await;
+        wait_for_others("reset synchronous_standby_names").await;
+    };
+    let request = ClaimRequest {
+        app: app.clone(),
+        commands: vec!["embed".into()],
+        count: 1,
+        claim: Duration::from_secs(60),
+        worker: "tok_worker".into(),
+    };
+    let (claimed, ()) = tokio::join!(
+        store.claim_tasks(vec![request]),
+        timeout(PATIENCE, ends).map(|ended| ended.expect("cut off"))
+    );
+    assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
+    let mut was_claimed = false;
+    let told = async {
+        loop {
+            let news = store.task_news().await;
+            was_claimed |= news.room.contains(&app);
+            if !news.ready.is_empty() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, told).await.expect("told that it may be claimed again");
+    assert!(was_claimed, "what the turn did is told as well");
+    let task = store.task(&app, &task).await.expect("there");
+    assert_eq!((task.state, task.attempts), (TaskState::Ready, 0));
 }
 
 #[tokio::test]

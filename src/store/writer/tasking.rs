@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sea_orm::{DatabaseTransaction, TransactionTrait};
-use tidings_actors::ports::{StoreError, TaskNews};
+use tidings_actors::ports::{StoreError, TaskNews, TaskTally, TaskWord};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
@@ -19,6 +19,8 @@ use crate::{
 
 /// The bytes of task bodies in one turn (8 MiB); further operations wait for the next turn.
 const TURN_BYTES: usize = 8 << 20;
+/// Most claims of turns in doubt that are noted; further ones run out.
+const UNCONFIRMED_MAX: usize = 10_000;
 
 /// The outcomes of operations, in their order.
 type Outcomes = Vec<Result<Outcome, StoreError>>;
@@ -49,14 +51,10 @@ impl Task {
         if let Some(meter) = self.meter.get() {
             meter.committed(outcome.is_ok(), count, began.elapsed());
         }
-        let outcome = outcome.map(|(outcomes, news)| {
-            self.context.news.tell();
-            for mut news in news {
-                let tally = std::mem::take(&mut news.tally);
-                if let Some(meter) = self.meter.get() {
-                    meter.tasks_moved(&tally);
-                }
-                self.context.tasks.tell(news);
+        let outcome = outcome.map(|(outcomes, tallies)| {
+            self.tell();
+            if let Some(meter) = self.meter.get() {
+                tallies.iter().for_each(|tally| meter.tasks_moved(tally));
             }
             outcomes
         });
@@ -71,14 +69,26 @@ impl Task {
             self.is_in_doubt |= outcome.is_err();
         }
         let words = turn.answer_tasks(outcome);
+        self.give_back(words);
+    }
+
+    /// The outcome of turns in doubt is known now: who waits for what they did is told, and what they claimed
+    /// is given back, because its callers were told of a failure.
+    pub(super) fn end_doubt(&mut self) {
+        self.tell();
+        let words = std::mem::take(&mut self.unconfirmed);
+        self.give_back(words);
+    }
+
+    /// Says these words in the next turn. Nobody waits for the answer.
+    fn give_back(&mut self, words: Vec<TaskWord>) {
         if !words.is_empty() {
-            // Nobody waits for the answer.
             let (answer, _) = oneshot::channel();
             self.held_back.push(Work::Tasks(Box::new(Operation::Move(words)), answer));
         }
     }
 
-    async fn operate_in_time(&mut self, turn: &mut Turn) -> Result<(Outcomes, Vec<TaskNews>), StoreError> {
+    async fn operate_in_time(&mut self, turn: &mut Turn) -> Result<(Outcomes, Vec<TaskTally>), StoreError> {
         let is_file = self.address.file().is_some();
         let limit = if is_file { Duration::MAX } else { TURN_MAX };
         let silent = || Err(unavailable("the database server does not answer any more"));
@@ -86,7 +96,7 @@ impl Task {
     }
 
     /// Does all operations in one transaction: in as few sets as possible or, if a set fails, one by one.
-    async fn operate(&mut self, turn: &mut Turn) -> Result<(Outcomes, Vec<TaskNews>), StoreError> {
+    async fn operate(&mut self, turn: &mut Turn) -> Result<(Outcomes, Vec<TaskTally>), StoreError> {
         let context = self.context.clone();
         let share = if self.is_in_doubt { Share::Alone } else { Share::Working };
         let transaction = self.begin(share, turn).await?;
@@ -96,35 +106,68 @@ impl Task {
         let is_one_set = sets.len() == 1;
         let transaction = if is_one_set {
             if let Ok((outcomes, news)) = tasks::run(&transaction, &context, &operations).await {
-                transaction.commit().await.of("commit")?;
-                return Ok((outcomes.into_iter().map(Ok).collect(), vec![news]));
+                let tally = self.mark(news);
+                self.commit(transaction, claimed(&outcomes)).await?;
+                return Ok((outcomes.into_iter().map(Ok).collect(), vec![tally]));
             }
             transaction.rollback().await.of("rollback")?;
             self.begin(share, turn).await?
         } else {
             transaction
         };
-        let (mut outcomes, mut told) = (Vec::with_capacity(operations.len()), Vec::new());
+        let (mut outcomes, mut tallies) = (Vec::with_capacity(operations.len()), Vec::new());
         for set in sets {
             // A set that failed alone is not tried as it was.
             if !is_one_set && let Ok((done, news)) = apart(&transaction, &context, set).await? {
                 outcomes.extend(done.into_iter().map(Ok));
-                told.push(news);
+                tallies.push(self.mark(news));
                 continue;
             }
             for operation in set {
                 match apart(&transaction, &context, std::slice::from_ref(operation)).await? {
                     Ok((done, news)) => {
                         outcomes.extend(done.into_iter().map(Ok));
-                        told.push(news);
+                        tallies.push(self.mark(news));
                     }
                     Err(fault) => outcomes.push(Err(fault)),
                 }
             }
         }
-        transaction.commit().await.of("commit")?;
-        Ok((outcomes, told))
+        self.commit(transaction, claimed(outcomes.iter().flatten())).await?;
+        Ok((outcomes, tallies))
     }
+
+    /// Notes what is told once the turn is on disk: the turn may take effect although its commit fails.
+    /// Returns the numbers for the meter.
+    fn mark(&self, mut news: TaskNews) -> TaskTally {
+        let tally = std::mem::take(&mut news.tally);
+        self.context.tasks.mark(news);
+        tally
+    }
+
+    /// Commits a turn that claimed tasks. Their claims are noted until the commit has succeeded, also where
+    /// the wait for it is given up.
+    async fn commit(
+        &mut self,
+        transaction: DatabaseTransaction,
+        claims: Vec<TaskWord>,
+    ) -> Result<(), StoreError> {
+        let noted = self.unconfirmed.len();
+        self.unconfirmed.extend(claims.into_iter().take(UNCONFIRMED_MAX.saturating_sub(noted)));
+        transaction.commit().await.of("commit")?;
+        self.unconfirmed.truncate(noted);
+        Ok(())
+    }
+}
+
+/// The words that give back what was claimed.
+fn claimed<'o>(outcomes: impl IntoIterator<Item = &'o Outcome>) -> Vec<TaskWord> {
+    let claims = outcomes.into_iter().filter_map(|outcome| match outcome {
+        Outcome::Claimed(claims) => Some(claims),
+        _ => None,
+    });
+    let tasks = claims.flatten().flat_map(|claim| &claim.tasks);
+    tasks.map(|claimed| TaskWord::give_back(claimed.task.app.clone(), claimed.token.clone())).collect()
 }
 
 /// Does a set of operations, which changes nothing if it fails.

@@ -50,10 +50,17 @@ impl Task {
             let outcome = self.trial().await;
             let is_refused = outcome.is_err();
             self.next_trial = is_refused.then(|| Instant::now() + TRIAL);
+            if !is_refused && !self.is_in_doubt {
+                self.end_doubt();
+            }
             match outcome {
                 _ if self.is_refused.swap(is_refused, Relaxed) == is_refused => {}
                 Ok(()) => info!("the database takes writes again"),
                 Err(reason) => error!(%reason, "the database takes no writes: this server is not ready"),
+            }
+            if !self.held_back.is_empty() {
+                batch.append(&mut self.held_back);
+                return batch.len();
             }
         }
     }

@@ -15,8 +15,16 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(in crate::deliverer) struct WaitingCursors {
     waiting: BTreeSet<CursorId>,
-    resting: BTreeMap<CursorId, Instant>,
+    resting: BTreeMap<CursorId, Rest>,
     last: Option<CursorId>,
+}
+
+/// The rest of a cursor.
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    /// Whether the cursor waits for tasks that are claimed or end, which may happen before.
+    is_for_tasks: bool,
 }
 
 impl WaitingCursors {
@@ -26,9 +34,25 @@ impl WaitingCursors {
         self.waiting.insert(cursor);
     }
 
-    /// Notes that a cursor rests until a moment.
-    pub(in crate::deliverer) fn rest(&mut self, cursor: CursorId, until: Instant) {
-        self.resting.insert(cursor, until);
+    /// Notes that a cursor rests until a moment; `is_for_tasks`: or until tasks are claimed or end.
+    pub(in crate::deliverer) fn rest(&mut self, cursor: CursorId, until: Instant, is_for_tasks: bool) {
+        self.resting.insert(cursor, Rest { until, is_for_tasks });
+    }
+
+    /// How many cursors rest.
+    pub(in crate::deliverer) fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
+    /// Lets the rests of cursors that wait for tasks end at this moment at the latest. Returns those whose
+    /// rest was longer.
+    pub(in crate::deliverer) fn shorten(&mut self, latest: Instant) -> Vec<CursorId> {
+        let longer = self.resting.iter_mut().filter(|(_, rest)| rest.is_for_tasks && rest.until > latest);
+        let shortened = longer.map(|(cursor, rest)| {
+            rest.until = latest;
+            cursor.clone()
+        });
+        shortened.collect()
     }
 
     /// Whether this cursor rests until a later moment.
@@ -48,7 +72,7 @@ impl WaitingCursors {
 
     /// Moves the cursor to those that wait for room if its rest is over. Returns whether it is.
     pub(in crate::deliverer) fn wake(&mut self, cursor: &CursorId, now: Instant) -> bool {
-        let is_over = self.resting.get(cursor).is_some_and(|until| *until <= now);
+        let is_over = self.resting.get(cursor).is_some_and(|rest| rest.until <= now);
         if is_over {
             self.put(cursor.clone());
         }
@@ -98,7 +122,7 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut waiting_cursors = WaitingCursors::default();
-        waiting_cursors.rest(cursor(1), later);
+        waiting_cursors.rest(cursor(1), later, false);
         assert!(
             waiting_cursors.nobody_waits()
                 && !waiting_cursors.is_empty()
@@ -107,8 +131,22 @@ mod tests {
         assert!(!waiting_cursors.wake(&cursor(1), now) && waiting_cursors.take().is_none());
         assert!(waiting_cursors.wake(&cursor(1), later) && !waiting_cursors.rests(&cursor(1)));
         assert_eq!(waiting_cursors.take(), Some(cursor(1)));
-        waiting_cursors.rest(cursor(2), later);
+        waiting_cursors.rest(cursor(2), later, false);
         waiting_cursors.wake_all();
         assert_eq!((waiting_cursors.take(), waiting_cursors.is_empty()), (Some(cursor(2)), true));
+    }
+
+    #[test]
+    fn a_rest_ends_sooner_where_the_cursor_waits_for_tasks() {
+        let now = Instant::now();
+        let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(60));
+        let mut waiting_cursors = WaitingCursors::default();
+        waiting_cursors.rest(cursor(1), later, true);
+        waiting_cursors.rest(cursor(2), later, false);
+        assert_eq!((waiting_cursors.resting(), waiting_cursors.shorten(soon)), (2, vec![cursor(1)]));
+        let shorter = now + Duration::from_secs(2);
+        assert!(waiting_cursors.shorten(shorter).is_empty(), "a second word makes no rest longer");
+        assert!(waiting_cursors.wake(&cursor(1), soon) && !waiting_cursors.wake(&cursor(2), soon));
+        assert_eq!(waiting_cursors.take(), Some(cursor(1)));
     }
 }

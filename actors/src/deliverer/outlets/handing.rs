@@ -13,12 +13,13 @@
 use std::time::Duration;
 
 use tidings_entity::id::CursorId;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::handed::{Batch, HandOverError, HandedOver, Handing};
 use crate::{
     deliverer::{
-        CurrentOutlet, DelivererMessage, DelivererState, Generation, Step,
+        Changed, CurrentOutlet, DelivererMessage, DelivererState, Generation, Slot, Step,
         running::{RunningLane, Stage},
     },
     ports::StoreError,
@@ -30,6 +31,10 @@ const GATHER: Duration = Duration::from_millis(10);
 const REOPEN: Duration = Duration::from_secs(1);
 /// The longest wait before a lane is opened again whose rows do not fit what it wants to hand over.
 const REOPEN_LAST: Duration = Duration::from_secs(60);
+/// The shortest wait of a cursor without a lane that waits for tasks.
+const REST_FIRST: Duration = Duration::from_secs(1);
+/// What that wait grows by with each cursor that rests: opening a lane reads its rows and its trees.
+const REST_EACH: Duration = Duration::from_millis(10);
 
 impl DelivererState {
     /// Hands over the next changes of a lane, if there may be room and no batch is under way.
@@ -102,19 +107,38 @@ impl DelivererState {
     }
 
     /// Lanes that wait for room look again, and so do lanes whose next round waits for the ends of claims.
+    /// Lanes that wait for anything else (a Git host, rows that do not fit) keep their wait: tasks come and
+    /// go all the time.
     pub(in crate::deliverer) fn look_for_room(&mut self) {
         self.looks_for_room = false;
         if !matches!(self.outlet, CurrentOutlet::HandOver) {
             return;
         }
-        self.running_lanes().for_each(RunningLane::has_room);
-        for cursor in self.waiting_lanes() {
-            // Room does not mend a lane whose rows do not fit.
-            if self.lanes.get(&cursor).is_some_and(|lane| lane.misfits == 0) {
-                self.open(&cursor);
+        let mut behind_claims = Vec::new();
+        for (cursor, lane) in &mut self.lanes {
+            match &mut lane.slot {
+                Slot::Opening { changed } => *changed = Changed::Room.max(*changed),
+                Slot::Waiting { for_claims: true, .. } => behind_claims.push(cursor.clone()),
+                Slot::Waiting { .. } => {}
+                Slot::Running(running) => running.has_room(),
             }
         }
+        for cursor in behind_claims {
+            self.open(&cursor);
+        }
         self.drive_all();
+        self.shorten_rests();
+    }
+
+    /// Lets cursors without a lane that wait for tasks look soon, each at most once in [`REST_FIRST`], and
+    /// all of them at most once in [`REST_EACH`].
+    fn shorten_rests(&mut self) {
+        let now = Instant::now();
+        let resting = u32::try_from(self.waiting_cursors.resting()).unwrap_or(u32::MAX);
+        let wait = REST_EACH.saturating_mul(resting).max(REST_FIRST);
+        for cursor in self.waiting_cursors.shorten(now + wait) {
+            self.mailbox.send_after(wait, move || DelivererMessage::Due(cursor));
+        }
     }
 
     /// Lanes that wait for room look again: this repairs lost words.

@@ -4,17 +4,24 @@
 use std::time::Duration;
 
 use tidings_entity::id::{AppId, SinkId};
+use tokio::time::{Instant, sleep};
 use ulid::Ulid;
 
 use crate::{
     circuit_breaker::endpoint_key,
-    deliverer::outlets::pulling::{Acknowledgement, ClaimedChanges, PullRequest},
+    deliverer::{
+        DelivererMessage,
+        outlets::pulling::{Acknowledgement, ClaimedChanges, PullRequest},
+    },
     model::{secret::Secret, sink::SinkAddress},
     ports::{
-        AppStore, DeliverySettings, EndpointAccess, GONE, NewSink, NewWatch, UpkeepStore, Watch, WatchPatch,
-        WatchStore,
+        AppStore, DeliverySettings, EndpointAccess, GONE, NewSink, NewWatch, StoreError, UpkeepStore, Watch,
+        WatchPatch, WatchStore,
     },
-    supervision::tree::{CIRCUIT_BREAKER, DELIVERER},
+    supervision::{
+        directory::{Doing, Mailbox},
+        tree::{CIRCUIT_BREAKER, DELIVERER},
+    },
     testing::{
         Fault,
         house::{House, URL, files, refs},
@@ -227,4 +234,48 @@ async fn a_lane_whose_rows_never_fit_reads_them_ever_more_rarely() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(house.store.awaits_fault("hand_over_room"), "not 21 times in five seconds");
     house.until("it does not give up", async || !house.store.awaits_fault("hand_over_room")).await;
+}
+
+/// The deliverer of a watch, once it has a lane.
+async fn with_a_lane(house: &House, watch: &Watch) -> Mailbox<DelivererMessage> {
+    let key = watch.sink_key().to_string();
+    let has_lane = async || matches!(house.doing(DELIVERER, &key), Some(Doing::Delivering { lanes: 1, .. }));
+    house.until("it has a lane", has_lane).await;
+    house.context.directory.find(DELIVERER, &key).expect("it runs")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_ends_while_its_lane_is_opened_is_not_waited_for() {
+    let house = House::running().await;
+    house.commit(&refs(&files(5, "one")));
+    let app = house.app().await;
+    house.store.leave_tasks(true);
+    for _ in 0..2 {
+        house.store.befall("lane", Fault::Waits(Duration::from_secs(1)));
+    }
+    let began = Instant::now();
+    let works = second(&house, &app, "works", sink(1, SinkAddress::Tasks("embed".into()))).await;
+    // The word comes before the lane has read that there is a claim, and no other word follows.
+    with_a_lane(&house, &works).await.send(DelivererMessage::Room);
+    sleep(Duration::from_millis(1_500)).await;
+    house.store.leave_tasks(false);
+    house.until("its round is open", async || house.cursor(&works).await.open.is_some()).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "it waited {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_that_come_and_go_open_no_lane_that_waits_for_something_else() {
+    let house = House::running().await;
+    house.commit(&refs(&files(5, "one")));
+    let app = house.app().await;
+    for _ in 0..30 {
+        house.store.befall("lane", Fault::Fails(StoreError::Unavailable("no".into())));
+    }
+    let works = second(&house, &app, "works", sink(1, SinkAddress::Tasks("embed".into()))).await;
+    let deliverer = with_a_lane(&house, &works).await;
+    for _ in 0..500 {
+        deliverer.send(DelivererMessage::Room);
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(house.store.awaits_fault("lane"), "not 30 times in ten seconds");
 }

@@ -98,7 +98,7 @@ impl State {
             guard_waived: cursor.guard_waived,
             skip_head: cursor.skip.is_some()
                 && cursor.skip == cursor.open.as_ref().map(|round| (round.number, round.position)),
-            has_tasks: false,
+            has_tasks: self.has_tasks && cursor.open.is_none(),
             cancel_open: cursor.cancel.is_some()
                 && cursor.cancel == cursor.open.as_ref().map(|round| round.number),
             created_at: cursor.created_at,

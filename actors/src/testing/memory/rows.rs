@@ -41,6 +41,7 @@ pub(super) struct State {
     pub(super) artifacts: BTreeSet<ArtifactId>,
     pub(super) next_status: Option<Timestamp>,
     pub(super) work: Vec<QueueWork>,
+    pub(super) has_tasks: bool,
     pub(super) receipts: Vec<Receipt>,
     pub(super) hooked: BTreeMap<RepositoryId, Timestamp>,
     pub(super) breakers: BTreeMap<(BreakerKind, String), BreakerRow>,
