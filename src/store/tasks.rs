@@ -176,9 +176,6 @@ pub(super) async fn run(
     queues.write(connection).await?;
     let (of_ticks, created) = ticks.write(connection).await?;
     let lets_go_on = schedules::ticks::wake_after(connection, &moves.ended_of_ticks(), at).await?;
-    if connection.get_database_backend() == DbBackend::Postgres {
-        moves.let_others_look(&mut queues);
-    }
     let (mut news, mut notes) = moves.told(&mut queues);
     notes.extend(of_ticks);
     notes.extend(of_watches);

@@ -470,11 +470,6 @@ pub(crate) async fn with_work(
 }
 
 impl HeldQueue {
-    /// A ready task of it was locked, so a claim of another replica may have passed over it.
-    pub(super) fn was_passed_over(&mut self) {
-        self.is_ready = true;
-    }
-
     /// A task of this size was removed in this state.
     pub(super) fn left(&mut self, state: TaskState, bytes: i64) {
         self.changes[index(state)] -= 1;

@@ -35,17 +35,6 @@ impl Moves {
         cursors
     }
 
-    /// Notes queues of which this turn locked ready tasks for nothing, as a stale token does: a claim of
-    /// another replica passed over them meanwhile and found nothing.
-    pub(in crate::tasks) fn let_others_look(&self, queues: &mut Queues) {
-        let is_ready = |task: &&HeldTask| !task.is_changed() && task.standing.state == TaskState::Ready;
-        for task in self.held.values().filter(is_ready) {
-            if let Some(queue) = queues.get_mut(&task.row.queue_id) {
-                queue.was_passed_over();
-            }
-        }
-    }
-
     /// Takes the tasks of watches that ended, in the order of their ends.
     pub(in crate::tasks) fn take_ended(&mut self) -> Vec<Ended> {
         let ended = std::mem::take(&mut self.ended);

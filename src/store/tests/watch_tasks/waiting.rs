@@ -182,18 +182,6 @@ async fn a_verb_whose_caller_is_gone_tells_all_the_same() {
     desk.leave(desk.store.pause_schedule(&app, "nightly", true), &[Waiter::Tick]).await;
 }
 
-#[tokio::test]
-async fn a_stale_word_lets_claims_look_again_that_passed_over_its_task() {
-    let Some(home) = Home::server().await else { return };
-    let desk = Desk::new(home, 30).await;
-    let task = desk.taken().await;
-    desk.say(&task.token, nack(Duration::ZERO)).await.expect("given back");
-    desk.quiet();
-    assert_eq!(desk.say(&task.token, TaskMove::Complete).await, lost());
-    let told = Waiter::told_by(&desk.news(), desk.clock.now());
-    assert_eq!(told, BTreeSet::from([Waiter::Claim, Waiter::Listener]), "its row was locked meanwhile");
-}
-
 impl Desk {
     /// Begins a verb whose caller is gone before its answer, and compares who is told once it is done.
     async fn leave<T>(&self, verb: impl Future<Output = T>, wakes: &[Waiter]) {
