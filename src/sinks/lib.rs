@@ -11,6 +11,7 @@
 mod access;
 mod answer;
 mod attempt;
+mod discard;
 pub mod exec;
 mod kept;
 pub mod mail;
@@ -292,6 +293,7 @@ impl Transport for Webhooks {
                     .await?
             }
             SinkAddress::Print => Box::pin(self.printed(std::slice::from_ref(parcel))).await.0,
+            SinkAddress::Discard => discard::acknowledge(std::slice::from_ref(parcel)).0,
             SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere().0,
         };
         Some(self.measured(&endpoint.app, AttemptKind::Change, outcome))
@@ -311,6 +313,7 @@ impl Transport for Webhooks {
                 self.publishing(endpoint, address).publish_each(&parcels, hold).await
             }
             SinkAddress::Print => Box::pin(self.printed(&parcels)).await,
+            SinkAddress::Discard => discard::acknowledge(&parcels),
             SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere(),
         };
         (self.measured(&endpoint.app, AttemptKind::Batch, outcome), words)
@@ -339,6 +342,7 @@ impl Transport for Webhooks {
                 // The content of a notice is in the log already.
                 _ => print::outcome(Ok(204), ""),
             },
+            SinkAddress::Discard => discard::acknowledge(&[]).0,
             SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere().0,
         };
         self.measured(&endpoint.app, AttemptKind::Notice, outcome)
