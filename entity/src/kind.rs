@@ -196,8 +196,6 @@ words! {
         Mail = "mail",
         /// Each change becomes a task of a queue, which workers claim.
         Tasks = "tasks",
-        /// Each change is acknowledged at once, and nothing is sent.
-        Discard = "discard",
     }
 
     /// Whether attempts of one cursor may overlap.

@@ -11,7 +11,6 @@
 mod access;
 mod answer;
 mod attempt;
-mod discard;
 pub mod exec;
 mod kept;
 pub mod mail;
@@ -293,7 +292,6 @@ impl Transport for Webhooks {
                     .await?
             }
             SinkAddress::Print => Box::pin(self.printed(std::slice::from_ref(parcel))).await.0,
-            SinkAddress::Discard => discard::acknowledge(std::slice::from_ref(parcel)).0,
             SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere().0,
         };
         Some(self.measured(&endpoint.app, AttemptKind::Change, outcome))
@@ -313,7 +311,6 @@ impl Transport for Webhooks {
                 self.publishing(endpoint, address).publish_each(&parcels, hold).await
             }
             SinkAddress::Print => Box::pin(self.printed(&parcels)).await,
-            SinkAddress::Discard => discard::acknowledge(&parcels),
             SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere(),
         };
         (self.measured(&endpoint.app, AttemptKind::Batch, outcome), words)
@@ -342,7 +339,6 @@ impl Transport for Webhooks {
                 // The content of a notice is in the log already.
                 _ => print::outcome(Ok(204), ""),
             },
-            SinkAddress::Discard => discard::acknowledge(&[]).0,
             SinkAddress::Pull | SinkAddress::Mail(_) | SinkAddress::Tasks(_) => print::nowhere().0,
         };
         self.measured(&endpoint.app, AttemptKind::Notice, outcome)

@@ -32,9 +32,7 @@ impl Outlet {
     #[must_use]
     pub fn of(kind: SinkKind) -> Self {
         match kind {
-            SinkKind::Endpoint | SinkKind::Stream | SinkKind::Print | SinkKind::Mail | SinkKind::Discard => {
-                Self::Attempt
-            }
+            SinkKind::Endpoint | SinkKind::Stream | SinkKind::Print | SinkKind::Mail => Self::Attempt,
             SinkKind::Pull => Self::Claim,
             SinkKind::Tasks => Self::HandOver,
         }
@@ -56,8 +54,6 @@ pub enum SinkAddress {
     Mail(String),
     /// Changes become tasks of this command.
     Tasks(String),
-    /// Changes are acknowledged, and nothing is sent.
-    Discard,
 }
 
 impl SinkAddress {
@@ -75,12 +71,12 @@ impl SinkAddress {
         }
     }
 
-    /// The `base_url` that [`SinkAddress::of`] reads as this address; tasks and `discard` have none.
+    /// The `base_url` that [`SinkAddress::of`] reads as this address; tasks have none.
     #[must_use]
     pub fn base_url(&self) -> Option<&str> {
         match self {
             Self::Endpoint(address) | Self::Stream(address) | Self::Mail(address) => Some(address),
-            Self::Pull | Self::Tasks(_) | Self::Discard => None,
+            Self::Pull | Self::Tasks(_) => None,
             Self::Print => Some(PRINT),
         }
     }
@@ -95,7 +91,6 @@ impl SinkAddress {
             SinkKind::Tasks => address.map(Self::Tasks),
             SinkKind::Pull => Some(Self::Pull),
             SinkKind::Print => Some(Self::Print),
-            SinkKind::Discard => Some(Self::Discard),
         }
     }
 
@@ -104,7 +99,7 @@ impl SinkAddress {
     pub fn row_address(&self) -> Option<&str> {
         match self {
             Self::Endpoint(text) | Self::Stream(text) | Self::Mail(text) | Self::Tasks(text) => Some(text),
-            Self::Pull | Self::Print | Self::Discard => None,
+            Self::Pull | Self::Print => None,
         }
     }
 
@@ -132,7 +127,6 @@ impl SinkAddress {
             Self::Print => SinkKind::Print,
             Self::Mail(_) => SinkKind::Mail,
             Self::Tasks(_) => SinkKind::Tasks,
-            Self::Discard => SinkKind::Discard,
         }
     }
 
@@ -183,7 +177,6 @@ mod tests {
             SinkAddress::Tasks("embed".into()),
             SinkAddress::Pull,
             SinkAddress::Print,
-            SinkAddress::Discard,
         ] {
             let stored = address.row_address().map(str::to_owned);
             let needs_one = stored.is_some();

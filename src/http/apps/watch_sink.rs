@@ -171,8 +171,7 @@ pub(in crate::http) fn read_subscription_sink(
         settings.remove(&name);
         fields.refuse(&format!("sink/{name}"), "is no field of the sink of a subscription");
     }
-    const OF_WATCHES: [SinkKind; 3] = [SinkKind::Pull, SinkKind::Tasks, SinkKind::Discard];
-    let is_of_watches = |word: &Value| OF_WATCHES.iter().any(|kind| word == kind.as_str());
+    let is_of_watches = |kind: &Value| kind == SinkKind::Pull.as_str() || kind == SinkKind::Tasks.as_str();
     if settings.get("kind").is_some_and(is_of_watches) {
         fields.refuse("sink/kind", OF_SUBSCRIPTION.kinds);
         return None;
@@ -249,7 +248,7 @@ fn read_kind(
     now: Option<&OwnSink>,
     texts: &PlaceTexts,
 ) -> Option<SinkKind> {
-    const KINDS: [SinkKind; 4] = [SinkKind::Endpoint, SinkKind::Stream, SinkKind::Pull, SinkKind::Discard];
+    const KINDS: [SinkKind; 3] = [SinkKind::Endpoint, SinkKind::Stream, SinkKind::Pull];
     let Some(word) = settings.remove("kind") else {
         // The address alone says the kind.
         if let Some(url) = settings.get("url") {
@@ -300,17 +299,12 @@ fn read_fields(front: &Front, inner: &mut Fields, kind: SinkKind, now: Option<&O
 
 fn read_address(front: &Front, inner: &mut Fields, kind: SinkKind, now: Option<&OwnSink>) -> SinkAddress {
     let is_there = inner.has("base_url");
-    let without_address = match kind {
-        SinkKind::Pull => Some(SinkAddress::Pull),
-        SinkKind::Discard => Some(SinkAddress::Discard),
-        _ => None,
-    };
-    if let Some(address) = without_address {
+    if kind == SinkKind::Pull {
         if is_there {
             inner.refuse("base_url", "is only for the kinds endpoint and stream");
             inner.text("base_url", 0..=usize::MAX);
         }
-        return address;
+        return SinkAddress::Pull;
     }
     match (read_base_url(front, inner), now) {
         (Some(address), _) => {
