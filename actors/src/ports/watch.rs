@@ -233,6 +233,9 @@ pub struct WatchPatch {
     pub rotation: Option<Rotation>,
     /// The kind of Git host that is told the state of the watch from now on, or (`Some(None)`) none.
     pub status: Option<Option<StatusHost>>,
+    /// The new name among watches of the same refs; empty: none. [`StoreError::Exists`](super::StoreError)
+    /// where another one of them has that name.
+    pub alias: Option<String>,
 }
 
 /// A source that must be scanned, with its watches' patterns.
