@@ -64,13 +64,13 @@ use lane::Moment;
 use lanes::waiting_cursors::WaitingCursors;
 pub(crate) use looking::{others_of, refresh, refresh_here, wake};
 use opening::{Opening, OpeningError};
+use outlets::CurrentOutlet;
 pub use outlets::handed::{HandOverError, HandedOver, INLINE_MAX};
 use outlets::pulling::{Acknowledgement, PullRequest, Waiting};
 use retry::{RetryRules, retry_budget::RetryBudget};
 use running::RunningLane;
 pub use sending::Outcomes;
 pub(crate) use sending::{take_turn, take_turn_under};
-use serving::CurrentOutlet;
 
 /// A deliverer without work for this long ends.
 const IDLE_END: Duration = Duration::from_secs(30);

@@ -25,6 +25,8 @@ macro_rules! words {
         impl $name {
             /// Every word of this set.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// The same as texts, in the same order.
+            pub const WORDS: &'static [&'static str] = &[$($word,)+];
 
             /// The word as it is stored.
             #[must_use]

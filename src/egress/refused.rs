@@ -42,8 +42,8 @@ impl fmt::Display for Refused {
             }
             Self::Name(name) => write!(
                 formatter,
-                "the name {name} leads to a private address and egress.allow lists neither of them (add \
-                 {name} to allow it)"
+                "the name {name} leads to a private address and egress.allow lists neither the name nor the \
+                 address (add {name} to allow it)"
             ),
             Self::Own(host) => write!(
                 formatter,
@@ -61,8 +61,8 @@ impl fmt::Display for Refused {
                 };
                 write!(
                     formatter,
-                    "{shown} of {host} is not open: egress.allow lists other ports only (add {entry} to \
-                     allow this one)"
+                    "{shown} of {host} is not open: egress.allow lists other ports of it only (add \
+                     {entry} to allow this port)"
                 )
             }
         }

@@ -351,7 +351,9 @@ async fn refuse_with(
         ReceiptReason::NoSignature => {
             refused.with_detail("the hook carries no signature that can be checked")
         }
-        ReceiptReason::WrongTime => refused.with_detail("the hook was signed too long ago, or in the future"),
+        ReceiptReason::WrongTime => {
+            refused.with_detail("the signature is too old, or of a time in the future")
+        }
         ReceiptReason::Unreadable => Problem::malformed("the hook is genuine, but its body cannot be read"),
         _ => refused.with_detail("the body matches no secret of this address"),
     }

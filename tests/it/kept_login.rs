@@ -2,7 +2,7 @@
 //! settings file.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::Write,
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -57,6 +57,13 @@ fn a_login_is_kept_used_shown_and_forgotten() {
     for file in ["profiles.toml", "tokens/default"] {
         assert_eq!(mode(&kept.join(file)), 0o600, "{file}");
     }
+
+    // A login that cannot be kept leaves the token of the one before.
+    fs::set_permissions(kept.join("profiles.toml"), Permissions::from_mode(0o622)).expect("set");
+    let failed = run(&home, &["auth", "login", "--server", &address], &app.token);
+    assert_eq!(failed.status.code(), Some(77), "{}", said(&failed));
+    assert_eq!(fs::read_to_string(kept.join("tokens/default")).expect("there").trim(), admin_token.trim());
+    fs::set_permissions(kept.join("profiles.toml"), Permissions::from_mode(0o600)).expect("set");
 
     let search = ["--profile", "search"];
     let login = run(&home, &[&["auth", "login", "--server", &address][..], &search].concat(), &app.token);

@@ -124,6 +124,20 @@ fn the_commands_know_it() {
 }
 
 #[test]
+fn a_schema_is_not_taken_back_below_a_server_of_another_machine() {
+    let Some((mut server, database)) = prepared() else { return };
+    server.run();
+    let elsewhere = Server::prepare().with("database.url", &database.url);
+    // Servers of the version before may serve beside the newest schema, so this is no conflict.
+    let output = run(&elsewhere, &["migrate", "up"]);
+    assert!(output.status.success() && said(&output).contains("nothing to do"), "{}", said(&output));
+    let output = run(&elsewhere, &["migrate", "down", "--yes"]);
+    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+    assert!(said(&output).contains("its entry expires in"), "{}", said(&output));
+    assert!(!said(&run(&elsewhere, &["migrate", "status"])).contains("missing"), "nothing was taken back");
+}
+
+#[test]
 fn a_single_command_watches_on_it() {
     let Some(database) = cluster::database(None) else { return };
     let project = Project::with(&[("a", "1")]);

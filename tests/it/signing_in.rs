@@ -321,7 +321,11 @@ fn one_address_does_not_guess_without_end() {
     eventually("a program that is held back", SOON, || {
         (http::raw(host, request.as_bytes()).expect("an answer").status == 429).then_some(())
     });
-    let rows = items(&server.ask_as_admin("GET", "/api/admin/audit?action=sign_in.failed").json());
+    // The log is written beside the answers.
+    let rows = eventually("a row of the audit log", SOON, || {
+        let rows = items(&server.ask_as_admin("GET", "/api/admin/audit?action=sign_in.failed").json());
+        (!rows.is_empty()).then_some(rows)
+    });
     assert!((1..=3).contains(&rows.len()), "the first has a row; those of its minute share one: {rows:?}");
     let rows = [rows.last().expect("a row")];
     assert_eq!((&rows[0]["result"], &rows[0]["address"]), (&json!("refused"), &json!("127.0.0.1")));

@@ -7,46 +7,15 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    DelivererState, Slot, gate::Gate, lanes::waiting_cursors::WaitingCursors, looking, retry::RetryRules,
-    running::RunningLane,
+    DelivererState, Slot, gate::Gate, lanes::waiting_cursors::WaitingCursors, looking,
+    outlets::CurrentOutlet, retry::RetryRules, running::RunningLane,
 };
 use crate::{
     circuit_breaker::{self, BreakerNews, CircuitBreakerMessage},
-    model::sink::Outlet,
     ports::{App, Endpoint},
     supervision::tree::CIRCUIT_BREAKER,
     time::Timestamp,
 };
-
-/// How changes leave for the sink of this deliverer.
-pub(super) enum CurrentOutlet {
-    /// Changes are sent to this endpoint.
-    Attempt(Arc<Endpoint>),
-    /// Consumers claim the changes: nothing is sent.
-    Claim,
-    /// The changes become tasks.
-    HandOver,
-    /// Changes do not leave: the sink is disabled, or its rows are not read yet.
-    Closed,
-}
-
-impl CurrentOutlet {
-    /// The way of an app that is served at this endpoint; `None`: its sink has no endpoint.
-    fn of(app: &App, endpoint: Option<Endpoint>) -> Self {
-        match (app.receives_at.outlet(), endpoint) {
-            _ if app.disabled.is_some() => Self::Closed,
-            (Outlet::Claim, _) => Self::Claim,
-            (Outlet::HandOver, _) => Self::HandOver,
-            (Outlet::Attempt, Some(endpoint)) => Self::Attempt(Arc::new(endpoint)),
-            (Outlet::Attempt, None) => Self::Closed,
-        }
-    }
-
-    /// Whether the app is served at all.
-    pub(super) fn is_open(&self) -> bool {
-        !matches!(self, Self::Closed)
-    }
-}
 
 impl DelivererState {
     /// Serves the app as its rows say now.

@@ -343,7 +343,7 @@ impl Hosts {
         work(hosts.entry(name.to_owned()).or_insert_with(fresh))
     }
 
-    /// A poisoned lock is used like any other, because nothing panics while it is held.
+    /// All hosts, locked for one decision.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Host>> {
         self.0.hosts.lock()
     }

@@ -1,15 +1,19 @@
 //! [`Meter`]: counters and timings of the work, and the results of surveys. Labels are words of fixed sets,
 //! and queues that the settings name: the admin API and traces answer which app or repository is concerned.
 
+mod survey;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use tidings_entity::{
     id::{AppId, CursorId, WatchId},
-    kind::{BreakerKind, CursorState, ParkReason, TaskState},
+    kind::{CursorState, ParkReason, TaskState},
 };
 
-use super::{AttemptOutcome, FetchReport, HandOverWait, ScanTrouble, SendFailure, Storage, Totals};
+use super::{AttemptOutcome, FetchReport, HandOverWait, ScanTrouble, SendFailure};
 use crate::{model::queue_name::QueueName, time::Timestamp};
+
+pub use survey::{BreakerWord, HostsSurvey, RoleSurvey, Survey, Totals, TreeSurvey};
 
 /// Bounds of the distribution of lag, in seconds; lags beyond the last bound are counted as well.
 pub const LAG_BOUNDS: [u64; 12] =
@@ -247,70 +251,4 @@ pub struct Laggard {
     pub open_round: Option<i64>,
     /// The moment of the oldest change that is not settled.
     pub since: Timestamp,
-}
-
-/// The numbers of all Git hosts together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostsSurvey {
-    /// Scans that wait for their turn.
-    pub waiting: u64,
-    /// Scans that have their turn now.
-    pub scanning: u64,
-    /// Hosts at which scans wait longer than they should: `git.host_rate` or
-    /// `git.host_concurrency` binds, intervals stretch.
-    pub stretched: u64,
-    /// Hosts that asked for patience.
-    pub patient: u64,
-    /// Hosts that gave no answer to the last scan.
-    pub silent: u64,
-}
-
-/// The actors of one role, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RoleSurvey {
-    /// The number of actors that run.
-    pub running: u64,
-    /// The number of actors that wait for their restart.
-    pub waiting: u64,
-    /// The number of messages in all their mailboxes.
-    pub mailbox: u64,
-    /// The number of messages in the fullest mailbox.
-    pub mailbox_max: u64,
-    /// Restarts since the process began.
-    pub restarts: u64,
-}
-
-/// The state of a breaker, in a word.
-pub type BreakerWord = &'static str;
-
-/// The supervision tree in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TreeSurvey {
-    /// The actors of each role, in numbers.
-    pub roles: BTreeMap<&'static str, RoleSurvey>,
-    /// The number of breakers with failures, by what they guard and by their state.
-    pub breakers: BTreeMap<(BreakerKind, BreakerWord), u64>,
-    /// The number of lanes in memory.
-    pub lanes: u64,
-    /// The number of pipelines of attempts in flight.
-    pub in_flight: u64,
-}
-
-/// The results of one survey, from which gauges are set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survey {
-    /// When the survey was made.
-    pub at: Timestamp,
-    /// How long the survey took.
-    pub took: Duration,
-    /// The numbers of the overview.
-    pub totals: Totals,
-    /// Branches that are behind, and dead letters.
-    pub backlog: Backlog,
-    /// Disk space of the mirrors.
-    pub storage: Storage,
-    /// Requests to Git hosts, and scans that wait for them.
-    pub hosts: HostsSurvey,
-    /// Actors, breakers and lanes of this process.
-    pub tree: TreeSurvey,
 }

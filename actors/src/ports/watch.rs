@@ -10,10 +10,7 @@ use tidings_entity::{
     kind::{BranchGone, CursorState, HistoryMode, SelectorKind, StatusHost, WatchState},
 };
 
-use super::{
-    Extent, NewSink, RefListing, RefPatterns, Remote, RepositoryFacts, Rotation, ShownStatus, SinkKey,
-    WatchSink,
-};
+use super::{Extent, NewSink, RefListing, RefPatterns, Remote, Rotation, ShownStatus, SinkKey, WatchSink};
 use crate::{
     model::follow::Followed, model::round::TreeEnd, model::secret::Secret, model::view::View, time::Timestamp,
 };
@@ -27,6 +24,19 @@ pub struct Selector {
     /// A short branch name, a glob over short names of branches or tags, or a full ref name or a glob over
     /// full names (`refs/pull/*/head`).
     pub value: String,
+}
+
+/// The `repository` object of a body.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RepositoryFacts {
+    /// Id of the watch, `repository_id` in bodies.
+    pub repository_id: WatchId,
+    /// The address as the app first gave it.
+    pub github_url: String,
+    /// The owner (everything before the last path component).
+    pub owner: String,
+    /// The name (the last path component without `.git`).
+    pub name: String,
 }
 
 /// Where a new watch starts.
@@ -223,6 +233,9 @@ pub struct WatchPatch {
     pub rotation: Option<Rotation>,
     /// The kind of Git host that is told the state of the watch from now on, or (`Some(None)`) none.
     pub status: Option<Option<StatusHost>>,
+    /// The new name among watches of the same refs; empty: none. [`StoreError::Exists`](super::StoreError)
+    /// where another one of them has that name.
+    pub alias: Option<String>,
 }
 
 /// A source that must be scanned, with its watches' patterns.

@@ -9,7 +9,7 @@ mod server_url;
 mod transfer;
 mod unreachable;
 
-pub(crate) use server_url::server_url;
+pub(crate) use server_url::{has_host, server_url, without_user};
 pub(crate) use transfer::Download;
 
 use std::{path::PathBuf, time::Duration};

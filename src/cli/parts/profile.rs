@@ -112,6 +112,15 @@ impl Home {
         Ok(parse(&path, &read(&path)?)?.profiles.into_keys().collect())
     }
 
+    /// The server of the profile of this name, if there is such a profile.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is writable by others.
+    pub(crate) fn server_of(&self, name: &str) -> Result<Option<Url>, Failure> {
+        let path = self.file();
+        Ok(parse(&path, &read(&path)?)?.profiles.remove(name).map(|profile| profile.server))
+    }
+
     /// Writes a profile and replaces an existing one of this name; the first profile becomes the default.
     ///
     /// # Errors
@@ -186,7 +195,8 @@ fn without(text: &str, name: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     for line in text.lines() {
         if line.trim_start().starts_with('[') {
-            is_inside = line.trim() == head;
+            // A comment may follow the head; no name of a profile contains its sign.
+            is_inside = line.split('#').next().is_some_and(|line| line.trim() == head);
         }
         if !is_inside {
             kept.extend([line, "\n"]);
@@ -325,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_profile_is_written_and_taken_out_and_the_rest_stays() {
-        let text = "# mine\n[profiles.one]\nserver = \"http://one.example\" # the first\n";
+        let text = "# mine\n[profiles.one] # at home\nserver = \"http://one.example\" # the first\n";
         let (_folder, environment) = home(text, 0o600);
         let home = Home::of(&environment).expect("a home");
         let of = |server: &str, token_file: &str| Profile {
@@ -343,6 +353,9 @@ mod tests {
         home.remove("two").expect("taken out");
         assert!(home.find(None).expect("read").is_none());
         assert_eq!(fs::read_to_string(home.file()).expect("there"), text);
+        home.save("one", &of("https://one.example", "/a")).expect("written over a head with a comment");
+        let server = home.server_of("one").expect("read").expect("there");
+        assert_eq!((server.as_str(), home.server_of("two").expect("read")), ("https://one.example/", None));
         assert!(home.check_name("../x").is_err() && home.check_name("").is_err());
     }
 

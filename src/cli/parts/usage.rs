@@ -3,9 +3,12 @@
 
 use std::ffi::OsString;
 
-use clap::{Command, CommandFactory, error::ErrorKind};
+use clap::{
+    Command, CommandFactory,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
-use crate::cli::{Cli, Code, Failure};
+use crate::cli::{Cli, Code, Failure, client::without_user};
 
 /// What parsers of numbers say, and the same for people.
 const SAID: [(&str, &str); 3] = [
@@ -32,7 +35,11 @@ pub(crate) fn failure(error: &clap::Error, arguments: &[OsString]) -> Failure {
         drop(error.print());
         return Failure::new(Code::Usage, "");
     }
-    let text = error.render().to_string();
+    let mut text = error.render().to_string();
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) {
+        // The value of an address, from an option or a variable, may hold a password.
+        text = text.replace(value.as_str(), &without_user(value));
+    }
     let mut parts = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
     let said = parts.next().unwrap_or_default();
     let mut line = said.strip_prefix("error: ").unwrap_or(&said).to_owned();

@@ -189,7 +189,10 @@ fn tell(context: &Context, verdict: &Value) -> Result<(), Failure> {
     }
     let keyed = match verdict["keyed_from"].as_i64() {
         Some(first) => format!("rows from {first} on are keyed: nobody without the keyring can forge them"),
-        None => "none was written with a key: who writes to the database may have written all of it".into(),
+        None => {
+            "no row was written with a key: anyone who can write to the database may have written them all"
+                .into()
+        }
     };
     context.output.print(verdict, &[format!("{rows}, whole; keep its head elsewhere: {head}"), keyed])
 }

@@ -83,9 +83,13 @@ async fn login(arguments: &LoginArgs, context: &Context) -> Result<(), Failure> 
     let server = ServerArgs::of(arguments.server.clone());
     let who = who(&Client::new(&server, None, Some(token.expose().to_owned()))?).await?;
     let token_file = home.token_file(name);
-    keep(&token_file, &token)?;
-    let kept = Profile { server: arguments.server.clone(), token_file: Some(token_file) };
+    // If this process is killed in between, no later verb may send the token of one server to another one.
+    if home.server_of(name)?.is_some_and(|old| old != arguments.server) {
+        remove(&token_file)?;
+    }
+    let kept = Profile { server: arguments.server.clone(), token_file: Some(token_file.clone()) };
     home.save(name, &kept)?;
+    keep(&token_file, &token)?;
     told(name, &kept, &who, context)
 }
 
@@ -125,9 +129,7 @@ fn clear(arguments: &NameArgs, context: &Context) -> Result<(), Failure> {
     // A token file that was named by hand is not ours to remove.
     let own = home.token_file(&name);
     if kept.token_file.as_ref() == Some(&own) {
-        fs::remove_file(&own)
-            .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
-            .map_err(|error| cannot_write(&own, &error))?;
+        remove(&own)?;
     }
     let left = home.names()?;
     let mut lines = vec![format!("deleted  {name}  {}", kept.server)];
@@ -212,6 +214,14 @@ fn keep(path: &Path, token: &Secret) -> Result<(), Failure> {
         fs::rename(&aside, path)
     };
     written().map_err(|error| cannot_write(path, &error))
+}
+
+/// Removes the file of a token, if it exists.
+fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(cannot_write(path, &error)),
+        _ => Ok(()),
+    }
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {

@@ -3,12 +3,10 @@
 //! caller names, regardless of `mail.allow`, and no token may have that right. Over the API, `POST
 //! /api/subscriptions/{id}/test` sends a mail to recipients that `mail.allow` permits.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidings_actors::ports::{Clock, Random};
 
@@ -116,13 +114,12 @@ async fn hand_over(
 ) -> Result<(), Failure> {
     let steps = Mutex::new(Vec::new());
     let on_step = |step: MailStep, said: &str| {
-        let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
-        steps.push((step.to_string(), said.to_owned()));
+        steps.lock().push((step.to_string(), said.to_owned()));
     };
     let now = MachineClock.now();
     let id = format!("hand_{}", MachineRandom.ulid(now));
     let sent = mailer.send_template(to, template, data, (&id, now, WITHIN), &on_step).await;
-    let steps = steps.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let steps = steps.into_inner();
     let width = steps.iter().map(|(step, _)| step.len()).max().unwrap_or_default();
     let mut lines: Vec<String> =
         steps.iter().map(|(step, said)| format!("ok  {step:width$}  {said}")).collect();

@@ -1,9 +1,9 @@
 //! `tidings init`: writes a settings file that lists every setting with its default, all commented out.
 
 use std::{
-    fs::OpenOptions,
+    fs::{OpenOptions, Permissions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::PathBuf,
 };
 
@@ -50,6 +50,8 @@ fn write(arguments: &InitArgs) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).create_new(!arguments.replace).truncate(true).mode(0o600);
     let mut file = options.open(&arguments.file)?;
+    // A file that existed keeps its mode, and secrets may be written into the new one.
+    file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(text().as_bytes())?;
     file.sync_all()
 }
@@ -70,7 +72,7 @@ fn text() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::fs;
 
     use super::*;
     use crate::settings::Settings;
@@ -91,8 +93,10 @@ mod tests {
         assert_eq!(load()["server"]["listen"], "127.0.0.1:9090");
         let again = write(&InitArgs { file: file.clone(), replace: false }).expect_err("it is there");
         assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("set");
         write(&InitArgs { file: file.clone(), replace: true }).expect("written over");
         assert_eq!(load(), defaults);
+        assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
     }
 
     /// The line after a person has removed the sign of a comment from each setting.

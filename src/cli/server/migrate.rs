@@ -58,7 +58,10 @@ pub(crate) async fn run(verb: MigrateVerb, context: &Context) -> Result<(), Fail
         }
         MigrateVerb::Down { steps, yes, everything_of } => {
             if !yes {
-                return Err(Failure::new(Code::Usage, "this deletes tables and all in them; add --yes"));
+                return Err(Failure::new(
+                    Code::Usage,
+                    "this deletes tables with all data in them; add --yes",
+                ));
             }
             let _claim = claim(&settings)?;
             let taken =

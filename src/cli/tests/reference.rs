@@ -76,6 +76,13 @@ fn spelling(argument: &Arg) -> String {
     }
 }
 
+/// A help text, each of its paragraphs and of the lines of a list on a line of its own.
+fn in_lines(text: Option<&StyledStr>) -> String {
+    let text = text.map(ToString::to_string).unwrap_or_default();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// A help text in one line.
 fn in_one_line(text: Option<&StyledStr>) -> String {
     let text = text.map(ToString::to_string).unwrap_or_default();
@@ -84,7 +91,7 @@ fn in_one_line(text: Option<&StyledStr>) -> String {
 
 /// What an argument means, with its values, its default and its variable.
 fn meaning(argument: &Arg) -> String {
-    let mut meaning = in_one_line(argument.get_long_help().or(argument.get_help()));
+    let mut meaning = in_lines(argument.get_long_help().or(argument.get_help()));
     let values = argument.get_possible_values();
     let values: Vec<String> = values
         .iter()
@@ -110,7 +117,7 @@ fn meaning(argument: &Arg) -> String {
         true => part.replace('*', "\\*").replace('<', "&lt;"),
         false => part.to_owned(),
     });
-    parts.collect::<Vec<_>>().join("`").replace('|', "\\|")
+    parts.collect::<Vec<_>>().join("`").replace('|', "\\|").replace('\n', "<br>")
 }
 
 fn row(argument: &Arg) -> String {

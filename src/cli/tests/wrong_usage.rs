@@ -140,6 +140,12 @@ fn a_listener_refuses_a_secret_that_no_app_has() {
 }
 
 #[test]
+fn a_password_in_the_address_of_a_server_is_not_repeated() {
+    let (_, message) = said("tidings app list --server https://me:hush@host", &[]);
+    assert!(message.contains("'[redacted]@host' for '--server <URL>': the address holds"), "{message}");
+}
+
+#[test]
 fn a_group_of_verbs_without_a_verb_fails_and_prints_its_verbs() {
     for text in ["tidings", "tidings app", "tidings admin breaker"] {
         assert_eq!(code(text, &[]), Err((Code::Usage, String::new())), "{text}");

@@ -9,7 +9,7 @@ use tidings_entity::id::AppId;
 use utoipa::ToSchema;
 
 use super::super::{
-    deliveries::dead_letters::{DeadLetterShown, search::PageOfLetters},
+    deliveries::dead_letters::{self, DeadLetterShown, search::PageOfLetters},
     front::Front,
 };
 use crate::http::{
@@ -29,7 +29,8 @@ const LETTERS: &str = "admin dead letters";
 
 /// The routes of this file.
 pub(super) fn routes() -> Vec<Route> {
-    vec![route::<__path_list, _, _>(Access::Staff(Permission::DeadLettersRead), list)]
+    let list = route::<__path_list, _, _>(Access::Staff(Permission::DeadLettersRead), list);
+    vec![list.with_parameters_of::<dead_letters::__path_list>()]
 }
 
 /// A dead letter of an app. `/api/admin/apps/{app_id}/dead-letters/{id}` shows its attempts; routes below
@@ -47,33 +48,7 @@ struct LetterOfApp {
 /// Lists the dead letters of all apps, newest first. A request reads about 10,000 dead letters at most: a
 /// page may have fewer items than `limit`, or none, and still a `next_cursor`.
 #[utoipa::path(get, path = "/api/admin/dead-letters", tag = "admin",
-    params(
-        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
-        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
-            docs/filters.md."),
-        ("app_id" = Option<String>, Query, description = "Only dead letters of this app (`app_...`)."),
-        ("status" = Option<String>, Query,
-            description = "Only dead letters with this status: `open`, `redrive_requested`, `redriven`, \
-                `superseded` or `dismissed`. Closed ones do not slow down a list of `open` ones."),
-        ("repository_id" = Option<String>, Query, description = "Only changes of this repository \
-            (`repo_...`)."),
-        ("path" = Option<String>, Query, description = "Only changes of this path."),
-        ("path_base64" = Option<String>, Query, description = "Only changes of this path, given as base64 of \
-            its raw bytes."),
-        ("path_prefix" = Option<String>, Query, description = "Only changes of paths that begin with this \
-            text."),
-        ("path_glob" = Option<String>, Query, description = "Only changes of paths that match this glob, \
-            written as in `include`."),
-        ("kind" = Option<String>, Query, description = "Only changes of this operation: `create`, `update` \
-            or `delete`."),
-        ("reason" = Option<String>, Query,
-            description = "Only changes parked for this reason: `rejected`, `failing`, `content_unavailable` \
-                or `skipped`."),
-        ("from" = Option<String>, Query, description = "Only changes parked at this time (RFC 3339) or \
-            later."),
-        ("to" = Option<String>, Query, description = "Only changes parked before this time (RFC 3339)."),
-    ),
+    params(("app_id" = Option<String>, Query, description = "Only dead letters of this app (`app_...`).")),
     responses((status = 200, body = Page<LetterOfApp>)))]
 async fn list(front: Arc<Front>, request: Request) -> Answer {
     let asked = PageOfLetters::of(&front, &request, LETTERS, &["app_id"])?;

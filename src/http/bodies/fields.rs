@@ -291,7 +291,7 @@ impl Fields {
             if self.known.contains(&name) {
                 // It was only asked for. What its reader said of it is enough.
                 if !value.is_null() && !self.is_refused(&name) {
-                    self.refuse(&name, "has no effect beside the other fields: leave it out");
+                    self.refuse(&name, "has no effect together with the other fields: leave this field out");
                 }
                 continue;
             }
@@ -470,7 +470,7 @@ mod tests {
         assert!(fields.has("command") && fields.has("name"));
         fields.refuse("command", "is for others");
         let said = format!("{:?}", fields.finish().expect_err("two faults"));
-        assert!(said.contains("is for others") && said.contains("has no effect beside"), "{said}");
+        assert!(said.contains("is for others") && said.contains("has no effect together"), "{said}");
         assert!(!said.contains("no such field"), "{said}");
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn of_fields(fields: &mut Fields, set: &'static FieldSet, now: Timest
     let text = fields.free_text("q", 1..=BYTES_MAX)?;
     match Filter::parse(&text, set, now) {
         Ok(filter) if filter.is_empty() => {
-            fields.refuse("q", "must have a condition; leave `q` out to choose without a filter");
+            fields.refuse("q", "must have a condition; to choose without a filter, leave `q` out");
             None
         }
         Ok(filter) => Some(filter),

@@ -58,9 +58,10 @@ kinds! {
     /// The route is for the administrator.
     ADMIN_REQUIRED = "admin-required", UNAUTHORIZED, "Admin authentication required";
     /// A token that is known, and may not do this.
-    ROLE_REQUIRED = "role-required", FORBIDDEN, "This needs a higher role";
+    ROLE_REQUIRED = "role-required", FORBIDDEN, "The request needs a higher role";
     /// A token that is known, and lacks the permission of the route.
-    PERMISSION_REQUIRED = "permission-required", FORBIDDEN, "This needs a permission";
+    PERMISSION_REQUIRED = "permission-required", FORBIDDEN,
+        "The request needs a permission that the caller lacks";
     /// The cookie of a session came with a request that no page of this server made.
     CROSS_SITE = "cross-site-request", FORBIDDEN, "The request was not made by a page of this server";
     /// A page of the dashboard shows one person, and its cookie is another person's by now.
@@ -103,7 +104,8 @@ kinds! {
     /// The artifact is known, but the object store does not have its bytes.
     ARTIFACT_GONE = "artifact-gone", GONE, "The bytes of the artifact are gone";
     /// The bytes that arrived do not have the digest that the request names.
-    DIGEST_MISMATCH = "digest-mismatch", BAD_REQUEST, "The digest of the body is another one";
+    DIGEST_MISMATCH = "digest-mismatch", BAD_REQUEST,
+        "The body does not have the digest that the request names";
     /// The request does not say how long its body is.
     LENGTH_REQUIRED = "length-required", LENGTH_REQUIRED, "Length Required";
     /// The range begins behind the end.
@@ -137,7 +139,7 @@ kinds! {
     /// The mirror lacks it and the Git host does not have it, or there is no room for it just now.
     CONTENT_UNAVAILABLE = "content-unavailable", SERVICE_UNAVAILABLE, "The content is not available now";
     /// A tree that this needs cannot be fetched any more, or does not give the same list any more.
-    TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "A tree that this needs is unavailable";
+    TREE_UNAVAILABLE = "tree-unavailable", CONFLICT, "A tree that the request needs is unavailable";
     /// The route exists, the method does not.
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "Method Not Allowed";
     /// The body did not arrive in time.

@@ -33,7 +33,8 @@ const DELIVERIES: &str = "admin deliveries";
 
 /// The route of this file.
 pub(super) fn route(histories: &Arc<Histories>) -> Route {
-    route_with::<__path_list, _, _, _>(Access::Staff(Permission::DeliveriesRead), histories, list)
+    let list = route_with::<__path_list, _, _, _>(Access::Staff(Permission::DeliveriesRead), histories, list);
+    list.with_parameters_of::<super::__path_list>()
 }
 
 /// A delivery of an app. `/api/admin/apps/{app_id}/deliveries/{id}` shows its attempts.
@@ -69,31 +70,6 @@ struct DeliveriesOfAll {
 /// Lists the deliveries of all apps, the newest round first. A request reads 32 rounds and about 10,000
 /// changes at most: a page may have fewer items than `limit`, or none, and still a `next_cursor`.
 #[utoipa::path(get, path = "/api/admin/deliveries", tag = "admin",
-    params(
-        ("limit" = Option<u64>, Query, description = "Page size, 1 to 100. Default 50."),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page."),
-        ("q" = Option<String>, Query, description = "Only items that match this filter; see \
-            docs/filters.md."),
-        ("status" = Option<String>, Query,
-            description = "Only deliveries in this state: `delivered`, `parked`, `failed`, `pending` or \
-                `dropped`. Default: the first three."),
-        ("repository_id" = Option<String>, Query, description = "Only changes of this repository \
-            (`repo_...`)."),
-        ("path" = Option<String>, Query, description = "Only changes of this path."),
-        ("path_base64" = Option<String>, Query, description = "Only changes of this path, given as base64 of \
-            its raw bytes."),
-        ("path_prefix" = Option<String>, Query, description = "Only changes of paths that begin with this \
-            text."),
-        ("path_glob" = Option<String>, Query, description = "Only changes of paths that match this glob, \
-            written as in `include`."),
-        ("kind" = Option<String>, Query, description = "Only changes of this operation: `create`, `update` \
-            or `delete`."),
-        ("id" = Option<String>, Query, description = "Only the delivery with this id."),
-        ("from" = Option<String>, Query,
-            description = "Only deliveries settled, or last attempted, at this time (RFC 3339) or later."),
-        ("to" = Option<String>, Query, description = "Only deliveries settled, or last attempted, before \
-            this time (RFC 3339)."),
-    ),
     responses((status = 200, body = DeliveriesOfAll)))]
 async fn list(front: Arc<Front>, histories: Arc<Histories>, request: Request) -> Answer {
     let mut asked = PageAsked::of(&front, &request, DELIVERIES)?;

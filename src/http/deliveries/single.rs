@@ -99,7 +99,9 @@ pub(super) async fn named(
             next => mark = next,
         }
     }
-    Err(missing().with_detail("not among the newest changes; GET /api/deliveries?id= searches further"))
+    Err(missing().with_detail(
+        "the delivery is not among the newest changes; GET /api/deliveries?id=ID searches further back",
+    ))
 }
 
 /// The delivery whose row names its round and its position. If the trees cannot be read, the dead letter

@@ -1,6 +1,8 @@
 //! The API's description, and pages that show it: Swagger UI, which is part of the binary and loads nothing
 //! from other servers.
 
+mod archive;
+
 use std::{
     collections::HashMap,
     sync::{Arc, LazyLock, OnceLock},
@@ -9,7 +11,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
-use utoipa_swagger_ui::{Config, serve};
 use warp::reply::Response;
 
 use crate::http::{
@@ -28,6 +29,21 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 's
                            style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 /// The files come from the binary: another version is another file.
 const PAGE_CACHE: &str = "public, max-age=3600";
+/// The script that starts Swagger UI. The one of the archive shows the document of another server.
+const STARTER: &str = "swagger-initializer.js";
+/// Shows the document of this server. No other server is asked whether the document is valid.
+const START: &str = r##"window.onload = function () {
+  window.ui = SwaggerUIBundle({
+    url: "/openapi.json",
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    validatorUrl: null,
+    presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
+    plugins: [SwaggerUIBundle.plugins.DownloadUrl],
+    layout: "StandaloneLayout",
+  });
+};
+"##;
 
 /// The routes of this file; `table` lists those that the document describes.
 pub fn routes(table: fn() -> Vec<Route>) -> Vec<Route> {
@@ -74,7 +90,7 @@ fn page(name: &str) -> Answer {
     let (content_type, bytes) = match pages.get(name) {
         Some(page) => page.clone(),
         None => {
-            let page = read(name)?.filter(|_| !name.is_empty()).ok_or_else(|| Problem::new(Kind::NO_PAGE))?;
+            let page = read(name).ok_or_else(|| Problem::new(Kind::NO_PAGE))?;
             pages.entry(name.to_owned()).or_insert(page).clone()
         }
     };
@@ -88,12 +104,17 @@ fn page(name: &str) -> Answer {
 }
 
 /// A file of the pages from the binary, with its kind.
-fn read(name: &str) -> Result<Option<(HeaderValue, Bytes)>, Problem> {
-    let found = serve(name, Arc::new(Config::from("/openapi.json"))).map_err(|error| {
-        tracing::error!(error = %error, "a page of the documentation cannot be made");
-        Problem::new(Kind::INTERNAL)
-    })?;
-    let Some(file) = found else { return Ok(None) };
-    let content_type = HeaderValue::from_str(&file.content_type).map_err(|_| Problem::new(Kind::INTERNAL))?;
-    Ok(Some((content_type, file.bytes.into_owned().into())))
+fn read(name: &str) -> Option<(HeaderValue, Bytes)> {
+    let content_type = match name.rsplit_once('.')?.1 {
+        "css" => "text/css",
+        "html" => "text/html",
+        "js" => "text/javascript",
+        "png" => "image/png",
+        _ => return None,
+    };
+    let content = match name {
+        STARTER => Bytes::from_static(START.as_bytes()),
+        _ => archive::file(name)?.into(),
+    };
+    Some((HeaderValue::from_static(content_type), content))
 }

@@ -48,8 +48,8 @@ const PAGES: [&str; 2] = ["/docs", "/docs/"];
 const URI_BYTES_MAX: usize = 8 << 10;
 /// The id of a request, in requests and answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The length of an id that a caller may give, in bytes.
-const REQUEST_ID_BYTES: RangeInclusive<usize> = 8..=128;
+/// The length of an id that a caller may give, in bytes: callers number their requests, or make UUIDs.
+const REQUEST_ID_BYTES: RangeInclusive<usize> = 1..=128;
 /// Routes that orchestrators and collectors call every few seconds: log lines for them would fill the log.
 const PROBES: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
 /// The seconds to wait after a request whose task ended with the server.

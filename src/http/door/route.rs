@@ -69,6 +69,15 @@ impl Route {
     pub fn streaming(self) -> Self {
         Self { streams: true, ..self }
     }
+
+    /// The same route, described with the parameters of the route `P` behind its own: both read them from the
+    /// query in the same way.
+    #[must_use]
+    pub(crate) fn with_parameters_of<P: Path>(mut self) -> Self {
+        let parameters = P::operation().parameters.unwrap_or_default();
+        self.operation.parameters.get_or_insert_default().extend(parameters);
+        self
+    }
 }
 
 /// A route from the description `P` and a handler.

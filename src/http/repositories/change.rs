@@ -19,7 +19,7 @@ use warp::reply::Response;
 use super::super::{
     apps::{
         OVERLAP_SECONDS, OVERLAP_SECONDS_MAX,
-        watch_sink::{SinkRequest, new_secret, read_sink, refuse_beside_older},
+        watch_sink::{SinkRequest, new_secret, read_alias, read_sink, refuse_beside_older},
     },
     front::Front,
 };
@@ -69,12 +69,11 @@ const OF_REGISTRATION: &str = "remove the watch, and add one with the other valu
 /// Why PATCH of a watch takes no credential.
 const OF_CREDENTIAL: &str = "PATCH /api/repositories/{id}/token replaces the credential";
 /// The fields of a registration that a change cannot have, each with the reason.
-const FIXED: [(&str, &str); 10] = [
+const FIXED: [(&str, &str); 9] = [
     ("url", OF_REGISTRATION),
     ("github_url", OF_REGISTRATION),
     ("branch", OF_REGISTRATION),
     ("tags", OF_REGISTRATION),
-    ("watch_name", OF_REGISTRATION),
     ("start", "it says what was sent first; POST /api/repositories/{id}/resync sends every file again"),
     ("github_token", OF_CREDENTIAL),
     ("token", OF_CREDENTIAL),
@@ -113,6 +112,10 @@ body! {
         rotate_signing_key: Option<bool>,
         /// Seconds for which the previous key signs beside the new key, 0 to 2,592,000. Default 86,400.
         overlap_seconds: Option<u64>,
+        /// Name that distinguishes watches of the same refs: lower-case letters, digits and `-`, at most 40
+        /// characters. Empty: no name. 409 if another watch of the same refs has the name.
+        #[schema(max_length = 40)]
+        watch_name: Option<String>,
     }
 }
 
@@ -201,6 +204,8 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
         fields.refuse("rotate_signing_key", fault);
     }
     let status = status::read(&mut fields);
+    let (is_renamed, alias) = (fields.has("watch_name"), read_alias(&mut fields));
+    let alias = is_renamed.then_some(alias);
     fields.finish()?;
     if rotation.is_some() && !request.powers.may(Permission::WatchesCredential) {
         return Err(lacking(Permission::WatchesCredential));
@@ -212,13 +217,18 @@ async fn patch(front: Arc<Front>, compiling: Turns, request: Request) -> Answer 
     if status.flatten().is_some() {
         refuse_beside_older(&front, "no statuses of commits").await?;
     }
-    if sink.is_some() {
+    if sink.is_some() || alias.as_ref().is_some_and(|alias| !alias.is_empty()) {
         refuse_beside_older(&front, "no sinks and names of watches").await?;
     }
     let given = sink.clone().flatten();
     let state = state.map(|state| (state, reason_of(state, &request)));
-    let patch = WatchPatch { view, mode, on_branch_gone, state, sink, rotation, status };
-    let watch = front.store.patch_watch(&watch.app, &watch.id, &patch).await.map_err(store_failed)?;
+    let patch = WatchPatch { view, mode, on_branch_gone, state, sink, rotation, status, alias };
+    let watch =
+        front.store.patch_watch(&watch.app, &watch.id, &patch).await.map_err(|error| match error {
+            StoreError::Exists(id) => Problem::new(Kind::ALREADY_WATCHED)
+                .with_detail(format!("the watch {id} of the same refs has this name")),
+            error => store_failed(error),
+        })?;
     announce(&front, &watch).await;
     let secret = match &patch.rotation {
         Some(rotation) => Some(shown_signing_secret(&rotation.key).expose().to_owned()),

@@ -304,7 +304,7 @@ async fn settle(front: Arc<Front>, request: Request) -> Answer {
         Some(Err(refusal)) => Err(Problem::new(Kind::INVALID).with_detail(refusal.to_string())),
         // The settlement may or may not be on disk; unsettled changes are handed out again.
         None => Err(Problem::new(Kind::UNAVAILABLE)
-            .with_detail("the changes may or may not be settled: those that are not are handed out again")),
+            .with_detail("the changes may be settled; those that are not settled are handed out again")),
     }
 }
 

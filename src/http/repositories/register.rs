@@ -334,7 +334,7 @@ pub(super) struct RepositoryPlace {
 pub(super) fn read_place(front: &Front, app: &App, fields: &mut Fields) -> RepositoryPlace {
     let field = fields.either("github_url", "url");
     if !fields.has(field) {
-        fields.refuse(field, "is required, or `url` in its place");
+        fields.refuse(field, "is required unless `url` is given");
     }
     let url = fields.text(field, 1..=URL_CHARACTERS_MAX).unwrap_or_default();
     let address = if url.is_empty() { None } else { read_address(front, fields, field, &url) };
@@ -419,7 +419,7 @@ fn read_start(fields: &mut Fields, selector: &Selector) -> Begin {
         },
     };
     if selector.is_pattern() {
-        fields.refuse("start", "a pattern always starts with all");
+        fields.refuse("start", "must be all, because the watch follows a pattern");
     }
     begin
 }

@@ -394,7 +394,7 @@ fn settings(front: &Front, body: &[u8]) -> Result<ScheduleSettings, Problem> {
         callback: read_web_address(front, &mut fields, "webhook"),
     };
     if settings.watch.is_some() && settings.missed == MissedTicks::Each {
-        fields.refuse("missed", "must be one: several resyncs do no more than one");
+        fields.refuse("missed", "must be one: a resync for each missed tick would send the same files again");
     }
     fields.finish()?;
     Ok(settings)

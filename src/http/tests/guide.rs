@@ -11,7 +11,7 @@ fn page(document: &Value) -> String {
         "# API\n\nMade from the OpenAPI document (`GET /openapi.json`, `tidings openapi`); \
          `UPDATE_EXPECT=1 cargo test --lib guide` makes it again.\n\n\
          Errors are RFC 9457 problems (`application/problem+json`). Lists come in pages: `next_cursor` of one \
-         is `cursor` of the next. `Idempotency-Key` works on every POST but those of workers and batches of tasks. A request may bring an `X-Request-Id` of 8 to 128 letters, digits and \
+         is `cursor` of the next. `Idempotency-Key` works on every POST but those of workers and batches of tasks. A request may bring an `X-Request-Id` of up to 128 letters, digits and \
          `-_.:/+=`; the answer and the log name it. Fields of a body in bold are required; numbers \
          behind a field say how many characters it may have. Who may call a route is \
          its token: that of \

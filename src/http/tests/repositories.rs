@@ -68,8 +68,8 @@ async fn what_the_git_host_says_becomes_the_answer_that_clients_know() {
             "forbidden",
             None,
             422,
-            "github_url: the name github.com leads to a private address and egress.allow lists neither of \
-             them (add github.com to allow it)",
+            "github_url: the name github.com leads to a private address and egress.allow lists neither \
+             the name nor the address (add github.com to allow it)",
         ),
     ] {
         let mut body = json!({ "github_url": format!("https://github.com/o/{name}") });

@@ -94,7 +94,8 @@ async fn a_request_keeps_the_id_that_its_caller_gave_it() {
     for (given, is_kept) in [
         ("7c1f0c3a-8f0e-4a36-9a55-0c1f", true),
         ("trace=1:abc/def", true),
-        ("short", false),
+        ("7", true),
+        ("", false),
         ("has a space in it", false),
         (&*"x".repeat(129), false),
     ] {

@@ -83,6 +83,21 @@ async fn one_repository_is_watched_twice_with_sinks_of_their_own() {
     assert_eq!(again["sink"]["sink_id"], named["sink"]["sink_id"]);
     let (_, list) = world.call(Method::GET, REPOSITORIES, None).await;
     assert_eq!(list["items"].as_array().expect("a list").len(), 2);
+
+    let rename = |name: Value| json!({ "watch_name": name });
+    for (name, status) in [(json!(""), 409), (json!("De"), 422), (json!(7), 422), (json!("docs"), 200)] {
+        let answered = world.call(Method::PATCH, &path, Some(&rename(name.clone()))).await;
+        assert_eq!(answered.0, status, "{name} {}", answered.1);
+    }
+    let plain = format!("{REPOSITORIES}/{}", plain["repository_id"].as_str().expect("an id"));
+    let (status, taken) = world.call(Method::PATCH, &plain, Some(&rename(json!("docs")))).await;
+    assert_eq!((status, taken["detail"].to_string().contains(&id)), (409, true), "{taken}");
+    let (status, free) = world.call(Method::PATCH, &plain, Some(&rename(json!("deploy")))).await;
+    assert_eq!((status, &free["watch_name"]), (200, &json!("deploy")), "{free}");
+    let (status, unnamed) = world.call(Method::PATCH, &path, Some(&rename(json!("")))).await;
+    assert_eq!((status, unnamed.get("watch_name")), (200, None), "{unnamed}");
+    let (_, same) = world.call(Method::PATCH, &path, Some(&rename(Value::Null))).await;
+    assert_eq!(same["repository_id"], json!(id), "null changes nothing");
 }
 
 #[tokio::test]

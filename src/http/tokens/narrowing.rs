@@ -73,7 +73,7 @@ pub(super) fn of_staff(fields: &mut Fields, roles: &Roles) -> Option<Wanted> {
     let known = role.as_deref().and_then(|name| roles.get(name).filter(|_| roles.is_of_staff(name)));
     match given {
         (false, false) => {
-            fields.refuse("role", "is required, or permissions in its place");
+            fields.refuse("role", "is required unless permissions are given");
             return None;
         }
         (true, true) => {

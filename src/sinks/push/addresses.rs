@@ -1,11 +1,9 @@
 //! A cache of parsed addresses: a lane needs the same three again and again, and parsing takes longer than a
 //! lookup.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, RwLock},
-};
+use std::collections::HashMap;
 
+use parking_lot::RwLock;
 use url::{ParseError, Url};
 
 /// The most addresses that are remembered; beyond it all are forgotten.
@@ -21,11 +19,11 @@ impl Addresses {
     /// # Errors
     /// If the text is no valid address.
     pub(super) fn of(&self, text: String) -> Result<Url, ParseError> {
-        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&text) {
+        if let Some(known) = self.0.read().get(&text) {
             return Ok(known.clone());
         }
         let url = Url::parse(&text)?;
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.write();
         if known.len() >= KEPT {
             known.clear();
         }
@@ -59,7 +57,7 @@ mod tests {
             for _ in 0..2 {
                 assert_eq!(addresses.of(text.clone()).expect("an address").as_str(), text);
             }
-            assert!(addresses.0.read().expect("unpoisoned").len() <= KEPT);
+            assert!(addresses.0.read().len() <= KEPT);
         }
         assert!(addresses.of("no address".to_owned()).is_err());
     }

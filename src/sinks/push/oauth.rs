@@ -5,13 +5,10 @@
 //! Tokens are in memory only. The client authenticates with HTTP basic, which every token server must
 //! support.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use parking_lot::Mutex;
 use reqwest::Method;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -183,7 +180,7 @@ impl Tokens {
             hasher.update(part);
         }
         let name: [u8; 32] = hasher.finalize().into();
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         if slots.len() >= CLIENTS_KEPT {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }

@@ -7,12 +7,9 @@
 //! once and the store gets one write for many facts. A crash loses at most one batch, because the table is a
 //! cache.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tidings_actors::{
     ports::{BlobFacts, Clock, Store, StoreError},
     time::Timestamp,
@@ -106,7 +103,7 @@ impl Hashes {
     }
 
     fn at_hand(&self) -> MutexGuard<'_, AtHand> {
-        self.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
+        self.at_hand.lock()
     }
 
     /// Remembers blobs. A failure is logged and costs hashes later.
@@ -130,7 +127,7 @@ impl Hashes {
 
     /// Adds facts. Returns all kept facts when it is time to write them.
     fn add(&self, learned: &[(ObjectId, BlobFacts)], now: Timestamp) -> Vec<(ObjectId, BlobFacts)> {
-        let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unsaved = self.unsaved.lock();
         unsaved.facts.extend(learned.iter().copied());
         let since = unsaved.since.map_or(now, |since| since.min(now));
         unsaved.since = Some(since);

@@ -52,10 +52,7 @@ pub async fn down(url: &str, steps: u32) -> Result<Vec<String>, OpenError> {
     };
     let before = applied().await?;
     let connection = connect::writer(&existing(url)?).await?;
-    let done = match refuse_servers(&connection).await {
-        Ok(()) => locked(&connection, Some(steps)).await,
-        Err(error) => Err(error),
-    };
+    let done = locked(&connection, Some(steps)).await;
     close(connection).await?;
     done?;
     let left = applied().await?;
@@ -153,6 +150,10 @@ async fn locked(connection: &Connection, down: Option<u32>) -> Result<Vec<String
 /// key still points to a row.
 async fn stepped(connection: &Connection, down: Option<u32>) -> Result<Vec<String>, OpenError> {
     let transaction = connection.begin(Share::Rebuilding).await.map_err(refused)?;
+    if down.is_some() {
+        // Under the lock: a server that starts meanwhile waits for its end before it registers.
+        refuse_servers(&transaction).await?;
+    }
     Migrator::install(&transaction).await.map_err(refused)?;
     refuse_newer(&transaction).await?;
     let mut taken = Vec::new();
@@ -170,7 +171,7 @@ async fn stepped(connection: &Connection, down: Option<u32>) -> Result<Vec<Strin
 
 /// A SQLite file is claimed by the server that has it open. A PostgreSQL database has no such claim: its rows
 /// show which servers are alive.
-async fn refuse_servers(connection: &Connection) -> Result<(), OpenError> {
+async fn refuse_servers(connection: &impl ConnectionTrait) -> Result<(), OpenError> {
     let is_shared = connection.get_database_backend() == DbBackend::Postgres;
     if !is_shared || !has_table(connection, "replica").await.map_err(asked)? {
         return Ok(());
@@ -284,7 +285,7 @@ pub(crate) async fn taken(connection: &Connection) -> Result<Vec<String>, OpenEr
 }
 
 /// Whether the database has a table of this name.
-pub(crate) async fn has_table(connection: &Connection, name: &str) -> Result<bool, StoreError> {
+pub(crate) async fn has_table(connection: &impl ConnectionTrait, name: &str) -> Result<bool, StoreError> {
     let text = match connection.get_database_backend() {
         DbBackend::Postgres => "select count(*) from pg_class where oid = to_regclass($1)",
         _ => "select count(*) from sqlite_schema where name = $1",

@@ -149,6 +149,9 @@ pub(crate) async fn patch(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let old = row(connection, app, id).await?;
+    if let Some(alias) = &patch.alias {
+        refuse_taken(connection, &old, alias).await?;
+    }
     patch_sink(connection, context, &old, patch, at).await?;
     let view = match &patch.view {
         Some(view) => views::keep(connection, view, at).await?,
@@ -165,11 +168,19 @@ pub(crate) async fn patch(
         told::now(connection, context, note).await?;
     }
     let reason = reason.filter(|_| state != WatchState::Active);
-    let text = "update watch set view_id = $1, mode = $2, state = $3, reason = $4, on_branch_gone = $5
-                where id = $6";
+    let text = "update watch set view_id = $1, mode = $2, state = $3, reason = $4, on_branch_gone = $5,
+                alias = $6 where id = $7";
     let mode = patch.mode.unwrap_or(old.mode);
     let gone = patch.on_branch_gone.unwrap_or(old.on_branch_gone);
-    let values = vec![view.into(), mode.into(), state.into(), reason.into(), gone.into(), id.clone().into()];
+    let values = vec![
+        view.into(),
+        mode.into(),
+        state.into(),
+        reason.into(),
+        gone.into(),
+        patch.alias.clone().unwrap_or(old.alias).into(),
+        id.clone().into(),
+    ];
     rows::execute(connection, "watch", text, values).await?;
     if gone != old.on_branch_gone {
         heads::note_lag(connection, &old.source_id, at).await?;
@@ -189,6 +200,28 @@ pub(crate) async fn patch(
         statuses::refresh_watch(connection, context, id).await?;
     }
     Ok(())
+}
+
+/// Refuses a name that another watch of the same refs has, with [`StoreError::Exists`].
+async fn refuse_taken(
+    connection: &impl ConnectionTrait,
+    old: &watch::Model,
+    alias: &str,
+) -> Result<(), StoreError> {
+    let text = "select * from watch where app_id = $1 and repository_id = $2 and selector_kind = $3
+                and selector_value = $4 and alias = $5 and id <> $6";
+    let values = vec![
+        old.app_id.clone().into(),
+        old.repository_id.clone().into(),
+        old.selector_kind.into(),
+        old.selector_value.clone().into(),
+        alias.into(),
+        old.id.clone().into(),
+    ];
+    match rows::one::<watch::Model>(connection, "watch", text, values).await? {
+        Some(other) => Err(StoreError::Exists(other.id.to_string())),
+        None => Ok(()),
+    }
 }
 
 /// Gives the watch the sink of the patch; gives the own sink a new key, and enables the sink of a watch that

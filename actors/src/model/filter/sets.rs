@@ -1,5 +1,7 @@
 //! Which fields each list has. docs/filters.md shows them to people; a test holds the two equal.
 
+use tidings_entity::kind::SinkKind;
+
 /// The fields of one list.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FieldSet {
@@ -231,11 +233,7 @@ pub static REPOSITORIES: FieldSet = FieldSet {
             "how it is; several may hold at once",
         ),
         field("mode", FieldKind::Word(&["net", "every"]), "how commits are delivered"),
-        field(
-            "sink",
-            FieldKind::Word(&["endpoint", "stream", "pull", "print", "mail", "tasks"]),
-            "where its changes go",
-        ),
+        field("sink", FieldKind::Word(SinkKind::WORDS), "where its changes go"),
         field("command", FieldKind::Name, "the queue that its changes fill, where they become tasks"),
         field("error", FieldKind::Text, "what the last scan said, if it failed"),
         field("since", FieldKind::Since, "registered then or later"),

@@ -49,6 +49,20 @@ pub async fn another_alias_is_another_watch_of_the_same_refs(store: &dyn Store) 
     assert_eq!(again.id, second.id);
     assert_eq!(world.watch(&app).await.id, first.id, "a body without an alias means the one without");
     assert_eq!(store.watches(&app, None, 9).await.expect("a list").len(), 2);
+
+    let to = |alias: &str| WatchPatch { alias: Some(alias.into()), ..WatchPatch::default() };
+    for (id, taken) in [(&first.id, "deploy"), (&second.id, "")] {
+        let refused = store.patch_watch(&app, id, &to(taken)).await.expect_err("the other one has the name");
+        assert!(matches!(refused, StoreError::Exists(_)), "{refused}");
+    }
+    let kept = store.patch_watch(&app, &second.id, &to("deploy")).await.expect("its own name");
+    assert_eq!(kept.alias, "deploy");
+    let renamed = store.patch_watch(&app, &second.id, &to("docs")).await.expect("a free name");
+    assert_eq!((renamed.alias.as_str(), &renamed.id), ("docs", &second.id));
+    let named = store.register_watch(&named("docs")).await.expect("the same");
+    assert_eq!(named.id, second.id, "the new name is its key");
+    let free = store.patch_watch(&app, &first.id, &to("deploy")).await.expect("the former name is free");
+    assert_eq!(free.alias, "deploy");
 }
 
 /// A sink of a watch has keys, access and settings of its own; what bounds the app bounds the sink.

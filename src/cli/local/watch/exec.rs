@@ -37,11 +37,12 @@ pub(super) fn long_help() -> String {
     format!(
         "Run this program with sh instead of printing: once at the end of each round, or with --per change \
          once for each change\n\n\
-         Standard input is a line of JSON for each change of the round, or the body of the one change. \
-         Exit code 0: done. 100: given up, the program is not run again for it; with --once the command does \
-         everything else and then ends with exit code 65, now and at each later run on the same --data-dir. \
-         Any other exit code, or a signal: the program is run again, after a wait that grows with each try; \
-         with --once the command ends instead.\n\n\
+         On its standard input the program gets one line of JSON for each change of the round, or the body \
+         of the one change. Exit code 0 means done. Exit code 100 means given up: the program is not run \
+         again for that round or change; with --once the command delivers everything else and then ends \
+         with exit code 65, also at each later run with the same --data-dir. After any other exit code, or \
+         a signal, the program is run again, after a wait that grows with each try; with --once the command \
+         ends instead.\n\n\
          Environment variables of a run for a round:\n{}\n\n\
          Environment variables of a run for a change:\n{}",
         variables::list(&ROUND_VARIABLES),

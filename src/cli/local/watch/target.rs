@@ -10,7 +10,11 @@ use tidings_actors::{
 use tidings_entity::{id::RepositoryId, kind::SelectorKind};
 use url::Url;
 
-use crate::cli::{Code, Failure, folder};
+use crate::cli::{
+    Code, Failure,
+    client::{has_host, without_user},
+    folder,
+};
 use crate::{
     app::Adapters,
     egress::{self, Egress},
@@ -127,9 +131,10 @@ pub(super) async fn there(
 /// # Errors
 /// A text that is no address, and an address that the egress rules refuse.
 pub(super) fn judge_receiver(to: &str, egress: &Egress) -> Result<(), Failure> {
-    let refused = |reason: String| Failure::new(Code::Usage, format!("{to}: {reason}"));
+    let refused = |reason: String| Failure::new(Code::Usage, format!("{}: {reason}", without_user(to)));
     if !to.contains("://") {
-        return Err(refused(format!("the address has no scheme; write http://{to}")));
+        let written = if has_host(to) { format!("http://{to}") } else { "http://HOST/PATH".to_owned() };
+        return Err(refused(format!("the address has no scheme; write {written}")));
     }
     let url: Url = to.parse().map_err(|error| refused(format!("this is no address: {error}")))?;
     match url.scheme() {
@@ -181,10 +186,15 @@ mod tests {
         for (to, part) in [
             ("nats://broker.example/changes", "sends to no stream; give an http:// or https:// address"),
             ("ftp://app.example/in", "changes are not sent by ftp; give an http:// or https:// address"),
-            ("./in", "the address has no scheme"),
+            ("./in", "the address has no scheme; write http://HOST/PATH"),
+            ("javascript:alert(1)", "the address has no scheme; write http://HOST/PATH"),
+            ("app.example:80/in", "the address has no scheme; write http://app.example:80/in"),
+            ("me:hush@app.example", "@app.example: the address has no scheme"),
+            ("https://me:hush@app.example/in", "@app.example/in: "),
         ] {
             let failure = judge_receiver(to, &egress).expect_err(to);
             assert!(failure.message.contains(part), "{to}: {}", failure.message);
+            assert!(!failure.message.contains("hush"), "{to}: {}", failure.message);
         }
         judge_receiver("https://app.example/x/", &egress).expect("an address");
     }

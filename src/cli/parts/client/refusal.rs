@@ -83,31 +83,31 @@ impl Refusal<'_> {
         if self.is(Kind::ADMIN_REQUIRED) {
             let sent = match self.has_token {
                 true if self.explains(TOKEN_OF_APP) => {
-                    "this needs a token of the staff, and the given token is the token of an app"
+                    "the command needs a token of the staff, and the given token is the token of an app"
                 }
                 true => {
-                    "this needs a token of the staff, and the server does not know the given token: it is \
-                     mistyped, revoked or expired"
+                    "the command needs a token of the staff, and the server does not know the given token: \
+                     it is mistyped, revoked or expired"
                 }
-                false => "this needs a token of the staff, and none was given",
+                false => "the command needs a token of the staff, and none was given",
             };
             let file = self.admin_token_file.filter(|file| file.exists());
             let place = file.map_or_else(String::new, |file| format!(", here {}", file.display()));
             return Some(format!(
-                "{sent}: the server keeps its own as admin-token in its data directory (data_dir{place}); \
-                 give it {GIVEN}"
+                "{sent}: the file admin-token in the data directory of the server (data_dir{place}) holds \
+                 one; give the token {GIVEN}"
             ));
         }
         if self.is(Kind::MISSING_AUTHORIZATION) {
             return Some(format!(
-                "this needs the token of an app, and none was given: `tidings app create` printed it; give \
-                 it {GIVEN}, or give a token of the staff and name the app with --for APP"
+                "the command needs the token of an app, and none was given: `tidings app create` printed the \
+                 token; give it {GIVEN}, or give a token of the staff and name the app with --for APP"
             ));
         }
         self.is(Kind::INVALID_TOKEN).then(|| {
             let text = if self.explains(TOKEN_OF_STAFF) {
-                "this needs the token of an app, and the token that was given is a token of the staff, with \
-                 which the verbs of an app need --for APP"
+                "the command needs the token of an app, and the given token is a token of the staff: name \
+                 the app with --for APP"
             } else {
                 "the server does not know the given token: it is mistyped, revoked or expired"
             };

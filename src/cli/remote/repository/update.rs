@@ -34,6 +34,13 @@ pub(in crate::cli) struct UpdateArgs {
     /// for a day
     #[arg(long, conflicts_with_all = ["no_sink", "sink_pull", "sink_tasks"])]
     rotate_sink_key: bool,
+    /// Give the watch this name, which distinguishes watches of the same refs: lower-case letters, digits
+    /// and -
+    #[arg(long, value_name = "NAME", conflicts_with = "no_watch_name")]
+    watch_name: Option<String>,
+    /// Remove the name of the watch
+    #[arg(long)]
+    no_watch_name: bool,
     /// Whether the watch is served (active) or not (paused)
     #[arg(long, value_parser = PossibleValuesParser::new(["active", "paused"]))]
     state: Option<String>,
@@ -44,6 +51,8 @@ pub(super) async fn run(arguments: &UpdateArgs, context: &Context) -> Result<(),
     for (name, is_none) in [("include", arguments.no_include), ("exclude", arguments.no_exclude)] {
         fields.extend(is_none.then(|| (name.to_owned(), json!([]))));
     }
+    let name = if arguments.no_watch_name { Some("") } else { arguments.watch_name.as_deref() };
+    fields.extend(name.map(|name| ("watch_name".to_owned(), json!(name))));
     fields.extend(arguments.state.as_ref().map(|state| ("state".to_owned(), json!(state))));
     fields.extend(sink(arguments, context)?.map(|sink| ("sink".to_owned(), sink)));
     fields.extend(arguments.rotate_sink_key.then(|| ("rotate_signing_key".to_owned(), json!(true))));

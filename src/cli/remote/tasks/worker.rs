@@ -61,8 +61,8 @@ pub(crate) struct StartArgs {
     #[arg(required = true, value_name = "COMMAND")]
     commands: Vec<String>,
     /// The program, run by sh: payload on standard input, result from standard output. Exit code 0 completes
-    /// the task, 75 gives it back, 100 fails it for good, and all others give it back with the end of
-    /// standard error as the reason
+    /// the task, 75 gives the task back, 100 fails the task for good, and every other code gives the task
+    /// back with the end of standard error as the reason
     #[arg(long, value_name = "PROGRAM", long_help = long_help())]
     exec: String,
     /// Number of tasks that are done at the same time, 1 to 256
@@ -85,8 +85,8 @@ pub(crate) const VARIABLES: [(&str, &str); 4] = [
 fn long_help() -> String {
     format!(
         "The program, run by sh: payload on standard input, result from standard output\n\n\
-         Exit code 0 completes the task, 75 gives it back, 100 fails it for good, and all others give it \
-         back with the end of standard error as the reason.\n\n\
+         Exit code 0 completes the task, 75 gives the task back, and 100 fails the task for good. Every \
+         other exit code gives the task back with the end of standard error as the reason.\n\n\
          Environment variables:\n{}",
         variables::list(&VARIABLES)
     )

@@ -132,8 +132,9 @@ fn claims(settings: &Settings, files: [Option<PathBuf>; 2], is_own: bool) -> Res
 fn print(tables: &[Compared], settings: &Settings, context: &Context) -> Result<(), Failure> {
     let mut lines = lines(tables);
     lines.push(format!(
-        "Both hold the same. Let database.url name the copy; secrets in it open with the same keyring ({}). \
-         Do not start a server on the source again: it would send the same changes as the copy.",
+        "Both databases hold the same rows. Set database.url to the copy; its secrets open with the same \
+         keyring ({}). Do not start a server on the source again: it would send the same changes as the \
+         copy.",
         settings.data_dir.join("keyring").display()
     ));
     context.output.print(&value(tables), &lines)

@@ -7,9 +7,28 @@ use crate::{
     model::round::TreeEnd,
     model::secret::Secret,
     ports::{Head, NewWatch, PinnedTrees, RefListing, StoreError, Watch, WatchPatch, WatchStore},
-    testing::memory::MemoryStore,
+    testing::memory::{MemoryStore, rows::State},
     time::Timestamp,
 };
+
+impl State {
+    /// Gives a watch another name, unless another watch of the same refs has that name.
+    fn rename(&mut self, app: &AppId, id: &WatchId, alias: &str) -> Result<(), StoreError> {
+        let own = self.own_watch(app, id)?;
+        let taken = self.watches.iter().find(|(other, watch)| {
+            *other != id
+                && (&watch.new.app, &watch.repository) == (app, &own.repository)
+                && (&watch.new.selector, watch.new.alias.as_str()) == (&own.new.selector, alias)
+        });
+        if let Some((other, _)) = taken {
+            return Err(StoreError::Exists(other.to_string()));
+        }
+        if let Some(watch) = self.watches.get_mut(id) {
+            alias.clone_into(&mut watch.new.alias);
+        }
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl WatchStore for MemoryStore {
@@ -42,7 +61,12 @@ impl WatchStore for MemoryStore {
     }
 
     async fn patch_watch(&self, app: &AppId, id: &WatchId, patch: &WatchPatch) -> Result<Watch, StoreError> {
-        self.write(|state| state.patch(app, id, patch, self.clock.now()))
+        self.write(|state| {
+            if let Some(alias) = &patch.alias {
+                state.rename(app, id, alias)?;
+            }
+            state.patch(app, id, patch, self.clock.now())
+        })
     }
 
     async fn replace_credential(
