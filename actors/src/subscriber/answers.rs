@@ -78,8 +78,8 @@ impl SubscriberState {
         }
     }
 
-    /// A mail of several entries whose content is refused for good is divided, unless the server may have that
-    /// mail. Where recipients are refused, a shorter mail would be refused as well.
+    /// A mail of several entries whose content is refused for good is divided, unless the server may have
+    /// that mail. Where recipients are refused, a shorter mail would be refused as well.
     fn divided(
         &mut self,
         consequence: Consequence,

@@ -161,8 +161,9 @@ pub fn is_endpoint_failure(outcome: &AttemptOutcome) -> bool {
     matches!(verdict(outcome.result), Verdict::Endpoint | Verdict::Failing)
 }
 
-/// Whether a failure may be about the message alone: the receiver got the message and answered with a failure,
-/// or not at all, and did not ask to wait. 408, 425 and 429 are about the moment, 410 is about the sink.
+/// Whether a failure may be about the message alone: the receiver got the message and answered with a
+/// failure, or not at all, and did not ask to wait. 408, 425 and 429 are about the moment, 410 is about the
+/// sink.
 #[must_use]
 pub fn may_be_of_message(outcome: &AttemptOutcome) -> bool {
     let is_failure = matches!(outcome.result, Ok(400..=599) | Err(SendFailure::Timeout | SendFailure::Cut));

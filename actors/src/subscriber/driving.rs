@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// A message without an answer within this time gives its place among the attempts of the app to another
-/// subscription. An app has at most a hundred subscriptions, each with one message in flight. Behind a message
-/// on which the receiver was silent, the attempt ends then, or after half of its own time: otherwise many
-/// outages would end during this attempt, and the receiver would get the entry behind before the head.
+/// subscription. An app has at most a hundred subscriptions, each with one message in flight. Behind a
+/// message on which the receiver was silent, the attempt ends then, or after half of its own time: otherwise
+/// many outages would end during this attempt, and the receiver would get the entry behind before the head.
 const QUICK: Duration = Duration::from_secs(5);
 
 impl SubscriberState {

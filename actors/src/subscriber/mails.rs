@@ -2,9 +2,9 @@
 //!
 //! The first entry is mailed at once. Later entries wait until [`Subscription::quiet_until`] and then go in
 //! one mail. The range of a mail's entries is written to the row before the mail is sent ([`Next::Freeze`]),
-//! so a mail that is sent again after a crash or a doubtful answer is the same mail, with the same id. After a
-//! doubtful answer it waits as long as another mail would ([`spaced`]). A mail of several entries that the mail
-//! server refuses for good is divided ([`Halves`]), so that one entry costs no other.
+//! so a mail that is sent again after a crash or a doubtful answer is the same mail, with the same id. After
+//! a doubtful answer it waits as long as another mail would ([`spaced`]). A mail of several entries that the
+//! mail server refuses for good is divided ([`Halves`]), so that one entry costs no other.
 //!
 //! [`Subscription::quiet_until`]: crate::ports::Subscription::quiet_until
 
@@ -89,8 +89,8 @@ pub struct Halves(Option<usize>);
 
 impl Halves {
     /// The consequence of an answer to a mail of so many entries. `may_be_divided`: the server refused the
-    /// content of the mail, and surely does not have it. The next mail then has the first half of the entries,
-    /// until one entry is refused alone.
+    /// content of the mail, and surely does not have it. The next mail then has the first half of the
+    /// entries, until one entry is refused alone.
     pub fn after(&mut self, consequence: Consequence, entries: usize, may_be_divided: bool) -> Consequence {
         match consequence {
             Consequence::Skip(_) if may_be_divided && entries > 1 => {

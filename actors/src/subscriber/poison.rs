@@ -1,11 +1,11 @@
 //! The rule for a message that the receiver fails on for ever, although it takes others. Pure.
 //!
-//! The message at the head is suspect after [`FAILING_TRIES`] failed tries, of which the last
-//! [`QUICK_TRIES`] may be about the message alone: an answer, none in time, or a connection that broke. From
-//! then on each failed try of the head goes on at once with one of the [`BEHIND_MAX`] entries behind the head.
-//! If the receiver takes that entry, the receiver is well, and the head is tried [`HEADS_AGAIN`] times at
-//! once. Only if each of these tries fails in such a way again is the head skipped. In every other case the
-//! head waits for its next try.
+//! The message at the head is suspect after [`FAILING_TRIES`] failed tries, of which the last [`QUICK_TRIES`]
+//! may be about the message alone: an answer, none in time, or a connection that broke. From then on each
+//! failed try of the head goes on at once with one of the [`BEHIND_MAX`] entries behind the head. If the
+//! receiver takes that entry, the receiver is well, and the head is tried [`HEADS_AGAIN`] times at once. Only
+//! if each of these tries fails in such a way again is the head skipped. In every other case the head waits
+//! for its next try.
 //!
 //! So an endpoint that is down loses nothing: it does not take the entry behind, or it takes the head
 //! afterwards. The head is always tried first, so an endpoint that is well again gets the entries in their

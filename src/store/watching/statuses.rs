@@ -4,8 +4,8 @@
 //!
 //! A row belongs to one watch and one commit. Of several branches of a pattern at one commit it shows the
 //! worst state. `told` and `told_line` are what the host shows; `told` is empty while that is unknown. The
-//! same colour with the same line is not told again; of a pending state the line alone is no news. The end of a
-//! commit of which the host never heard is no news either: such a row is removed.
+//! same colour with the same line is not told again; of a pending state the line alone is no news. The end of
+//! a commit of which the host never heard is no news either: such a row is removed.
 //!
 //! After a request without an answer the host may still be working on that request, and show its word after a
 //! newer one. So the newest word is told once more when no such request can be under way (`doubt_until`).
