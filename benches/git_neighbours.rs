@@ -138,7 +138,11 @@ impl Scene {
             Neighbour::ManyRefs => "many/*",
             Neighbour::WideBranches => "release/*",
         };
-        let watch = json!({ "url": url.as_str(), "branch": branch, "start": "now" });
+        let mut watch = json!({ "url": url.as_str(), "branch": branch });
+        // What a pattern matches always starts with all files.
+        if !branch.contains('*') {
+            watch["start"] = "now".into();
+        }
         self.watch(&token, &watch).await;
         Vec::new()
     }

@@ -40,10 +40,11 @@ use tidings_entity::kind::SelectorKind;
 
 /// Branches that are followed, and how long the change may take after a restart.
 const CROWDS: [(usize, &str); 2] = [(4_000, "<= 3,000 ms"), (10_000, "<= 10,000 ms")];
-const POLL: Duration = Duration::from_millis(200);
+/// So short that what the server does beside polls counts little in the cost of a poll.
+const POLL: Duration = Duration::from_millis(20);
 /// Polls that are looked at while nothing moves. The host works in the process of the benchmark, and only the
 /// processor time of the server's process counts.
-const CALM: u32 = 50;
+const CALM: u32 = 500;
 
 #[tokio::main]
 async fn main() {
@@ -94,7 +95,7 @@ async fn restarted(branches: usize) -> Shown {
     receiver.until(branches as u64 + 1).await;
     let restart = began.elapsed();
 
-    tokio::time::sleep(10 * POLL).await;
+    tokio::time::sleep(100 * POLL).await;
     let (cpu, asked) = (server.cpu(), host.requests());
     tokio::time::sleep(CALM * POLL).await;
     let polls = u32::try_from(host.requests() - asked).expect("few");
