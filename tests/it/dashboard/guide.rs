@@ -327,6 +327,7 @@ fn a_round_is_replayed_with_each_hand() {
                     && row["round"].as_i64() > round.as_i64()
             })
         });
-        assert_eq!(replay["total"], 1, "{hand:?}: {replay}");
+        // The app may have anything at the three paths with open dead letters: they are sent again as well.
+        assert_eq!(replay["total"], 1 + 3, "{hand:?}: {replay}");
     }
 }
