@@ -45,4 +45,4 @@ export const section = (title, content, more) => html`<section class="section" a
   <header><h2>${title}</h2>${more ? html`<span class="more">${more}</span>` : nothing}</header>${content}</section>`;
 
 export const tabs = (label, list, current) => html`<nav class="tabs" aria-label=${label}>${list.map(([name, text]) => html`
-  <a href=${here({ tab: name || undefined, cursor: undefined, q: undefined })} data-label=${text} aria-current=${name === current ? "page" : nothing}>${text}</a>`)}</nav>`;
+  <a href=${here({ tab: name || undefined, cursor: undefined, q: undefined })} aria-current=${name === current ? "page" : nothing}>${text}</a>`)}</nav>`;
