@@ -54,9 +54,10 @@ async function changesOf(path, query, rest, signal) {
   }
 }
 
-function standing(watch, tones = "") {
+function standing(watch) {
   const advice = adviceOf(watch.effective_state, fillsQueue(watch));
-  const tone = toneOf(watch.effective_state) || tones;
+  // The overview has the same tone for dead letters.
+  const tone = watch.effective_state === "active" && watch.dead_letters ? "warn" : toneOf(watch.effective_state);
   return html`<div class="card verdict ${tone}"><div>${stateBadge(watch.effective_state)}</div>
     <p>${watch.effective_reason ? sentence(plainTimes(watch.effective_reason)) : watch.dead_letters
       ? `The app has everything but ${plural(watch.dead_letters, "change")}, which ${watch.dead_letters === 1 ? "is a dead letter" : "are dead letters"}.` : "The app has everything."}</p>
@@ -120,7 +121,7 @@ function replayButton({ cursor, branch, round, held_commit: from, state }, path)
       text: "The app gets again what changed between that commit and the commit that it has now, before anything newer." } });
 }
 
-const roundTone = { finished: "good", open: "warn" };
+const roundTone = { finished: "good" };
 
 const rounds = (page, path) => html`${table({
   caption: "Rounds, the newest first", rows: page.items,
@@ -152,7 +153,7 @@ function changes(page, watch, staff, { round, path }) {
       @change=${(event) => otherBranch(event.target.form)}>
       ${watch.branches.map(({ branch }) => html`<option value=${branch} .selected=${branch === page.branch}>${ref(branch)}</option>`)}</select></div>` : nothing}
     <button class="button" type="submit">Apply</button></form>`;
-  const title = page.round ? html`<p class="muted">Round ${page.round} of ${ref(page.branch)}: ${count(page.settled)} of ${count(page.total)} settled.</p>` : nothing;
+  const title = page.round ? html`<p class="muted">Round ${page.round} of ${ref(page.branch)}, begun ${moment(new Date(page.round).toISOString())}: ${count(page.settled)} of ${plural(page.total, "change is", "changes are")} settled.</p>` : nothing;
   return html`${form}${title}${table({
     caption: "Changes in the order of their delivery", rows: page.items,
     none: empty("No change to show", page.why ?? "Nothing in this round is meant by the filter."),
