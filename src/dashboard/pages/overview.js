@@ -83,7 +83,7 @@ const health = (replicas) => table({
   columns: [
     { label: "Server", kind: "wide", cell: (row) => html`${row.name}${row.is_this ? html` <span class="muted">(this one)</span>` : nothing}
       <span class="sub">${row.version} · ${row.role}</span>` },
-    { label: "State", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `${span(row.seen_ms)} ago`) : badge("good", "alive")) },
+    { label: "State", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `silent for ${span(row.seen_ms)}`) : badge("good", "alive")) },
     { label: "Shards", kind: "num", title: SHARDS, cell: (row) => count(row.shards) },
     { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
     { label: "Started", kind: "tight", cell: (row) => moment(row.started_at) },
