@@ -66,6 +66,9 @@ function standing(watch) {
 
 const sentence = (text) => capital(text) + (/[.!?]$/.test(text) ? "" : ".");
 
+// A number stays beside its unit.
+const solid = (text) => text.replaceAll(" ", "\u00a0");
+
 // The pace of a round so far, and how long the rest of it takes at that. A round has the moment of its beginning
 // as its number.
 function pace(round) {
@@ -74,8 +77,8 @@ function pace(round) {
   const isKnown = round.position > 0 && elapsed > 0 && elapsed < 7 * 86_400_000;
   if (!isKnown) return "";
   const rate = (round.position * 1000) / elapsed;
-  const words = rate >= 1 ? `${count(rate)} each second` : `one each ${span(1000 / rate)}`;
-  return `${words}, about ${span((elapsed / round.position) * left)} left`;
+  const words = rate >= 1 ? `${count(rate)} each second` : `one each ${solid(span(1000 / rate))}`;
+  return `${words}, about ${solid(span((elapsed / round.position) * left))} left`;
 }
 
 function position({ round, effective_state: state }) {
