@@ -166,9 +166,11 @@ impl Scene {
         let once = json!({ "max_attempts": 1 });
         assert_eq!(app.ask(&self.server, "PUT", "/api/queues/render", Some(&once)).status, 200);
         let hook = json!({ "name": "pushes", "provider": "github" });
-        assert_eq!(app.ask(&self.server, "POST", "/api/hooks", Some(&hook)).status, 201);
+        let hook = app.ask(&self.server, "POST", "/api/hooks", Some(&hook));
+        assert_eq!(hook.status, 201);
         let sink = json!({ "kind": "tasks", "command": "render", "window": 8 });
         let watch = app.watch_with(&self.server, &json!({ "url": self.repository_url(), "sink": sink }));
+        self.tell_of_pushes(&hook.json());
         let tasks = claim_tasks(&self.server, &app, "render", 3);
         let say = |task: &Value, verb: &str, mut body: Value| {
             body["token"] = task["token"].clone();
@@ -182,6 +184,14 @@ impl Scene {
         say(&tasks[2], "heartbeat", json!({ "progress": { "step": "layout", "page": page.trim_end() } }));
         self.work = Some(Work { app, watch, claimed: tasks[2].clone() });
         self
+    }
+
+    /// Two pushes at a hook: to a repository that nobody watches, then to the watched one.
+    fn tell_of_pushes(&self, hook: &Value) {
+        let text = |field: &str| hook[field].as_str().expect("a text");
+        for (repository, name) in [("acme/plans", "first"), (REPOSITORY, "second")] {
+            guide::push(self, (text("path"), text("secret")), repository, name);
+        }
     }
 
     fn letters(&self) -> Vec<Value> {

@@ -70,7 +70,7 @@ function endpoint(app, watches, staff) {
 }
 
 const facts = (app, staff) => html`<div class="card padded">${pairs([
-  ["App", code(app.app_id)], ["Receives at", app.base_url ?? "nowhere: it pulls"], ["Contact", app.email],
+  ["App", code(app.app_id)], ["Receives at", app.base_url ?? "no endpoint"], ["Contact", app.email],
   app.description && ["For", app.description], ["Format", app.delivery.format], ["Order", app.delivery.order],
   ["In flight", count(app.delivery.max_in_flight)], ["Batches", app.delivery.batch ? `up to ${plural(app.delivery.batch.count, "change")}` : "no"],
   ["Signing keys", count(app.signing_keys)],
@@ -81,7 +81,7 @@ function history({ items }) {
   const at = items.map(secondsOf);
   const of = (name, divisor = 1) => items.map((row) => (row[name] === null ? null : row[name] / divisor));
   return html`<div class="columns">
-      ${section("Lag", plot("app-lag", { at, unit: "s", lines: [{ label: "seconds of lag", values: of("lag_ms", 1000) }] }), html`<span class="muted small">the last hour</span>`)}
+      ${section("Lag", plot("app-lag", { at, unit: "s", lines: [{ label: "lag", values: of("lag_ms", 1000) }] }), html`<span class="muted small">the last hour</span>`)}
       ${section("Changes each second", plot("app-rates", { at, unit: "/s", lines: [{ label: "acknowledged", values: of("acknowledged_per_s") },
         { label: "attempts not taken", values: of("failed_per_s"), tone: "--bad", isDashed: true }] }), html`<span class="muted small">by this server</span>`)}
     </div>

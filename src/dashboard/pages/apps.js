@@ -18,7 +18,7 @@ const view = ({ data, query }) => html`${heading("Apps", { text: "Programs that 
     none: query.q ? empty("No app matches this filter", null) : empty("No app is registered yet", "An app is a program that is sent the changes of repositories.", mayDo("apps:register") ? html`<a class="button first" href=${link("start")}>Register an app</a>` : nothing),
     columns: [
       { label: "App", kind: "wide", cell: (row) => html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a><span class="sub mono">${row.app_id}</span>` },
-      { label: "Receives at", kind: "wide", cell: (row) => row.base_url ?? html`<span class="muted">pulls</span>` },
+      { label: "Receives at", kind: "wide", cell: (row) => row.base_url ?? html`<span class="muted">no endpoint</span>` },
       { label: "State", kind: "tight", cell: (row) => (row.disabled ? badge("bad", "disabled") : badge("good", "served")) },
       { label: "Registered", kind: "tight", cell: (row) => moment(row.created_at) },
     ],

@@ -4,7 +4,7 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { get } from "../core/api.js";
 import { mayDo, maySee } from "../core/session.js";
 import { addressOf, go, link } from "../core/router.js";
-import { bytes, count, manyOf, plural, ref, span } from "../core/format.js";
+import { bytes, count, manyOf, plainTimes, plural, ref, span } from "../core/format.js";
 import { firstPage, heading } from "../parts/shell.js";
 import { section, table } from "../parts/table.js";
 import { empty } from "../parts/states.js";
@@ -69,11 +69,11 @@ const worst = (lag) => table({
   none: empty("Nothing is behind", "Every branch of every watch holds its newest commit."),
   columns: [
     { label: "Behind for", kind: "num", cell: (row) => span(row.lag_ms) },
-    { label: "App", cell: (row) => html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a>` },
+    { label: "App", kind: "named", cell: (row) => html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a>` },
     { label: "Watch", kind: "wide", cell: (row) => html`<a href=${link("watch", { app: row.app_id, id: row.repository_id })}>${row.repository ?? row.name}</a>
       <span class="sub">${ref(row.branch)}${row.watch_name ? ` · ${row.watch_name}` : ""}</span>` },
     { label: "State", kind: "tight", cell: (row) => stateBadge(row.effective_state ?? row.state) },
-    { label: "Reason", kind: "wide", cell: (row) => row.effective_reason ?? row.reason ?? html`<span class="muted">–</span>` },
+    { label: "Reason", kind: "wide", cell: (row) => plainTimes(row.effective_reason ?? row.reason ?? "–") },
   ],
 });
 
@@ -83,7 +83,7 @@ const health = (replicas) => table({
   columns: [
     { label: "Server", kind: "wide", cell: (row) => html`${row.name}${row.is_this ? html` <span class="muted">(this one)</span>` : nothing}
       <span class="sub">${row.version} · ${row.role}</span>` },
-    { label: "Heard", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `${span(row.seen_ms)} ago`) : badge("good", "alive")) },
+    { label: "State", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `silent for ${span(row.seen_ms)}`) : badge("good", "alive")) },
     { label: "Shards", kind: "num", title: SHARDS, cell: (row) => count(row.shards) },
     { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
     { label: "Started", kind: "tight", cell: (row) => moment(row.started_at) },
@@ -94,7 +94,7 @@ function history({ items }) {
   const at = items.map(secondsOf);
   const of = (name, divisor = 1) => items.map((row) => (row[name] === null ? null : row[name] / divisor));
   return html`<div class="columns">
-      ${section("Lag", plot("lag", { at, unit: "s", lines: [{ label: "seconds of lag", values: of("lag_ms", 1000) }] }), html`<span class="muted small">the last hour</span>`)}
+      ${section("Lag", plot("lag", { at, unit: "s", lines: [{ label: "lag", values: of("lag_ms", 1000) }] }), html`<span class="muted small">the last hour</span>`)}
       ${section("Changes each second", plot("rates", { at, unit: "/s", lines: [{ label: "acknowledged", values: of("acknowledged_per_s") },
         { label: "attempts not taken", values: of("failed_per_s"), tone: "--bad", isDashed: true }] }), html`<span class="muted small">by this server</span>`)}
       ${section("Branches behind", plot("behind", { at, lines: [{ label: "branches behind", values: of("behind") }] }))}
@@ -115,7 +115,7 @@ const waiting = (rows) => rows.reduce((sum, row) => sum + row.waiting, 0);
 function view({ data }) {
   if (data.isLed) return nothing;
   const { overview, lag, replicas, samples } = data;
-  return html`${heading("Overview", { text: html`Measured ${moment(overview.measured_at)}`, buttons: mayDo("apps:register") ? html`<a class="button" href=${link("start")}>Set up an app</a>` : nothing })}
+  return html`${heading("Overview", { text: html`Measured ${moment(overview.measured_at)}`, buttons: mayDo("apps:register") ? html`<a class="button" href=${link("start")}>Register an app</a>` : nothing })}
     <div class="sections">${verdict(overview)}
       ${section("Now", html`<div class="figures sixes">
         ${figure(overview.behind ? span(overview.lag_ms) : "0 s", "oldest change not delivered", overview.lag_ms > FRESH_MS ? "warn" : "")}

@@ -30,14 +30,14 @@ const breakers = (page) => html`${table({
   ],
 })}${pager(page)}`;
 
-const sources = (page) => html`${filterBar({ label: "Sources", choices: [{ name: "failing", label: "Which", options: [["", "failing"], ["false", "all"]] }] })}${table({
+const sources = (page) => html`${filterBar({ label: "Sources", choices: [{ name: "failing", label: "State", options: [["", "failing"], ["false", "all"]] }] })}${table({
   caption: "Repositories as seen with one credential", rows: page.items, none: empty("No source fails", "Every repository could be read at its last scan."),
   columns: [
     { label: "Repository", kind: "wide", cell: (row) => html`<span class="mono">${row.url}</span>${row.moved_to ? html`<span class="sub">moved to ${row.moved_to}</span>` : nothing}` },
     { label: "Credential of", cell: (row) => (row.app_id ? html`<a href=${link("app", { app: row.app_id })}>${row.app_name}</a>` : "none") },
     { label: "Last fault", kind: "wide", cell: (row) => row.last_error ?? badge("good", "none") },
-    { label: "Scanned", kind: "tight", cell: (row) => moment(row.last_scan_at) },
-    { label: "Next", kind: "tight", cell: (row) => moment(row.next_poll_at) },
+    { label: "Last scan", kind: "tight", cell: (row) => moment(row.last_scan_at) },
+    { label: "Next scan", kind: "tight", cell: (row) => moment(row.next_poll_at) },
     { label: "Watches", kind: "num", cell: (row) => count(row.watches) },
   ],
 })}${pager(page)}`;
@@ -56,8 +56,8 @@ const hooks = (page) => html`${filterBar({ label: "Receipts", choices: [{ name: 
     { label: "Received", kind: "tight", cell: (row) => moment(row.received_at) },
     { label: "From", cell: (row) => html`${row.provider}<span class="sub">${row.event}</span>` },
     { label: "Verdict", kind: "tight", cell: (row) => badge(row.verdict === "accepted" ? "good" : "warn", words(row.verdict)) },
-    { label: "Reason", kind: "wide", cell: (row) => words(row.reason) },
-    { label: "Addresses", kind: "wide", cell: (row) => row.addresses.join(", ") },
+    { label: "Reason", kind: "wide", cell: (row) => words(row.reason) || "–" },
+    { label: "Repository", kind: "wide", cell: (row) => html`<span class="mono">${row.addresses.join(", ") || "–"}</span>` },
     { label: "Watched", kind: "num", cell: (row) => count(row.repositories) },
     ...(mayDo("receipts:replay") ? [{ label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (isJudgedAgain(row) ? button("Judge again", {
       work: () => post(`admin/receipts/${part(row.receipt_id)}/replay`, {}), done: judged, of: row.receipt_id }) : "") }] : []),
@@ -70,7 +70,7 @@ const replicas = (page) => table({
     { label: "Server", kind: "wide", cell: (row) => html`${row.name}${row.is_this ? html` <span class="muted">(this one)</span>` : nothing}<span class="sub mono">${row.address ?? "not reached by others"}</span>` },
     { label: "Version", cell: (row) => row.version },
     { label: "Role", cell: (row) => row.role },
-    { label: "Heard", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `${span(row.seen_ms)} ago`) : badge("good", "alive")) },
+    { label: "State", kind: "tight", cell: (row) => (row.seen_ms > 15_000 ? badge("bad", `silent for ${span(row.seen_ms)}`) : badge("good", "alive")) },
     { label: "Shards", kind: "num", title: SHARDS, cell: (row) => count(row.shards) },
     { label: "Lag", kind: "num", cell: (row) => span(row.lag_ms) },
     { label: "Started", kind: "tight", cell: (row) => moment(row.started_at) },
@@ -81,15 +81,15 @@ function storage({ use, mirrors }) {
   const rows = Object.entries(use.database.rows).sort(([, one], [, other]) => other - one);
   return html`<div class="figures">
       <div class="figure"><span class="value">${bytes(use.database.bytes)}</span><span class="label">database</span></div>
-      <div class="figure"><span class="value">${bytes(use.database.free_bytes)}</span><span class="label">of it free to be used again</span></div>
-      <div class="figure"><span class="value">${bytes(use.mirrors.mirror_bytes)}</span><span class="label">${count(use.mirrors.mirrors)} mirrors</span></div>
+      <div class="figure"><span class="value">${bytes(use.database.free_bytes)}</span><span class="label">free within the database</span></div>
+      <div class="figure"><span class="value">${bytes(use.mirrors.mirror_bytes)}</span><span class="label">in ${plural(use.mirrors.mirrors, "mirror")}</span></div>
       <div class="figure"><span class="value">${bytes(use.mirrors.free_bytes)}</span><span class="label">free on the disk of mirrors</span></div></div>
-    <div class="columns">${section("Largest mirrors", html`${table({ caption: "The largest mirrors", rows: mirrors.items, none: empty("No mirror yet", null), columns: [
+    ${section("Largest mirrors", html`${table({ caption: "The largest mirrors", rows: mirrors.items, none: empty("No mirror yet", null), columns: [
       { label: "Repository", kind: "wide", cell: (row) => html`<span class="mono">${row.url ?? row.repository}</span>` },
       { label: "Size", kind: "num", cell: (row) => bytes(row.bytes) },
       { label: "Packs", kind: "num", cell: (row) => count(row.packs) }] })}${pager(mirrors)}`)}
-    ${section("Rows", table({ caption: "Rows of each table", rows, columns: [
-      { label: "Table", cell: ([name]) => code(name) }, { label: "Rows", kind: "num", cell: ([, number]) => count(number) }] }))}</div>`;
+    ${section("Rows of each table", html`<div class="card padded"><dl class="counts">${rows.map(([name, number]) => (
+      html`<div><dt>${code(name)}</dt><dd>${count(number)}</dd></div>`))}</dl></div>`)}`;
 }
 
 // Every setting by its whole name, one a row.
@@ -98,12 +98,19 @@ function flat(value, name = "") {
   return Object.entries(value).flatMap(([key, inner]) => flat(inner, name ? `${name}.${key}` : key));
 }
 
+// A value as the file has it. A large number of bytes stands in a larger unit as well.
+function valueOf(name, value) {
+  if (value === null || value === "") return html`<span class="muted">not set</span>`;
+  const isLarge = /bytes/.test(name) && value >= 1024;
+  return html`${code(typeof value === "string" ? value : JSON.stringify(value))}${isLarge ? html` <span class="muted small">${bytes(value)}</span>` : nothing}`;
+}
+
 const settings = (all, query) => {
   const rows = flat(all).filter(([name, value]) => !query.q || `${name} ${JSON.stringify(value)}`.toLowerCase().includes(query.q.toLowerCase()));
   return html`${filterBar({ placeholder: "git.poll" })}${table({
     caption: "Settings in force", rows, none: empty("No setting matches", null),
     columns: [{ label: "Setting", kind: "wide", cell: ([name]) => code(name) },
-      { label: "Value", kind: "wide", cell: ([, value]) => (value === null ? html`<span class="muted">not set</span>` : code(typeof value === "string" ? value : JSON.stringify(value))) }],
+      { label: "Value", kind: "wide", cell: ([name, value]) => valueOf(name, value) }],
   })}`;
 };
 
@@ -117,12 +124,12 @@ async function sealAgain() {
   }
 }
 
-const keys = (page) => section("Keys that seal what is secret", table({
+const keys = (page) => section("Sealing keys", table({
   caption: "Keys, oldest first", rows: page.items,
   columns: [
     { label: "Key", kind: "wide", cell: (row) => code(row.id) },
     { label: "Seals", kind: "tight", cell: (row) => (row.is_primary ? badge("good", "from now on") : badge("", "older values")) },
-    { label: "Values", kind: "num", cell: (row) => count(row.sealed) },
+    { label: "Sealed values", kind: "num", cell: (row) => count(row.sealed) },
     { label: "", kind: "tight", head: html`<span class="hidden">Act</span>`, cell: (row) => (row.is_primary || row.sealed || !mayDo("keys:rotate") ? "" : button("Take out", { tone: "danger", of: row.id,
       work: () => remove(`admin/keys/${part(row.id)}`), done: "The key is gone.", question: { title: "Take this key out?", text: "Nothing is sealed with it any more. Backups that need it cannot be read without it.", yes: "Take it out", isDanger: true } })) },
   ],
@@ -132,17 +139,17 @@ const keys = (page) => section("Keys that seal what is secret", table({
     question: { title: "Seal older values again?", text: "The newest key seals what older keys sealed. An older key can be taken out once it seals nothing.", yes: "Seal them" } }) : nothing}`);
 
 const TABS = {
-  "": { name: "Breakers", needs: "breakers:read", load: paged("admin/breakers"), view: breakers },
-  sources: { name: "Sources", needs: "sources:read", load: paged("admin/sources", (query) => ({ failing: query.failing || "true" })), view: sources },
-  hooks: { name: "Hooks", needs: "receipts:read", load: paged("admin/receipts", ({ verdict }) => ({ verdict })), view: hooks },
-  replicas: { name: "Replicas", needs: "system:read", load: paged("admin/replicas"), view: replicas },
-  storage: { name: "Storage", needs: "system:read", view: storage, slow: true, load: async (query, signal) => {
+  "": { name: "Breakers", says: "Endpoints and Git sources that fail, and when each is tried again.", needs: "breakers:read", load: paged("admin/breakers"), view: breakers },
+  sources: { name: "Sources", says: "Repositories, each as one credential sees it.", needs: "sources:read", load: paged("admin/sources", (query) => ({ failing: query.failing || "true" })), view: sources },
+  hooks: { name: "Hooks", says: "Requests in which Git hosts tell of pushes, the newest first.", needs: "receipts:read", load: paged("admin/receipts", ({ verdict }) => ({ verdict })), view: hooks },
+  replicas: { name: "Replicas", says: "Servers that share the database.", needs: "system:read", load: paged("admin/replicas"), view: replicas },
+  storage: { name: "Storage", says: "What the database and the mirrors of repositories take.", needs: "system:read", view: storage, slow: true, load: async (query, signal) => {
     const [use, mirrors] = await Promise.all([get("admin/storage", {}, signal), get("admin/mirrors", { limit: 10, cursor: query.cursor }, signal)]);
     return { use, mirrors };
   } },
-  settings: { name: "Settings", needs: "settings:read", load: (query, signal) => get("admin/settings", {}, signal), view: settings, slow: true },
-  keys: { name: "Keys", needs: "keys:list", load: paged("admin/keys"), view: keys },
-  tokens: { name: "Tokens", needs: "staff-tokens:list", load: paged("admin/tokens"), view: (page) => tokensSection(page, "admin/tokens", "staff-tokens", true) },
+  settings: { name: "Settings", says: "Settings in force; a secret is never shown.", needs: "settings:read", load: (query, signal) => get("admin/settings", {}, signal), view: settings, slow: true },
+  keys: { name: "Keys", says: "Keys with which tokens and secrets are sealed in the database.", needs: "keys:list", load: paged("admin/keys"), view: keys },
+  tokens: { name: "Tokens", says: "Tokens of the staff.", needs: "staff-tokens:list", load: paged("admin/tokens"), view: (page) => tokensSection(page, "admin/tokens", "staff-tokens", true) },
 };
 
 // The part that the address names; else the first that the caller may see.
@@ -159,7 +166,7 @@ function view({ data, query }) {
   const tab = tabOf(query);
   const list = Object.entries(TABS).filter(([, { needs }]) => mayDo(needs)).map(([name, { name: text }]) => [name || "breakers", text]);
   const current = Object.keys(TABS).find((name) => TABS[name] === tab) || "breakers";
-  return html`${heading("System")}${tabs("Parts of the server", list, current)}
+  return html`${heading("System", { text: tab.says })}${tabs("Parts of the server", list, current)}
     <div class="sections">${data.tab === tab ? tab.view(data.page, query) : nothing}</div>`;
 }
 

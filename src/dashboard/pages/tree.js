@@ -46,7 +46,7 @@ function line(node, depth) {
 function view({ data, query }) {
   const root = meant(data, query.q?.toLowerCase());
   const total = restarts(data);
-  return html`${heading("Supervision tree", { text: `${plural(sizeOf(data), "actor")}, ${total ? plural(total, "restart") : "none was restarted"} since this server started` })}
+  return html`${heading("Supervision tree", { text: `${plural(sizeOf(data), "actor")}, ${total ? plural(total, "restart") : "none was restarted"} since this server started.` })}
     ${filterBar({ placeholder: "deliverer, app_…, contained" })}
     <div class="card padded">${root ? html`<ul class="tree" aria-label="Supervision tree">${line(root, 0)}</ul>`
       : empty("No actor matches", html`<a href=${here({ q: undefined })}>Show the whole tree</a>`)}</div>`;

@@ -54,9 +54,10 @@ async function changesOf(path, query, rest, signal) {
   }
 }
 
-function standing(watch, tones = "") {
+function standing(watch) {
   const advice = adviceOf(watch.effective_state, fillsQueue(watch));
-  const tone = toneOf(watch.effective_state) || tones;
+  // The overview has the same tone for dead letters.
+  const tone = watch.effective_state === "active" && watch.dead_letters ? "warn" : toneOf(watch.effective_state);
   return html`<div class="card verdict ${tone}"><div>${stateBadge(watch.effective_state)}</div>
     <p>${watch.effective_reason ? sentence(plainTimes(watch.effective_reason)) : watch.dead_letters
       ? `The app has everything but ${plural(watch.dead_letters, "change")}, which ${watch.dead_letters === 1 ? "is a dead letter" : "are dead letters"}.` : "The app has everything."}</p>
@@ -64,6 +65,9 @@ function standing(watch, tones = "") {
 }
 
 const sentence = (text) => capital(text) + (/[.!?]$/.test(text) ? "" : ".");
+
+// A number stays beside its unit.
+const solid = (text) => text.replaceAll(" ", "\u00a0");
 
 // The pace of a round so far, and how long the rest of it takes at that. A round has the moment of its beginning
 // as its number.
@@ -73,8 +77,8 @@ function pace(round) {
   const isKnown = round.position > 0 && elapsed > 0 && elapsed < 7 * 86_400_000;
   if (!isKnown) return "";
   const rate = (round.position * 1000) / elapsed;
-  const words = rate >= 1 ? `${count(rate)} each second` : `one each ${span(1000 / rate)}`;
-  return `${words}, about ${span((elapsed / round.position) * left)} left`;
+  const words = rate >= 1 ? `${count(rate)} each second` : `one each ${solid(span(1000 / rate))}`;
+  return `${words}, about ${solid(span((elapsed / round.position) * left))} left`;
 }
 
 function position({ round, effective_state: state }) {
@@ -120,7 +124,7 @@ function replayButton({ cursor, branch, round, held_commit: from, state }, path)
       text: "The app gets again what changed between that commit and the commit that it has now, before anything newer." } });
 }
 
-const roundTone = { finished: "good", open: "warn" };
+const roundTone = { finished: "good" };
 
 const rounds = (page, path) => html`${table({
   caption: "Rounds, the newest first", rows: page.items,
@@ -152,7 +156,7 @@ function changes(page, watch, staff, { round, path }) {
       @change=${(event) => otherBranch(event.target.form)}>
       ${watch.branches.map(({ branch }) => html`<option value=${branch} .selected=${branch === page.branch}>${ref(branch)}</option>`)}</select></div>` : nothing}
     <button class="button" type="submit">Apply</button></form>`;
-  const title = page.round ? html`<p class="muted">Round ${page.round} of ${ref(page.branch)}: ${count(page.settled)} of ${count(page.total)} settled.</p>` : nothing;
+  const title = page.round ? html`<p class="muted">Round ${page.round} of ${ref(page.branch)}, begun ${moment(new Date(page.round).toISOString())}: ${count(page.settled)} of ${plural(page.total, "change is", "changes are")} settled.</p>` : nothing;
   return html`${form}${title}${table({
     caption: "Changes in the order of their delivery", rows: page.items,
     none: empty("No change to show", page.why ?? "Nothing in this round is meant by the filter."),

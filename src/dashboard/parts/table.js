@@ -3,17 +3,20 @@ import { html, nothing } from "../vendor/lit-html.js";
 import { here, state } from "../core/router.js";
 import { empty } from "./states.js";
 
+const isBlank = (content) => content === "" || content === nothing;
+
 // `columns`: `{ label, cell(row), kind, title }`, `kind`: `num`, `tight`, `wide`, `named`, `check` or nothing; `title`
-// explains a label.
+// explains a label. A column of acts has no label.
 export function table({ caption, columns, rows, none, isFresh }) {
   if (state.problem) return nothing;
   if (!rows.length) return html`<div class="card">${none ?? empty("Nothing here", null)}</div>`;
+  const shown = columns.filter(({ label, cell }) => label || rows.some((row) => !isBlank(cell(row))));
   const head = ({ label, kind, head, title }) => html`<th scope="col" role="columnheader" class=${kind ?? ""} title=${title ?? nothing}>${head ?? label}</th>`;
-  const line = (row) => html`<tr role="row" class=${isFresh?.(row) ? "fresh" : ""}>${columns.map(({ label, kind, cell }) => (
+  const line = (row) => html`<tr role="row" class=${isFresh?.(row) ? "fresh" : ""}>${shown.map(({ label, kind, cell }) => (
     html`<td role="cell" class=${kind ?? ""} data-label=${label}><div>${cell(row)}</div></td>`))}</tr>`;
   return html`<div class="card rows"><table class="table" role="table">
     <caption class="hidden">${caption}</caption>
-    <thead role="rowgroup"><tr role="row">${columns.map(head)}</tr></thead>
+    <thead role="rowgroup"><tr role="row">${shown.map(head)}</tr></thead>
     <tbody role="rowgroup">${rows.map(line)}</tbody></table></div>`;
 }
 
@@ -45,4 +48,4 @@ export const section = (title, content, more) => html`<section class="section" a
   <header><h2>${title}</h2>${more ? html`<span class="more">${more}</span>` : nothing}</header>${content}</section>`;
 
 export const tabs = (label, list, current) => html`<nav class="tabs" aria-label=${label}>${list.map(([name, text]) => html`
-  <a href=${here({ tab: name || undefined, cursor: undefined, q: undefined })} data-label=${text} aria-current=${name === current ? "page" : nothing}>${text}</a>`)}</nav>`;
+  <a href=${here({ tab: name || undefined, cursor: undefined, q: undefined })} aria-current=${name === current ? "page" : nothing}>${text}</a>`)}</nav>`;

@@ -6,7 +6,7 @@ import { badge, changeWords, moment } from "../parts/words.js";
 
 export const STATES = ["waiting", "ready", "claimed", "succeeded", "failed", "dead", "aside", "cancelled"];
 
-const TONES = { waiting: "", ready: "warn", claimed: "warn", succeeded: "good", failed: "bad", dead: "bad", aside: "", cancelled: "" };
+const TONES = { waiting: "", ready: "", claimed: "", succeeded: "good", failed: "bad", dead: "bad", aside: "", cancelled: "" };
 export const taskBadge = (row) => html`${badge(TONES[row.state] ?? "", row.state)}${row.cancelling ? html`<span class="sub">to be cancelled</span>` : nothing}`;
 
 export const queueBadge = (row) => (row.paused ? badge("warn", "paused") : badge("good", "open"));

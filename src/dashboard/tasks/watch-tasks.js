@@ -54,7 +54,7 @@ export const changeOfTask = (change, watch, staff) => html`<div class="card padd
     ? ", all of it" : `, position ${count(change.position)}`}`],
   ["Commit", change.commit ? html`<code title=${change.commit}>${commit(change.commit)}</code>` : "the branch is gone"],
   ["Delivery", html`<a href=${link("delivery", { app: staff, id: change.delivery_id })}>${code(change.delivery_id)}</a>`],
-  ["Its end", "Completed, it settles the change. Failed, dead or cancelled, it makes a dead letter, whose redrive is a task again. The task goes, the delivery stays."]])}</div>`;
+  ["Its end", "Succeeded, it settles the change. Failed, dead or cancelled, it makes a dead letter, whose redrive is a task again. The task goes, the delivery stays."]])}</div>`;
 
 // Whether a change stands for a whole round that is one task.
 export const isWholeRound = (change) => change.operation === "round";

@@ -217,7 +217,7 @@ fn an_app_is_disabled_and_enabled_and_given_a_narrow_token_with_each_hand() {
 }
 
 /// Tells the hook at an address of a push to `main` of a repository, as GitHub does; the status of the answer.
-fn push(scene: &Scene, (address, secret): (&str, &str), repository: &str, name: &str) -> u16 {
+pub(super) fn push(scene: &Scene, (address, secret): (&str, &str), repository: &str, name: &str) -> u16 {
     let url = scene.host.url(repository);
     let repository = json!({ "full_name": repository, "clone_url": format!("{url}.git"), "html_url": url });
     let body = json!({

@@ -108,7 +108,7 @@ fn a_private_repository_is_watched_with_the_keyboard_alone_for_an_app_that_asks(
     host.demand_token(TOKEN);
     let Some(browser) = Browser::start() else { return };
     scene.sign_in(&browser, &scene.admin_token());
-    tab_to(&browser, "Set up an app");
+    tab_to(&browser, "Register an app");
     browser.press(ENTER);
     browser.wait_for("The app that receives");
     type_into(&browser, "Name of the app", "planner");

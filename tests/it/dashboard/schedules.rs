@@ -128,7 +128,7 @@ fn the_page_of_an_app_shows_its_own_rates() {
         let words = shown.to_string();
         (shown.as_array().is_some_and(|all| all.len() == 2)
             && words.contains("acknowledged: now")
-            && words.contains("seconds of lag: now")
+            && words.contains("lag: now")
             && !words.contains("false"))
         .then_some(())
     });

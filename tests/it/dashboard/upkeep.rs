@@ -85,7 +85,7 @@ fn the_lists_of_the_staff_are_filtered_with_each_hand_and_a_link_shows_the_same(
         hand.follow(&browser, "Apply");
         wait_for_rows(&browser, "git.poll_m");
         hand.follow(&browser, "Sources");
-        hand.choose(&browser, "Which", "false");
+        hand.choose(&browser, "State", "false");
         wait_for_rows(&browser, &scene.repository_url());
         hand.follow(&browser, "Hooks");
         hand.choose(&browser, "Verdict", "refused");
