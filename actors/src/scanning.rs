@@ -1,4 +1,5 @@
-//! Looking at repositories: a watcher decides when, a worker scans.
+//! Looking at repositories: a watcher decides when, a worker scans, and a listing says which refs.
 
+pub mod listing;
 pub mod repository_watcher;
 pub mod scan_worker;

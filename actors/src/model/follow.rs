@@ -55,8 +55,12 @@ fn room(max: usize, cursors: usize, at_rest: usize) -> usize {
 #[must_use]
 pub fn newest(mut names: Vec<&str>, room: usize) -> Vec<&str> {
     if names.len() > room {
-        names.sort_unstable_by(|one, other| by_version(other, one));
+        // A pattern that is full leaves thousands out in each scan: only names that stay are put in order.
+        if room > 0 {
+            names.select_nth_unstable_by(room - 1, |one, other| by_version(other, one));
+        }
         names.truncate(room);
+        names.sort_unstable_by(|one, other| by_version(other, one));
     }
     names
 }
@@ -116,6 +120,7 @@ impl Followed {
         let left = numbered::not_fetched(self, listing);
         for selector in &self.selectors {
             match selector.matcher() {
+                Some(_) if listing.leaves_out(selector) => {}
                 Some(matcher) if selector.is_numbered() => {
                     wanted.extend(names().filter(|name| matcher.matches(name)));
                 }
@@ -325,8 +330,8 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
                 followed.insert(branch);
             }
         }
-        let (kept, max) = (kept.get(&watch.id), listing.pattern_max());
-        let (taken, left_out) = births(&watch.selector, &listed, (&slots, at_rest), kept, max);
+        let kept = kept.get(&watch.id);
+        let (taken, left_out) = births(&watch.selector, &listed, (&slots, at_rest), kept, listing);
         if left_out > 0 {
             following.left_out.insert(watch.id.clone(), left_out as u64);
         }
@@ -344,7 +349,8 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
             known.heads.contains_key(*name) && !listed.contains_key(name.as_str()) && !listing.is_unseen(name)
         };
         following.absent.extend(followed.iter().filter(|name| listing.has_refs && is_absent(name)).cloned());
-        following.gone = known.heads.keys().filter(|name| !keep(name)).cloned().collect();
+        let stays = |name: &str| keep(name) || listing.is_partial && listing.is_unseen(name);
+        following.gone = known.heads.keys().filter(|name| !stays(name)).cloned().collect();
     }
     following
 }
@@ -364,9 +370,11 @@ fn births<'n>(
     listed: &BTreeMap<&'n str, ObjectId>,
     (slots, at_rest): (&BTreeSet<&str>, usize),
     kept: Option<&BTreeSet<&'n str>>,
-    max: usize,
+    listing: &RefListing,
 ) -> (Vec<&'n str>, usize) {
-    let Some(matcher) = selector.matcher() else { return (Vec::new(), 0) };
+    let asked_for = selector.matcher().filter(|_| !listing.leaves_out(selector));
+    let Some(matcher) = asked_for else { return (Vec::new(), 0) };
+    let max = listing.pattern_max();
     let names = listed.keys().copied().filter(|name| matcher.matches(name));
     let is_fresh = |name: &&str| !slots.contains(*name);
     match kept {

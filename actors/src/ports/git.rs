@@ -13,7 +13,7 @@ use url::Url;
 
 pub use self::{
     error::GitError,
-    listing::{Ref, RefListing, RefPatterns, patterns_of},
+    listing::{Ref, RefListing, RefPatterns, is_named, patterns_of},
     mirror::{Keep, MirrorFacts, Share, Storage},
 };
 use crate::{

@@ -334,9 +334,7 @@ impl RepositoryWatcherState {
     fn on_poke(&mut self) {
         // A poke overrides the knowledge that a listing would be unchanged: its cause may be a mirror that
         // lost objects.
-        for (_, watched) in self.sources.iter_mut() {
-            (watched.calm, watched.is_read_anew) = (None, true);
-        }
+        self.sources.iter_mut().for_each(|(_, watched)| watched.look_at_all());
         if self.scanning.poke_after() {
             return;
         }
@@ -349,7 +347,7 @@ impl RepositoryWatcherState {
     /// Polls a single source soon.
     fn on_poke_of(&mut self, id: &SourceId) {
         let Some(watched) = self.sources.get_mut(id) else { return };
-        (watched.calm, watched.is_read_anew) = (None, true);
+        watched.look_at_all();
         if self.scanning.source() == Some(id) {
             watched.is_poked = true;
             return;

@@ -33,9 +33,9 @@ use crate::{
     context::Context,
     limits::{hosts::Turn, scan_slots::ScanSlot},
     ports::{
-        Cause, FetchOrder, FetchOutcome, Fetched, GitError, Moved, RefListing, RefPatterns, SinkKey, Source,
-        StoreError,
+        Cause, FetchOrder, FetchOutcome, Fetched, GitError, Moved, RefListing, SinkKey, Source, StoreError,
     },
+    scanning::listing::{Wide, list},
     signals::polls::{Scanned, Unseen},
     supervision::{directory::Directory, supervisor::SpawnContext, tasks::in_time, tree::SCANS},
     time::Timestamp,
@@ -59,8 +59,10 @@ pub struct ScanReport {
     pub changed: bool,
     /// The watched refs that are absent from a repository that has other refs.
     pub missing: BTreeSet<String>,
-    /// The refs that its apps follow together, if there are too many for one listing.
-    pub wide: Option<Vec<RefPatterns>>,
+    /// How the next scan lists the refs, if they are many.
+    pub wide: Option<Box<Wide>>,
+    /// Whether it said nothing about refs that `wide` leaves out.
+    pub is_partial: bool,
     /// The refs that could not be listed.
     pub unseen: Option<Unseen>,
     /// How many refs of a pattern are not followed because it matches too many, by watch. `None`: as many as
@@ -171,9 +173,8 @@ pub struct Known {
     /// Refs that have been absent for long enough: if this scan does not list them either, they count as
     /// gone.
     pub gone: BTreeSet<String>,
-    /// The refs that its apps followed together when there were too many for one listing. As long as they
-    /// follow the same refs, the refs of each app are listed alone.
-    pub wide: Option<Vec<RefPatterns>>,
+    /// How the refs are listed, if they are many.
+    pub wide: Option<Box<Wide>>,
     /// The last listing whose rows were checked, if it left nothing to do.
     pub calm: Option<Calm>,
 }
@@ -186,6 +187,9 @@ pub struct Calm {
     digest: u64,
     /// Digest of the answer that the listing was last read from: the same bytes need not be read again.
     answer: Option<NonZeroU64>,
+    /// Whether the listing left refs out. A listing that asks for other refs is not the same one, even if the
+    /// host answers with the same bytes.
+    is_partial: bool,
     /// When the rows were last compared with the listing.
     since: Instant,
 }
@@ -280,15 +284,19 @@ async fn scan_traced(
     known: Known,
     place: &mut ScanPermit,
 ) -> ScanOutcome {
-    let Known { gone, mut wide, calm } = known;
+    let Known { gone, wide, calm } = known;
+    let mut wide = wide.filter(|wide| wide.holds(&source.patterns));
+    let is_partial = wide.as_ref().is_some_and(|wide| wide.rests());
     // A ref that counts as gone changes rows although the listing stays the same.
-    let calm = calm.filter(|calm| gone.is_empty() && calm.is_fresh());
+    let calm = calm.filter(|calm| gone.is_empty() && calm.is_fresh() && calm.is_partial == is_partial);
     let (asked_at, start) = (Some(context.now()), Instant::now());
-    let listed = place.hold(start, list(context, source, &mut wide, calm)).await?;
+    let last = calm.and_then(|calm| calm.answer);
+    let listed = place.hold(start, list(context, source, &mut wide, last)).await?;
     context.meter.polled(listed.as_ref().map_or_else(GitError::code, |_| OK), start.elapsed());
     let Some((mut listing, mut unseen)) = listed? else {
-        return Ok(ScanReport { wide, calm, ..ScanReport::default() });
+        return Ok(ScanReport { wide, is_partial, calm, ..ScanReport::default() });
     };
+    let is_partial = listing.is_partial;
     if !listing.unreadable.is_empty() {
         let reasons: Vec<&str> = listing.unreadable.values().map(String::as_str).collect();
         let reason = reasons.join("; ");
@@ -303,7 +311,7 @@ async fn scan_traced(
     let answer = listing.answer;
     if let Some(calm) = calm.filter(|calm| calm.digest == digest) {
         let calm = Some(Calm { answer, ..calm });
-        return Ok(ScanReport { wide, calm, ..ScanReport::default() });
+        return Ok(ScanReport { wide, is_partial, calm, ..ScanReport::default() });
     }
     let wants = source.followed.commits(&listing);
     let mut bytes = 0;
@@ -328,70 +336,21 @@ async fn scan_traced(
             );
         }
     }
+    let began = Instant::now();
     let moved = in_time(context.store.move_heads(&source.id, &listing, context.now())).await?;
+    if !is_partial && let Some(wide) = &mut wide {
+        wide.rest_longer(began.elapsed());
+    }
     let place = context.tracer.place(&Span::current());
     for (_, cursor) in &moved.cursors {
         context.causes.of_lane(cursor, place);
     }
-    let Moved { changed, absent, left_out, cursors } = moved;
+    let Moved { changed, absent: missing, left_out, cursors } = moved;
     let is_clean = listing.refused.is_empty() && listing.untried.is_empty() && unseen.is_none();
-    let is_calm = is_clean && !changed && absent.is_empty() && cursors.is_empty();
-    let calm = is_calm.then_some(Calm { digest, answer, since: start });
-    let left_out = Some(left_out);
-    Ok(ScanReport { changed, missing: absent, wide, unseen, left_out, bytes, cursors, calm })
-}
-
-/// Lists the refs that the apps of a source follow, together. If they are too many, the refs of each app are
-/// listed alone: refs of an app that follows too many for one listing are unknown, and refs of other apps are
-/// not affected. `None`: the host answered as it did when the source was found calm.
-async fn list(
-    context: &Context,
-    source: &Source,
-    wide: &mut Option<Vec<RefPatterns>>,
-    calm: Option<Calm>,
-) -> Result<Option<(RefListing, Option<Unseen>)>, GitError> {
-    let all: BTreeSet<&String> = source.patterns.iter().flatten().collect();
-    if wide.as_ref() != Some(&source.patterns) {
-        *wide = None;
-        let all: RefPatterns = all.into_iter().cloned().collect();
-        let listed = match calm.and_then(|calm| calm.answer) {
-            Some(last) => context.git.list_refs_unless(&source.remote, &all, last).await,
-            None => context.git.list_refs(&source.remote, &all).await.map(Some),
-        };
-        match listed {
-            Err(GitError::TooLarge(_)) if source.patterns.len() > 1 => *wide = Some(source.patterns.clone()),
-            listed => return Ok(listed?.map(|listing| (listing, None))),
-        }
-    }
-    let (mut listing, mut fault) = (None::<RefListing>, None);
-    let (mut seen, mut unseen) = (BTreeSet::new(), BTreeSet::new());
-    for patterns in &source.patterns {
-        match context.git.list_refs(&source.remote, patterns).await {
-            Ok(found) => {
-                seen.extend(patterns.iter().cloned());
-                match &mut listing {
-                    Some(listing) => listing.join(found),
-                    None => listing = Some(found),
-                }
-            }
-            Err(reason @ GitError::TooLarge(_)) => {
-                unseen.extend(patterns.iter().cloned());
-                fault = Some(reason);
-            }
-            Err(reason) => return Err(reason),
-        }
-    }
-    let Some(mut listing) = listing else {
-        return Err(fault.unwrap_or_else(|| GitError::Protocol("nobody follows anything".to_owned())));
-    };
-    // A pattern that failed for one app but was listed for another one counts as seen.
-    listing.unseen = unseen.difference(&seen).cloned().collect();
-    listing.seen = seen.into_iter().collect();
-    // The digest of the answer to one of these questions says nothing about the others.
-    listing.answer = None;
-    let refs = listing.unseen.clone();
-    let unseen = fault.filter(|_| !refs.is_empty()).map(|fault| Unseen { refs, reason: fault.to_string() });
-    Ok(Some((listing, unseen)))
+    let is_calm = is_clean && !changed && missing.is_empty() && cursors.is_empty();
+    let calm = is_calm.then_some(Calm { digest, answer, is_partial, since: start });
+    let left_out = (!is_partial).then_some(left_out);
+    Ok(ScanReport { changed, missing, wide, is_partial, unseen, left_out, bytes, cursors, calm })
 }
 
 /// Records, for each ref whose commit cannot be fetched, the reason. If no wanted commit can be fetched, the

@@ -42,6 +42,7 @@ struct World {
     unfetched: HashSet<ObjectId>,
     forgetful: bool,
     polls: u64,
+    asked: BTreeMap<String, u64>,
     known_answers: u64,
     fetches: u64,
     refusals: u64,
@@ -247,6 +248,11 @@ impl MemoryGit {
     /// The number of polls so far.
     pub fn polls(&self) -> u64 {
         self.world().polls
+    }
+
+    /// How many polls asked for this ref, or for refs with this prefix.
+    pub fn polls_for(&self, pattern: &str) -> u64 {
+        self.world().asked.get(pattern).copied().unwrap_or_default()
     }
 
     /// The number of polls so far whose answer was known and not read again.

@@ -67,6 +67,7 @@ macro_rules! store_contract_tests {
             a_renamed_default_branch_moves_no_held_commit
             a_missing_branch_waits_and_comes_back
             a_pattern_has_a_cursor_per_ref
+            refs_that_a_scan_leaves_out_stay_as_they_are
             a_vanished_branch_of_a_pattern_leads_to_nothing_and_comes_back_from_nothing
             a_vanished_branch_whose_files_stay_waits_for_its_return
             a_cursor_at_rest_goes_with_its_history

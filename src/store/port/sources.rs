@@ -34,7 +34,8 @@ impl SourceStore for SqlStore {
         at: Timestamp,
     ) -> Result<Moved, StoreError> {
         // Most polls find no change: they end here, with one statement and no transaction.
-        let known = known::known(&self.readers, source).await?;
+        let asked = known::Asked::of(listing);
+        let known = known::known_of(&self.readers, source, asked.as_ref()).await?;
         let following = follow(&known, listing, Scope::Source, at);
         if following.is_empty() {
             let Following { absent, left_out, .. } = following;

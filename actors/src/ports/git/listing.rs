@@ -8,7 +8,7 @@ use std::{
 
 use tidings_entity::id::ObjectId;
 
-use crate::time::Timestamp;
+use crate::{ports::Selector, time::Timestamp};
 
 /// One ref of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +41,15 @@ pub struct RefListing {
     /// Refs that count as gone: each has been absent for long enough. The watcher decides that; a single
     /// listing never does.
     pub gone: BTreeSet<String>,
-    /// Patterns with too many refs to list. A ref that only these patterns match counts neither as present
-    /// nor as absent.
+    /// Patterns that were not listed, because they match too many refs or `is_partial`. A ref that only these
+    /// patterns match counts neither as present nor as absent.
     pub unseen: RefPatterns,
     /// Patterns that were listed beside `unseen`: refs that these match are known. Empty where all were
     /// listed.
     pub seen: RefPatterns,
+    /// Whether the scan left `unseen` out to be quick: a later scan asks for these refs. A store need not
+    /// read the rows of their cursors.
+    pub is_partial: bool,
     /// Refs that exist and cannot be read, each with the reason and the mend. Each counts neither as present
     /// nor as absent.
     pub unreadable: BTreeMap<String, String>,
@@ -69,13 +72,15 @@ impl RefListing {
     /// be listed.
     #[must_use]
     pub fn is_unseen(&self, name: &str) -> bool {
-        let is_named = |patterns: &RefPatterns| {
-            patterns.iter().any(|pattern| match pattern.ends_with('/') {
-                true => name.starts_with(pattern.as_str()),
-                false => name == pattern,
-            })
-        };
-        self.unreadable.contains_key(name) || is_named(&self.unseen) && !is_named(&self.seen)
+        let is_unseen = is_named(&self.unseen, name) && !is_named(&self.seen, name);
+        self.unreadable.contains_key(name) || is_unseen
+    }
+
+    /// Whether the scan did not ask for what a selector follows, although some of those refs may be listed
+    /// for other apps. Only a scan that asks for all of them can choose among them.
+    #[must_use]
+    pub fn leaves_out(&self, selector: &Selector) -> bool {
+        self.is_partial && selector.ref_pattern().is_some_and(|pattern| self.unseen.contains(&pattern))
     }
 
     /// A hash of the content of the listing: two different listings have different hashes, with a probability
@@ -109,6 +114,15 @@ impl RefListing {
 
 /// Full ref names, or prefixes that end in `/`, to ask a host for. HEAD is always asked for.
 pub type RefPatterns = Vec<String>;
+
+/// Whether one of these patterns names the ref.
+#[must_use]
+pub fn is_named(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.ends_with('/') {
+        true => name.starts_with(pattern.as_str()),
+        false => name == pattern,
+    })
+}
 
 /// The distinct sets of patterns of some apps; one listing may ask for each set.
 #[must_use]

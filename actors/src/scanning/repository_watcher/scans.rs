@@ -122,7 +122,7 @@ impl RepositoryWatcherState {
         match ended.outcome {
             Ok(report) => {
                 watched.failures = 0;
-                watched.take(report.missing, report.wide, report.left_out);
+                watched.take(report.missing, (report.wide, report.is_partial), report.left_out);
                 // If the rows were read during the scan, they may ask for more than the scan did.
                 watched.calm = report.calm.filter(|_| !watched.is_read_anew);
                 if report.changed {

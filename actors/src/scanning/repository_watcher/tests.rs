@@ -4,6 +4,7 @@ mod calm;
 mod hosts;
 mod intervals;
 mod line;
+mod many;
 mod shown;
 
 use std::time::Duration;

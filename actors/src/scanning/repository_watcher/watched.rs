@@ -12,8 +12,8 @@ use tracing::warn;
 
 use super::hooks::Gap;
 use crate::{
-    ports::{Cause, RefPatterns, Source},
-    scanning::scan_worker::Calm,
+    ports::{Cause, Source},
+    scanning::{listing::Wide, scan_worker::Calm},
     signals::polls::{HostPause, Scanned},
 };
 
@@ -80,8 +80,8 @@ pub(super) struct Watched {
     pub(super) pause: Option<HostPause>,
     /// Absent refs, and the moment since when each of them is absent.
     pub(super) missing: BTreeMap<String, Instant>,
-    /// The refs that its apps followed together when there were too many for one listing.
-    pub(super) wide: Option<Vec<RefPatterns>>,
+    /// How the next scan lists the refs, if they are many.
+    pub(super) wide: Option<Box<Wide>>,
     /// The last listing, if it left nothing to do; forgotten with each reading of the rows.
     pub(super) calm: Option<Calm>,
     /// The rows of the source were read since its last scan began.
@@ -112,15 +112,22 @@ impl Watched {
         }
     }
 
-    /// Stores the results of a scan other than heads.
+    /// Forgets what would spare the next scan a look at the rows or at some refs.
+    pub(super) fn look_at_all(&mut self) {
+        (self.calm, self.is_read_anew) = (None, true);
+        self.wide = self.wide.take().filter(|wide| !wide.rests());
+    }
+
+    /// Stores the results of a scan other than heads. A scan that `is_partial` said nothing about the refs
+    /// that `wide` leaves out.
     pub(super) fn take(
         &mut self,
         missing: BTreeSet<String>,
-        wide: Option<Vec<RefPatterns>>,
+        (wide, is_partial): (Option<Box<Wide>>, bool),
         left_out: Option<BTreeMap<WatchId, u64>>,
     ) {
-        self.take_missing(missing);
         self.wide = wide;
+        self.take_missing(missing, is_partial);
         let Some(left_out) = left_out else { return };
         for (watch, count) in left_out.iter().filter(|(watch, _)| !self.left_out.contains_key(*watch)) {
             warn!(
@@ -134,10 +141,14 @@ impl Watched {
     }
 
     /// Stores the absent refs. Each ref has its own clock: it was absent in two listings that far apart,
-    /// whatever other refs appear and vanish.
-    fn take_missing(&mut self, absent: BTreeSet<String>) {
-        let (before, now) = (std::mem::take(&mut self.missing), Instant::now());
+    /// whatever other refs appear and vanish. The clock of a ref that a scan left out goes on.
+    fn take_missing(&mut self, absent: BTreeSet<String>, is_partial: bool) {
+        let (mut before, now) = (std::mem::take(&mut self.missing), Instant::now());
         let since = |name: &String| before.get(name).copied().unwrap_or(now);
         self.missing = absent.into_iter().map(|name| (name.clone(), since(&name))).collect();
+        if let Some(wide) = self.wide.as_ref().filter(|_| is_partial) {
+            before.retain(|name, _| wide.leaves_out(name));
+            self.missing.extend(before);
+        }
     }
 }

@@ -26,6 +26,9 @@ use crate::{
 impl GitSource for MemoryGit {
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
         let (_poll, takes) = Poll::begin(self, &remote.location);
+        for pattern in patterns {
+            *self.world().asked.entry(pattern.clone()).or_default() += 1;
+        }
         tokio::time::sleep(takes).await;
         let mut world = self.world();
         if takes == HANG {

@@ -289,15 +289,14 @@ impl State {
         listing: &RefListing,
         at: Timestamp,
     ) -> Result<Moved, StoreError> {
-        if !self.sources.contains_key(source) {
-            return Err(StoreError::NotFound);
-        }
+        self.sources.get(source).ok_or(StoreError::NotFound)?;
         let following = follow(&self.known(source), listing, Scope::Source, at);
         self.apply(random, source, &following, None, at);
-        let changed =
-            !following.moved.is_empty() || !following.gone.is_empty() || following.moved_to.is_some();
-        let Following { absent, left_out, .. } = following;
-        Ok(Moved { changed, absent, left_out, cursors: self.known(source).waiting() })
+        let Following { moved, gone, moved_to, absent, left_out, .. } = following;
+        let changed = !moved.is_empty() || !gone.is_empty() || moved_to.is_some();
+        let mut known = self.known(source);
+        known.cursors.retain(|cursor| !(listing.is_partial && listing.is_unseen(&cursor.slot)));
+        Ok(Moved { changed, absent, left_out, cursors: known.waiting() })
     }
 
     fn prove(

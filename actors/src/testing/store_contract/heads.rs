@@ -173,6 +173,49 @@ pub async fn a_pattern_has_a_cursor_per_ref(store: &dyn Store) {
     assert_eq!(watch.cursors.len(), 2, "its row stays");
 }
 
+/// A scan that leaves refs out changes nothing about them and wakes none of their lanes. Only a scan that
+/// asks for all refs of a pattern meets new ones. What is listed moves for every app.
+pub async fn refs_that_a_scan_leaves_out_stay_as_they_are(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, watch, cursor) = world.watched().await;
+    let app = world.app().await;
+    let (one, two, later) = ("refs/heads/many/1", "refs/heads/many/2", "refs/heads/later");
+    let mut new = world.new_watch(&app);
+    new.selector = Selector { kind: SelectorKind::BranchPattern, value: "**".into() };
+    new.listing = listing(&[(MAIN, 1), (one, 1), (two, 1)]);
+    let many = store.register_watch(&new).await.expect("registered");
+    assert_eq!(many.source, watch.source, "they share it");
+    let cursors = async || store.watch(&app, &many.id).await.expect("watch").cursors;
+    let of = async |branch: &str| cursors().await.into_iter().find(|cursor| cursor.branch == branch);
+    let on_main = of(MAIN).await.expect("a cursor").id;
+    world.sync(&cursor, 1).await;
+    world.sync(&on_main, 1).await;
+    let few = RefListing {
+        seen: vec![MAIN.into(), later.into()],
+        unseen: vec!["refs/heads/".into()],
+        is_partial: true,
+        gone: [one.to_owned()].into(),
+        ..listing(&[(MAIN, 2), (later, 2)])
+    };
+    let moved = store.move_heads(&watch.source, &few, LATER).await.expect("polled");
+    assert!(moved.changed && moved.absent.is_empty(), "{moved:?}");
+    let woken: BTreeSet<CursorId> = moved.cursors.into_iter().map(|(_, cursor)| cursor).collect();
+    assert_eq!(woken, BTreeSet::from([cursor, on_main]));
+    assert_eq!(of(MAIN).await.expect("a cursor").behind_since, Some(LATER));
+    assert!(of(later).await.is_none(), "there may be no room for it");
+    for left_out in [one, two] {
+        let left_out = of(left_out).await.expect("a cursor");
+        assert_eq!((left_out.state, left_out.head), (CursorState::Active, Some(commit(1))));
+    }
+    let again = store.move_heads(&watch.source, &few, LATER).await.expect("polled");
+    assert!(!again.changed && again.cursors.len() == 2, "{again:?}");
+    let all = listing(&[(MAIN, 2), (one, 3), (two, 1), (later, 2)]);
+    let moved = store.move_heads(&watch.source, &all, LATER).await.expect("polled");
+    assert_eq!((moved.changed, moved.cursors.len()), (true, 5));
+    assert_eq!(of(one).await.expect("a cursor").head, Some(commit(3)));
+    assert_eq!(of(later).await.expect("a cursor").head, Some(commit(2)));
+}
+
 const RELEASE: &str = "refs/heads/release/1";
 
 /// A pattern's one branch, held at commit 1 and then confirmed to be gone.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, Value};
 use tidings_actors::{
     model::follow::{Following, MovedHead, Scope, follow},
     ports::{Moved, RefListing, StoreError},
@@ -14,7 +14,7 @@ use tidings_entity::{
     kind::CursorState,
 };
 
-use super::known::known;
+use super::known::{Asked, known, known_of};
 use crate::{
     Context,
     database::rows,
@@ -35,11 +35,13 @@ pub(crate) async fn move_heads(
     listing: &RefListing,
     at: Timestamp,
 ) -> Result<Moved, StoreError> {
-    let mut known_now = known(connection, source).await?;
+    let asked = Asked::of(listing);
+    let mut known_now = known_of(connection, source, asked.as_ref()).await?;
     let following = follow(&known_now, listing, Scope::Source, at);
     if !following.is_empty() {
         write(connection, context, source, &following, None, at).await?;
-        known_now = known(connection, source).await?;
+        note_lag_of(connection, source, asked.as_ref(), at).await?;
+        known_now = known_of(connection, source, asked.as_ref()).await?;
     }
     let changed = !following.moved.is_empty() || !following.gone.is_empty() || following.moved_to.is_some();
     let Following { absent, left_out, .. } = following;
@@ -128,9 +130,7 @@ async fn write(
         let cursor = new_cursor(CursorId::new(context.random.ulid(at)), watch, name, start, at);
         cursor::Model { slot: name.clone(), resync: resyncs[watch], ..cursor }
     });
-    let born = born.collect();
-    rows::insert(connection, "cursor", born).await?;
-    if following.is_empty() { Ok(()) } else { note_lag(connection, source, at).await }
+    rows::insert(connection, "cursor", born.collect()).await
 }
 
 /// A cursor that never moved: of a single branch (slot: empty).
@@ -177,12 +177,26 @@ pub(crate) async fn note_lag(
     source: &SourceId,
     at: Timestamp,
 ) -> Result<(), StoreError> {
+    note_lag_of(connection, source, None, at).await
+}
+
+/// Stores the same for the cursors that were asked for.
+async fn note_lag_of(
+    connection: &impl ConnectionTrait,
+    source: &SourceId,
+    asked: Option<&Asked>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let all = || ("1 = 1".to_owned(), Vec::new());
+    let (condition, own) = asked.map_or_else(all, |asked| asked.condition(3));
     let text = format!(
         "update cursor set behind_since = case when {OWES} then coalesce(c.behind_since, $1) else null end
          from cursor c join watch w on w.id = c.watch_id
          left join head h on h.source_id = w.source_id and h.ref_name = c.branch
-         where cursor.id = c.id and w.source_id = $2 and (c.behind_since is null) = {OWES}"
+         where cursor.id = c.id and w.source_id = $2 and {condition} and (c.behind_since is null) = {OWES}"
     );
-    rows::execute(connection, "cursor", &text, vec![at.0.into(), source.clone().into()]).await?;
+    let mut values: Vec<Value> = vec![at.0.into(), source.clone().into()];
+    values.extend(own);
+    rows::execute(connection, "cursor", &text, values).await?;
     Ok(())
 }

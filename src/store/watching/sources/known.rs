@@ -1,15 +1,16 @@
 //! The facts about a source before a listing. Every poll reads them, so they take one statement: one
-//! consistent read without a transaction, and one trip to a reading connection.
+//! consistent read without a transaction, and one trip to a reading connection. Of a listing that leaves refs
+//! out they take no row of a cursor of these refs ([`Asked`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
 };
 
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Value};
 use tidings_actors::{
     model::follow::{Known, KnownCursor, KnownWatch},
-    ports::{Selector, SinkKey, StoreError, Streak},
+    ports::{RefListing, Selector, SinkKey, StoreError, Streak},
     time::Timestamp,
 };
 use tidings_entity::{
@@ -26,6 +27,21 @@ use crate::{
 /// for a source without watches; and a row for each head without a cursor.
 static KNOWN: LazyLock<String> = LazyLock::new(|| {
     format!(
+        "{}
+    union all
+    select s.head_ref, s.moved_to, h.ref_name, h.commit_id, h.moved_at, h.fault,
+      null, null, null, null, null, null, null, null, null, null,
+      null, null, null, null, null, null, null, null, null, null, null
+    from source s join head h on h.source_id = s.id
+    where s.id = $1 and h.ref_name not in
+      (select c.branch from watch w join cursor c on c.watch_id = w.id where w.source_id = $1)",
+        of_cursors("1 = 1")
+    )
+});
+
+/// The rows of the watches and of those of their cursors for which the condition holds.
+fn of_cursors(condition: &str) -> String {
+    format!(
         "
     select s.head_ref, s.moved_to, h.ref_name as h_ref_name, h.commit_id as h_commit_id,
       h.moved_at as h_moved_at,
@@ -40,18 +56,56 @@ static KNOWN: LazyLock<String> = LazyLock::new(|| {
     left join watch w on w.source_id = s.id
     left join app a on a.id = w.app_id
     left join sink k on k.id = w.sink_id
-    left join cursor c on c.watch_id = w.id
+    left join cursor c on c.watch_id = w.id and {condition}
     left join head h on h.source_id = s.id and h.ref_name = c.branch
-    where s.id = $1
-    union all
-    select s.head_ref, s.moved_to, h.ref_name, h.commit_id, h.moved_at, h.fault,
-      null, null, null, null, null, null, null, null, null, null,
-      null, null, null, null, null, null, null, null, null, null, null
-    from source s join head h on h.source_id = s.id
-    where s.id = $1 and h.ref_name not in
-      (select c.branch from watch w join cursor c on c.watch_id = w.id where w.source_id = $1)"
+    where s.id = $1"
     )
-});
+}
+
+/// Most patterns in one statement. With more, all rows are read, which is right as well.
+const PATTERNS_MAX: usize = 500;
+
+/// The cursors that a listing with refs left out says something about: those of single branches, and those of
+/// patterns (their slot is their ref, and in the index of their watch) whose ref was asked for.
+pub(crate) struct Asked {
+    unseen: Vec<String>,
+    /// The patterns that were listed and share names with `unseen`.
+    seen: Vec<String>,
+}
+
+impl Asked {
+    /// `None`: all cursors.
+    pub(crate) fn of(listing: &RefListing) -> Option<Self> {
+        if !listing.is_partial {
+            return None;
+        }
+        let unseen = listing.unseen.clone();
+        let is_shared = |seen: &&String| {
+            unseen.iter().any(|unseen| seen.starts_with(unseen.as_str()) || unseen.starts_with(seen.as_str()))
+        };
+        let seen: Vec<String> = listing.seen.iter().filter(is_shared).cloned().collect();
+        (unseen.len() + seen.len() <= PATTERNS_MAX).then_some(Self { unseen, seen })
+    }
+
+    /// The condition on a cursor `c`, whose values begin at this place; and the values.
+    pub(crate) fn condition(&self, first: usize) -> (String, Vec<Value>) {
+        let mut values: Vec<Value> = Vec::new();
+        let mut named = |patterns: &[String]| {
+            let mut terms = vec!["1 = 0".to_owned()];
+            for pattern in patterns {
+                let place = first + values.len();
+                values.push(pattern.clone().into());
+                terms.push(match pattern.ends_with('/') {
+                    true => format!("substr(c.slot, 1, {}) = ${place}", pattern.chars().count()),
+                    false => format!("c.slot = ${place}"),
+                });
+            }
+            terms.join(" or ")
+        };
+        let (unseen, seen) = (named(&self.unseen), named(&self.seen));
+        (format!("(not ({unseen}) or {seen})"), values)
+    }
+}
 
 #[derive(FromQueryResult)]
 struct HeadRow {
@@ -96,7 +150,28 @@ struct CursorRow {
 /// # Errors
 /// [`StoreError::NotFound`] for a source that does not exist.
 pub(crate) async fn known(connection: &impl ConnectionTrait, id: &SourceId) -> Result<Known, StoreError> {
-    let rows = rows::mixed(connection, "source", &KNOWN, vec![id.clone().into()]).await?;
+    known_of(connection, id, None).await
+}
+
+/// The facts about a source that following a listing needs: with `asked`, without the other cursors and
+/// without heads that have no cursor.
+///
+/// # Errors
+/// [`StoreError::NotFound`] for a source that does not exist.
+pub(crate) async fn known_of(
+    connection: &impl ConnectionTrait,
+    id: &SourceId,
+    asked: Option<&Asked>,
+) -> Result<Known, StoreError> {
+    let mut values: Vec<Value> = vec![id.clone().into()];
+    let rows = match asked {
+        None => rows::mixed(connection, "source", &KNOWN, values).await?,
+        Some(asked) => {
+            let (condition, own) = asked.condition(2);
+            values.extend(own);
+            rows::mixed(connection, "source", &of_cursors(&condition), values).await?
+        }
+    };
     let source = rows.first().ok_or(StoreError::NotFound)?;
     let mut known = Known {
         head_ref: source.try_get("", "head_ref").of("source")?,
