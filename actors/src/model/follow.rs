@@ -120,7 +120,7 @@ impl Followed {
         let left = numbered::not_fetched(self, listing);
         for selector in &self.selectors {
             match selector.matcher() {
-                Some(_) if listing.leaves_out(selector) => {}
+                Some(_) if listing.leaves_out(selector.ref_pattern().as_ref()) => {}
                 Some(matcher) if selector.is_numbered() => {
                     wanted.extend(names().filter(|name| matcher.matches(name)));
                 }
@@ -319,11 +319,8 @@ pub fn follow(known: &Known, listing: &RefListing, scope: Scope<'_>, now: Timest
                     following.edits.push((cursor.id.clone(), branch.clone(), state));
                 }
             }
-            if listing.has_refs
-                && cursor.awaits_proof()
-                && !listed.contains_key(branch.as_str())
-                && !listing.is_unseen(&branch)
-            {
+            let is_known = listed.contains_key(branch.as_str()) || listing.is_unseen(&branch);
+            if listing.has_refs && cursor.awaits_proof() && !is_known {
                 following.absent.insert(branch.clone());
             }
             if !is_displaced {
@@ -372,7 +369,7 @@ fn births<'n>(
     kept: Option<&BTreeSet<&'n str>>,
     listing: &RefListing,
 ) -> (Vec<&'n str>, usize) {
-    let asked_for = selector.matcher().filter(|_| !listing.leaves_out(selector));
+    let asked_for = selector.matcher().filter(|_| !listing.leaves_out(selector.ref_pattern().as_ref()));
     let Some(matcher) = asked_for else { return (Vec::new(), 0) };
     let max = listing.pattern_max();
     let names = listed.keys().copied().filter(|name| matcher.matches(name));

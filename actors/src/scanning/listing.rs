@@ -34,14 +34,14 @@ const REST_MAX: Duration = Duration::from_secs(60);
 pub struct Wide {
     /// The refs that its apps follow, a set for each.
     sets: Vec<RefPatterns>,
-    way: Way,
+    way: WideListing,
 }
 
 /// How the refs are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Way {
+enum WideListing {
     /// Together they are too many for one listing: the refs of each app are listed alone.
-    Apart,
+    ByApp,
     /// Until this moment, only the refs of apps that follow few are listed.
     Rest { few: RefPatterns, many: RefPatterns, until: Instant },
 }
@@ -49,26 +49,26 @@ enum Way {
 impl Wide {
     /// Whether this is still so.
     pub(super) fn holds(&self, sets: &[RefPatterns]) -> bool {
-        let is_over = matches!(self.way, Way::Rest { until, .. } if until <= Instant::now());
+        let is_over = matches!(self.way, WideListing::Rest { until, .. } if until <= Instant::now());
         self.sets == sets && !is_over
     }
 
     /// Whether many refs are left out of the next scans.
     pub(super) fn rests(&self) -> bool {
-        matches!(self.way, Way::Rest { .. })
+        matches!(self.way, WideListing::Rest { .. })
     }
 
     /// Whether this ref is left out of the next scans.
     pub(super) fn leaves_out(&self, name: &str) -> bool {
         match &self.way {
-            Way::Apart => false,
-            Way::Rest { few, many, .. } => is_named(many, name) && !is_named(few, name),
+            WideListing::ByApp => false,
+            WideListing::Rest { few, many, .. } => is_named(many, name) && !is_named(few, name),
         }
     }
 
     /// The scan that asked for all refs took this much longer than its listing.
     pub(super) fn rest_longer(&mut self, took: Duration) {
-        if let Way::Rest { until, .. } = &mut self.way {
+        if let WideListing::Rest { until, .. } = &mut self.way {
             *until = (*until + took.saturating_mul(REST).min(REST_MAX)).min(Instant::now() + REST_MAX);
         }
     }
@@ -87,7 +87,7 @@ fn rest_after(sets: &[RefPatterns], listing: &RefListing, took: Duration) -> Opt
     let few = union(few);
     let many = union(many).difference(&few).cloned().collect();
     let until = Instant::now() + took.saturating_mul(REST).min(REST_MAX);
-    let way = Way::Rest { few: few.into_iter().collect(), many, until };
+    let way = WideListing::Rest { few: few.into_iter().collect(), many, until };
     Some(Box::new(Wide { sets: sets.to_vec(), way }))
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn list(
     wide: &mut Option<Box<Wide>>,
     mut last: Option<NonZeroU64>,
 ) -> Result<Option<(RefListing, Option<Unseen>)>, GitError> {
-    if let Some(Way::Rest { few, many, .. }) = wide.as_ref().map(|wide| wide.way.clone()) {
+    if let Some(WideListing::Rest { few, many, .. }) = wide.as_ref().map(|wide| wide.way.clone()) {
         match ask(context, source, &few, last).await {
             // The refs of apps that follow few are too many together as well.
             Err(GitError::TooLarge(_)) => (*wide, last) = (None, None),
@@ -129,7 +129,7 @@ pub(super) async fn list(
         let began = Instant::now();
         match ask(context, source, &all, last).await {
             Err(GitError::TooLarge(_)) if source.patterns.len() > 1 => {
-                *wide = Some(Box::new(Wide { sets: source.patterns.clone(), way: Way::Apart }));
+                *wide = Some(Box::new(Wide { sets: source.patterns.clone(), way: WideListing::ByApp }));
             }
             listed => {
                 let Some(listing) = listed? else { return Ok(None) };
@@ -238,7 +238,7 @@ mod tests {
         assert!(!wide.holds(&[many]), "the apps follow other refs");
         assert!(wide.leaves_out("refs/heads/many/1") && !wide.leaves_out("refs/heads/main"));
         wide.rest_longer(1_000 * SECOND);
-        let Way::Rest { few: listed, many: left_out, until } = wide.way else { panic!("it rests") };
+        let WideListing::Rest { few: listed, many: left_out, until } = wide.way else { panic!("it rests") };
         assert_eq!((listed, left_out), (few, set(&["refs/heads/many/"])));
         assert!(until <= Instant::now() + REST_MAX);
     }

@@ -313,29 +313,7 @@ async fn scan_traced(
         let calm = Some(Calm { answer, ..calm });
         return Ok(ScanReport { wide, is_partial, calm, ..ScanReport::default() });
     }
-    let wants = source.followed.commits(&listing);
-    let mut bytes = 0;
-    if !wants.is_empty() {
-        place.turn.fetches();
-        let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1, extent: source.extent };
-        let began = Instant::now();
-        let fetched = place.hold(start, context.git.fetch_each(&source.remote, &order)).await?;
-        let cost = fetched.as_ref().map(|outcome| outcome.cost).map_err(GitError::code);
-        context.meter.fetched(Fetched::Commits, cost, began.elapsed());
-        let outcome = fetched?;
-        let report = outcome.cost;
-        bytes = report.bytes;
-        take_word(&mut listing, outcome, order.wants.len())?;
-        if report.objects > 0 {
-            info!(
-                fetch.bytes = report.bytes,
-                fetch.objects = report.objects,
-                "fetched {} objects in {} bytes",
-                report.objects,
-                report.bytes
-            );
-        }
-    }
+    let bytes = fetch(context, source, &mut listing, (place, start)).await?;
     let began = Instant::now();
     let moved = in_time(context.store.move_heads(&source.id, &listing, context.now())).await?;
     if !is_partial && let Some(wide) = &mut wide {
@@ -351,6 +329,39 @@ async fn scan_traced(
     let calm = is_calm.then_some(Calm { digest, answer, is_partial, since: start });
     let left_out = (!is_partial).then_some(left_out);
     Ok(ScanReport { changed, missing, wide, is_partial, unseen, left_out, bytes, cursors, calm })
+}
+
+/// Fetches the commits that the listing names and the store lacks, and notes those that cannot be taken.
+/// Returns the bytes that came.
+async fn fetch(
+    context: &Context,
+    source: &Source,
+    listing: &mut RefListing,
+    (place, start): (&mut ScanPermit, Instant),
+) -> Result<u64, ScanError> {
+    let wants = source.followed.commits(listing);
+    if wants.is_empty() {
+        return Ok(0);
+    }
+    place.turn.fetches();
+    let order = FetchOrder { wants, haves: source.haves.clone(), depth: 1, extent: source.extent };
+    let began = Instant::now();
+    let fetched = place.hold(start, context.git.fetch_each(&source.remote, &order)).await?;
+    let cost = fetched.as_ref().map(|outcome| outcome.cost).map_err(GitError::code);
+    context.meter.fetched(Fetched::Commits, cost, began.elapsed());
+    let outcome = fetched?;
+    let report = outcome.cost;
+    take_word(listing, outcome, order.wants.len())?;
+    if report.objects > 0 {
+        info!(
+            fetch.bytes = report.bytes,
+            fetch.objects = report.objects,
+            "fetched {} objects in {} bytes",
+            report.objects,
+            report.bytes
+        );
+    }
+    Ok(report.bytes)
 }
 
 /// Records, for each ref whose commit cannot be fetched, the reason. If no wanted commit can be fetched, the

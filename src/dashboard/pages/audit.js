@@ -31,7 +31,7 @@ const actionCell = (row) => {
 // Ids that were made at about the same time begin alike: the end of an id tells them apart. The whole id is what a
 // pointer shows, what a screen reader says, and what the filter holds.
 const short = (id) => id.replace(/^([a-z]+_)[0-9A-Z]{20}([0-9A-Z]{6})$/, "$1…$2");
-const idLink = (id, href) => html`<a class="mono ${short(id) === id ? "" : "nowrap"}" href=${href} title=${id} aria-label=${id}>${short(id)}</a>`;
+const idLink = (id, href) => html`<a class="mono ${short(id) === id ? "" : "nowrap"}" href=${href} title=${id}>${short(id)}</a>`;
 // Leads to the rows that have the same in this field.
 const narrowed = (field, id) => idLink(id, here({ [field]: id, cursor: undefined }));
 

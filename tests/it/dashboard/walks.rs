@@ -44,6 +44,8 @@ fn a_person_signs_in_finds_dead_letters_and_redrives_them() {
     browser.wait_for("A redrive of 1 dead letter was asked for.");
     eventually("the picture at the receiver", SOON, || (scene.letters().len() == 2).then_some(()));
     browser.wait_for("Redrives");
+    let is_gone = || (!browser.text().contains("img/picture-2.png")).then_some(());
+    eventually("the page without the redriven dead letter", SOON, is_gone);
     browser.click_on("Redrive all");
     browser.wait_for("Redrive 2 dead letters?");
     browser.click_on("Redrive them");

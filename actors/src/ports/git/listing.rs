@@ -8,7 +8,7 @@ use std::{
 
 use tidings_entity::id::ObjectId;
 
-use crate::{ports::Selector, time::Timestamp};
+use crate::time::Timestamp;
 
 /// One ref of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,11 +76,11 @@ impl RefListing {
         self.unreadable.contains_key(name) || is_unseen
     }
 
-    /// Whether the scan did not ask for what a selector follows, although some of those refs may be listed
-    /// for other apps. Only a scan that asks for all of them can choose among them.
+    /// Whether the scan did not ask for this pattern, although some of its refs may be listed for other apps.
+    /// Only a scan that asks for all refs of a pattern can choose among them.
     #[must_use]
-    pub fn leaves_out(&self, selector: &Selector) -> bool {
-        self.is_partial && selector.ref_pattern().is_some_and(|pattern| self.unseen.contains(&pattern))
+    pub fn leaves_out(&self, pattern: Option<&String>) -> bool {
+        self.is_partial && pattern.is_some_and(|pattern| self.unseen.contains(pattern))
     }
 
     /// A hash of the content of the listing: two different listings have different hashes, with a probability

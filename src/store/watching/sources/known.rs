@@ -74,7 +74,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// `None`: all cursors.
+    /// The cursors of a listing; `None`: it left no refs out, so all cursors count.
     pub(crate) fn of(listing: &RefListing) -> Option<Self> {
         if !listing.is_partial {
             return None;
