@@ -1,7 +1,7 @@
 //! Subscriptions over the real binary: each entry arrives in its order and at least once, whatever the receiver
 //! and the server do; what is refused is passed over and can be sent again; nothing about sending is sent.
 
-use std::{thread, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};

@@ -78,8 +78,9 @@ impl SubscriberState {
         }
     }
 
-    /// A mail of several entries whose content is refused for good is divided, unless the server may have
-    /// that mail. Where recipients are refused, a shorter mail would be refused as well.
+    /// A mail of several entries whose content is refused for good is divided, also after a try in doubt: the
+    /// mail server says now that it has no such mail. If it is wrong, some entries come twice, and none is
+    /// lost. Where recipients are refused, a shorter mail would be refused as well.
     fn divided(
         &mut self,
         consequence: Consequence,
@@ -87,9 +88,13 @@ impl SubscriberState {
         refused: &[RefusedRecipient],
     ) -> Consequence {
         let Content::Mail { range, entries, .. } = content else { return consequence };
-        let may_be_divided = refused.is_empty() && self.untaken.is(range);
         let entries = usize::try_from(entries).unwrap_or(usize::MAX);
-        self.halves.after(consequence, entries, may_be_divided)
+        let is_refused = matches!(consequence, Consequence::Skip(_));
+        let consequence = self.halves.after(consequence, entries, refused.is_empty());
+        if is_refused && matches!(consequence, Consequence::Retry(..)) {
+            self.untaken.chosen(range);
+        }
+        consequence
     }
 
     /// An entry was tried ahead of its turn. The position stays.

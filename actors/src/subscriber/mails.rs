@@ -75,7 +75,7 @@ impl Untaken {
     }
 
     /// The mail failed. Returns whether the entries of the next mail may be chosen again: the mail server may
-    /// have a mail whose answer got lost, and a later refusal says nothing of that.
+    /// have a mail whose answer got lost, and that it cannot take a mail now says nothing of that.
     pub fn fails(&mut self, range: MailRange, is_in_doubt: bool) -> bool {
         self.0 = self.0.filter(|untaken| *untaken == range && !is_in_doubt);
         self.0.is_some()
@@ -88,12 +88,12 @@ impl Untaken {
 pub struct Halves(Option<usize>);
 
 impl Halves {
-    /// The consequence of an answer to a mail of so many entries. `may_be_divided`: the server refused the
-    /// content of the mail, and surely does not have it. The next mail then has the first half of the
-    /// entries, until one entry is refused alone.
-    pub fn after(&mut self, consequence: Consequence, entries: usize, may_be_divided: bool) -> Consequence {
+    /// The consequence of an answer to a mail of so many entries. `is_of_content`: no recipient was refused.
+    /// After a mail whose content is refused, the next one has the first half of the entries, until one entry
+    /// is refused alone.
+    pub fn after(&mut self, consequence: Consequence, entries: usize, is_of_content: bool) -> Consequence {
         match consequence {
-            Consequence::Skip(_) if may_be_divided && entries > 1 => {
+            Consequence::Skip(_) if is_of_content && entries > 1 => {
                 self.0 = Some(entries / 2);
                 Consequence::Retry(QUICK_WAIT, None)
             }

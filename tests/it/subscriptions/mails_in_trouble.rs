@@ -60,6 +60,41 @@ fn an_entry_that_the_mail_server_takes_in_no_mail_is_passed_over_alone() {
 }
 
 #[test]
+fn a_mail_that_is_refused_after_a_try_in_doubt_or_by_a_server_that_started_anew_is_divided() {
+    let Some(mails) = MailServer::start("implicit") else { return };
+    let mut scene = scene(&mails, "1s");
+    subscribe(&scene, &json!("ops@example.org"));
+    for is_killed in [false, true] {
+        scene.act("ops", "pause");
+        let known = scene.numbers(ROUNDS).len();
+        scene.commit(4);
+        scene.settle();
+        let fresh = scene.numbers(ROUNDS).split_off(known);
+        let bad = fresh[2];
+        // The mail server has the mail that it does not answer.
+        mails.behave(&json!({ "vanishes": true }));
+        let before = mails.mails().len();
+        scene.act("ops", "resume");
+        mails.wait_for(before + 1);
+        mails.behave(&json!({ "dislikes": [format!("#{bad} "), format!("entry: {bad}")] }));
+        let before = mails.mails().len();
+        if is_killed {
+            // The range of the mail is on disk, and the next process knows nothing of its tries.
+            scene.server.kill();
+            scene.server.run();
+        }
+        wait_until_told(&scene);
+        let told: BTreeSet<u64> = mails.mails()[before..].iter().flat_map(Mail::numbers).collect();
+        let lost: Vec<_> = fresh.iter().filter(|number| **number != bad && !told.contains(number)).collect();
+        assert!(lost.is_empty(), "{lost:?} of {fresh:?} without {bad}: {told:?}");
+    }
+    let failed = scene.entries("type:mail.failed");
+    let ranges: Vec<_> =
+        failed.iter().map(|entry| (&entry["data"]["first"], &entry["data"]["last"])).collect();
+    assert!(ranges.iter().all(|(first, last)| first == last), "each alone: {ranges:?}");
+}
+
+#[test]
 fn what_the_mail_server_does_not_take_now_is_sent_later_to_all_or_in_the_end_to_the_others() {
     let Some(mails) = MailServer::start("implicit") else { return };
     let scene = scene(&mails, "1h");

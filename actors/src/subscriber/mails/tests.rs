@@ -164,7 +164,7 @@ fn walk_refusing(count: i64, poisoned: &[i64]) -> (Vec<i64>, Vec<i64>, usize) {
         let numbers: Vec<i64> = digest.entries.iter().map(|entry| entry.id.number).collect();
         let is_refused = numbers.iter().any(|number| poisoned.contains(number));
         let consequence = if is_refused { Consequence::Skip("no".to_owned()) } else { Consequence::Sent };
-        match halves.after(consequence, numbers.len(), untaken.is(digest.range)) {
+        match halves.after(consequence, numbers.len(), true) {
             Consequence::Sent => {
                 mails += 1;
                 told.extend(numbers);
@@ -202,7 +202,7 @@ fn one_entry_that_the_mail_server_refuses_costs_no_other() {
 }
 
 #[test]
-fn a_mail_that_the_server_may_have_or_of_one_entry_is_not_divided() {
+fn a_mail_with_refused_recipients_or_of_one_entry_is_not_divided() {
     let mut halves = Halves::default();
     let refused = || Consequence::Skip("no".to_owned());
     assert_eq!(halves.after(refused(), 500, false), refused());
