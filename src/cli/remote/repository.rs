@@ -151,7 +151,12 @@ pub(crate) async fn run(verb: RepositoryVerb, context: &Context) -> Result<(), F
                 body["cursor"] = json!(cursor);
             }
             let (_, done) = call(&one, context, Method::POST, Some("replay"), Some(&body)).await?;
-            output.print(&done, &[format!("what came after {commit} is delivered once more")])
+            output.print(
+                &done,
+                &[format!(
+                    "what came after {commit} is delivered once more; a replay that has not begun is dropped"
+                )],
+            )
         }
         RepositoryVerb::Changes(arguments) => past::changes(*arguments, context).await,
         RepositoryVerb::Rounds(one) => past::rounds(one, context).await,

@@ -53,7 +53,8 @@ struct Replaying {
 
 /// Sends again what changed between a commit that the app held earlier and the commit that it holds now, as
 /// if it still held the earlier one: deletes, creates and updates with new ids, before newer changes. For an
-/// app that was restored from a backup of that time, or that wants the changes again.
+/// app that was restored from a backup of that time, or that wants the changes again. A replay of the branch
+/// that was asked for before and has not begun is dropped: the last request counts.
 #[utoipa::path(post, path = "/api/repositories/{id}/replay", tag = "repositories",
     params(("id" = String, Path)),
     request_body = Replay,
