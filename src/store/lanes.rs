@@ -67,7 +67,7 @@ fn is_waiting() -> String {
                 and (c.refused < {REFUSALS_MAX} or c.acknowledged))
               or (h.commit_id is not null and (c.held is null or c.held <> h.commit_id))
               or (c.held is not null and c.held_view <> w.view_id)))
-          or (c.state <> 'empty' and c.replay is not null and c.held is not null)
+          or (c.state <> 'empty' and c.replay is not null)
           or (c.state <> 'empty' and c.resync is null
             and exists (select 1 from dead_letter d
                         where d.app_id = w.app_id and d.cursor_id = c.id

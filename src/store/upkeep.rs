@@ -91,7 +91,7 @@ const HISTORY: &[(&str, &str, &str)] = &[
         "cursor",
         "id",
         "created_at < $1 and slot <> '' and state = 'branch_missing' and held is null
-         and open_round is null and resync is null
+         and open_round is null and resync is null and replay is null
          and not exists (select 1 from round r where r.cursor_id = cursor.id)
          and not exists (select 1 from round_base b where b.cursor_id = cursor.id)
          and not exists (select 1 from dead_letter d where d.cursor_id = cursor.id)",

@@ -294,8 +294,8 @@ async fn begin_next(context: &Context, lane: &LaneSnapshot, next: Next) -> Resul
             flags.complete = complete;
             (RoundKind::Resync, held, end(target), lane.resync_bases.clone())
         }
-        // A replay ends at the held commit, not at the head: so it is right whether or not the app really
-        // went back to `from`.
+        // A replay ends at the held commit (at nothing, if nothing is held any more), not at the head: so it
+        // is right whether or not the app really went back to `from`.
         Next::Replay(from) => (RoundKind::Replay, Some(from), held, Vec::new()),
         Next::Redrive => (RoundKind::Redrive, held.clone(), held, Vec::new()),
     };

@@ -121,6 +121,7 @@ macro_rules! store_contract_tests {
             a_complete_resync_that_is_ended_stays_complete
             a_replay_goes_back_to_what_was_held
             a_replay_begins_as_it_was_asked_for
+            a_replay_that_waits_while_its_branch_goes_leads_to_nothing
             a_hook_is_taken_in_once
             a_hook_is_judged_by_what_is_watched
             a_replayed_hook_is_judged_anew

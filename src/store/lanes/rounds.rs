@@ -139,7 +139,7 @@ async fn check(
             RoundKind::Replay => {
                 let is_meant = replays::is_asked_for(cursor, from)
                     || letters::round_to_redrive(connection, &cursor.id).await? == Some(from);
-                is_meant && held.is_some() && end(spec.target.as_ref()) == held
+                is_meant && from.is_some() && end(spec.target.as_ref()) == held
             }
             _ => from == held,
         };

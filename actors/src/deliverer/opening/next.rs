@@ -55,7 +55,9 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
             (_, None) => Next::Nothing,
         };
     }
-    if let Some(from) = lane.replay.as_ref().filter(|_| lane.held.is_some()) {
+    // Also where nothing is held: the files of the branch may have gone since the replay was asked for, and
+    // an app that went back has the files of the earlier tree.
+    if let Some(from) = &lane.replay {
         return Next::Replay(from.clone());
     }
     let redrive = lane.letters.iter().any(|(_, status)| *status == LetterStatus::RedriveRequested);

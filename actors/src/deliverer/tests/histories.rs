@@ -141,6 +141,28 @@ async fn a_resync_of_a_branch_that_vanished_in_mid_round_leaves_no_ghosts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_that_waits_while_the_files_of_its_branch_go_deletes_what_its_commit_had() {
+    let (house, app, watch) = releases(BranchGone::Delete).await;
+    let first = branch(&house, &watch, "release/1").await;
+    let backup = house.transport.mirror(&app);
+    house.git.commit(&location(URL), "release/1", &[("one", "1")]);
+    house.poke(&watch).await;
+    house.until("a file went", async || house.taken(&app).contains(&"D shared".to_owned())).await;
+    settled(&house, &watch).await;
+    house.transport.answer_app(&app, Some(Answer::Slow(200, Duration::from_secs(5))));
+    house.git.remove_branch(&location(URL), "release/1");
+    missing(&house, &watch, "release/1").await;
+    house.until("its files go", async || branch(&house, &watch, "release/1").await.open.is_some()).await;
+    house.transport.restore(&app, backup);
+    let commit = first.head.expect("a head");
+    let from = house.store.was_held(&app, &watch.id, Some(&first.id), commit).await.expect("held once").1;
+    house.store.request_replay(&first.id, &from).await.expect("asked");
+    house.refresh(&app).await;
+    let only_the_other = async || house.transport.mirror(&app).into_keys().eq([b"two".to_vec()]);
+    house.until("nothing of the branch is left", only_the_other).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_branch_that_names_no_commit_says_so_and_heals_with_the_next_head() {
     let house = House::running().await;
     let first = house.commit(&[("a", "1")]);

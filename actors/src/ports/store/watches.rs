@@ -79,6 +79,7 @@ pub trait WatchStore: Send + Sync + 'static {
     /// Requests a replay: the changes between a tree that [`WatchStore::was_held`] returned and the held
     /// commit are sent again, as the next round; the last request counts. A resync that is due includes the
     /// replay: that tree becomes one of its bases. Without a held commit the result is a
-    /// [`StoreError::Conflict`].
+    /// [`StoreError::Conflict`]. If the cursor comes to hold nothing before the replay begins, the replay
+    /// leads to nothing too.
     async fn request_replay(&self, cursor: &CursorId, from: &TreeEnd) -> Result<(), StoreError>;
 }

@@ -44,8 +44,7 @@ impl State {
             || cursor.is_moot()
             || self.is_behind(cursor)
             || self.has_other_view(cursor);
-        let goes_back =
-            cursor.replay.is_some() && cursor.held.is_some() && cursor.state != CursorState::Empty;
+        let goes_back = cursor.replay.is_some() && cursor.state != CursorState::Empty;
         let leaves =
             goes(cursor.state, watch.on_branch_gone) && (cursor.held.is_some() || cursor.resync.is_some());
         let redriven = requested && cursor.resync.is_none() && cursor.state != CursorState::Empty;
@@ -173,7 +172,7 @@ impl State {
             RoundKind::Resync => false,
             RoundKind::Replay => {
                 let asked = cursor.replay.is_some() && round.spec.held == cursor.replay;
-                !asked || cursor.held.is_none() || round.spec.target != cursor.held
+                !asked || round.spec.target != cursor.held
             }
             _ => round.spec.held != cursor.held,
         };

@@ -414,7 +414,8 @@ impl State {
                 && row.state == CursorState::BranchMissing
                 && row.held.is_none()
                 && row.open.is_none()
-                && row.resync.is_none();
+                && row.resync.is_none()
+                && row.replay.is_none();
             let is_named = !row.ended.is_empty() || letters.values().any(|letter| letter.shown.cursor == *id);
             take(is_at_rest && !is_named && old(row.created_at))
         });

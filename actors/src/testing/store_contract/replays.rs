@@ -110,3 +110,37 @@ pub async fn a_replay_begins_as_it_was_asked_for(store: &dyn Store) {
     assert_eq!((lane.replay, lane.resync), (None, Some(false)));
     assert_eq!(lane.resync_bases, [tree(2, &all), tree(1, &all), tree(3, &all)]);
 }
+
+/// A replay that was asked for while its branch went is not lost: it leads to nothing.
+pub async fn a_replay_that_waits_while_its_branch_goes_leads_to_nothing(store: &dyn Store) {
+    let world = World::new(store);
+    let (_, watch, cursor) = world.watched().await;
+    world.sync(&cursor, 1).await;
+    world.sync(&cursor, 2).await;
+    let without_main = listing(&[("refs/heads/dev", 3)]);
+    for at in [6000, 7000] {
+        store.move_heads(&watch.source, &without_main, Timestamp(at)).await.expect("moved");
+    }
+    let mut to_nothing = world.plan(&cursor, 9, 1).await;
+    to_nothing.round.spec.target = None;
+    store.begin_round(&to_nothing).await.expect("begun");
+    let from = tree(1, &View::default());
+    store.request_replay(&cursor, &from).await.expect("asked");
+    world.finish(&to_nothing.round).await;
+
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.held, lane.head, lane.replay), (None, None, Some(from.clone())));
+    assert!(world.is_pending(&cursor).await, "it still waits");
+    let again = store.request_replay(&cursor, &from).await;
+    assert!(matches!(again, Err(StoreError::Conflict(_))), "nothing is held now");
+    let mut wrong = plan(&world, &cursor, 1).await;
+    wrong.round.spec.target = Some(from.clone());
+    assert!(matches!(store.begin_round(&wrong).await, Err(StoreError::Conflict(_))), "not what is held");
+    let new = plan(&world, &cursor, 1).await;
+    assert_eq!((&new.round.spec.held, &new.round.spec.target), (&Some(from), &None));
+    store.begin_round(&new).await.expect("begun");
+    world.finish(&new.round).await;
+    let lane = world.lane(&cursor).await;
+    assert_eq!((lane.held, lane.replay), (None, None));
+    assert!(!world.is_pending(&cursor).await);
+}

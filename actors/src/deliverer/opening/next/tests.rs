@@ -151,7 +151,14 @@ fn a_replay_goes_before_what_is_new_and_after_a_resync() {
     check(asked(|lane| lane.head = Some(NEW)), expect!["replay 2"]);
     check(asked(|lane| lane.letters = vec![letter(LetterStatus::RedriveRequested)]), expect!["replay 2"]);
     check(asked(|lane| lane.head = None), expect!["replay 2"]);
-    check(asked(|lane| lane.held = None), expect!["sync 1"]);
+    check(asked(|lane| lane.held = None), expect!["replay 2"]);
+    check(
+        asked(|lane| {
+            vanish(lane);
+            lane.held = None;
+        }),
+        expect!["replay 2"],
+    );
     check(asked(|lane| lane.resync = Some(false)), expect!["resync 1 complete=false"]);
     check(asked(|lane| lane.watch_state = WatchState::Paused), expect!["nothing"]);
     check(asked(|lane| lane.state = CursorState::Empty), expect!["nothing"]);
