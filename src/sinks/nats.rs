@@ -140,7 +140,7 @@ impl Nats {
             answered = connection.client().send_request(message.subject.to_subject(), request) => answered,
             // The client would wait for a word that no connection can bring any more.
             () = connection.broken() => {
-                return Published::failed(SendFailure::Connection, BROKEN);
+                return Published::failed(SendFailure::Cut, BROKEN);
             }
         };
         match answered {
@@ -163,7 +163,7 @@ impl Nats {
                 RequestErrorKind::InvalidSubject => {
                     Published::failed(SendFailure::InvalidUrl, "the subject cannot be used")
                 }
-                RequestErrorKind::Other => Published::failed(SendFailure::Connection, BROKEN),
+                RequestErrorKind::Other => Published::failed(SendFailure::Cut, BROKEN),
             },
         }
     }

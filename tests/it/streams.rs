@@ -4,7 +4,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
+    thread,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -17,7 +19,7 @@ use tidings::{
 use tidings_actors::{
     model::round::DeliveryId,
     ownership::shards::Shards,
-    ports::{Fence, ItemOutcome, Parcel, Shard, Transport},
+    ports::{Fence, ItemOutcome, Parcel, SendFailure, Shard, Transport},
 };
 use tidings_entity::id::RepositoryId;
 use tokio::time::Instant;
@@ -433,4 +435,41 @@ async fn what_is_left_of_a_batch_for_a_stream_when_its_lease_ends_is_anothers_to
     assert_eq!(words, [ItemOutcome::Accepted, ItemOutcome::Untaken]);
     let kept = tokio::task::spawn_blocking(move || nats.kept().len());
     assert_eq!(kept.await.expect("kept"), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_the_connection_at_a_message_is_told_from_one_that_takes_no_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    // A server that greets, answers pings, and ends the connection as soon as a message comes.
+    let served = thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a connection");
+        let mut writer = stream.try_clone().expect("a second handle");
+        let info = json!({ "server_id": "A", "version": "2.10.0", "proto": 1, "max_payload": 1 << 20,
+            "headers": true, "jetstream": true });
+        write!(writer, "INFO {info}\r\n").expect("written");
+        for line in BufReader::new(stream).lines() {
+            let line = line.expect("a line");
+            if line.starts_with("PING") {
+                writer.write_all(b"PONG\r\n").expect("written");
+            }
+            if line.starts_with("HPUB") {
+                return;
+            }
+        }
+    });
+    let settings = EgressSettings {
+        allow: vec!["127.0.0.0/8".into()],
+        allow_http: true,
+        streams: vec!["127.0.0.1".into()],
+        ..EgressSettings::default()
+    };
+    let world = world_with(&settings);
+    let mut endpoint = endpoint(format!("nats://{address}/{PREFIX}"));
+    endpoint.timeout = SOON;
+    let outcome = world.send(&endpoint, &parcel("{}")).await;
+    assert_eq!(outcome.result, Err(SendFailure::Cut), "the message may be at fault: {outcome:?}");
+    served.join().expect("the server ended the connection");
+    let outcome = world.send(&endpoint, &parcel("{}")).await;
+    assert_eq!(outcome.result, Err(SendFailure::Connection), "nobody listens any more: {outcome:?}");
 }

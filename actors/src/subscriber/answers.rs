@@ -99,12 +99,12 @@ impl SubscriberState {
 
     /// An entry was tried ahead of its turn. The position stays.
     fn note_behind(&mut self, attempt: Box<SubscriptionAttempt>) {
-        let (entry, is_taken) = (attempt.entry, attempt.outcome.is_success());
+        let entry = attempt.entry;
         info!(
             subscription.id = %self.id, entry.number = entry,
             "entry {entry} was tried ahead of its turn: {}", describe(&attempt.outcome)
         );
-        self.suspicion.behind_answered(entry, is_taken);
+        self.suspicion.behind_answered(entry, &attempt.outcome);
         self.note(SubscriptionEvent::TriedBehind { attempt });
     }
 

@@ -8,9 +8,16 @@
 //! for its next try.
 //!
 //! So an endpoint that is down loses nothing: it does not take the entry behind, or it takes the head
-//! afterwards. The head is always tried first, so an endpoint that is well again gets the entries in their
-//! order, unless it recovers in the moment between the head and the entry behind. Of up to [`HEADS_AGAIN`]
+//! afterwards. A probe begins with the head, so an endpoint that is well again gets the entries in their
+//! order, unless it recovers in the moment between the head and the entry behind, or after it broke the
+//! connection at the head and then took none. Of up to [`HEADS_AGAIN`]
 //! processes that answer in turn, one that is well gets the head.
+//!
+//! An entry may bring the receiver down for longer than a probe waits. If the receiver broke the connection at
+//! the head, and then takes no connection, the next probe begins with an entry behind the head. If the
+//! receiver takes that entry, the tries of the head go on where they ended; each of them is counted only
+//! directly after an entry was taken, or after another counted one. If the receiver does not take that entry,
+//! the probe after it begins with the head again.
 //!
 //! The database knows nothing of these findings. A crash costs some more tries of the head, and an entry that
 //! was taken ahead of its turn comes again.
@@ -54,7 +61,13 @@ pub struct Suspicion {
     failures: u32,
     /// Whether the last try of the head got no answer in time.
     is_silent: bool,
+    /// Whether the last try of the head ended with a broken connection.
+    is_cut: bool,
     step: Step,
+    /// Whether the next probe begins with an entry behind the head.
+    begins_behind: bool,
+    /// The failed tries of the head that count if the receiver takes the next entry behind the head.
+    counted: u32,
     /// The entry behind the head that was tried last.
     tried: i64,
     /// Entries behind the head that the receiver took.
@@ -81,6 +94,13 @@ impl Suspicion {
         let is_of_message = may_be_of_message(outcome);
         self.failures = if is_of_message { self.failures.saturating_add(1) } else { 0 };
         self.is_silent = outcome.result == Err(SendFailure::Timeout);
+        // The try of the head before this one may have brought the receiver down.
+        let is_down = self.is_cut && outcome.result == Err(SendFailure::Connection);
+        self.is_cut = outcome.result == Err(SendFailure::Cut);
+        (self.counted, self.begins_behind) = match self.step {
+            Step::HeadAgain { failed } if failed > 0 && is_down => (failed, true),
+            _ => (0, false),
+        };
         self.step = match self.step {
             Step::HeadAgain { failed } if is_of_message => Step::HeadAgain { failed: failed + 1 },
             _ if tries >= FAILING_TRIES && self.failures >= QUICK_TRIES => Step::Behind,
@@ -89,10 +109,15 @@ impl Suspicion {
     }
 
     /// An entry behind the head was answered.
-    pub fn behind_answered(&mut self, number: i64, is_taken: bool) {
+    pub fn behind_answered(&mut self, number: i64, outcome: &AttemptOutcome) {
+        let is_down = self.is_cut && outcome.result == Err(SendFailure::Connection);
+        // Only once after each try of the head.
+        self.begins_behind = self.step == Step::Behind && is_down;
         self.tried = number;
-        self.step = if is_taken { Step::HeadAgain { failed: 0 } } else { Step::Wait };
-        if is_taken {
+        let failed = std::mem::take(&mut self.counted);
+        self.step = Step::Wait;
+        if outcome.is_success() {
+            self.step = Step::HeadAgain { failed };
             self.taken.insert(number);
         }
     }
@@ -136,14 +161,16 @@ impl Suspicion {
         };
         if self.head != head {
             (self.head, self.failures, self.step, self.tried) = (head, 0, Step::Wait, 0);
+            (self.is_cut, self.begins_behind, self.counted) = (false, false, 0);
         }
-        if self.step != Step::Behind {
+        let is_behind = self.step == Step::Behind || (self.step == Step::Wait && self.begins_behind);
+        if !is_behind {
             return next;
         }
         match self.behind(head, entries) {
             Some(entry) => Next::TryBehind(Box::new(entry.clone())),
             None => {
-                self.step = Step::Wait;
+                (self.step, self.begins_behind, self.counted) = (Step::Wait, false, 0);
                 next
             }
         }

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 pub enum SendFailure {
     /// The deadline of the attempt passed.
     Timeout,
-    /// No connection was made: resolution, connection or TLS failed. Of sinks other than an endpoint also:
-    /// the connection broke.
+    /// No connection was made: resolution, connection or TLS failed. Of sinks other than an endpoint and
+    /// a stream also: the connection broke.
     Connection,
     /// The connection was made, and broke before a whole answer came: the receiver may have read the request.
     Cut,

@@ -30,13 +30,27 @@ impl Walk {
     /// Sends the entries `1..=last` until each is done with, or `most` requests were sent. The receiver is
     /// told the number of the entry and how many requests came before.
     fn of(last: i64, most: usize, mut receiver: impl FnMut(i64, usize) -> Answer) -> Self {
+        Self::over_time(last, most, |number, before, _| receiver(number, before))
+    }
+
+    /// The same; the receiver is also told the seconds since the first request. A request that belongs to the
+    /// try before it follows at once, after a broken connection 5 s later; every other one a minute later.
+    fn over_time(last: i64, most: usize, mut receiver: impl FnMut(i64, usize, u64) -> Answer) -> Self {
+        let mut now = 0;
         let all: Vec<i64> = (1..=last).collect();
         let (mut rows, mut walk) = (work(0, (1, last), &all), Self::default());
         let (mut suspicion, mut refusals) = (Suspicion::default(), 0);
         while walk.requests.len() < most {
             suspicion.read_at(rows.subscription.position);
+            let is_under_way = suspicion.is_under_way();
             let mut ask = |number| {
-                let answer = receiver(number, walk.requests.len());
+                now += match walk.requests.last() {
+                    None => 0,
+                    Some((_, Err(SendFailure::Cut))) if is_under_way => 5,
+                    Some(_) if is_under_way => 0,
+                    Some(_) => 60,
+                };
+                let answer = receiver(number, walk.requests.len(), now);
                 walk.requests.push((number, answer));
                 outcome(answer)
             };
@@ -48,7 +62,7 @@ impl Walk {
                 }
                 Next::TryBehind(entry) => {
                     let outcome = ask(entry.id.number);
-                    suspicion.behind_answered(entry.id.number, outcome.is_success());
+                    suspicion.behind_answered(entry.id.number, &outcome);
                 }
                 Next::Send(entry) => {
                     let outcome = ask(entry.id.number);
@@ -176,6 +190,65 @@ fn an_endpoint_that_fails_at_everything_gets_the_head_and_one_entry_behind_in_tu
 }
 
 #[test]
+fn an_entry_that_brings_the_receiver_down_is_skipped_if_the_receiver_is_back_before_the_next_probe() {
+    for (seconds, tries) in [(2, 11), (8, 13), (40, 13)] {
+        let mut down_until = 0;
+        let walk = Walk::over_time(20, MANY, |number, _, now| match number {
+            _ if now < down_until => Err(SendFailure::Connection),
+            5 => {
+                down_until = now + seconds;
+                Err(SendFailure::Cut)
+            }
+            _ => Ok(200),
+        });
+        let others: Vec<i64> = (1..=20).filter(|number| *number != 5).collect();
+        assert_eq!((walk.taken(), &walk.skipped[..]), (others, &[5][..]), "down for {seconds} s");
+        assert_eq!(walk.count(5), tries, "down for {seconds} s");
+    }
+}
+
+#[test]
+fn an_outage_of_a_receiver_that_any_entry_brings_down_loses_nothing_whenever_it_ends() {
+    for (seconds, end) in [2, 8, 40, 90].into_iter().flat_map(|down| (0..2_000).map(move |end| (down, end))) {
+        let mut down_until = 0;
+        let walk = Walk::over_time(20, MANY, |_, _, now| match now {
+            _ if now >= end => Ok(200),
+            _ if now < down_until => Err(SendFailure::Connection),
+            _ => {
+                down_until = now + seconds;
+                Err(SendFailure::Cut)
+            }
+        });
+        assert_eq!(walk.skipped, Vec::<i64>::new(), "down for {seconds} s each, until {end}");
+        let mut taken = walk.taken();
+        taken.sort_unstable();
+        assert_eq!(taken, (1..=20).collect::<Vec<i64>>(), "down for {seconds} s each, until {end}");
+    }
+}
+
+#[test]
+fn after_a_cut_and_no_connection_only_one_probe_begins_with_an_entry_behind() {
+    let rows = work(0, (1, 3), &[1, 2, 3]);
+    let mut suspicion = Suspicion::default();
+    let step = |suspicion: &mut Suspicion| suspicion.instead(next(&rows, Timestamp(1_000)), &rows.entries);
+    let (cut, none) = (outcome(Err(SendFailure::Cut)), outcome(Err(SendFailure::Connection)));
+    for tries in 1..=8 {
+        assert!(matches!(step(&mut suspicion), Next::Send(_)));
+        suspicion.head_failed(&cut, tries);
+    }
+    assert!(matches!(step(&mut suspicion), Next::TryBehind(entry) if entry.id.number == 2));
+    suspicion.behind_answered(2, &none);
+    for _ in 0..2 {
+        // The step is asked for again and again until the probe may begin.
+        assert!(matches!(step(&mut suspicion), Next::TryBehind(entry) if entry.id.number == 3));
+        assert!(!suspicion.is_under_way(), "the entry waits for the next probe");
+    }
+    suspicion.behind_answered(3, &none);
+    assert!(matches!(step(&mut suspicion), Next::Send(entry) if entry.id.number == 1));
+    assert!(!suspicion.is_under_way() && !suspicion.is_last_chance());
+}
+
+#[test]
 fn a_head_is_kept_if_no_connection_is_made_after_the_entry_behind_was_taken() {
     // After entry 2 was taken there is once no connection.
     let mut broken = false;
@@ -212,7 +285,7 @@ fn without_an_entry_behind_the_head_waits_and_is_skipped_when_a_later_entry_was_
     assert!(matches!(step(&mut suspicion, &more), Next::Send(entry) if entry.id.number == 1));
     suspicion.head_failed(&failed, 9);
     assert!(matches!(step(&mut suspicion, &more), Next::TryBehind(entry) if entry.id.number == 2));
-    suspicion.behind_answered(2, true);
+    suspicion.behind_answered(2, &outcome(Ok(200)));
     for tries in 10..=11 {
         assert!(suspicion.is_under_way() && !suspicion.is_last_chance());
         assert!(matches!(step(&mut suspicion, &more), Next::Send(entry) if entry.id.number == 1));
@@ -236,7 +309,7 @@ fn a_message_about_a_gap_is_suspect_as_an_entry_is() {
         suspicion.head_failed(&outcome(Ok(500)), tries);
     }
     assert!(matches!(step(&mut suspicion), Next::TryBehind(entry) if entry.id.number == 8));
-    suspicion.behind_answered(8, true);
+    suspicion.behind_answered(8, &outcome(Ok(200)));
     for tries in 9..=10 {
         assert_eq!(step(&mut suspicion), gap);
         suspicion.head_failed(&outcome(Ok(500)), tries);
@@ -268,7 +341,7 @@ fn another_message_at_the_head_is_not_suspect() {
         suspicion.head_failed(&outcome(Ok(500)), tries);
     }
     assert!(matches!(step(&mut suspicion, &at(1)), Next::TryBehind(entry) if entry.id.number == 3));
-    suspicion.behind_answered(3, true);
+    suspicion.behind_answered(3, &outcome(Ok(200)));
     // A person changed the filter: entry 1 is not selected any more.
     assert!(matches!(step(&mut suspicion, &at(2)), Next::Send(entry) if entry.id.number == 2));
     assert!(!suspicion.is_last_chance() && !suspicion.is_under_way());
@@ -278,7 +351,7 @@ fn another_message_at_the_head_is_not_suspect() {
 fn a_position_that_a_person_moved_forgets_what_was_taken_ahead() {
     let rows = work(0, (1, 3), &[1, 2, 3]);
     let mut suspicion = Suspicion::default();
-    suspicion.behind_answered(2, true);
+    suspicion.behind_answered(2, &outcome(Ok(200)));
     suspicion.moved_to(1);
     let at = |position| SubscriptionWork {
         subscription: Subscription { position, ..rows.subscription.clone() },
