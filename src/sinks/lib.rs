@@ -316,15 +316,25 @@ impl Transport for Webhooks {
         (self.measured(&endpoint.app, AttemptKind::Batch, outcome), words)
     }
 
-    async fn mail(&self, endpoint: &Endpoint, message: &SubscriptionMessage, is_last: bool) -> MailOutcome {
+    async fn mail(
+        &self,
+        endpoint: &Endpoint,
+        message: &SubscriptionMessage,
+        is_last: bool,
+        hold: &ShardHold,
+    ) -> Option<MailOutcome> {
+        let turn = self.mailer.turns.take_under(&endpoint.app, hold).await?;
         let sent = self.mailer.send(endpoint, message, is_last, self.clock.now()).await;
-        MailOutcome { attempt: self.measured(&endpoint.app, AttemptKind::Mail, sent.attempt), ..sent }
+        drop(turn);
+        let attempt = self.measured(&endpoint.app, AttemptKind::Mail, sent.attempt);
+        Some(MailOutcome { attempt, ..sent })
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
         if let (SinkAddress::Mail(_), Notice::OfSubscription(message)) = (&endpoint.address, notice) {
             // A person waits for the answer, so the attempt is not repeated.
-            return self.mail(endpoint, message, true).await.attempt;
+            let attempt = self.mailer.send_at_once(endpoint, message, self.clock.now()).await;
+            return self.measured(&endpoint.app, AttemptKind::Mail, attempt);
         }
         let letter = notice::render(notice, endpoint.format);
         let outcome = match &endpoint.address {

@@ -2,7 +2,7 @@
 //!
 //! One mail is one conversation over a connection of its own (`smtp`): a subscription has at most one mail in
 //! ten minutes, so keeping connections open is not worth it. At most four conversations run at the same time,
-//! because mail servers limit the connections of one client.
+//! because mail servers limit the connections of one client; waiting apps take turns (`turns`).
 //!
 //! The `Message-ID` is derived from the id of the message ([`Digest::id`]): a mail that is sent again
 //! after a crash or a doubtful answer is recognisable as the same mail. Recipients are checked against
@@ -17,6 +17,7 @@ mod headline;
 mod smtp;
 mod starttls;
 pub mod templates;
+mod turns;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,23 +29,19 @@ use tidings_actors::{
     time::Timestamp,
 };
 use tidings_egress::Egress;
-use tokio::{
-    sync::Semaphore,
-    time::{Duration, Instant, timeout},
-};
+use tokio::time::{Duration, Instant, timeout};
 
 use self::{
     address::AllowList,
     smtp::{Conversation, Envelope, Fate, Trouble},
     templates::{Template, Templates},
+    turns::MailTurns,
 };
 use super::{answer::excerpt, kept};
 pub use smtp::MailStep;
 
 /// Most recipients of one subscription.
 pub const RECIPIENTS_MAX: usize = 10;
-/// Conversations with the mail server at the same time.
-const AT_ONCE: usize = 4;
 /// The status of a mail that the server took.
 const TAKEN: u16 = 250;
 /// The status of a mail that the server will never take.
@@ -119,17 +116,39 @@ pub struct Mailer {
     egress: Egress,
     server: Option<MailServer>,
     templates: Templates,
-    turns: Semaphore,
+    pub(super) turns: MailTurns,
 }
 
 impl Mailer {
     /// Sends mails through this server; `None`: every mail fails and names the missing setting.
     #[must_use]
     pub fn new(egress: Egress, server: Option<MailServer>) -> Self {
-        Self { egress, server, templates: Templates::new(), turns: Semaphore::new(AT_ONCE) }
+        Self { egress, server, templates: Templates::new(), turns: MailTurns::default() }
     }
 
-    /// One attempt at a message of a subscription. It never fails: a failure is part of the outcome.
+    /// One attempt at a message for a person who waits for the answer: the wait for its turn is bounded as
+    /// well.
+    pub(super) async fn send_at_once(
+        &self,
+        endpoint: &Endpoint,
+        message: &SubscriptionMessage,
+        now: Timestamp,
+    ) -> AttemptOutcome {
+        let started = Instant::now();
+        match timeout(endpoint.timeout, self.turns.take(&endpoint.app)).await {
+            Ok(_turn) => self.send(endpoint, message, true, now).await.attempt,
+            Err(_) => AttemptOutcome {
+                result: Ok(LATER),
+                retry_after: None,
+                excerpt: "other mails of this server take too long".to_owned(),
+                took: started.elapsed(),
+                answer: None,
+            },
+        }
+    }
+
+    /// One attempt at a message of a subscription, whose turn the caller holds. It never fails: a failure is
+    /// part of the outcome.
     pub(super) async fn send(
         &self,
         endpoint: &Endpoint,
@@ -138,13 +157,8 @@ impl Mailer {
         now: Timestamp,
     ) -> MailOutcome {
         let (started, in_doubt) = (Instant::now(), AtomicBool::new(false));
-        let attempted = match timeout(endpoint.timeout, self.turns.acquire()).await {
-            Ok(_turn) => {
-                let attempt = self.attempt(endpoint, message, is_last, now, &in_doubt);
-                timeout(endpoint.timeout, attempt).await.ok()
-            }
-            Err(_) => Some(Err(later("other mails of this server take too long"))),
-        };
+        let attempt = self.attempt(endpoint, message, is_last, now, &in_doubt);
+        let attempted = timeout(endpoint.timeout, attempt).await.ok();
         let (result, text, refused) = match attempted {
             Some(Ok((said, refused))) => (Ok(TAKEN), said, refused),
             Some(Err(Trouble { step, fate: Fate::Never, text, refused })) => {

@@ -357,7 +357,15 @@ pub trait Transport: Send + Sync + 'static {
 
     /// One attempt at a message to the sink of a subscription that sends mails. `is_last`: a recipient that
     /// the server does not accept now is left out, and does not delay the mail for the others any more.
-    async fn mail(&self, endpoint: &Endpoint, message: &SubscriptionMessage, is_last: bool) -> MailOutcome;
+    /// The mail waits for its turn among the mails of all apps; the deadline of the attempt begins after that.
+    /// `None`: the right to send ended during the wait, and nothing was sent.
+    async fn mail(
+        &self,
+        endpoint: &Endpoint,
+        message: &SubscriptionMessage,
+        is_last: bool,
+        hold: &ShardHold,
+    ) -> Option<MailOutcome>;
 
     /// One attempt at a notice; `sync_failed` and `sync_recovered` have a deadline of 10 s.
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome;

@@ -191,9 +191,11 @@ impl SubscriberState {
                 Some(place) if matches!(content, Content::Mail { .. }) => {
                     // Mails have turns of their own: a slow mail server occupies no place of a delivery.
                     drop(place);
-                    let sent = context.transport.mail(&endpoint, &message, is_last).instrument(span).await;
-                    (refused, is_in_doubt) = (sent.refused, sent.is_in_doubt);
-                    Some(sent.attempt)
+                    let mail = context.transport.mail(&endpoint, &message, is_last, &hold);
+                    mail.instrument(span).await.map(|sent| {
+                        (refused, is_in_doubt) = (sent.refused, sent.is_in_doubt);
+                        sent.attempt
+                    })
                 }
                 Some(mut place) => {
                     let notice = Notice::OfSubscription(Arc::new(message));

@@ -449,10 +449,16 @@ impl Transport for MemoryTransport {
         )
     }
 
-    async fn mail(&self, endpoint: &Endpoint, message: &SubscriptionMessage, _is_last: bool) -> MailOutcome {
+    async fn mail(
+        &self,
+        endpoint: &Endpoint,
+        message: &SubscriptionMessage,
+        _is_last: bool,
+        _hold: &ShardHold,
+    ) -> Option<MailOutcome> {
         let notice = Notice::OfSubscription(Arc::new(message.clone()));
         let attempt = self.notify(endpoint, &notice).await;
-        MailOutcome { attempt, refused: Vec::new(), is_in_doubt: false }
+        Some(MailOutcome { attempt, refused: Vec::new(), is_in_doubt: false })
     }
 
     async fn notify(&self, endpoint: &Endpoint, notice: &Notice) -> AttemptOutcome {
