@@ -218,7 +218,13 @@ fn values_and_empty_tables(text: &str) -> Result<Vec<(SettingPath, Value)>, Stri
         let text = error.to_string();
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let first = lines.next().unwrap_or("this is not TOML").to_owned();
-        lines.next_back().map_or(first.clone(), |last| format!("{first}: {last}"))
+        let Some(last) = lines.next_back() else { return first };
+        // The parser takes a text without quotes that begins like a number for a number.
+        let is_number = ["invalid mantissa", "invalid float", "invalid integer"];
+        match is_number.iter().any(|fault| last.starts_with(fault)) {
+            true => format!("{first}: {last}; a text stands in quotes, as in \"./data\""),
+            false => format!("{first}: {last}"),
+        }
     })?;
     let mut values = Vec::new();
     for (name, value) in tables {
@@ -415,6 +421,19 @@ fn place(table: &mut config::Map<String, Value>, key: &[String], value: Value) {
             if let ValueKind::Table(inner) = &mut inner.kind {
                 place(inner, rest, value);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_without_quotes_is_told_with_the_quotes() {
+        for text in ["data_dir = ./data", "[egress]\nallow = [127.0.0.1]"] {
+            let said = values_and_empty_tables(text).expect_err(text);
+            assert!(said.contains("a text stands in quotes"), "{said}");
         }
     }
 }

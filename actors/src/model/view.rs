@@ -138,7 +138,12 @@ impl View {
         } else if glob != glob.trim() {
             format!("write {:?}; a space at the end of a name is `[ ]`", glob.trim())
         } else if plain != glob && !plain.is_empty() {
-            format!("paths begin at the root of the repository; write {plain:?}")
+            let said = format!("paths begin at the root of the repository; write {plain:?}");
+            // The name alone matches a file; who means a folder would lose what lies in it.
+            match plain.ends_with('/') || plain.contains(['*', '?', '[', '{']) {
+                true => said,
+                false => format!("{said}, or {:?} for a folder and all below it", format!("{plain}/")),
+            }
         } else if glob.contains("//") {
             let mut single = glob.to_owned();
             while single.contains("//") {
@@ -371,6 +376,7 @@ mod tests {
         for (glob, mend) in [
             ("/secret/**", "\"secret/**\""),
             ("./docs/**", "\"docs/**\""),
+            ("/docs", "write \"docs\", or \"docs/\" for a folder"),
             ("!x", "excludes"),
             ("docs//a", "\"docs/a\""),
             (" docs/**", "\"docs/**\""),

@@ -2,6 +2,7 @@
 //! remedy.
 
 use std::{
+    borrow::Cow,
     fs, io,
     path::{Component, Path, PathBuf},
 };
@@ -9,7 +10,7 @@ use std::{
 use tidings_actors::ports::Location;
 
 use crate::{
-    cli::{Code, Failure},
+    cli::{Code, Failure, client::without_user},
     git::address::Address,
 };
 
@@ -56,21 +57,29 @@ pub(crate) fn followed(text: &str, address: Address) -> Address {
     }
 }
 
+/// A path for messages. A text that is meant as an address may hold a user and a password, which are left
+/// out; a path that begins like one is shown whole.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    let is_path = !text.contains("://") && text.starts_with(['/', '.', '~']);
+    if is_path { text.into() } else { without_user(text) }
+}
+
 /// Checks that a path is a repository. `text` is the path as the user gave it.
 ///
 /// # Errors
 /// If there is no repository; the failure names the remedy.
 pub(crate) fn check(text: &str, path: &Path) -> Result<(), Failure> {
+    let told = shown(text);
     let facts = match fs::metadata(path) {
         Ok(facts) => facts,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut said = format!("{text}: there is no such folder");
+            let mut said = format!("{told}: there is no such folder");
             if is_owner_and_name(text) {
                 said = format!("{said}; {}", at_github(text));
             }
             return Err(Failure::new(Code::NoInput, said));
         }
-        Err(error) => return Err(Failure::new(Code::NoInput, format!("{text} cannot be read: {error}"))),
+        Err(error) => return Err(Failure::new(Code::NoInput, format!("{told} cannot be read: {error}"))),
     };
     if facts.is_dir() && is_repository(path) {
         return Ok(());
@@ -82,7 +91,7 @@ pub(crate) fn check(text: &str, path: &Path) -> Result<(), Failure> {
         None if facts.is_dir() => ": it holds no .git; `git init` makes one".to_owned(),
         None => "; give the folder that holds .git".to_owned(),
     };
-    Err(Failure::new(Code::Data, format!("{text} {kind}{mend}")))
+    Err(Failure::new(Code::Data, format!("{told} {kind}{mend}")))
 }
 
 /// The work tree that contains a folder which is no repository itself; like git, looks upwards.
@@ -118,6 +127,17 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_password_is_not_repeated_and_a_path_is_shown_whole() {
+        for text in ["https//me:hush@h.example/x", "me:hush@h.example/x", "postgres://me:hu/hush@h/x"] {
+            let said = check(text, Path::new(text)).expect_err(text).message;
+            assert!(said.contains("@h") && !said.contains("hush"), "{said}");
+        }
+        for path in ["/srv/me@host/x", "./me@host", "../me@host"] {
+            assert_eq!(shown(path), path);
+        }
+    }
 
     #[test]
     fn a_path_without_dots_names_the_folder_that_the_system_would_open() {

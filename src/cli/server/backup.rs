@@ -1,13 +1,15 @@
 //! `tidings backup` and `tidings restore`: on the data directory of the settings, a backup also while
 //! a server works in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 use tidings_actors::model::words::counted;
 
-use crate::cli::{Code, Context, Failure, output::aligned, passphrase::PassphraseArgs, progress::Progress};
+use crate::cli::{
+    Code, Context, Failure, folder, output::aligned, passphrase::PassphraseArgs, progress::Progress,
+};
 use crate::{
     backup::{self, BackupError, KeyringForm, KeyringFrom},
     machine::{MachineClock, MachineRandom},
@@ -83,7 +85,7 @@ pub(crate) async fn restore(arguments: RestoreArgs, context: &Context) -> Result
     let restored =
         backup::restore(&settings, &arguments.from, &keyring, &MachineClock, &MachineRandom, &tell).await;
     drop(progress);
-    let restored = restored.map_err(|error| failed(&error))?;
+    let restored = restored.map_err(|error| without_password(failed(&error), &arguments.from))?;
     let resyncs = match restored.resyncs {
         1 => "1 branch will be sent whole in its next round".to_owned(),
         count => format!("{count} branches will be sent whole in their next round"),
@@ -107,6 +109,12 @@ fn said<const N: usize>(facts: [(&str, String); N]) -> Vec<String> {
     aligned(facts.map(|(name, fact)| vec![name.to_owned(), fact]))
 }
 
+/// The failure without the user and the password of an address that was given in place of a folder.
+fn without_password(failure: Failure, from: &Path) -> Failure {
+    let text = from.display().to_string();
+    Failure { message: failure.message.replace(&text, &folder::shown(&text)), ..failure }
+}
+
 fn failed(error: &BackupError) -> Failure {
     let code = match error {
         BackupError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Code::NoInput,
@@ -127,4 +135,16 @@ fn failed(error: &BackupError) -> Failure {
         BackupError::Start(error) => return Failure::of_start(error),
     };
     Failure::of_error(code, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_of_an_address_in_place_of_a_folder_is_not_repeated() {
+        let from = Path::new("postgres://me:hush@h/tidings");
+        let failure = Failure::new(Code::Data, format!("{} is no backup", from.display()));
+        assert_eq!(without_password(failure, from).message, "[redacted]@h/tidings is no backup");
+    }
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{OpenOptions, Permissions},
     io::{self, ErrorKind, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
@@ -31,19 +31,28 @@ pub(crate) struct InitArgs {
 
 pub(crate) fn run(arguments: &InitArgs, context: &Context) -> Result<(), Failure> {
     let shown = arguments.file.display();
-    write(arguments).map_err(|error| {
-        let said = match error.kind() {
-            ErrorKind::AlreadyExists => format!("{shown} is there already; --replace writes over it"),
-            _ => format!("{shown} cannot be written: {error}"),
-        };
-        Failure::new(Code::CannotCreate, said)
-    })?;
+    write(arguments)
+        .map_err(|error| Failure::new(Code::CannotCreate, cannot_write(&arguments.file, &error)))?;
     let lines = [
         format!("written  {shown}"),
         format!("next     tidings serve --config {shown}"),
         format!("or       tidings service install --settings {shown}"),
     ];
     context.output.print(&json!({ "written": arguments.file }), &lines)
+}
+
+/// Why the file was not written, with the mend.
+fn cannot_write(file: &Path, error: &io::Error) -> String {
+    let shown = file.display();
+    let folder = file.parent().unwrap_or(file);
+    match error.kind() {
+        _ if file.is_dir() => format!("{shown} is a folder; give the name of the file to write"),
+        ErrorKind::AlreadyExists => format!("{shown} is there already; --replace writes over it"),
+        ErrorKind::NotFound => {
+            format!("{shown} cannot be written: there is no folder {}", folder.display())
+        }
+        _ => format!("{shown} cannot be written: {error}"),
+    }
 }
 
 fn write(arguments: &InitArgs) -> io::Result<()> {
@@ -97,6 +106,21 @@ mod tests {
         write(&InitArgs { file: file.clone(), replace: true }).expect("written over");
         assert_eq!(load(), defaults);
         assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_folder_in_place_of_a_file_and_a_folder_that_is_missing_are_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for replace in [false, true] {
+            let file = folder.path().to_owned();
+            let error = write(&InitArgs { file: file.clone(), replace }).expect_err("a folder");
+            let said = cannot_write(&file, &error);
+            assert!(said.ends_with("is a folder; give the name of the file to write"), "{said}");
+        }
+        let file = folder.path().join("absent/tidings.toml");
+        let error = write(&InitArgs { file: file.clone(), replace: false }).expect_err("no folder");
+        let expected = format!("there is no folder {}", folder.path().join("absent").display());
+        assert!(cannot_write(&file, &error).ends_with(&expected), "{error}");
     }
 
     /// The line after a person has removed the sign of a comment from each setting.

@@ -19,7 +19,7 @@ use crate::{
     app::Adapters,
     egress::{self, Egress},
     git::{
-        address::{Address, spelling},
+        address::{Address, InvalidAddress, spelling},
         branches,
     },
 };
@@ -31,17 +31,27 @@ use crate::{
 /// A text that is no address, and a path that leads to no repository.
 pub(super) fn address(text: &str, allow_http: bool) -> Result<Address, Failure> {
     let is_loopback = Url::parse(text.trim()).is_ok_and(|url| egress::is_loopback(&url));
-    let address = Address::parse(text, true, allow_http || is_loopback)
-        .map_err(|reason| Failure::new(Code::Usage, reason.to_string()))?;
+    let address = Address::parse(text, true, allow_http || is_loopback).map_err(unusable)?;
     let address = folder::followed(text, address);
     match &address.location {
         Location::Local(path) => match folder::work_tree_around(path).and_then(Path::to_str) {
-            Some(around) => Address::parse(around, true, false)
-                .map_err(|reason| Failure::new(Code::Usage, reason.to_string())),
+            Some(around) => Address::parse(around, true, false).map_err(unusable),
             None => folder::check(text, path).map(|()| address),
         },
         Location::Http(_) => Ok(address),
     }
+}
+
+/// The failure for a text that is no address. `watch` takes a token with another option than the verbs of a
+/// server.
+fn unusable(reason: InvalidAddress) -> Failure {
+    let said = match reason {
+        InvalidAddress::Credential => {
+            "the address holds a user name, password or token; give a token with --token-file".to_owned()
+        }
+        reason => reason.to_string(),
+    };
+    Failure::new(Code::Usage, said)
 }
 
 /// The refs of the repository that this credential may read; a single ref must be among them.
@@ -174,6 +184,12 @@ mod tests {
             address(root.join("absent").to_str().expect("text"), false).is_err(),
             "git goes nowhere either"
         );
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_told_with_the_option_of_this_verb() {
+        let said = address("https://me:hush@git.example/o/r", false).expect_err("a password").message;
+        assert!(said.ends_with("give a token with --token-file") && !said.contains("hush"), "{said}");
     }
 
     #[test]

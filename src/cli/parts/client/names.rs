@@ -5,7 +5,7 @@ use serde_json::Value;
 use tidings_actors::ports::Location;
 use tidings_entity::id::{AppId, WatchId};
 
-use super::Client;
+use super::{Client, without_user};
 use crate::cli::{Code, Failure, listing, output::shown};
 use crate::git::address::Address;
 
@@ -53,7 +53,7 @@ impl Client {
     }
 }
 
-/// The id of the watch with this name.
+/// The id of the watch with this name. A name in a failure may be an address with a password.
 fn one_of(watches: &[Value], named: &str) -> Result<WatchId, Failure> {
     let (lines, meant) = (listing::lines(watches), key(named));
     let mut found: Vec<&Value> = lines.iter().filter(|line| line["repository"] == named).collect();
@@ -65,8 +65,9 @@ fn one_of(watches: &[Value], named: &str) -> Result<WatchId, Failure> {
     match found[..] {
         [] => {
             let text = format!(
-                "no watch of the app has the id or watch_name {named:?} or is of a repository with that name \
-                 or address; `tidings repository list` lists them"
+                "no watch of the app has the id or watch_name {:?} or is of a repository with that name \
+                 or address; `tidings repository list` lists them",
+                without_user(named)
             );
             Err(Failure::new(Code::Data, text))
         }
@@ -150,6 +151,10 @@ mod tests {
         let by_address = one_of(&watches, "https://git.example/o/r").expect_err("two watches").message;
         assert!(by_address.contains("(o/r (deploy), main)"), "{by_address}");
         assert!(one_of(&watches, "o/s").is_err());
+        for address in ["https://me:hush@git.example/o/r", "https//me:hu/hush@git.example/o/r"] {
+            let said = one_of(&watches, address).expect_err("an address with a password").message;
+            assert!(said.contains("@git.example/o/r") && !said.contains("hush"), "{said}");
+        }
         assert!(one_of(&watches, "").is_err(), "no watch_name is no name");
     }
 }

@@ -156,7 +156,10 @@ impl Refusal<'_> {
         }
         // The server speaks of the parameters of its API.
         const FLAGS: [(&str, &str); 5] = [
-            ("set base_url, or name", "set one with `tidings app update --base-url URL`, or try"),
+            (
+                "set base_url, or name an address to try",
+                "set one with `tidings app update --base-url URL`, or name an address to try with --base-url",
+            ),
             (WITHOUT_PLACE, "needs --sink-url, --sink-pull or --sink-tasks"),
             ("with `branch`", "with --branch"),
             ("with `cursor`", "with --cursor"),

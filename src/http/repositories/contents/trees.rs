@@ -1,6 +1,8 @@
 //! Trees and contents that a request reads: fetching those that a mirror lacks, and the problem for a failure
 //! of Git.
 
+use std::borrow::Cow;
+
 use tidings_actors::{
     model::round::TreeEnd,
     ports::{Content, Extent, FetchOrder, GitError, PinnedTrees, Remote},
@@ -56,20 +58,50 @@ pub(crate) async fn content(
 /// The problem for failed Git work: the app was told of the content, so the answer never says that the
 /// content is gone.
 pub(crate) fn unavailable(error: &GitError) -> Problem {
-    let (detail, seconds) = match error {
-        GitError::RateLimited { retry_after } => {
-            let seconds = retry_after.map_or(RETRY_AFTER_SECONDS, |wait| wait.as_secs().max(1));
-            ("the Git host asks to wait", seconds)
-        }
-        GitError::Storage(_) | GitError::Corrupt(_) | GitError::Busy(_) | GitError::Cancelled => {
-            warn!(code = error.code(), %error, "a content was not read");
-            ("the mirror cannot be read", RETRY_AFTER_SECONDS)
-        }
-        GitError::TooLarge(_) | GitError::MalformedTree(_) => {
-            ("the content is too large or malformed", RETRY_AFTER_SECONDS)
-        }
-        _ => ("the Git host does not have it", RETRY_AFTER_SECONDS),
+    let seconds = match error {
+        GitError::RateLimited { retry_after: Some(wait) } => wait.as_secs().max(1),
+        _ => RETRY_AFTER_SECONDS,
     };
+    if matches!(error, GitError::Storage(_) | GitError::Corrupt(_) | GitError::Busy(_) | GitError::Cancelled)
+    {
+        warn!(code = error.code(), %error, "a content was not read");
+    }
     info!(code = error.code(), %error, "a content was not served");
-    Problem::new(Kind::CONTENT_UNAVAILABLE).with_detail(detail).retry_after(seconds)
+    Problem::new(Kind::CONTENT_UNAVAILABLE).with_detail(reason(error)).retry_after(seconds)
+}
+
+/// Why there is no content, for the app. Whether a port refused the connection or stayed silent is not shown:
+/// an app could map a network with it.
+fn reason(error: &GitError) -> Cow<'static, str> {
+    match error {
+        GitError::RateLimited { .. } => "the Git host asks to wait".into(),
+        GitError::Storage(_) | GitError::Corrupt(_) | GitError::Busy(_) | GitError::Cancelled => {
+            "the mirror cannot be read".into()
+        }
+        GitError::TooLarge(_) | GitError::MalformedTree(_) => "the content is too large or malformed".into(),
+        GitError::Status(status) => format!("the Git host answered with status {status}").into(),
+        GitError::Unreachable(_) | GitError::Timeout(_) => "the Git host did not answer".into(),
+        GitError::Unauthorized | GitError::NotFound => "the Git host does not show the repository".into(),
+        GitError::Protocol(_) => "the Git host does not speak the Git protocol".into(),
+        _ => "the Git host does not have it".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_says_what_the_git_host_answered() {
+        for (error, expected) in [
+            (GitError::Status(503), "the Git host answered with status 503"),
+            (GitError::Unreachable("refused".to_owned()), "the Git host did not answer"),
+            (GitError::Timeout("ten seconds".to_owned()), "the Git host did not answer"),
+            (GitError::Unauthorized, "the Git host does not show the repository"),
+            (GitError::Protocol("html".to_owned()), "the Git host does not speak the Git protocol"),
+            (GitError::Missing(ObjectId::new([7; 20])), "the Git host does not have it"),
+        ] {
+            assert_eq!(reason(&error), expected);
+        }
+    }
 }
