@@ -187,7 +187,7 @@ function scans(watch, hooks) {
 
 const settings = (watch, staff) => html`<div class="card padded">${pairs([
   ["Watch", code(watch.repository_id)], ["Repository", html`<span class="mono">${watch.github_url}</span>`],
-  watch.moved_to && ["Moved to", watch.moved_to], ["Follows", `${words(watch.selector.kind)} ${watch.selector.value ?? ""}`],
+  watch.moved_to && ["Moved to", watch.moved_to], ["Follows", selectorWords(watch.selector)],
   ["Include", watch.include.length ? code(watch.include.join(" ")) : "everything"], ["Exclude", watch.exclude.length ? code(watch.exclude.join(" ")) : "nothing"],
   ["Commits", watch.mode === "every" ? "each by itself" : "the newest"], ["Content", watch.content === "none" ? "left out" : `inline, up to ${bytes(watch.max_size)}`],
   ["Symbolic links", watch.symlinks], ["A vanished branch", words(watch.on_branch_gone)], ["Credential", watch.has_token ? "yes" : "none"],
