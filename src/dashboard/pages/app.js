@@ -49,9 +49,12 @@ function merged({ data, local }, most) {
 // States of a watch that say that its receiver does not take a change.
 const REFUSED = ["blocked", "in_grace", "retrying"];
 
+// Whether the receiver of a watch has taken something.
+const hasSent = ({ branches }) => branches.some(({ held_commit: held, round }) => held || round?.position);
+
 // `watches`: some of its watches, which say more than the breaker: that counts failures of the endpoint, not of
 // single changes.
-function endpoint(app, watches, staff) {
+function endpoint(app, { items: watches, next_cursor: more }, staff) {
   if (app.disabled) return html`<div class="card verdict bad"><strong>Nothing is sent to this app</strong><p>${app.disabled}</p></div>`;
   if (!app.endpoint) return html`<div class="card verdict good"><strong>The app pulls</strong><p>It asks for its changes; nothing is sent.</p></div>`;
   const { state, failures, last_error: error, probe_at: probe } = app.endpoint;
@@ -65,6 +68,9 @@ function endpoint(app, watches, staff) {
   if (stuck) {
     return html`<div class="card verdict ${toneOf(stuck.effective_state)}"><strong>The endpoint does not take everything</strong>
       <p><a href=${link("watch", { app: staff, id: stuck.repository_id })}>${stuck.repository}</a> ${stateBadge(stuck.effective_state)} ${stuck.effective_reason ?? nothing}</p></div>`;
+  }
+  if (mayDo("watches:read") && !more && !watches.some((watch) => !watch.sink && hasSent(watch))) {
+    return html`<div class="card verdict"><strong>No watch has sent anything yet</strong><p>A test shows whether ${app.base_url} takes deliveries.</p></div>`;
   }
   return html`<div class="card verdict good"><strong>The endpoint takes deliveries</strong><p>${app.base_url}</p></div>`;
 }
@@ -99,7 +105,7 @@ function overview({ data, local }, id) {
   const staff = isStaff() ? id : undefined;
   const open = letters.items.length;
   const isAllowed = mayDo("watches:create");
-  return html`${endpoint(app, watches.items, staff)}
+  return html`${endpoint(app, watches, staff)}
     ${ifSeen("watches", () => section("Watches", table({ caption: "Watches of this app", rows: watches.items,
       none: empty("Nothing is watched yet", "The app gets the changes of each repository that it watches.", isAllowed ? html`<a class="button first" href=${link("start", { app: staff })}>Watch a repository</a>` : nothing),
       columns: watchColumns({ hrefOf: (row) => link("watch", { app: staff, id: row.repository_id }) }) }),

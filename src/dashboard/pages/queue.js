@@ -6,7 +6,7 @@ import { link } from "../core/router.js";
 import { bytes, capital, count, plainTimes, plural, span, words } from "../core/format.js";
 import { heading } from "../parts/shell.js";
 import { filterBar, pager, section, table } from "../parts/table.js";
-import { empty } from "../parts/states.js";
+import { empty, failed } from "../parts/states.js";
 import { button } from "../parts/dialog.js";
 import { moment, pairs, stateBadge } from "../parts/words.js";
 import { selectorWords } from "../parts/fields.js";
@@ -23,13 +23,23 @@ const WAITS = { fixed: "the first wait each time", linear: "grows by the first w
   exp_full_jitter: "random, at most a bound that doubles each time", exp_equal_jitter: "random, from half of a bound that doubles each time" };
 const WATCHES_SHOWN = 20;
 
+// A filter that is refused takes the rows away, and nothing else of the page: it is corrected where it was written.
+async function tasksOf(app, asked, signal) {
+  try {
+    return await get(ofApp(app, "tasks"), asked, signal);
+  } catch (problem) {
+    if (problem.status !== 400) throw problem;
+    return { items: [], problem };
+  }
+}
+
 const pathOf = (query) => ofApp(appOf(query), `queues/${part(query.command ?? "")}`);
 
 async function load(query, signal) {
   const app = appOf(query);
   const asked = { command: query.command, state: query.state, q: query.q, cursor: query.cursor, limit: 50 };
   const filling = { q: `command:"${query.command}"`, limit: WATCHES_SHOWN };
-  const [queue, tasks, owner, watches] = await Promise.all([get(pathOf(query), {}, signal), mayDo("tasks:read") ? get(ofApp(app, "tasks"), asked, signal) : null, appSeen(app, signal),
+  const [queue, tasks, owner, watches] = await Promise.all([get(pathOf(query), {}, signal), mayDo("tasks:read") ? tasksOf(app, asked, signal) : null, appSeen(app, signal),
     mayDo("watches:read") ? get(ofApp(app, "repositories"), filling, signal) : { items: [] }]);
   // A filter does not tell small letters from capitals; a queue does.
   return { queue, tasks, owner, watches: { ...watches, items: watches.items.filter(({ sink }) => sink?.command === query.command) } };
@@ -119,7 +129,7 @@ function view({ data, query }) {
       ${watches.items.length ? filledBy(watches, staff) : nothing}
       ${tasks ? section("Tasks", html`${filterBar({ placeholder: "attempts:2 error:~timeout since:-2h", choices: [{ name: "state", label: "State", options: CHOICES }] })}
         ${table({ caption: "Tasks, the newest first", rows: tasks.items, none: empty(query.q || query.state ? "No task matches" : "No task", null),
-          columns: taskColumns((row) => link("task", { app: staff, id: row.id, delivery: row.change?.delivery_id })) })}${pager(tasks)}`) : nothing}
+          columns: taskColumns((row) => link("task", { app: staff, id: row.id, delivery: row.change?.delivery_id })) })}${pager(tasks)}${tasks.problem ? failed(tasks.problem) : nothing}`) : nothing}
     </div>`;
 }
 

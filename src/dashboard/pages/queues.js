@@ -24,4 +24,4 @@ function view({ data, query }) {
       columns: queueColumns({ hasApp: isStaff() && !app, hrefOf }) })}${pager(data)}`;
 }
 
-export default { title: "Queues", load, view };
+export default { title: "Queues", load, view, blank: { items: [] } };

@@ -124,7 +124,7 @@ function arrival({ watch, app, deliveries, pulls }, staff) {
     ? say("warn", `The app has everything but ${plural(watch.dead_letters, "change")}`, html`The receiver refused ${watch.dead_letters === 1 ? "it" : "them"}. <a href=${link("letters", { app: staff, watch: watch.repository_id })}>Look at what it said</a>.`)
     : say("good", "The app has everything", html`The first delivery arrived ${moment(first.settled_at)}. Each push is delivered from now on.`);
   if (first) return say("good", "The first delivery arrived", html`${plural(Math.max(1, branch?.round?.position ?? 1), "change")} of ${count(total)} so far.`);
-  if (failed) return say("bad", "The receiver did not take it", html`It answered ${failed.last_status ?? "nothing"}. <a href=${link("delivery", { app: staff, id: failed.id })}>Look at its answer</a>; the change is tried again by itself.`);
+  if (failed) return say("bad", "The receiver did not take it", html`${failed.last_status ? `It answered ${failed.last_status}.` : "No answer came."} <a href=${link("delivery", { app: staff, id: failed.id })}>Look at ${failed.last_status ? "its answer" : "the reason"}</a>; the change is tried again by itself.`);
   const empties = watch.branches.every((row) => row.state === "empty" || (!row.round && row.held_commit));
   if (watch.branches.length && empties && watch.effective_state !== "pending") return say("", "Nothing to deliver", watch.effective_reason ?? "No file of the repository matches. The first that does is delivered.");
   return say("", "Waiting for the first delivery", watch.effective_reason ?? `${app.app_name} receives the first change once the repository was read.`);
@@ -156,6 +156,7 @@ function arrivals(data) {
         { label: "When", kind: "tight", cell: (row) => moment(row.settled_at) }] }))}
     ${section("What was set up", html`<div class="card padded">${pairs([["App", html`<a href=${link("app", { app: staff })}>${app.app_name}</a>`],
       ["Repository", html`<a href=${link("watch", { app: staff, id: watch.repository_id })}>${watch.repository}</a>`],
+      watch.watch_name && ["Name of the watch", code(watch.watch_name)],
       ["Include", watch.include.length ? code(watch.include.join(" ")) : "everything"], ["Exclude", watch.exclude.length ? code(watch.exclude.join(" ")) : "nothing"],
       ["Goes to", goesTo(watch, staff, app.base_url ?? "the program that asks with the token of the app")]])}</div>`)}`;
 }
@@ -180,7 +181,7 @@ function view({ data, local, query }) {
     return html`${sinkSecret ? sinkShownOnce(sinkSecret, local) : nothing}${made ? shownOnce(made, local) : nothing}${arrivals(data)}`;
   };
   return html`${heading(STEPS[step - 1], { crumbs: app ? html`<a href=${link("app", { app: isStaff() ? query.app : undefined })}>${app.app_name}</a> /` : nothing,
-    text: ["An app is a program that receives the changes of repositories.", "No change is sent before the last button; a test is sent when you ask for it.", "The first changes are on their way."][step - 1] })}
+    text: ["An app is a program that receives the changes of repositories.", "No change is sent before the last button; a test is sent when you ask for it.", "This page shows what becomes of the first changes."][step - 1] })}
     ${steps(step)}<div class="sections">${body()}</div>`;
 }
 

@@ -16,6 +16,9 @@ import { watchButtons } from "../parts/acts.js";
 
 const TABS = [["", "Branches"], ["rounds", "Rounds"], ["changes", "Changes"], ["events", "What happened"], ["settings", "Settings"]];
 
+// A tab that there is not is the first one.
+const tabOf = ({ tab }) => (TABS.some(([name]) => name === tab) ? tab : "");
+
 async function load(query, signal) {
   const app = appOf(query);
   const path = ofApp(app, `repositories/${part(query.id ?? "")}`);
@@ -26,7 +29,7 @@ async function load(query, signal) {
   if (query.tab === "changes") return { watch: await watch, app: await owner, changes: await changesOf(path, query, rest, signal) };
   if (query.tab === "events") return { watch: await watch, app: await owner, entries: await get(ofApp(app, "ledger"), { ...rest, repository_id: query.id }, signal) };
   const [shown, own] = await Promise.all([watch, owner]);
-  return { watch: shown, app: own, ...(query.tab ? {} : await besides(app, shown, signal)) };
+  return { watch: shown, app: own, ...(tabOf(query) ? {} : await besides(app, shown, signal)) };
 }
 
 // What the heads of branches wait for, and what tells of pushes to the repository.
@@ -187,7 +190,7 @@ function scans(watch, hooks) {
 
 const settings = (watch, staff) => html`<div class="card padded">${pairs([
   ["Watch", code(watch.repository_id)], ["Repository", html`<span class="mono">${watch.github_url}</span>`],
-  watch.moved_to && ["Moved to", watch.moved_to], ["Follows", `${words(watch.selector.kind)} ${watch.selector.value ?? ""}`],
+  watch.moved_to && ["Moved to", watch.moved_to], ["Follows", selectorWords(watch.selector)],
   ["Include", watch.include.length ? code(watch.include.join(" ")) : "everything"], ["Exclude", watch.exclude.length ? code(watch.exclude.join(" ")) : "nothing"],
   ["Commits", watch.mode === "every" ? "each by itself" : "the newest"], ["Content", watch.content === "none" ? "left out" : `inline, up to ${bytes(watch.max_size)}`],
   ["Symbolic links", watch.symlinks], ["A vanished branch", words(watch.on_branch_gone)], ["Credential", watch.has_token ? "yes" : "none"],
@@ -198,7 +201,7 @@ function view({ data, query }) {
   const { watch, app } = data;
   const staff = isStaff() ? app.app_id : undefined;
   const crumbs = html`${isStaff() ? html`<a href=${link("apps")}>Apps</a> / ` : nothing}<a href=${link("app", { app: staff })}>${app.app_name}</a> /`;
-  const tab = query.tab ?? "";
+  const tab = tabOf(query);
   const body = () => {
     if (tab === "rounds" && data.rounds) return section("Rounds", rounds(data.rounds, ofApp(app.app_id, `repositories/${part(watch.repository_id)}`)));
     if (tab === "changes" && data.changes) return section("Changes", changes(data.changes, watch, staff, query));

@@ -20,7 +20,7 @@ const shown = (id, label, value) => html`<div class="field"><label for=${id}>${l
 
 // The one moment at which the secret can be read.
 const reveal = ({ path, secret }) => ask({
-  title: "The hook", yes: "I have copied both",
+  title: "The hook", yes: "I have copied both", no: "Close",
   text: "Give both to the Git host. The secret is never shown again.",
   fields: html`${shown("hook-address", "Address", new URL(path, location.origin).href)}${shown("hook-secret", "Secret", secret)}`,
 });

@@ -51,6 +51,12 @@ function changed(event, app, local) {
   local.timer = setTimeout(() => look(form, app, local), LOOK_AFTER_MS);
 }
 
+// A fault of no field is one of the repository, unless this server is away: it is shown where the address is.
+function faultsOfLook(problem) {
+  const { "": ofNone, ...faults } = faultsOf(problem);
+  return ofNone && problem.status ? { ...faults, url: ofNone } : faultsOf(problem);
+}
+
 // Asks what matches. The answer to a question that is not the last one any more is dropped.
 async function look(form, app, local) {
   const body = bodyOf(form, local);
@@ -73,7 +79,7 @@ async function look(form, app, local) {
       local.timer = setTimeout(() => look(form, app, local), (problem.retryAfter || 2) * 1000);
       return;
     }
-    Object.assign(local, { preview: null, isLooking: false, faults: faultsOf(problem) });
+    Object.assign(local, { preview: null, isLooking: false, faults: faultsOfLook(problem) });
   }
   redraw();
 }
@@ -140,9 +146,10 @@ const taken = (app, local, faults, done) => html`<div class="card verdict warn">
 
 const LISTED = 40;
 
-function matches({ preview, isLooking, isNamed }) {
+function matches({ preview, isLooking, isNamed, faults = {} }) {
   const says = () => {
     if (isLooking) return "Looking …";
+    if (faults.branch || faults.include || faults.exclude) return "The files are shown once the marked field is right.";
     if (!preview) return isNamed ? "The files are shown once the repository can be read." : "Name a repository to see which of its files match.";
     if (preview.matching_refs === 0) return "No ref of the repository matches the pattern. The first that does is delivered.";
     if (!preview.commit) return "The repository has no commit yet. Its first one is delivered.";

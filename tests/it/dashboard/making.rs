@@ -179,6 +179,8 @@ fn an_app_watches_another_repository_by_itself() {
     browser.wait_for("Changes are sent to");
     browser.write("#field-url", "http://127.0.0.1:1/nowhere/at-all");
     browser.wait_for("Port 1 is never reached");
+    let beside = browser.run("return document.querySelector('#field-url-fault')?.textContent ?? ''", &[]);
+    assert!(beside.to_string().contains("Port 1 is never reached"), "beside the address: {beside}");
     let (_, viewer) = scene.staff("viewer");
     sign_out(&browser);
     scene.sign_in(&browser, &viewer);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{REPOSITORY, Scene, hands::wait_until, sign_out};
 use crate::support::{
+    api::App,
     browser::Browser,
     patience::{SOON, eventually},
 };
@@ -178,4 +179,23 @@ fn letters_that_somebody_else_dismissed_are_chosen_no_more_and_the_keyboard_stay
     scene.visit(&browser, &format!("watch?id={}", scene.watch));
     browser.wait_for("For the staff it needs the app as well");
     assert_eq!(browser.run("return document.title", &[]), "Not shown · Tidings");
+}
+
+#[test]
+fn an_endpoint_to_which_nothing_was_sent_is_not_called_good_and_an_unknown_tab_shows_the_first() {
+    let scene = Scene::told("");
+    let quiet = App::onboard_with(&scene.server, &scene.receiver, &json!({ "app_name": "quiet" }));
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    scene.visit(&browser, &format!("app?app={}", quiet.id));
+    browser.wait_for("No watch has sent anything yet");
+    assert!(!browser.text().contains("The endpoint takes deliveries"));
+    scene.visit(&browser, &format!("watch?app={}&id={}&tab=nowhere", scene.app.id, scene.watch));
+    browser.wait_for("Scans");
+    scene.visit(&browser, &format!("watch?app={}&id={}&tab=settings", scene.app.id, scene.watch));
+    browser.wait_for("Follows");
+    let follows =
+        "const name = [...document.querySelectorAll('dt')].find((one) => one.textContent === 'Follows');
+        return name?.nextElementSibling?.textContent ?? ''";
+    assert_eq!(browser.run(follows, &[]), "default branch");
 }

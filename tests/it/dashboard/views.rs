@@ -130,6 +130,7 @@ fn a_filter_that_is_refused_says_why_and_leaves_no_rows_of_before() {
         ("watches", "handbook", "state:("),
         ("ledger", "letter.parked", "colour:red"),
         ("deliveries", "docs/page-1.md", "colour:red"),
+        ("queues", "index", "colour:red"),
     ] {
         let rows = "return document.querySelector('main tbody')?.textContent ?? ''";
         scene.visit(&browser, path);
@@ -151,6 +152,22 @@ fn a_filter_that_is_refused_says_why_and_leaves_no_rows_of_before() {
         browser.click_on("Apply");
         eventually("rows", SOON, || browser.run(rows, &[]).as_str()?.contains(row).then_some(()));
     }
+}
+
+#[test]
+fn a_filter_of_tasks_that_is_refused_leaves_the_page_of_its_queue() {
+    let scene = Scene::start();
+    let Some(browser) = Browser::start() else { return };
+    scene.sign_in(&browser, &scene.admin_token());
+    scene.visit(&browser, &format!("queue?app={}&command=index", scene.app.id));
+    browser.wait_for("Numbers");
+    browser.write("#q", "colour:red");
+    browser.click_on("Apply");
+    browser.wait_for("This filter cannot be read");
+    browser.wait_for("Numbers");
+    let kept = browser.run("return document.querySelector('#q').value", &[]);
+    assert_eq!(kept, "colour:red", "the filter can be corrected");
+    assert!(!browser.text().contains(&scene.task), "a task of another filter is shown");
 }
 
 #[test]
