@@ -356,8 +356,8 @@ pub trait Transport: Send + Sync + 'static {
     ) -> (AttemptOutcome, Vec<ItemOutcome>);
 
     /// One attempt at a message to the sink of a subscription that sends mails. `is_last`: a recipient that
-    /// the server does not accept now is left out, and does not delay the mail for the others any more.
-    /// The mail waits for its turn among the mails of all apps; the deadline of the attempt begins after that.
+    /// the server does not accept now is left out, and does not delay the mail for the others any more. The
+    /// mail waits for its turn among the mails of all apps; the deadline of the attempt begins after that.
     /// `None`: the right to send ended during the wait, and nothing was sent.
     async fn mail(
         &self,

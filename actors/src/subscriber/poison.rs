@@ -13,8 +13,8 @@
 //! connection at the head and then took none. Of up to [`HEADS_AGAIN`]
 //! processes that answer in turn, one that is well gets the head.
 //!
-//! An entry may bring the receiver down for longer than a probe waits. If the receiver broke the connection at
-//! the head, and then takes no connection, the next probe begins with an entry behind the head. If the
+//! An entry may bring the receiver down for longer than a probe waits. If the receiver broke the connection
+//! at the head, and then takes no connection, the next probe begins with an entry behind the head. If the
 //! receiver takes that entry, the tries of the head go on where they ended; each of them is counted only
 //! directly after an entry was taken, or after another counted one. If the receiver does not take that entry,
 //! the probe after it begins with the head again.
