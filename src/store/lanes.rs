@@ -61,6 +61,7 @@ fn is_waiting() -> String {
         and (c.open_round is not null
           or (c.state = 'branch_missing' and w.on_branch_gone = 'delete'
             and (c.held is not null or c.resync is not null))
+          or (c.state = 'branch_missing' and c.held is not null and c.resync is not null)
           or (c.state not in ('branch_missing', 'empty')
             and (c.resync is not null
               or (c.state = 'blocked' and c.streak < {STREAK_MAX}

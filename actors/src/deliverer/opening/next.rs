@@ -38,10 +38,15 @@ pub fn next_round(lane: &LaneSnapshot) -> Next {
     let goes = lane.head.is_none() && goes(lane.state, lane.on_branch_gone);
     if let Some(complete) = lane.resync {
         // The lane waits for a head that can be fetched: no other round may come first.
-        return match &lane.head_fault {
-            Some(fault) => Next::Unfit(fault.clone()),
-            None if lane.head.is_none() && !goes => Next::Nothing,
-            None => Next::Resync { target: lane.head, complete },
+        return match (&lane.head_fault, lane.head, &lane.held) {
+            (Some(fault), ..) => Next::Unfit(fault.clone()),
+            (None, Some(head), _) => Next::Resync { target: Some(head), complete },
+            (None, None, _) if goes => Next::Resync { target: None, complete },
+            // The files of a branch that is gone stay, and the app gets them again.
+            (None, None, Some((held, _))) if lane.state == CursorState::BranchMissing => {
+                Next::Resync { target: Some(*held), complete }
+            }
+            (None, None, _) => Next::Nothing,
         };
     }
     // A redrive could send files that the new view leaves out: a sync round applies the view first.

@@ -110,6 +110,22 @@ async fn with_keep_the_files_of_a_vanished_branch_stay_and_it_goes_on_where_it_w
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resync_of_a_vanished_branch_whose_files_stay_sends_them_again_and_holds_up_nothing() {
+    let (house, app, watch) = releases(BranchGone::Keep).await;
+    house.git.remove_branch(&location(URL), "release/1");
+    missing(&house, &watch, "release/1").await;
+    house.store.request_resync(&app, &watch.id, false).await.expect("asked");
+    house.refresh(&app).await;
+    house.until("all files came again", async || house.taken(&app).len() == 6).await;
+    let again = house.taken(&app)[3..].iter().map(|taken| taken[2..].to_owned()).collect();
+    assert_eq!(sorted(again), ["one", "shared", "two"]);
+    let gone = branch(&house, &watch, "release/1").await;
+    let is_over = async || house.store.lane(&gone.id).await.expect("a lane").resync.is_none();
+    house.until("the resync is over", is_over).await;
+    assert_eq!(branch(&house, &watch, "release/1").await.state, CursorState::BranchMissing);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_branch_that_returns_while_its_files_go_is_whole_again_afterwards() {
     let (house, app, watch) = releases(BranchGone::Delete).await;
     let head = branch(&house, &watch, "release/1").await.head.expect("a head");

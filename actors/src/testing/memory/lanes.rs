@@ -45,10 +45,11 @@ impl State {
             || self.is_behind(cursor)
             || self.has_other_view(cursor);
         let goes_back = cursor.replay.is_some() && cursor.state != CursorState::Empty;
-        let leaves =
-            goes(cursor.state, watch.on_branch_gone) && (cursor.held.is_some() || cursor.resync.is_some());
+        let (is_held, is_resynced) = (cursor.held.is_some(), cursor.resync.is_some());
+        let leaves = goes(cursor.state, watch.on_branch_gone) && (is_held || is_resynced);
+        let stays = cursor.state == CursorState::BranchMissing && is_held && is_resynced;
         let redriven = requested && cursor.resync.is_none() && cursor.state != CursorState::Empty;
-        let has_work = cursor.open.is_some() || leaves || moves && waits || redriven || goes_back;
+        let has_work = cursor.open.is_some() || leaves || stays || moves && waits || redriven || goes_back;
         let repository = self.sources.get(&watch.source)?.repository.clone();
         let key = watch.sink_key();
         let sink = key.sink.clone();

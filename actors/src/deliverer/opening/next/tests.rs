@@ -273,6 +273,23 @@ fn a_vanished_branch_leads_to_nothing_once_unless_its_files_stay() {
     check(
         |lane| {
             vanish(lane);
+            lane.on_branch_gone = BranchGone::Keep;
+            lane.resync = Some(false);
+        },
+        expect!["resync 1 complete=false"],
+    );
+    check(
+        |lane| {
+            vanish(lane);
+            lane.on_branch_gone = BranchGone::Keep;
+            lane.resync = Some(false);
+            lane.held = None;
+        },
+        expect!["nothing"],
+    );
+    check(
+        |lane| {
+            vanish(lane);
             lane.head = Some(NEW);
             lane.held = None;
         },
