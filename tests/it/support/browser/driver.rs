@@ -41,36 +41,61 @@ pub(super) struct Driver {
     _files: TempDir,
 }
 
+/// Why a driver does not run.
+enum NotStarted {
+    /// This machine has no such program.
+    Missing,
+    /// It ended without a port: the one that it chooses may be taken for the other family of addresses.
+    Ended,
+}
+
 impl Driver {
     /// Starts a driver and a browser; `None`: this machine has no chromedriver.
     pub(super) fn start() -> Option<Self> {
         let program = text_setting("TIDINGS_CHROMEDRIVER").unwrap_or_else(|| "chromedriver".to_owned());
+        for _ in 0..STARTS {
+            match Self::without_browser(&program) {
+                Ok(mut started) => {
+                    let made = started.begun(&capabilities());
+                    started.session = format!("/session/{}", made["sessionId"].as_str().expect("a session"));
+                    return Some(started);
+                }
+                Err(NotStarted::Missing) => {
+                    println!("skipped: there is no {program} here (Debian: chromium, chromium-driver)");
+                    return None;
+                }
+                Err(NotStarted::Ended) => {}
+            }
+        }
+        panic!("{program} ended in each of {STARTS} starts");
+    }
+
+    fn without_browser(program: &str) -> Result<Self, NotStarted> {
         let files = TempDir::new().expect("a folder");
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command.arg("--port=0").env("TMPDIR", files.path()).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut driver = match command.spawn() {
             Ok(driver) => driver,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                println!("skipped: there is no {program} here (Debian: chromium, chromium-driver)");
-                return None;
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(NotStarted::Missing),
             Err(error) => panic!("{program} does not start: {error}"),
         };
-        let shell = shell_that_ends(&driver, files.path());
+        let mut shell = shell_that_ends(&driver, files.path());
         let mut lines = BufReader::new(driver.stdout.take().expect("an output")).lines();
-        let port: u16 = lines
+        let port: Option<u16> = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok())
-            .expect("chromedriver says its port");
+            .find_map(|line| line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok());
+        let Some(port) = port else {
+            driver.wait().expect("it ended");
+            // The wait closes the input of the shell, which ends by that.
+            shell.wait().expect("it ended");
+            return Err(NotStarted::Ended);
+        };
         // Whatever else it says is read, so that it never waits for a reader.
         std::thread::spawn(move || lines.for_each(drop));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut started = Self { driver, shell, address, session: String::new(), _files: files };
-        let made = started.begun(&capabilities());
-        started.session = format!("/session/{}", made["sessionId"].as_str().expect("a session"));
-        Some(started)
+        Ok(Self { driver, shell, address, session: String::new(), _files: files })
     }
 
     /// The session that the driver makes: a browser may not come up in time on a busy machine.
