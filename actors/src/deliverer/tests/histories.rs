@@ -9,7 +9,7 @@ use tidings_entity::{
 
 use crate::{
     model::round::Round,
-    ports::{CursorStatus, Selector, Watch, WatchStore},
+    ports::{CursorStatus, LaneStore, Selector, Watch, WatchStore},
     testing::{
         house::{House, URL, location},
         transport::Answer,
