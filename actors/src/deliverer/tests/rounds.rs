@@ -367,7 +367,7 @@ async fn a_held_commit_that_is_obtainable_nowhere_leads_to_a_complete_resync() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resync_of_a_missing_branch_waits_for_it_and_spins_on_nothing() {
+async fn a_resync_of_a_missing_branch_sends_what_stays_and_spins_on_nothing() {
     let house = House::running().await;
     house.git.commit(&location(URL), "other", &[("x", "1")]);
     let first = house.commit(&[("a", "1"), ("bad", "1")]);
@@ -394,7 +394,7 @@ async fn a_resync_of_a_missing_branch_waits_for_it_and_spins_on_nothing() {
     let third = house.commit(&[("a", "1"), ("bad", "3")]);
     house.poke(&watch).await;
     house.until_held(&watch, third).await;
-    assert_eq!(house.taken(&app)[2..], ["C a", "C bad"], "it was resynced");
+    assert_eq!(house.taken(&app)[2..], ["C a", "U bad"], "it was resynced while it was gone");
     house.assert_mirrors(&app, third);
 }
 
