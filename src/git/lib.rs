@@ -247,7 +247,9 @@ impl Git {
 impl GitSource for Git {
     async fn list_refs(&self, remote: &Remote, patterns: &RefPatterns) -> Result<RefListing, GitError> {
         let listed = self.listed(remote, patterns, None).await?;
-        listed.ok_or_else(|| GitError::Protocol("an answer counts as known that nobody knows".to_owned()))
+        listed.ok_or_else(|| {
+            GitError::Protocol("an answer that was never read was taken for the last one".to_owned())
+        })
     }
 
     async fn list_refs_unless(

@@ -198,7 +198,8 @@ pub struct TaskSignal {
     pub room: BTreeSet<AppId>,
     /// Whether tasks have ended, or were removed before their end.
     pub has_ended: bool,
-    /// Whether all queues may have work, all apps room, and all tasks an end.
+    /// Whether any queue may have work, any app room, and any task may have ended: there is more than a
+    /// signal can name.
     pub is_all: bool,
     /// The moment, in unix milliseconds, by which the clock of tasks must look; `None`: it need not.
     pub wake_at: Option<i64>,

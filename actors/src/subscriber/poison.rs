@@ -10,8 +10,8 @@
 //! So an endpoint that is down loses nothing: it does not take the entry behind, or it takes the head
 //! afterwards. A probe begins with the head, so an endpoint that is well again gets the entries in their
 //! order, unless it recovers in the moment between the head and the entry behind, or after it broke the
-//! connection at the head and then took none. Of up to [`HEADS_AGAIN`]
-//! processes that answer in turn, one that is well gets the head.
+//! connection at the head and then took none. Of up to [`HEADS_AGAIN`] processes that answer in turn, one
+//! that is well gets the head.
 //!
 //! An entry may bring the receiver down for longer than a probe waits. If the receiver broke the connection
 //! at the head, and then takes no connection, the next probe begins with an entry behind the head. If the

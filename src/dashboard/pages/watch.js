@@ -124,7 +124,7 @@ function replayButton({ cursor, branch, round, held_commit: from, state }, path)
   if (!from || state === "open" || !mayDo("watches:replay")) return "";
   return button("Replay", { of: `of round ${round}`, work: () => post(`${path}/replay`, { commit: from, cursor }), done: "A replay was asked for.",
     question: { title: `Replay ${ref(branch)} from ${commit(from)}?`, yes: "Replay",
-      text: "The app gets again what changed between that commit and the commit that it has now, before anything newer. A replay that was asked for before and has not begun is dropped. A paused watch begins once it is resumed." } });
+      text: "The app gets the changes between that commit and the commit that it has now once more, before newer changes. A replay that was asked for before and has not begun is dropped. A paused watch begins the replay once it is resumed." } });
 }
 
 const roundTone = { finished: "good" };

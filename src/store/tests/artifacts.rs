@@ -7,21 +7,21 @@ use tidings_actors::{
     model::task::{ClaimProof, ClaimToken, TaskMove},
     ports::{
         ARTIFACTS_PER_TASK_MAX, AppStore, Artifact, ArtifactChange, ArtifactRefusal, ArtifactRoom,
-        ArtifactStore, ClaimRequest, ClaimStore, Clock, NewTask, Origin, StoreError, TaskStore, TaskWord,
-        UpkeepStore,
+        ArtifactStore, ClaimRequest, ClaimStore, Clock, StoreError, TaskStore, TaskWord, UpkeepStore,
     },
     testing::ManualClock,
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, ArtifactId, Sha256Hash, TaskId},
-    kind::{OriginKind, TaskState},
+    kind::TaskState,
 };
 use ulid::Ulid;
 
 use super::{
     home::{Home, on_both},
     new_app, number, schema,
+    tasks::new,
 };
 use crate::SqlStore;
 
@@ -61,19 +61,7 @@ async fn open(home: &Home) -> (SqlStore, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
     let store = home.open_timed(clock.clone()).await.expect("opened");
     store.create_app(&new_app(1)).await.expect("an app");
-    let new = |number| NewTask {
-        id: task(number),
-        command: "build".into(),
-        payload: "1".into(),
-        priority: 0,
-        max_attempts: None,
-        run_at: None,
-        delay: None,
-        key: None,
-        origin: Origin { kind: OriginKind::Person, name: "tok_x".into() },
-        callback: None,
-    };
-    let created = store.create_tasks(&app(), vec![new(1), new(2)]).await.expect("written");
+    let created = store.create_tasks(&app(), vec![new(1, "build"), new(2, "build")]).await.expect("written");
     assert!(created.is_ok());
     (store, clock)
 }

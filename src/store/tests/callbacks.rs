@@ -7,17 +7,16 @@ use tidings_actors::{
     model::task::{ClaimProof, ClaimToken, TaskMove},
     ports::{
         AppStore, CALLBACKS_MAX, ClaimRequest, ClaimStore, Clock, CreateRefusal, LedgerFilter, Ledgers,
-        NewTask, Origin, QueueSettings, Reach, SUBSCRIPTIONS_MAX, SubscriberStore, Subscription,
-        SubscriptionPatch, Subscriptions, TaskStore, TaskWord, UpkeepStore, WordRefusal,
+        NewTask, QueueSettings, Reach, SUBSCRIPTIONS_MAX, SubscriberStore, Subscription, SubscriptionPatch,
+        Subscriptions, TaskStore, TaskWord, UpkeepStore, WordRefusal,
     },
     testing::ManualClock,
     time::Timestamp,
 };
 use tidings_entity::{
     id::{AppId, SubscriptionId, TaskId},
-    kind::{EntryType, OriginKind, TaskState},
+    kind::{EntryType, TaskState},
 };
-use ulid::Ulid;
 
 use super::{
     home::{Home, on_both},
@@ -39,18 +38,7 @@ fn callback(address: &str) -> SubscriptionId {
 }
 
 fn new(number: u64, address: Option<&str>) -> NewTask {
-    NewTask {
-        id: TaskId::new(Ulid::from_parts(number, u128::from(number))),
-        command: "embed".into(),
-        payload: "{}".into(),
-        priority: 0,
-        max_attempts: None,
-        run_at: None,
-        delay: None,
-        key: None,
-        origin: Origin { kind: OriginKind::Person, name: "tok_x".into() },
-        callback: address.map(str::to_owned),
-    }
+    NewTask { callback: address.map(str::to_owned), ..super::tasks::new(number, "embed") }
 }
 
 async fn open(home: &Home) -> (SqlStore, Arc<ManualClock>) {

@@ -50,7 +50,8 @@ fn app() -> AppId {
     new_app(1).id
 }
 
-fn new(number: u64, command: &str) -> NewTask {
+/// A task that a producer makes.
+pub(super) fn new(number: u64, command: &str) -> NewTask {
     NewTask {
         id: TaskId::new(Ulid::from_parts(number, u128::from(number))),
         command: command.into(),

@@ -8,14 +8,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use tidings_actors::{
     ports::{
-        Administration, AppStore, AuditEntry, AuditKept, ClaimRequest, ClaimStore, LaneStore, NewTask,
-        Origin, Settlement, Standing, StoreError, Streak, TaskStore, UpkeepStore,
+        Administration, AppStore, AuditEntry, AuditKept, ClaimRequest, ClaimStore, LaneStore, Settlement,
+        Standing, StoreError, Streak, TaskStore, UpkeepStore,
     },
     time::Timestamp,
 };
 use tidings_entity::{
     id::{CursorId, TaskId},
-    kind::{OriginKind, TaskState},
+    kind::TaskState,
 };
 use tokio::time::{sleep, timeout};
 use ulid::Ulid;
@@ -253,19 +253,7 @@ async fn what_a_turn_in_doubt_claimed_is_given_back_and_told_once_its_outcome_is
     let store = home.open(1).await.expect("opened");
     let (app, task) = (new_app(1).id, TaskId::new(Ulid::from_parts(1, 1)));
     store.create_app(&new_app(1)).await.expect("an app");
-    let new = NewTask {
-        id: task.clone(),
-        command: "embed".into(),
-        payload: "{}".into(),
-        priority: 0,
-        max_attempts: None,
-        run_at: None,
-        delay: None,
-        key: None,
-        origin: Origin { kind: OriginKind::Outside, name: "tok_a".into() },
-        callback: None,
-    };
-    store.create_tasks(&app, vec![new]).await.expect("written").expect("created");
+    store.create_tasks(&app, vec![super::tasks::new(1, "embed")]).await.expect("written").expect("created");
     drop(store.task_news().await);
     let (raw, probe, id) = (home.raw().await, home.raw().await, writer(&store).await);
     // A commit that waits for another server to take it is on disk here already.

@@ -4,16 +4,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tidings_actors::{
     ports::{
-        AppPatch, AppStore, ClaimRequest, ClaimStore, Clock, NewTask, Origin, QueueSettings, StoreError,
-        TaskStore, WORKER_SUBSCRIPTIONS_MAX, WorkWords, WorkerSubscription, WorkerSubscriptions,
+        AppPatch, AppStore, ClaimRequest, ClaimStore, Clock, QueueSettings, StoreError, TaskStore,
+        WORKER_SUBSCRIPTIONS_MAX, WorkWords, WorkerSubscription, WorkerSubscriptions,
     },
     testing::ManualClock,
     time::Timestamp,
 };
-use tidings_entity::{
-    id::{AppId, QueueId, TaskId, WorkerSubscriptionId},
-    kind::OriginKind,
-};
+use tidings_entity::id::{AppId, QueueId, WorkerSubscriptionId};
 use ulid::Ulid;
 
 use super::{
@@ -57,18 +54,7 @@ async fn open(home: &Home) -> (SqlStore, Arc<ManualClock>) {
 }
 
 async fn create(store: &SqlStore, of: u128, number: u64, command: &str) {
-    let task = NewTask {
-        id: TaskId::new(Ulid::from_parts(number, u128::from(number))),
-        command: command.into(),
-        payload: "1".into(),
-        priority: 0,
-        max_attempts: None,
-        run_at: None,
-        delay: None,
-        key: None,
-        origin: Origin { kind: OriginKind::Person, name: "tok_x".into() },
-        callback: None,
-    };
+    let task = super::tasks::new(number, command);
     store.create_tasks(&app(of), vec![task]).await.expect("written").expect("created");
 }
 

@@ -210,15 +210,8 @@ async fn a_restore_pauses_the_watch_and_voids_tokens(home: Home) {
 pub(super) fn made(number: u128) -> NewTask {
     NewTask {
         id: TaskId::new(Ulid::from_parts(1_000, number)),
-        command: COMMAND.into(),
-        payload: "{}".into(),
-        priority: 0,
-        max_attempts: None,
-        run_at: None,
-        delay: None,
-        key: None,
         origin: Origin { kind: OriginKind::Outside, name: "tok_a".into() },
-        callback: None,
+        ..crate::tests::tasks::new(0, COMMAND)
     }
 }
 
